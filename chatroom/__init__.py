@@ -19,9 +19,9 @@ In reading order:
     client/        the client for a terminal
     arguments.py   converters and parser of all command lines
     build.py       which build is running: compiled, or pure Python
-    errors.py      errors that keep a room from running
+    errors.py      errors that prevent a room from running
     logs.py        the log of events
-    wording.py     numbers in sentences
+    wording.py     numbers, texts and times for people
 
 docs/architecture.md shows the layers: each uses those below it, never those above.
 """

@@ -4,8 +4,8 @@ import signal
 
 
 def main() -> None:
-    # Until the room handles signals, a Ctrl-C ends the process without a traceback, and those that
-    # do not stop a room wait; by default, they would end or stop the process.
+    # Until the room handles signals, a Ctrl-C ends the process without a traceback. The signals
+    # that do not stop a room wait; by default, they would end or stop the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     from chatroom.system.signals import HANDLED_SIGNALS, STOP_SIGNALS

@@ -100,8 +100,9 @@ class Parser(argparse.ArgumentParser):
     """A parser that prints an error in one line and exits with code 2.
 
     Every command parses its arguments first. From then on, standard output writes a character that
-    its encoding lacks as an escape (\\u2026), as standard error does. An unknown option is reported
-    before any other error, because its value may have been taken for a positional argument.
+    is not in its encoding as an escape (\\u2026), like standard error. An unknown option is
+    reported before any other error, because its value may have been parsed as a positional
+    argument.
     """
 
     _words: Sequence[str] = ()
@@ -117,7 +118,7 @@ class Parser(argparse.ArgumentParser):
         known = self._option_string_actions
         for word in itertools.takewhile("--".__ne__, self._words):
             name = word.partition("=")[0]
-            # As in argparse, text with a blank is no option.
+            # As in argparse, text with a blank is not an option.
             if re.fullmatch(r"--?[A-Za-z][^ ]*", word) and name not in known:
                 near = nearest(name.lstrip("-"), (option.lstrip("-") for option in known))
                 message = f"unknown option {shown(name)[1:-1]}"

@@ -1,4 +1,4 @@
-"""Numbers, texts and times in sentences and lines for people."""
+"""Numbers, texts and times for messages to people."""
 
 from time import gmtime, strftime
 

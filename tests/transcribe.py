@@ -110,8 +110,8 @@ def stored(chance: random.Random) -> Iterator[object]:
     geometry = Geometry(text=8192, entries=64, kept=1024, kept_entries=16)
     log = Log(anonymous_file("a test's log", geometry.file_size), geometry)
     log.format()
-    log.seat(0)
-    log.seat(1)
+    log.prepare_seat(0)
+    log.prepare_seat(1)
     for _ in range(2000):
         batch = Batch()
         for _ in range(chance.randrange(1, 4)):
@@ -127,9 +127,9 @@ def stored(chance: random.Random) -> Iterator[object]:
             yield batch.text(), batch.runs, batch.size, batch.ends_line, log.append(batch)
             worker = chance.randrange(2)
             if chance.random() < 0.3:
-                log.wait_for_room(worker)
+                log.wait_for_space(worker)
             yield log.advance(worker, chance.randrange(max(1, log.head - 20), log.head + 1))
-            yield log.head, log.serving(), log.yet_to_deliver(), log.waited_for, log.work(worker)
+            yield log.head, log.serving(), log.yet_to_deliver(), log.has_waiting, log.work(worker)
         first = max(1, log.head - 16)
         start, end = log.offset(first), log.offset(log.head)
         yield [bytes(view) for view in log.views(start, end)], log.unfinished(end)

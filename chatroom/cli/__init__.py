@@ -1,4 +1,4 @@
-"""The commands that a person runs on the server's machine.
+"""The commands to run on the server's machine.
 
 server.py    python -m chatroom: start a room
 status.py    python -m chatroom.status: show a local room's status

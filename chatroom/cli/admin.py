@@ -22,35 +22,35 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add_room(made)
-    orders = made.add_subparsers(dest="do", metavar="COMMAND", required=True)
+    commands = made.add_subparsers(dest="do", metavar="COMMAND", required=True)
     refuse = "disconnect members, and refuse new ones from the same address or network"
     for name, about, metavar, who in (
         ("kick", "disconnect members; they may join again", "MEMBERS", MEMBERS),
         ("ban", refuse, "MEMBERS", MEMBERS),
         ("unban", "remove a ban", "ADDRESS", "banned address or network, as shown by `list`"),
     ):
-        order = orders.add_parser(name, help=about, description=about)
-        order.add_argument("who", metavar=metavar, help=who)
+        subparser = commands.add_parser(name, help=about, description=about)
+        subparser.add_argument("who", metavar=metavar, help=who)
     listing = "list the members and the bans"
-    orders.add_parser("list", help=listing, description=listing)
+    commands.add_parser("list", help=listing, description=listing)
     saying = "send a message to all members, as <room>"
-    order = orders.add_parser("say", help=saying, description=saying)
-    order.add_argument("text", metavar="TEXT", help="text of the message")
+    subparser = commands.add_parser("say", help=saying, description=saying)
+    subparser.add_argument("text", metavar="TEXT", help="text of the message")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     command = parser()
     options = command.parse_args(arguments)
-    with contextlib.closing(connect(options, command)) as asker:
+    with contextlib.closing(connect(options, command)) as client:
         if options.do == "list":
-            members = ask(asker, {"ask": "status"}, command)["members"]
-            bans = ask(asker, {"do": "bans"}, command)["bans"]
+            members = ask(client, {"ask": "status"}, command)["members"]
+            bans = ask(client, {"do": "bans"}, command)["bans"]
             rows = table(("id", "address", "port", "worker"), members)
             tell("\n".join([*rows, f"bans: {_listed(bans)}"]), command)
         else:
             asked = {name: getattr(options, name, None) for name in ("do", "who", "text")}
-            done = ask(asker, asked, command)
+            done = ask(client, asked, command)
             bans, kicked = _listed(done.get("bans", ())), _listed(done.get("kicked", ()))
             match options.do:
                 case "kick" if not done["kicked"]:

@@ -50,15 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parser()
     given, file = _given(command, arguments)
 
-    # Imported here, because these take as long as all the rest, and `--help`, `--version` and wrong
-    # arguments do not need them.
+    # Imported here, because these take as long as all other imports, and `--help`, `--version` and
+    # wrong arguments do not need them.
     import logging
 
     from chatroom.logs import Event, Formatter
     from chatroom.supervisor import supervisor
     from chatroom.supervisor.console import Console, ConsoleHandler, descriptor
     from chatroom.system.doorbell import Doorbell
-    from chatroom.system.systemd import SystemdNotifier, for_another, inherited
+    from chatroom.system.systemd import SystemdNotifier, inherited, passed_to_another
 
     def read() -> Settings:
         settings = sources.read(given, os.environ, file)
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = read()
         if not (settings.listen or sockets):
             nowhere = "no address to listen on: give HOST PORT, or --listen ADDRESS"
-            command.error(for_another() or nowhere)
+            command.error(passed_to_another() or nowhere)
         errors = Console(None, Doorbell.new(), descriptor(sys.stderr))
     except ConfigError as error:
         command.error(str(error))
@@ -107,7 +107,7 @@ def _given(
             command.error(f"a Unix socket needs --listen: --listen {given['host']}")
         name = "HOST"
         try:
-            # Not in the parser, where each is converted alone.
+            # Not in the parser, which converts each argument separately.
             port = given.get("port", "")
             host = host_name(given["host"], port or given["host"].rpartition(":")[2])
             if not port:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from chatroom.arguments import Parser, argument_type, path
-from chatroom.control.control_socket import Asker
+from chatroom.control.control_socket import ControlClient
 from chatroom.control.run_dir import default, find
 from chatroom.errors import RunDirError
 from chatroom.protocol.text import printable
@@ -40,24 +40,24 @@ def add_room(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def connect(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Asker:
+def connect(options: argparse.Namespace, parser: argparse.ArgumentParser) -> ControlClient:
     """Connect to the chosen room; if that fails, end the process with exit code 1."""
     try:
         found = find(options.run_dir, options.room)
     except RunDirError as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     try:
-        return Asker(found)
+        return ControlClient(found)
     except OSError as error:
         name = found.stem.replace("%", "/")
         why = error.strerror or error
         parser.exit(1, f"{parser.prog}: the room at {name} does not answer: {why}\n")
 
 
-def ask(asker: Asker, request: Mapping[str, Any], parser: argparse.ArgumentParser) -> Any:
+def ask(client: ControlClient, request: Mapping[str, Any], parser: argparse.ArgumentParser) -> Any:
     """Return the answer to a request; if it fails, end the process with exit code 1."""
     try:
-        answer = asker.ask(dict(request))
+        answer = client.ask(dict(request))
     except TimeoutError:
         parser.exit(1, f"{parser.prog}: the room does not answer\n")
     except (EOFError, OSError, ValueError):
@@ -68,8 +68,8 @@ def ask(asker: Asker, request: Mapping[str, Any], parser: argparse.ArgumentParse
 
 
 def tell(text: str, parser: argparse.ArgumentParser, before: str = "") -> None:
-    """Print a text and flush. If that fails, end the process: with an error, unless the reader of
-    the output has gone."""
+    """Print a text and flush it. If that fails, end the process, with an error unless the output's
+    reader has closed it."""
     try:
         print(before + printable(text), flush=True)
     except OSError as error:
@@ -105,12 +105,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.watch is not None and not 0.1 <= options.watch <= 3600:
         command.error("argument --watch: must be seconds from 0.1 to 3600")
     if options.watch is not None:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(0))  # with all that was shown flushed
-    asker = connect(options, command)
+        signal.signal(signal.SIGINT, lambda *_: os._exit(0))  # everything that was shown is flushed
+    client = connect(options, command)
     before: dict[str, Any] | None = None
-    with contextlib.closing(asker):
+    with contextlib.closing(client):
         while True:
-            found = ask(asker, {"ask": "status"}, command)
+            found = ask(client, {"ask": "status"}, command)
             if options.json:
                 tell(json.dumps(found | {"at": time.time()}), command)
             else:
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def lines(found: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield the lines of a report. Rates are since the report `before`, or the room's start."""
+    """Yield the lines of a report. Rates are averages since `before`, or since the room's start."""
     room = found["room"]
     earlier = before["room"] if before else {"up": 0, "messages": 0, "deliveries": 0, "bytes": 0}
     seconds = max(0.001, room["up"] - earlier["up"])

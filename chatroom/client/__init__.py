@@ -9,11 +9,11 @@ In reading order:
     command.py      the command line: arguments in, an exit code and at most one error line out
     address.py      the address of a room, and how to connect to it
     connection.py   a connection, with or without TLS
-    text.py         pure: text that is safe to show at a terminal
+    text.py         pure: make text safe to show at a terminal
     session.py      the plain form: bytes between the standard streams and the room
     streams.py      standard input and output for asyncio
     signals.py      signals for asyncio
     view/           the window
 
-`nc HOST PORT` is a full client too: nothing here is needed to talk to the room.
+`nc HOST PORT` is a full client too: nobody needs this package to talk to the room.
 """

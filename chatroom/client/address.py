@@ -59,8 +59,8 @@ class RoomAddress:
     async def _connect(self) -> socket.socket:
         """Return a socket connected to the first of the host's addresses that answers.
 
-        Resolving a name may hang if the network does. asyncio would wait for its own thread at its
-        end, even if the user has left; it does not wait for a daemon thread.
+        Resolving a name may hang if the network does. At its end, asyncio would wait for a thread
+        of its own, even if the user has left; it does not wait for a daemon thread.
         """
         connected: Future[socket.socket] = Future()
         connected.set_running_or_notify_cancel()
@@ -92,7 +92,7 @@ def tls_context(cafile: str | None, *, insecure: bool) -> ssl.SSLContext:
 
 
 def reason(error: Exception) -> str:
-    """Return the reason why there is no connection, for the user."""
+    """Return a text for the user that says why there is no connection."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted: {error.verify_message.rstrip('.')}"
     if isinstance(error, ssl.SSLError):
@@ -104,5 +104,5 @@ def reason(error: Exception) -> str:
     if isinstance(error, TimeoutError) and not error.errno:  # Our timeout; the system's has errno.
         return f"no answer for {CONNECT_TIMEOUT:g} s"
     if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
-        return os.strerror(error.errno)  # asyncio replaces it with a text for programmers.
+        return os.strerror(error.errno)  # asyncio's own text is for programmers.
     return getattr(error, "strerror", None) or str(error) or "no answer"

@@ -30,20 +30,20 @@ WITHOUT_EXTRA = "messages will interrupt the line you type; to avoid that, insta
 #: Options that need the window.
 WINDOW_OPTIONS = ("time", "bell", "mouse", "name", "log")
 
-#: Seconds of connecting after which a user at a terminal sees a message.
+#: Seconds of connecting after which the client shows a message at a terminal.
 SOON = 1.0
 
 EPILOG = """\
 At a terminal, with prompt_toolkit (pip install prompt_toolkit):
   Enter               send the line; each line of a paste is a message
   Up, Down            recall lines that you sent
-  PageUp, PageDown    scroll; to return: send a line, or press End at the end of yours
-  Ctrl-R              scroll to an earlier line that contains the typed text; again: further up
+  PageUp, PageDown    scroll; to return, send a line, or press End at the end of the typed line
+  Ctrl-R              scroll to the last line that contains the typed text; again: to the one before
   Ctrl-C              leave; also Ctrl-D on an empty line
   /help               list the commands; //text sends /text
-The keys of Emacs and of shells edit the line, but not Ctrl-O and Esc-#. NO_COLOR in the
-environment disables colours. If the connection is lost, the client reconnects after about 1, 2, 4 …
-30 seconds, or at Enter; after a kick or a ban it ends.
+Other editing keys of Emacs and shells work, except Ctrl-O and Esc-#. NO_COLOR in the environment
+disables colours. If the connection is lost, the client reconnects after about 1, 2, 4 … 30 seconds,
+or at Enter; after a kick or a ban it ends.
 
 Otherwise, the client sends standard input, and prints messages until the server closes:
   echo hello | python -m chatroom.client 127.0.0.1 4000
@@ -135,7 +135,7 @@ def _room_address(command: argparse.ArgumentParser, options: argparse.Namespace)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the client and return its exit code. Default arguments: those of the command line."""
+    """Run the client and return its exit code. `arguments`: None for those of the process."""
     command = parser()
     options = command.parse_args(arguments)
     open_closed_streams()
@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _open_log(command: argparse.ArgumentParser, name: str | None) -> Iterator[TextIO | None]:
-    """Open the file of --log, if there is one; a wrong name is an error in the arguments."""
+    """Open the file of --log, if there is one. If that fails, end the process with exit code 2."""
     if name is None:
         yield None
         return
@@ -166,7 +166,7 @@ def _open_log(command: argparse.ArgumentParser, name: str | None) -> Iterator[Te
     try:
         yield log
     finally:
-        with suppress(OSError):  # A write that has failed is repeated, and was reported.
+        with suppress(OSError):  # `close` repeats a write that has failed and was reported.
             log.close()
 
 

@@ -1,9 +1,9 @@
 """A connection to a room, over TCP or TLS, for asyncio.
 
-asyncio's own streams do not fit. When a write fails, they discard input that was not read yet,
-which usually says why the room closes; and their TLS closes both directions at once.
-Here each direction ends separately, with TLS too: after the end of piped input, the client closes
-its sending side and still receives the rest.
+asyncio's own streams are not used. When a write fails, they discard input that was not read yet,
+which usually says why the room closes; and their TLS closes both directions at once. Here each
+direction ends separately, also with TLS: after the end of piped input, the client closes its
+sending side and still receives the rest.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ from codecs import getincrementaldecoder
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-#: Bytes to read at once.
+#: Number of bytes to read at once.
 CHUNK = 64 * 1024
 
 
 class Connection:
-    """A connection over TCP. All methods but `close` raise OSError."""
+    """A connection over TCP. All methods but `close` may raise OSError."""
 
     def __init__(self, room: socket.socket) -> None:
         """`room`: a connected socket that does not block."""
@@ -27,7 +27,7 @@ class Connection:
 
     @property
     def own_address(self) -> str:
-        """This side's IP address, as the room sees it if nothing between translates it."""
+        """This side's IP address. The room sees another one if a router translates addresses."""
         return str(self._socket.getsockname()[0]).partition("%")[0]
 
     async def receive(self) -> bytes:

@@ -19,14 +19,14 @@ from chatroom.protocol.text import printable
 
 #: Seconds to wait for the room to close after a user at a terminal has left.
 PATIENCE = 1.0
-#: Seconds for which data that has arrived may still be shown after a signal.
-LAST_WORDS = 0.5
+#: Timeout (s) for showing the data that has arrived before a signal.
+OUTPUT_WITHIN = 0.5
 #: Exit code that a shell reports for a program killed by SIGPIPE.
 BROKEN_PIPE = 128 + 13
 
 
 class Ending(NamedTuple):
-    """The end of the client: its exit code, and a message for standard error, if any."""
+    """The client's exit code, and a last message for standard error, which may be empty."""
 
     code: int
     words: str = ""
@@ -51,8 +51,8 @@ class Session:
     ) -> None:
         """`source`: None to send nothing, and only listen.
 
-        `patience`: seconds to wait for the room to close after we have; None: no limit.
-        `show`: make received text safe to show; it gets the parts of the text in order.
+        `patience`: seconds to wait for the room to close its side after ours; None: no limit.
+        `show`: function that makes received text safe to show; it gets the parts in order.
         """
         self._room = room
         self._source = source
@@ -66,7 +66,7 @@ class Session:
         self._deadline = asyncio.timeout(None)
 
     async def run(self) -> Ending:
-        """Run until the user leaves, the connection ends, or a signal comes."""
+        """Run until the user leaves, the connection ends, or a signal arrives."""
         with suppress(TimeoutError):
             async with self._deadline:
                 await self._converse()
@@ -78,14 +78,14 @@ class Session:
         """End soon. A second signal ends the session at once, even if output is left."""
         if self._ending is None:
             self._end(ending_of(number))
-            self._end_within(LAST_WORDS)
+            self._end_within(OUTPUT_WITHIN)
         else:
-            # Print no message either: it may block on the same terminal.
+            # Print no message either, because that may block at the same terminal.
             self._ending = self._ending._replace(words="")
             self._end_within(0)
 
     async def _converse(self) -> None:
-        """Carry bytes in both directions until the ending is known."""
+        """Copy bytes in both directions until the ending is known."""
         async with asyncio.TaskGroup() as group:
             directions = self._send(), self._receive(), self._watch_output()
             tasks = [group.create_task(direction) for direction in directions]
@@ -118,8 +118,8 @@ class Session:
         except OSError as error:
             lost = error
         lost = self._send_error or lost
-        # Piped input may not have arrived, so report an error. A user who has left does not need
-        # one.
+        # Report an error, because piped input may not have arrived. A user who has left needs no
+        # error.
         if self._sent_all and (lost is None or self._patience is not None):
             self._end(Ending(0))
         else:

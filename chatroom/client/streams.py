@@ -82,7 +82,7 @@ class Output(_Stream):
         self._writing: asyncio.Future[None] | None = None
 
     async def write(self, data: bytes) -> None:
-        """Queue data, waiting until there is room. It is written even if the caller is cancelled.
+        """Queue data; wait while the queue is full. A cancelled caller's data is still written.
 
         Errors are not raised here: see `wait_closed` and `error`.
         """

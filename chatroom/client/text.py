@@ -1,4 +1,4 @@
-"""Text that is safe to show at a terminal, whatever the room lets through. Pure.
+"""Make text safe to show at a terminal, even if the room did not sanitise it. Pure.
 
 `printable` (TEXT-3) replaces control characters by visible ones. The client also replaces a few
 characters that terminals show in different ways, and keeps the direction of each line.
@@ -13,7 +13,7 @@ LEFT_TO_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
 
 # Noncharacters, one of which the window itself uses (FILLER).
 _NONCHARACTER = "[\ufdd0-\ufdef]"
-# Tags are invisible: a run of them may hold a hidden text. After a black flag they name a region.
+# Tags are invisible, so a run of them may be a hidden text. After a black flag they name a region.
 _HIDDEN = "(?<![\U0001f3f4\U000e0000-\U000e007f])[\U000e0000-\U000e007f]+"
 _DISPUTED = re.compile(f"{_NONCHARACTER}|{_HIDDEN}")
 
@@ -24,7 +24,7 @@ _RIGHT_TO_LEFT = re.compile(
 
 
 def visible(text: str) -> str:
-    """Return `text` as `printable` does, with U+FFFD for noncharacters and hidden text."""
+    """Return `printable(text)`, with U+FFFD in place of noncharacters and hidden text."""
     shown = printable(text)
     return shown if shown.isascii() else _DISPUTED.sub(REPLACEMENT, shown)
 

@@ -15,12 +15,13 @@ members, one for a new worker while an old one is replaced, the rest for SIGTTIN
 SEATS = MAX_WORKERS + SPARE_SEATS
 
 MAX_READ = 32 * KIB
-"""Maximum of bytes read from a connection in one call, so that no member takes up a whole turn."""
+"""Maximum number of bytes to read from a connection in one call, so that no member takes a whole
+turn."""
 BYTES_PER_ENTRY = 256
 """Bytes of the log for each entry: an estimate of the size of a run of messages."""
-LEAST_COST = BYTES_PER_ENTRY // 2
-"""Least cost of a message in bytes: --rate and --room-rate count it for an empty line. It bounds
-the entries of the log, and the lines of a transcript, that a second can bring."""
+MIN_COST = BYTES_PER_ENTRY // 2
+"""Minimum cost (bytes) of a message, such as an empty line, for --rate and --room-rate. It limits
+the number of log entries, and of transcript lines, per second."""
 
 
 class Limits(NamedTuple):
@@ -36,12 +37,12 @@ class Limits(NamedTuple):
     sources: int
     input_size: int
     room_rate: int
-    most_debt: int
+    max_debt: int
     # What a worker reads and appends.
     max_line: int
     flush_after: float
     read_size: int
-    most_cost: int
+    max_cost: int
     rate: int
     burst: int
     batch: int

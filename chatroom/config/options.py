@@ -33,7 +33,7 @@ MAX_WELCOME = KIB
 """Maximum size of the welcome (bytes), with its LF. A new socket accepts that much at once."""
 MIN_TRANSCRIPT = 4 * MIB
 """Minimum of `transcript_size` (bytes), so that each line fits into an empty file: a message of the
-longest --max-line takes at most 3 MiB there, if each of its bytes becomes U+FFFD."""
+maximum --max-line takes at most 3 MiB there, if each of its bytes becomes U+FFFD."""
 
 NOUNS = {"N": "a number", "SIZE": "a size", "SECONDS": "seconds"}
 """Nouns for a value with bounds, by the option's metavar."""
@@ -48,7 +48,7 @@ class SettingsError(ValueError):
 
 
 class Reload(Enum):
-    """The time at which a changed value takes effect after SIGHUP, in the documentation's words.
+    """The time at which a changed value takes effect after SIGHUP, as the documentation names it.
 
     A restart is needed if the room uses the value only at its start, as for the shared memory.
     """
@@ -81,8 +81,8 @@ class Option:
     reload: Reload = Reload.RESTART
     default_text: str = ""
     """Description of the default, if its value alone is not clear."""
-    here: bool = False
-    """True if the default depends on the machine; --help adds its value."""
+    machine_dependent: bool = False
+    """True if the default depends on the machine; --help shows the value for this one."""
 
     @property
     def key(self) -> str:
@@ -149,7 +149,7 @@ class Option:
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         """Add the option to a parser, without a default: if not given, it is not in the result."""
-        default = self.shown_default + (f", here {self.default}" if self.here else "")
+        default = self.shown_default + (f", here {self.default}" if self.machine_dependent else "")
         text = self.help + (f" (default: {default})" if default else "")
         more: dict[str, Any] = {"action": "store_true"}
         if not self.is_flag:
@@ -213,7 +213,7 @@ class Options:
         help="listen at this address: HOST:PORT, [IPV6]:PORT or unix:PATH; repeatable. HOST PORT"
         " may be left out if this is given, or if a service manager passes sockets")
     workers: int = option(default_workers(), "N", integer, least=1, most=MAX_WORKERS,
-        reload=Reload.LIMITED, default_text="one for each usable core", here=True,
+        reload=Reload.LIMITED, default_text="one for each usable core", machine_dependent=True,
         help="processes that serve members")
     pack: int = option(256, "N", integer, least=1,
         help="members that a worker gets before the next worker gets any; once each has that many,"

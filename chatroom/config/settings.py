@@ -6,7 +6,7 @@ each other. sources.py reads the settings from the command line, the environment
 
 from dataclasses import replace
 
-from chatroom.config.limits import BYTES_PER_ENTRY, LEAST_COST, MAX_READ, SPARE_SEATS, Limits
+from chatroom.config.limits import BYTES_PER_ENTRY, MAX_READ, MIN_COST, SPARE_SEATS, Limits
 from chatroom.config.options import OPTIONS, Options, Reload, SettingsError
 from chatroom.config.sizes import KIB, whole_pages
 from chatroom.protocol.framing import MAX_COMMANDS
@@ -14,8 +14,8 @@ from chatroom.protocol.prefix import longest
 
 MAX_BATCH = 256 * KIB
 """Maximum of `Settings.batch` (bytes)."""
-LEAST_DEBT = 64 * KIB
-"""Least value of `Settings.most_debt` in bytes, for rooms with a small --max-lag."""
+MIN_DEBT = 64 * KIB
+"""Minimum (bytes) of `Settings.max_debt`, for rooms with a small --max-lag."""
 
 
 class Settings(Options):
@@ -64,17 +64,17 @@ class Settings(Options):
 
     @property
     def seats(self) -> int:
-        """Maximum of workers at once, including a dead one whose members are not served yet."""
+        """Maximum number of workers at once, with a dead one whose members are not served yet."""
         return self.workers + SPARE_SEATS
 
     @property
-    def most_workers(self) -> int:
-        """Maximum for the wanted number of workers."""
+    def max_workers(self) -> int:
+        """Maximum number of workers that SIGTTIN or a reload can set."""
         return self.seats - 2
 
     @property
     def sources(self) -> int:
-        """Number of sources that are remembered (supervisor/sources.py)."""
+        """Number of sources that have a number at the same time (supervisor/sources.py)."""
         return 2 * self.max_clients
 
     @property
@@ -86,7 +86,7 @@ class Settings(Options):
     def window(self) -> int:
         """Maximum size of the text that the slowest worker has yet to deliver (bytes).
 
-        The rest of the log (`kept`) holds older messages, for members that lag and for recovery.
+        The rest of the log (`kept`) holds older messages, for lagging members and for recovery.
         """
         return self.log_size - self.kept
 
@@ -110,7 +110,7 @@ class Settings(Options):
 
     @property
     def max_lag_entries(self) -> int:
-        """Lag limit in entries: with short messages, the entries are lapped before the text."""
+        """Lag limit in entries: short messages fill the ring of entries before that of text."""
         return self.log_entries * 5 // 8
 
     @property
@@ -125,63 +125,64 @@ class Settings(Options):
 
     @property
     def read_size(self) -> int:
-        """Maximum of bytes read from one member in one turn.
+        """Maximum number of bytes to read from one member in one turn.
 
         In the worst case, each byte is an empty line, which becomes a prefix and a LF, and the
-        unfinished line before them (`max_line`) trebles in size, by control pictures. Even then,
-        one read fills less than two thirds of the window, and costs an eighth of the room's burst.
+        unfinished line before them (`max_line`) triples in size, because each byte becomes a
+        control picture. Even then, one read fills less than two thirds of the window, and costs an
+        eighth of the room's burst.
         """
         if self.room_rate:
-            return min(self._most_read, self.most_debt // (8 * self._dearest_byte))
-        return self._most_read
+            return min(self._max_read, self.max_debt // (8 * self._max_byte_cost))
+        return self._max_read
 
     @property
-    def most_cost(self) -> int:
+    def max_cost(self) -> int:
         """Maximum cost of one read in bytes, without the unfinished line before it."""
-        return self.read_size * self._dearest_byte
+        return self.read_size * self._max_byte_cost
 
     @property
-    def _most_read(self) -> int:
-        """`read_size` without a limit of the room's rate, which a reload may change."""
+    def _max_read(self) -> int:
+        """`read_size` without the room's rate, because a reload may change that."""
         return min(MAX_READ, self.window // (3 * (longest(self.prefix) + 2)))
 
     @property
-    def _dearest_byte(self) -> int:
-        """Cost in bytes of an empty line, the most that one byte of input can cost."""
-        return max(longest(self.prefix) + 1, LEAST_COST)
+    def _max_byte_cost(self) -> int:
+        """Cost (bytes) of an empty line: the maximum cost of one byte of input."""
+        return max(longest(self.prefix) + 1, MIN_COST)
 
     @property
     def batch(self) -> int:
         """Size of a batch (bytes of rendered messages) from which a worker appends it.
 
-        Even with the read that exceeds this size, a batch is smaller than the window. So it fits
-        into the log once the other workers have caught up.
+        The last read of a batch may exceed this size. Even then, the batch is smaller than the
+        window, so it fits into the log once the other workers have caught up.
         """
         return min(MAX_BATCH, self.window // 4)
 
     @property
     def batch_cost(self) -> int:
         """`batch`, in bytes of cost: with one more read, a quarter of the room's burst."""
-        return self.most_debt // 8
+        return self.max_debt // 8
 
     @property
     def fair_batch(self) -> int:
         """`batch_cost`, while members wait for their turns (worker/fair_queue.py).
 
-        The batches of all workers are an eighth of the room's burst, so that they do not use up
-        the part of it that is kept for members that send little.
+        The batches of all workers together cost an eighth of the room's burst. So they do not use
+        up the part of it that is reserved for members that send little.
         """
-        return self.most_debt // (8 * self.seats)
+        return self.max_debt // (8 * self.seats)
 
     @property
-    def most_debt(self) -> int:
+    def max_debt(self) -> int:
         """Bytes that the room may append before --room-rate applies (log/room_rate.py)."""
         return self.room_burst or self._half_lag
 
     @property
     def _half_lag(self) -> int:
-        """Half of the lag limit, in bytes of cost: of that in bytes or of that in entries."""
-        return max(LEAST_DEBT, min(self.max_lag, self.max_lag_entries * LEAST_COST) // 2)
+        """Half of the lag limit, in bytes of cost: of the smaller one, in bytes or in entries."""
+        return max(MIN_DEBT, min(self.max_lag, self.max_lag_entries * MIN_COST) // 2)
 
     @property
     def batch_entries(self) -> int:
@@ -195,4 +196,4 @@ class Settings(Options):
         It holds all input that was read and not appended: an unfinished line, which may end in a
         CR and hold telnet commands, and one read.
         """
-        return whole_pages(self.max_line + 1 + MAX_COMMANDS + self._most_read)
+        return whole_pages(self.max_line + 1 + MAX_COMMANDS + self._max_read)

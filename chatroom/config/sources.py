@@ -27,7 +27,8 @@ BOOLEANS |= {"0": False, "false": False, "no": False, "off": False}
 """Values of a flag's variable."""
 
 NEARLY = 0.8
-"""Minimum similarity of two names (difflib's ratio) for one to be a misspelling of the other."""
+"""Minimum similarity of two names (difflib's ratio) from which one counts as a misspelling of the
+other."""
 
 
 class SourcedValue(NamedTuple):
@@ -47,7 +48,7 @@ def read(given: Layer, environment: Mapping[str, str], path: Path | None) -> Set
     try:
         return Settings(**{name: sourced.value for name, sourced in found.items()})
     except SettingsError as error:
-        where = f"--{option_name(error.name)}"  # a default that conflicts with other settings
+        where = f"--{option_name(error.name)}"  # the default conflicts with other settings
         if error.name in found:
             where = found[error.name].where
         raise ConfigError(f"{where}: must be {error}") from None

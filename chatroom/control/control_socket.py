@@ -3,7 +3,7 @@
 A request is a line of JSON, and so is its answer. A connection may send any number of requests, one
 after another. Only the room's user and root are admitted: the folder is private, and the kernel
 reports the peer's user. The room never waits: the rest of an answer is sent when the connection is
-writable, and its next request is read afterwards.
+writable, and the next request is read afterwards.
 """
 
 import contextlib
@@ -35,8 +35,8 @@ ANSWER_WITHIN = 10.0
 Answer = dict[str, Any]
 
 
-class Control:
-    """The room's end. `answer(request)` returns the answer to a request; both are JSON objects."""
+class ControlServer:
+    """The room's end. `answer` is called with each request; both are JSON objects."""
 
     def __init__(self, loop: EventLoop, answer: Callable[[Answer], Answer]) -> None:
         self._loop = loop
@@ -75,9 +75,9 @@ class Control:
         """Receive, answer and send, as far as possible without waiting."""
         connection = self._connections[end]
         try:
-            if not (connection.unsent or connection.asks):
-                connection.take(end.recv(MAX_REQUEST))
-            if not connection.unsent and connection.asks:
+            if not (connection.unsent or connection.has_request):
+                connection.add(end.recv(MAX_REQUEST))
+            if not connection.unsent and connection.has_request:
                 answer = self._answer_to(connection.next())
                 connection.unsent = json.dumps(answer).encode() + b"\n"
             if connection.unsent:
@@ -87,7 +87,7 @@ class Control:
         except (OSError, ValueError):
             self._drop(end)
             return
-        busy = connection.unsent or connection.asks
+        busy = connection.unsent or connection.has_request
         self._loop.change(end, WRITE if busy else READ)
 
     def _answer_to(self, line: bytes) -> Answer:
@@ -112,7 +112,7 @@ class _Connection:
         self._received = b""
 
     @property
-    def asks(self) -> bool:
+    def has_request(self) -> bool:
         """True if a complete request has arrived."""
         return b"\n" in self._received
 
@@ -121,10 +121,10 @@ class _Connection:
         line, _, self._received = self._received.partition(b"\n")
         return line
 
-    def take(self, data: bytes) -> None:
+    def add(self, data: bytes) -> None:
         """Add received data. Raises ValueError at EOF, or if a request is too long."""
         self._received += data
-        if not data or (len(self._received) > MAX_REQUEST and not self.asks):
+        if not data or (len(self._received) > MAX_REQUEST and not self.has_request):
             raise ValueError
 
 
@@ -139,8 +139,8 @@ def _is_ours(end: socket.socket) -> bool:
     return _CREDENTIALS.unpack(data)[1] in (os.getuid(), 0)
 
 
-class Asker:
-    """The command's end. All methods raise OSError."""
+class ControlClient:
+    """The end of a command such as chatroom.status. All methods may raise OSError."""
 
     def __init__(self, path: Path) -> None:
         """Connect to the socket at `path`."""
@@ -155,7 +155,7 @@ class Asker:
 
     def ask(self, request: Answer) -> Answer:
         """Return the answer to a request. Raises EOFError if the room has ended."""
-        # After these errors, the answer may still hold the room's reason.
+        # After these errors, an answer with the room's reason may still arrive.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._end.sendall(json.dumps(request).encode() + b"\n")
         line = self._file.readline()

@@ -21,8 +21,9 @@ LONGEST_FOLDER = LONGEST_PATH - len("/:65535" + SUFFIX)
 def default() -> Path:
     """Return this user's run-dir: in $XDG_RUNTIME_DIR, or else in $TMPDIR or /tmp.
 
-    Nothing is tried out. `tempfile.gettempdir` would choose the first folder that can be written
-    just now, so on a full disk or a read-only system the commands would look elsewhere, or fail.
+    No folder is tested, so the result is always the same. `tempfile.gettempdir` would choose the
+    first folder that is writable at the moment: on a full disk or a read-only system, the commands
+    would search another one, or fail.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime:
@@ -67,7 +68,7 @@ def _name(folder: Path, room: str) -> str:
 
 
 def find(folder: Path, room: str | None) -> Path:
-    """Return the control socket of the only room in a folder, or of the room at `room`.
+    """Return the control socket of the room at `room`, or of the only room if `room` is None.
 
     `room` is an address, or the end of one, such as a port or a file's name. Raises RunDirError,
     also if another user could have put a socket into the folder.
@@ -93,10 +94,10 @@ def find(folder: Path, room: str | None) -> Path:
 def _check_trusted(folder: Path) -> None:
     """Check that only a trusted user can write to the folder. Raises RunDirError.
 
-    Root may use other users' folders, but not in place of its own default run-dir.
+    Root may name another user's folder, but its default run-dir must be its own.
     """
     its_own = folder == default()
-    with contextlib.suppress(OSError):  # reading the folder reports it
+    with contextlib.suppress(OSError):  # `_names` reports the error
         found = folder.lstat() if its_own else folder.stat()
         trusted = found.st_uid == os.getuid() or (os.getuid() == 0 and not its_own)
         if not trusted or found.st_mode & 0o022:

@@ -1,12 +1,12 @@
 """A cursor in the log that delays nobody: on Linux, it never takes the log's lock.
 
 A process that is stopped while it holds the lock blocks the room, so readers (the console, the
-transcript) do without the lock. A follower reads first, and then checks that the text was not
+transcript) do not take the lock. A follower reads first, and then checks that the text was not
 overwritten meanwhile. No append, complete or in progress, overwrites text that is less than
 `Geometry.kept` behind the head.
 
-No worker waits for a follower. Messages are numbered, so a follower that was lapped knows how
-many it has missed, and a new one can begin after any message.
+No worker waits for a follower. Messages are numbered, so a follower that was lapped can count the
+messages it missed, and a new follower can begin after any message.
 """
 
 from bisect import bisect_right
@@ -17,9 +17,9 @@ from chatroom.config.sizes import KIB
 from chatroom.log.ring import Entry, Log
 
 CHUNK = 256 * KIB
-"""Maximum of bytes to read at once, unless a single entry is larger."""
+"""Maximum size (bytes) of a read, unless a single entry is larger."""
 MAX_ENTRIES = 2048
-"""Maximum of entries to read at once."""
+"""Maximum number of entries in a read."""
 READ_AGAIN = 0.005
 """Pause (s) before reading again if another process was appending."""
 
@@ -54,7 +54,7 @@ class Chunk(NamedTuple):
     """True if the log holds more entries after these."""
     missed: range
     """Numbers of messages that were left out: the log no longer has them, or the follower lagged
-    too far."""
+    too much."""
     text: bytes
     entries: list[Entry]
 
@@ -73,22 +73,23 @@ class Follower:
     """A cursor that reads the log's entries in order, and counts the messages it missed."""
 
     def __init__(
-        self, log: Log, after: int, max_behind: int | None = None, rest: int | None = None
+        self, log: Log, after: int, max_behind: int | None = None, skip_to: int | None = None
     ) -> None:
         """`after`: number of the message after which the follower begins. If it was lapped, or is
-        more than `max_behind` bytes behind the head, it skips to `rest` bytes behind the head. By
-        default, `max_behind` is `Geometry.kept`, and `rest` half of that."""
+        more than `max_behind` bytes behind the head, it skips to `skip_to` bytes behind the head.
+        By default, `max_behind` is `Geometry.kept`, and `skip_to` half of that."""
         self._log = log
         kept = log.geometry.kept
         self._max_behind = kept if max_behind is None else max_behind
-        self._rest = kept // 2 if rest is None else rest
+        self._skip_to = kept // 2 if skip_to is None else skip_to
         self._place = Place(0, 0, 0)
-        """Place up to which everything was read; before the log's first entry until the message
-        `after` is found. If the log no longer has that message, the follower counts as lapped."""
+        """Place up to which everything was read. Until the message `after` is found, it is before
+        the log's first entry. If the log no longer has that message, the follower counts as
+        lapped."""
         self.number = after
-        """Number of the last message that was read or missed. A reader that has used only a part of
-        a chunk sets it to the last message of that part; the next `read` returns the chunk again,
-        and `Chunk.runs` the rest."""
+        """Number of the last message that was read or missed. A caller that has used only a part of
+        a chunk sets it to the last message of that part. Then `read` returns the chunk again, and
+        `Chunk.runs` its rest."""
 
     @property
     def position(self) -> int:
@@ -135,10 +136,10 @@ class Follower:
             self._place = place
 
     def _skip(self, head: int) -> Chunk | None:
-        """Return an empty chunk that leaves out messages that were lapped or are too far behind."""
+        """Return an empty chunk in place of messages that were lapped or are too far behind."""
         log, begin = self._log, self._place
         first = max(1, head - log.geometry.kept_entries // 2)
-        middle = log.offset(head) - self._rest
+        middle = log.offset(head) - self._skip_to
         position = max(first, log.position(middle, first, head))
         if log.offset(position) < middle:
             position = min(position + 1, head)  # the entry at `middle` may be overwritten in part

@@ -1,7 +1,7 @@
 """The origin of a message: its sender's address and prefix size, packed into each log entry.
 
-An origin is packed once for each member and copied into each of its entries. So a reader of the
-log needs nothing else to find the sender's address, even after the sender has left.
+An origin is packed once for each member and copied into each of its entries. So a reader of the log
+finds the sender's address there, even after the sender has left.
 """
 
 import struct

@@ -15,10 +15,10 @@ Invariants, kept under the lock:
   else (LINE-6). That LF belongs to the same sender. So the log's last line is
   unfinished if the log's last byte is not LF. The next byte will be the LF of that
   line, so a member's own spans can include the LF before it is appended.
-- An append overwrites neither text after a worker's position nor the last
-  `Geometry.kept` bytes before it: the worker's members may have yet to receive that
-  text, or another worker may need it to recover them (see `append`). A dead worker's
-  position stays pinned until others serve its members (LOAD-4).
+- An append overwrites neither text after a worker's position nor the last `Geometry.kept` bytes
+  before it: the worker's members may not have received that text yet, or another worker may need it
+  to recover them (see `append`). A dead worker's position stays pinned until others serve its
+  members (LOAD-4).
 
 Shared words are aligned, and read and written whole. A word that another process
 writes is read under the lock, unless an old value does no harm: taking the lock is
@@ -49,16 +49,17 @@ RETRY_AFTER = 0.001
 """Seconds between two attempts to take the lock."""
 
 IDLE: Final = 2**64 - 1
-"""Position of a worker without members: no append waits for it."""
+"""Position of a worker without members; no append waits for this worker."""
 
 Span = tuple[int, int]
 """Offsets of the start and the end of some text."""
 
-# Indexes of words in the header: the head; the number of seats in use; 1 if a worker waits for room
-# (or did, and has died); the first of the arrays with one word for each seat (see `Log.__init__`).
+# Indexes of words in the header: the head; the number of seats in use; 1 if a worker waits for
+# space (or did before it died); the first of the arrays with one word for each seat (see
+# `Log.__init__`).
 _HEAD: Final = 0
 _IN_USE: Final = 1
-_WAITED_FOR: Final = 2
+_HAS_WAITING: Final = 2
 _BY_SEAT: Final = 8
 _WORDS_OF_SEAT: Final = 7
 _WORD: Final = 8
@@ -108,12 +109,12 @@ class Work(NamedTuple):
     """Counters of a seat, summed over all workers that have had it."""
 
     waits: int
-    """Number of times that a worker found no room for its batch."""
+    """Number of times that a worker found no space for its batch."""
     appended: int
     """Messages appended."""
     due: int
-    """Deliveries: a message counts once for each member that is to receive it, and once less if
-    its sender leaves before it is delivered."""
+    """Deliveries: a message counts once for each member except its sender. (Once less than that, if
+    the sender leaves before the delivery.)"""
 
 
 class Batch:
@@ -126,7 +127,7 @@ class Batch:
         self.ends_line = True
         """True if the last byte is LF. If not, the LF that follows belongs to the last sender."""
         self.runs: list[Entry] = []
-        """Entries to append. Their ends and message numbers count from the batch's start."""
+        """Entries to append. Their ends and message numbers are relative to the batch's start."""
         self.size = 0
         self.messages = 0
 
@@ -164,7 +165,7 @@ class Log:
             self._words[first : first + SEATS]
             for first in range(_BY_SEAT, _BY_SEAT + _WORDS_OF_SEAT * SEATS, SEATS)
         ]
-        # For each seat: its worker's position, 1 if the worker waits for room, the number of its
+        # For each seat: its worker's position, 1 if the worker waits for space, the number of its
         # turns, the id of its suspect; and the counters of `Work`.
         self._positions, self._waiting, self._turns, self._suspects, *work = by_seat
         self._waits, self._appended, self._due = work
@@ -172,7 +173,7 @@ class Log:
         self._fields = self._entries.cast("Q")
         self._text = memory[entries_end:]
         self._free_until = 0, 0
-        """Position and offset up to which there was room when `_has_room` last looked at the
+        """Position and offset up to which there was space when `_has_space` last looked at the
         workers' positions."""
         self._threads = threading.Lock()
         """Lock between threads of this process that call `_try_lock`."""
@@ -234,8 +235,8 @@ class Log:
         """Return True if what was just read was not overwritten meanwhile.
 
         This covers the entries from `position` - 1 on and the text from `offset` on. It needs no
-        lock: see `append`. `holder` is called for its system call, which is a barrier: all reads
-        before it are complete when the head is read.
+        lock: see `append`. The system call in `holder` is a barrier: all reads before it are
+        complete when the head is read.
         """
         self.holder()
         head = self.head
@@ -264,7 +265,7 @@ class Log:
         return first - 1 + bisect_right(range(first, last + 1), offset, key=self.offset)
 
     def unfinished(self, offset: int) -> bool:
-        """Return True if the text up to `offset` does not end with LF: then LF must come next."""
+        """Return True if the text up to `offset` ends without LF; then the next byte must be LF."""
         return offset > 0 and self._text[(offset - 1) % self._ring_text] != LF
 
     def spans_by_sender(
@@ -297,15 +298,15 @@ class Log:
     def append(self, batch: Batch) -> int | None:
         """Append a batch that is not empty and return the offset of its start. Hold the lock.
 
-        Return None if there is no room because a worker has not delivered enough
-        yet. The last `kept` bytes and `kept_entries` entries before a worker's position
-        are not overwritten, because its members may have yet to receive them. So senders
-        wait for the slowest worker, but never for the slowest client, and nothing is lost.
+        Return None if there is no space because a worker has not delivered enough yet. The last
+        `kept` bytes and `kept_entries` entries before a worker's position are not overwritten,
+        because its members may not have received them yet. So senders wait for the slowest worker,
+        but never for the slowest client, and nothing is lost.
         """
         head = self.head
         end, messages = self.offset(head), self.messages(head)
         ending = self.unfinished(end)
-        if not self._has_room(head + ending + len(batch), end + ending + batch.size):
+        if not self._has_space(head + ending + len(batch), end + ending + batch.size):
             return None
         start, position = end, head
         if ending:
@@ -321,10 +322,10 @@ class Log:
         self._words[_HEAD] = position
         return start
 
-    def _has_room(self, position: int, offset: int) -> bool:
+    def _has_space(self, position: int, offset: int) -> bool:
         """Return True if an append up to this position and offset overwrites nothing needed.
 
-        The positions of the workers are read only if the room found earlier is used up: the
+        The positions of the workers are read only if the space found earlier is used up: the
         slowest one never moves back, because a worker that gets members begins at the head.
         """
         last_position, last_offset = self._free_until
@@ -337,10 +338,10 @@ class Log:
         return position <= last_position and offset <= last_offset
 
     def append_within(self, seconds: float, batch: Batch) -> bool:
-        """Append a batch; return False if there is no room, or the lock can't be taken in time.
+        """Append a batch; return False if there is no space, or the lock can't be taken in time.
 
-        For the main process, which kills a worker that hangs while it holds the lock, and so must
-        not wait for that worker.
+        For the main process: it kills a worker that hangs with the lock, so it must not wait for
+        the lock.
         """
         deadline = monotonic() + seconds
         while not self._try_lock():
@@ -372,7 +373,7 @@ class Log:
 
     # --- workers -------------------------------------------------------------
 
-    def seat(self, worker: int) -> None:
+    def prepare_seat(self, worker: int) -> None:
         """Prepare a free seat for a worker that is about to start. Only for the main process.
 
         `append` looks only at the seats in use, and their number only grows.
@@ -401,24 +402,24 @@ class Log:
         return self._suspects[worker]
 
     def serve(self, worker: int, position: int) -> None:
-        """Record that `worker` has members and has delivered all before `position`.
+        """Record that `worker` has members and has delivered everything before `position`.
 
         Hold the lock.
         """
         self._positions[worker] = position
 
     def advance(self, worker: int, position: int) -> list[int]:
-        """Record that `worker` has delivered all before `position`. Hold the lock.
+        """Record that `worker` has delivered everything before `position`. Hold the lock.
 
-        Return the workers that waited for room; the caller rings their doorbells.
+        Return the workers that waited for space; the caller rings their doorbells.
         """
         words = self._words
         if self._positions[worker] == position:
-            return []  # no room was made: the woken workers would only spin
+            return []  # no space was freed: the woken workers would only spin
         self._positions[worker] = position
-        if not words[_WAITED_FOR]:
+        if not words[_HAS_WAITING]:
             return []
-        words[_WAITED_FOR] = 0
+        words[_HAS_WAITING] = 0
         waiting = [number for number, waits in enumerate(self._in_use(self._waiting)) if waits]
         for number in waiting:
             self._waiting[number] = 0
@@ -427,24 +428,24 @@ class Log:
     def retire(self, worker: int) -> list[int]:
         """Stop waiting for `worker`: it has no members, or is dead. Return the same as `advance`.
 
-        Hold the lock, or ring all workers afterwards: another may have found no room meanwhile.
+        Hold the lock, or ring all workers afterwards: another may have found no space meanwhile.
         """
         return self.advance(worker, IDLE)
 
-    def wait_for_room(self, worker: int) -> None:
-        """Record, after `append` returned None, that `worker` waits for room. Hold the lock."""
-        self._waiting[worker] = self._words[_WAITED_FOR] = 1
+    def wait_for_space(self, worker: int) -> None:
+        """Record, after `append` returned None, that `worker` waits for space. Hold the lock."""
+        self._waiting[worker] = self._words[_HAS_WAITING] = 1
         self._waits[worker] += 1
 
     @property
-    def waited_for(self) -> bool:
-        """True while a worker waits for room.
+    def has_waiting(self) -> bool:
+        """True while a worker waits for space.
 
         It needs no lock: a worker that begins to wait rings those that must deliver.
         """
-        return self._words[_WAITED_FOR] != 0
+        return self._words[_HAS_WAITING] != 0
 
-    def tally(self, worker: int, appended: int, due: int) -> None:
+    def count_work(self, worker: int, appended: int, due: int) -> None:
         """Count messages that `worker` has appended, and deliveries due to its members."""
         if appended:
             self._appended[worker] += appended
@@ -495,7 +496,7 @@ def _views(ring: memoryview, start: int, end: int) -> list[memoryview]:
 
 
 def _store(ring: memoryview, start: int, data: bytes) -> None:
-    """Write `data`, not longer than `ring`, at offset `start` of the stream."""
+    """Write `data`, which is not longer than `ring`, at offset `start` of the stream."""
     at = start % len(ring)
     stop = at + len(data)
     if stop <= len(ring):

@@ -2,25 +2,25 @@
 
 The limit is a token bucket. Each message has a *cost* in bytes (`cost` in worker/allowance.py), and
 the room may append `burst` bytes at once and `rate` bytes a second in the long run. The *debt* is
-the part of the burst that is used up. So a member that reads at least `rate` never lags by more
-than `burst`.
+the part of the burst that is used up. So a member that reads at least `rate` bytes a second never
+lags by more than `burst`.
 
 The shares follow start-time fair queueing (Goyal, Vin and Cheng, 1996). Each *source* has a share:
 an IPv4 address, an IPv6 network of 64 bits, or all Unix sockets (supervisor/sources.py). Each
-source has a *tag*: the virtual time at which its share has paid for its messages. The virtual time
-is the lowest tag of a source that waits to be read from. So:
+source has a *tag*: the virtual time at which its share has paid for all messages that it has sent.
+The virtual time is the lowest tag of the sources that wait to be read from. So:
 
 - of the waiting sources, the one with the lowest tag is the next;
 - a source that sends less than its share has a tag below the virtual time;
-- a source earns nothing while it is idle: its next message starts at the virtual time;
+- a source gains nothing while it is idle: its next message starts at the virtual time;
 - a sender that reconnects gains nothing: it has the same source, and so the same tag.
 
 Tags and the virtual time are in bytes of cost. When the room has no debt, the virtual time moves to
 the highest tag.
 
-The state is an array of words in memory that all workers share. They change under the log's lock,
-except for the lowest waiting tag of a worker, which only that worker writes. If a worker is killed
-between two stores, some of its reads are not counted.
+The state is an array of words in memory that all workers share. They are written under the log's
+lock, except for the lowest waiting tag of a worker, which only that worker writes. If a worker is
+killed between two stores, some of its reads are not counted.
 """
 
 import mmap
@@ -45,7 +45,7 @@ _BY_SOURCE = _BY_SEAT + SEATS
 
 
 class RoomRate:
-    """A process' view of the words in the file `fd`. If `rate` is 0, there is no limit: then only
+    """A process' view of the words in the file `fd`. If `rate` is 0, there is no limit, and only
     `publish` may be called."""
 
     def __init__(self, fd: int, limits: Limits) -> None:
@@ -53,7 +53,7 @@ class RoomRate:
         self.fd = fd
         self.rate = limits.room_rate
         """Bytes a second."""
-        self.burst = limits.most_debt
+        self.burst = limits.max_debt
         """Bytes."""
         self._words = memoryview(mmap.mmap(fd, self.file_size(limits))).cast("Q")
         self._seats = self._words[_BY_SEAT : _BY_SEAT + limits.seats]
@@ -99,7 +99,8 @@ class RoomRate:
     def charge_sources(self, reads: Iterable[tuple[int, int]], now: float) -> None:
         """Count the costs of reads, as pairs of source and cost (bytes). Hold the log's lock.
 
-        An unfinished line counts when it is read, so that a source does not get far ahead with it.
+        An unfinished line counts when it is read, so that a source can't get far ahead with
+        unfinished lines.
         """
         words, tags = self._words, self._tags
         virtual, highest = self.virtual_time(), words[_HIGHEST]

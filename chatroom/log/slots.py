@@ -1,19 +1,18 @@
 """Slots: the state that another worker needs to take a member over.
 
-(It also needs the log and the kernel's counts: see worker/recovery.py.) Each member
-has a slot, in memory that all workers share. A slot holds:
+(That worker also needs the log and the kernel's counts: see worker/recovery.py.) Each member has a
+slot, in memory that all workers share. A slot holds:
 
-- a *checkpoint*: the member's offset in the log, and the number of bytes that the
-  kernel had taken for it by then. A new one is noted before the log laps the old
-  one. The cursor follows from the checkpoint and the bytes taken since;
-- the *allowance*: the time until which the messages use up the member's rate
-  (LOAD-3), so that another worker does not grant a new burst;
-- the *source*: the number by which the member has a share of the room's rate
+- a *checkpoint*: the member's offset in the log, and the number of bytes that the kernel had taken
+  for it by then. A new one is noted before the log laps the old one. The cursor follows from the
+  checkpoint and the bytes taken since then;
+- the *allowance*: the time at which the member's rate has paid for its messages (LOAD-3), so that
+  another worker does not grant a new burst;
+- the *source*: the number of the source whose share of the room's rate the member uses
   (room_rate.py);
-- the *input*: the bytes that were last read, so that those not in the log yet can
-  be framed again. They are read straight into the slot, at a place that follows
-  from their offset in the member's stream. There is nothing else to note, so a
-  worker's death can't leave a note incomplete.
+- the *input*: the bytes that were last read, so that those not in the log yet can be framed again.
+  They are read directly into the slot, at a place that follows from their offset in the member's
+  stream. No other record is needed, so a worker's death can't leave one incomplete.
 
 A slot has one writer at a time: the worker that serves its member. The main
 process assigns slots and clears them.
@@ -48,7 +47,7 @@ class Checkpoint(NamedTuple):
     """Position of an entry that does not begin beyond `offset`. 0: the member was never served."""
     taken: int
     reach: int
-    """Bytes of its input that the log covered by then."""
+    """Bytes of its input that the log covered at that time."""
 
 
 class Slots:
@@ -85,7 +84,7 @@ class Slots:
         return Checkpoint(*self._words[first : first + _FIELDS])
 
     def note_spent(self, slot: int, until: float) -> None:
-        """Note the time (s, monotonic) until which the bytes read use up a member's rate."""
+        """Note the time (s, monotonic) at which a member's rate has paid for the bytes read."""
         self._words[slot * _STRIDE + _SPENT_UNTIL] = int(until * _NANOSECONDS)
 
     def spent_until(self, slot: int) -> float:
@@ -100,7 +99,7 @@ class Slots:
         """Return the source of a member."""
         return self._words[slot * _STRIDE + _SOURCE]
 
-    def room(self, slot: int, begin: int, most: int) -> memoryview:
+    def input_buffer(self, slot: int, begin: int, most: int) -> memoryview:
         """Return the part of a slot's buffer for input from offset `begin` of the stream on.
 
         It has `most` bytes, or fewer where the buffer wraps.
@@ -117,7 +116,7 @@ class Slots:
             return self._map[first : first + end - begin]
         found = bytearray()
         while begin < end:
-            view = self.room(slot, begin, end - begin)
+            view = self.input_buffer(slot, begin, end - begin)
             found += view
             begin += len(view)
         return bytes(found)

@@ -1,17 +1,17 @@
-"""Framing: input that is cut anywhere becomes whole messages (LINE-1 … LINE-7).
+"""Framing: join and split input into whole messages, wherever it is cut (LINE-1 … LINE-7).
 
 A `Framer` is fed with the input of one member and returns *blocks*. A block is
 zero or more whole messages in one bytes object, each ended by LF, so a thousand
 lines that came at once cost little more than one. A Framer has no clock: its
 caller calls `flush` after a silence, and `close` at the end of the input.
 
-Telnet commands are no text (telnet.py). They are removed, and so is the NUL of CR NUL,
-which ends a line for telnet.
+Telnet commands are not text (telnet.py). They are removed, and so is the NUL of CR NUL, telnet's
+line end.
 
-Invariant: each byte that was fed is either covered by a returned block, or waits.
-The waiting bytes are the only state, so a new Framer that is fed the input from
-offset `framed` on continues where this one stopped. Telnet commands wait with the
-text around them; those before it are covered.
+Invariant: each byte that was fed is either covered by a returned block, or waits. The waiting bytes
+are the only state, so a new Framer that is fed the input from offset `framed` on continues where
+this one stopped. A telnet command inside unfinished text waits with it; one before the text is
+covered.
 """
 
 import codecs
@@ -35,10 +35,10 @@ _NUL: Final = 0x00
 
 MAX_COMMANDS = 1024
 """Bytes of telnet commands that may wait with an unfinished line; with more, the line is split. An
-incomplete command counts too, which is shorter."""
+incomplete command counts, too; alone it never exceeds this limit."""
 
 MAX_GAPS = 64
-"""Maximum of telnet commands that may wait with an unfinished line: each takes memory."""
+"""Maximum number of telnet commands that may wait with an unfinished line: each takes memory."""
 
 _decoder = codecs.getincrementaldecoder("utf-8")
 
@@ -57,21 +57,21 @@ class Framer:
         self._waiting = b""
         """Unfinished text, and then the beginning of a telnet command, from its IAC on."""
         self._gaps: list[tuple[int, int]] = []
-        """Telnet commands inside the unfinished text: the size of the text after each, and its own
-        size."""
+        """Telnet commands inside the unfinished text: the size of the text after each command, and
+        of the command."""
         self._hidden = 0
         """Bytes of these commands."""
         self.fed = fed
         """Offset in the input of the next byte to feed."""
         self.answers: bytes | None = None
-        """Answers to the telnet commands so far; None if there was no command. Its reader resets
+        """Answers to the telnet commands so far; None if there was no command. The caller resets
         it."""
         self.commands = 0
-        """Number of telnet commands, and of 0xFF as text, so far. Its reader resets it."""
+        """Number of telnet commands, and of 0xFF as text, so far. The caller resets it."""
 
     @property
     def framed(self) -> int:
-        """Bytes of the input that returned blocks cover."""
+        """Number of bytes of the input that returned blocks cover."""
         return self.fed - len(self._waiting) - self._hidden
 
     @property
@@ -125,7 +125,7 @@ class Framer:
         return block
 
     def _keep(self, gaps: list[tuple[int, int]], size: int) -> None:
-        """Keep those of the gaps that lie in the last `size` bytes of the text."""
+        """Keep the gaps that lie in the last `size` bytes of the text."""
         self._gaps = [(after, removed) for after, removed in gaps if after < size]
         self._hidden = sum(removed for _, removed in self._gaps)
 
@@ -146,7 +146,7 @@ class Framer:
         text, self._waiting = self._waiting, b""
         if IAC in text:
             text, _, command = text.partition(IAC)
-            if not command:  # a single byte, which begins no command any more
+            if not command:  # a single IAC, which no command can follow now
                 text += telnet.LITERAL
         self._keep([], 0)
         return text

@@ -20,8 +20,8 @@ class LeaveReason(StrEnum):
     WORKERS_KEPT_DYING = "its workers kept dying"
 
 
-FOREIGN = {LeaveReason.HTTP, LeaveReason.TLS, LeaveReason.STUN}
-"""Reasons of connections that are no members': they speak another protocol (opening.py)."""
+OTHER_PROTOCOLS = {LeaveReason.HTTP, LeaveReason.TLS, LeaveReason.STUN}
+"""Reasons for connections that are not members: they speak another protocol (opening.py)."""
 
 _TO_HTTP = b"This is a chat room, not a web server.\n"
 
@@ -30,7 +30,7 @@ def _line(text: str) -> bytes:
     return f"{ROOM_PREFIX}{text}\n".encode()
 
 
-LAST_WORDS = {
+CLOSING_MESSAGES = {
     LeaveReason.KICKED: _line("You were kicked"),
     LeaveReason.BANNED: _line("You were banned"),
     LeaveReason.WORKERS_KEPT_DYING: _line(
@@ -42,5 +42,5 @@ LAST_WORDS = {
     )
     + _TO_HTTP,
 }
-"""Bytes to send, by reason, before a connection is closed, if it takes them. A member that lags has
-none: its connection is full."""
+"""Bytes to send, by reason, before a connection is closed, if its socket takes them. None for a
+member that lags: its connection is full."""

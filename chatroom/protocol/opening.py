@@ -1,8 +1,8 @@
 """The first bytes of a connection: text, or another protocol.
 
-A web page can make its reader's browser connect to any port, and send text of the page's choice
-from the reader's address: in an HTTP request, or in a user name of STUN (WebRTC). The first bytes
-identify the protocol, before any text that the page chose.
+A web page can make its reader's browser connect to any port, and send text that the page chooses
+from the reader's address: in an HTTP request, or in a user name of STUN (WebRTC). The protocol is
+identified by the first bytes, before any text that the page chose.
 
     HTTP   METHOD SP target SP HTTP/VERSION, as the first line; or a method and a path that
            together exceed the longest line
@@ -27,10 +27,10 @@ _SHORT = 10
 """Number of bytes that identify TLS and STUN."""
 
 
-def foreign(opening: bytes, limit: int) -> LeaveReason | None:
-    """Return why a connection with this opening must leave; None for text.
+def other_protocol(opening: bytes, limit: int) -> LeaveReason | None:
+    """Return the reason to close a connection with this opening; None if it is text.
 
-    `limit`: longest line in bytes. None is final unless `is_open` returns True.
+    `limit`: longest line in bytes. None is final unless `is_undecided` returns True.
     """
     line, end, _ = opening.partition(LF)
     if _REQUEST.fullmatch(line) if end else len(line) > limit and _LONG_REQUEST.fullmatch(line):
@@ -40,8 +40,8 @@ def foreign(opening: bytes, limit: int) -> LeaveReason | None:
     return LeaveReason.STUN if _STUN.match(opening) else None
 
 
-def is_open(opening: bytes, limit: int) -> bool:
-    """Return whether an opening that `foreign` passed may be the start of another protocol."""
+def is_undecided(opening: bytes, limit: int) -> bool:
+    """Return whether more bytes may turn an opening, text so far, into another protocol."""
     if len(opening) < _SHORT:
         return True
     return LF not in opening and len(opening) <= limit and bool(_BEGUN_REQUEST.fullmatch(opening))

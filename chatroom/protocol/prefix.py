@@ -21,7 +21,7 @@ def prefix(form: str, ip: str, port: int, id: int) -> str:
 
 
 def check(form: str) -> None:
-    """Raise ValueError, with a description of valid forms, if `form` is not one."""
+    """Raise ValueError, with a description of valid forms, if `form` is invalid."""
     try:
         parts = [*Formatter().parse(form)]
     except ValueError:

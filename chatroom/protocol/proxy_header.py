@@ -4,7 +4,7 @@ The proxy sends it first. A reader peeks at up to LONGEST bytes, calls `parse`, 
 then reads exactly `Header.size` bytes. `parse` checks the fields only once the
 header is complete, but refuses at once a stream that does not begin like a header.
 
-Invariant: once `parse` has returned a header or raised, more bytes change nothing.
+Invariant: once `parse` has returned a header or raised an error, more bytes do not change this.
 
 The quotations are from the specification, HAProxy's doc/proxy-protocol.txt.
 """
@@ -113,7 +113,7 @@ def _read_port(field: bytes) -> int:
 _FIXED = struct.Struct("!12sBBH")
 """Signature; version and command; family and transport; length of the rest in bytes."""
 
-_LOCAL, _PROXY = 0x20, 0x21  # version 2 with each of its commands
+_LOCAL, _PROXY = 0x20, 0x21  # version 2 and its two commands
 
 _UNSPEC, _INET, _INET6, _UNIX = range(4)  # families; _UNSPEC is also a transport
 _DGRAM = 2  # the transport with the highest number

@@ -8,7 +8,7 @@ All commands begin with IAC, the byte 0xFF, which UTF-8 text never contains.
     IAC and WILL, WONT, DO or DONT, and a byte    a request about an option
     IAC SB … IAC SE                               a parameter of an option
     IAC IAC                                       the byte 0xFF as text
-    IAC and any other byte                        no command: 0xFF is text, as in Latin-1
+    IAC and any other byte                        not a command: 0xFF is text, as in Latin-1
 
 No option is supported. So a WILL is answered with DONT, and a DO with WONT, except for
 DO TIMING-MARK. These answers need no state. They can't cause a loop, because WONT and DONT are
@@ -20,17 +20,17 @@ from typing import NamedTuple
 
 IAC = b"\xff"
 LITERAL = b"\xfe"
-"""Replacement of a 0xFF that is text: it has the same size, is no UTF-8 either, and is no IAC."""
+"""Replacement for a 0xFF that is text. It has the same size, and is neither UTF-8 nor IAC."""
 
 WILL, WONT, DO, DONT = b"\xfb", b"\xfc", b"\xfd", b"\xfe"
 TIMING_MARK = b"\x06"
 
 MAX_PARAMETER = 250
-"""Maximum of bytes in a parameter, so that an incomplete one does not wait forever. A client sends
-none unless the server asks for one; a longer one is text."""
+"""Maximum size (bytes) of a parameter, so that an incomplete one does not wait forever. A longer
+one is text. A client sends no parameter unless the server asks for it."""
 
 MAX_ANSWERS = 32
-"""Maximum number of answers to one read. Only a flood asks for more: clients have few options."""
+"""Maximum number of answers to one read. Only a flood needs more: clients have few options."""
 
 _PARAMETER = rb"\xfa(?:[^\xff]|\xff\xff){0,%d}+" % MAX_PARAMETER
 _AFTER_IAC = re.compile(

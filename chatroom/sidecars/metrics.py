@@ -1,8 +1,8 @@
 """`--metrics HOST:PORT`: a process that serves the room's metrics to Prometheus over HTTP.
 
 It asks the main process over its channel, once for each scrape. So no message is delayed, and a
-client that reads slowly or breaks this process harms nobody else. supervisor/metrics.py starts
-it, and replaces it when it dies.
+client that reads slowly or breaks this process affects no other process. supervisor/metrics.py
+starts it, and replaces it when it dies.
 
 It needs prometheus-client (the extra `metrics`); nothing else in the server does.
 """
@@ -25,8 +25,8 @@ from chatroom.system.poller import wait
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-MOST_SCRAPES = 16
-"""Maximum of scrapes at once; further connections are closed."""
+MAX_SCRAPES = 16
+"""Maximum number of scrapes at once; further connections are closed."""
 SCRAPE_WITHIN = 5.0
 """Timeout (s) for a client to send its request and read the answer."""
 ANSWER_WITHIN = 10.0
@@ -37,7 +37,7 @@ Totals = dict[str, Any]
 
 
 def main(listener: socket.socket, end: socket.socket) -> None:
-    """Serve the metrics to connections of `listener` until the main process is gone.
+    """Serve the metrics to connections of `listener` until the main process has ended.
 
     `end`: this process' end of the channel. The target of the process.
     """
@@ -50,7 +50,7 @@ def main(listener: socket.socket, end: socket.socket) -> None:
 def ask(channel: Channel) -> Totals:
     """Ask the main process for the totals.
 
-    Raises OSError if no answer comes in time, ChannelClosed if the main process is gone.
+    Raises OSError if no answer comes in time, ChannelClosed if the main process has ended.
     """
     channel.send({"ask": "totals"})
     if not wait([channel], ANSWER_WITHIN):
@@ -72,7 +72,7 @@ class Room:
             try:
                 found = self._ask()
             except (ChannelClosed, OSError):
-                os._exit(1)  # a late answer would be taken as the answer to the next request
+                os._exit(1)  # a late answer would count as the answer to the next request
         return families(found)
 
 
@@ -94,7 +94,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     def verify_request(self, *_: object) -> bool:
         # Two threads for each scrape (one is its timer), and two of this process' own.
-        return threading.active_count() < 2 * MOST_SCRAPES + 2
+        return threading.active_count() < 2 * MAX_SCRAPES + 2
 
     def handle_error(self, *_: object) -> None:
         """Ignore a client that has gone or was too slow."""

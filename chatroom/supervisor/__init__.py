@@ -9,9 +9,9 @@ In reading order:
     registry_process.py  `RegistryProcess`: start, call and replace that process
     registry_manager.py  the manager through which it is called
     members.py         `Members`: the members, and a dup of each member's socket
-    sources.py         `Sources`: which members share a source, for the room's rate
-    assignment.py      `Assignment`: which worker serves which member; what follows a death
-    placement.py       `place`, `rebalance`: where members are served, by the workers' loads
+    sources.py         `Sources`: numbers of sources, which share the room's rate
+    assignment.py      `Assignment`: assign members to workers, also after a death
+    placement.py       `place`, `rebalance`: choose workers by their loads
     pool.py            `WorkerPool`: start, watch and replace workers
     child.py           `Child`: one process, from its start until it is reaped
     watchdog.py        find processes that make no progress

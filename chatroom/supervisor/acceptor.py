@@ -1,4 +1,4 @@
-"""The way into the room: accept, ask the registry, make a member of the connection or refuse it.
+"""Accept connections: ask the registry, then make a member of each connection or refuse it.
 
 listener ─► bans, registry ─► Members.join ─► hand_over (assignment.py) ─► its worker
     └────► from a trusted proxy: wait for its header first (pending.py)
@@ -33,7 +33,7 @@ ACCEPTED_PER_TURN = 64
 LINGER = 1.0
 """Seconds that a refused connection stays open, so that the client can read the reason."""
 MAX_LINGERING = 32
-"""Maximum of refused connections that stay open: half of the descriptors in reserve."""
+"""Maximum number of refused connections that stay open: half of the reserved descriptors."""
 
 BANNED = Refusal(RefusalReason.BANNED)
 
@@ -83,8 +83,8 @@ class Acceptor:
     def accept(self, accept: bool) -> None:
         """Accept connections, or let them wait in the kernel's queue. Idempotent.
 
-        They wait while no worker is ready: a member without a worker can't leave, and would keep
-        its place in the room.
+        They wait while no worker is ready: a member without a worker can't leave, and would count
+        as a member for ever.
         """
         if accept == self._accepts:
             return
@@ -96,7 +96,7 @@ class Acceptor:
                 accepting.close()
 
     def close(self) -> None:
-        """Stop accepting, and close all connections that are not members'. Idempotent."""
+        """Stop accepting, and close the pending and the refused connections. Idempotent."""
         for accepting, listener in zip(self._accepting, self._listeners, strict=True):
             accepting.close()
             listener.close()
@@ -114,7 +114,7 @@ class Acceptor:
         connection.setblocking(False)
         unix = connection.family == socket.AF_UNIX
         address, port = (UNIX, 0) if unix else (canonical(peer[0]), peer[1])
-        if self._pending.trust(address):
+        if self._pending.trusts(address):
             self._pending.expect(connection, address, port)
         else:
             self._admit(connection, address, port, 0)

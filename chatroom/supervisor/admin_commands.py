@@ -16,7 +16,7 @@ from chatroom.system.networks import Network, format_network, parse_network, wit
 
 SPEAKER = ROOM_PREFIX.encode()
 """Prefix of the room's own messages."""
-NOBODY = 0
+ROOM_ID = 0
 """Sender id of the room's own messages; no member has it."""
 SAY_WITHIN = 0.1
 """Seconds to wait for the log's lock. If the log is full, `say` fails at once."""
@@ -27,8 +27,8 @@ MAX_TEXT = 4 * KIB
 class AdminCommands:
     """Runs the commands.
 
-    `wake()` rings all workers, to deliver a text that was appended. `end_input(ids)` drops the
-    input of members that no worker has read yet.
+    `wake()` rings all workers, so that they deliver an appended text. `end_input(ids)` makes the
+    workers read nothing more from members.
     """
 
     def __init__(
@@ -45,16 +45,16 @@ class AdminCommands:
         self._wake = wake
         self._end_input = end_input
 
-    def run(self, order: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Run an order and return its result, or {"error": reason}; None for an unknown order.
+    def run(self, command: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Run a command and return its result, or {"error": reason}; None for an unknown command.
 
-        An order is {"do": name}. kick and ban take "who": a member's id, or an address or
-        network (system/networks.py); unban takes an address or network. say takes "text". bans
-        takes nothing.
+        A command is {"do": name}. kick and ban take "who": a member's id, or an address or network
+        (system/networks.py); unban takes an address or network. say takes "text". bans takes
+        nothing.
         """
-        who, text = str(order.get("who", "")), order.get("text")
+        who, text = str(command.get("who", "")), command.get("text")
         try:
-            match order.get("do"):
+            match command.get("do"):
                 case "kick":
                     return {"kicked": self._kick(self._matching(who), LeaveReason.KICKED)}
                 case "ban":
@@ -112,7 +112,7 @@ class AdminCommands:
         messages = block.count(b"\n")
         batch = Batch()
         origin = Origin(ROOM, len(SPEAKER)).pack()
-        batch.add(NOBODY, origin, 0, render(SPEAKER, sanitize(block)), messages)
+        batch.add(ROOM_ID, origin, 0, render(SPEAKER, sanitize(block)), messages)
         if not self._log.append_within(SAY_WITHIN, batch):
             return {"error": "the room is too busy; try again"}
         self._wake()

@@ -5,12 +5,12 @@
     a rebalance         yield ──► a worker; yielded ◄──
                         adopt ──► other workers; ack ◄──
 
-placement.py says which workers these are.
+placement.py chooses these workers.
 
-A worker adopts all these members in the same way: it recovers each one's progress from the kernel,
-the log and the slot (worker/recovery.py). Until then, the log must keep what they need. So the
-position of a dead worker, and of one that has yielded members, is pinned until all is *settled*:
-each worker has acknowledged (ack) that it serves the members it was handed.
+A worker adopts all these members in the same way: it recovers each member's progress from the
+kernel, the log and the slot (worker/recovery.py). Until then, the log must keep what they need. So
+the position of a dead worker, and of one that has yielded members, is pinned until all members are
+*settled*: each worker has acknowledged (ack) that it serves the members it was handed.
 """
 
 from collections import Counter
@@ -29,16 +29,16 @@ from chatroom.system.event_loop import EventLoop
 from chatroom.system.tcp_counters import taken
 
 MAX_ADOPTED = 56
-"""Maximum of members in one record. The record must hold a greeting, and the longest address and
-prefix of each member: in JSON, 400 bytes for the prefix and 60 for the rest."""
+"""Maximum number of members in one record. The record must hold a greeting, and the address and
+prefix of each member: in JSON, up to 400 bytes for the prefix and 60 for the rest."""
 
 DEATHS = 3
-"""Deaths in a row, of the workers that handled a member, after which the member is disconnected."""
+"""Number of workers in a row that may die while they handle a member; then it is disconnected."""
 
 BALANCE_AFTER = 0.2
 """Seconds from a change of the loads to the next `_balance`."""
 MAX_IDS = 1000
-"""Maximum of members in a record of ids, and so of those that move between workers at once."""
+"""Maximum number of ids in a record, and so of members that move between workers at once."""
 
 
 class Assignment:
@@ -71,7 +71,7 @@ class Assignment:
         self._unassigned: list[int] = []
         """Ids of members that no worker serves, because none is alive."""
         self._yielder: WorkerProcess | None = None
-        """Worker that was told to yield members, until all is settled."""
+        """Worker that was told to yield members; None once they are settled."""
         self._yielded = False
         """True once the yielder has given its members up."""
         self._balance_timer = loop.timer(self._balance)
@@ -85,9 +85,9 @@ class Assignment:
             self._adopt(self._pool.workers[client.worker], [id])
 
     def end_input(self, members: list[int]) -> None:
-        """Tell the workers to read no more from members that were disconnected.
+        """Tell the workers to read nothing more from members that were disconnected.
 
-        The kernel keeps what they have sent: a throttled member's flood would go on.
+        The kernel still holds what they have sent, so a throttled member's flood would go on.
         """
         by_worker: dict[int, list[int]] = {}
         for id in members:
@@ -120,7 +120,7 @@ class Assignment:
                 self._assign(members)
                 self._settle()
             case {"ack": number} if self._awaited.get(worker) == number:
-                # The worker serves all members that it was handed before this ack was asked for.
+                # The worker serves all members that it was handed before this ack was requested.
                 del self._awaited[worker]
                 self._settle()
 
@@ -134,21 +134,21 @@ class Assignment:
             self._counters.deaths[dead.number] += 1
         if self._stopped:
             return
-        # 1. The pool has reaped the worker, so that no socket has two owners, and pinned its
-        #    position.
+        # 1. The pool has reaped the worker, so that two workers never serve one socket, and pinned
+        # its position.
         self._awaited.pop(dead, None)
         if self._yielder is dead:
             self._yielder = None
         orphans, lost = self._members_of(dead)
         suspects = [id for id, why in lost.items() if why is LeaveReason.WORKERS_KEPT_DYING]
-        self._members.say_why(suspects, LeaveReason.WORKERS_KEPT_DYING)
+        self._members.send_reason(suspects, LeaveReason.WORKERS_KEPT_DYING)
         self._members.leave(lost)
         # 2. Other workers get its members; if no worker is alive, the members wait.
         if orphans and self._orphaned_at is None:
             self._orphaned_at = self._loop.now()
         self._assign(orphans)
-        # 3. Each new worker recovers the members' state (worker/recovery.py), and sends an ack.
-        # 4. The last ack releases the log. If no ack is awaited, the log is released at once.
+        # 3. Each of these workers recovers its new members (worker/recovery.py), and sends an ack.
+        # 4. The last ack unpins the position. If no ack is awaited, it is unpinned at once.
         self._settle()
         # 5. The pool starts another worker; `_balance` moves members to it.
         self._schedule_balance()
@@ -227,7 +227,7 @@ class Assignment:
         return not (self._awaited or self._unassigned)
 
     def _settle(self) -> None:
-        """Release the log if no member waits for a worker to take it over."""
+        """Unpin the positions in the log if no member waits for a worker to take it over."""
         if not self.settled:
             return
         self._pool.release_seat()

@@ -22,8 +22,8 @@ READY_WITHIN = 30.0
 """Timeout (s) for a process to become ready; a process that takes longer is killed."""
 
 RETRY_AFTER = 0.05
-"""Seconds before a record that the system refused is sent again. A timer is needed: the channel
-stays writable, so to wait until it is writable would be a busy loop."""
+"""Seconds before a record that the system refused is sent again. A timer is needed, because the
+channel stays writable: waiting until it is writable would be a busy loop."""
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
@@ -72,14 +72,14 @@ class Child:
         """Exit code of the process, once it has ended."""
         self._channel = Channel(end)
         self.failure = ""
-        """Reason why the process failed to start, or was killed; empty if none is known."""
+        """Reason why the process failed to start, or was killed; empty if unknown."""
         self._retry = loop.timer(self._flush)
         self._late = loop.timer(self._on_late)
         self._late.set_after(READY_WITHIN)
         loop.watch(self._channel.socket, self._receive)
         loop.watch(self._sentinel, self._reap)
         self._channel_open = True
-        """True while the channel is open; it may close a moment before the process is reaped."""
+        """True while the channel is open. It may close shortly before the process is reaped."""
 
     def ready(self) -> None:
         """Note that the process has started: cancel its READY_WITHIN timeout."""
@@ -217,7 +217,7 @@ class RestartedChild:
             self.child.tell(record, descriptors)
 
     def stop(self) -> None:
-        """Stop restarting the process. A running one continues, and `start` still starts one."""
+        """Stop restarting the process. A running process continues, and `start` still works."""
         self._stopped = True
         self._start_timer.cancel()
 

@@ -24,13 +24,13 @@ from chatroom.system.doorbell import Doorbell
 from chatroom.system.signals import STOP_SIGNALS
 
 PAUSE = 0.05
-"""Seconds between two chunks. A person reads no faster, and the workers need the processors."""
+"""Pause (s) between two chunks. People can't read faster, and the workers need the processors."""
 CHUNK = 64 * KIB
 """Maximum size (bytes) of a chunk of the log; a chunk has at least one entry, of any size."""
 MAX_BEHIND = MIB
-"""Maximum lag (bytes) behind the head, if the log keeps as many: about 0.8 s of output."""
+"""Maximum lag (bytes) behind the head, unless the log keeps less: about 0.8 s of output."""
 MAX_LINES = 1000
-"""Maximum of lines, of about 100 bytes each, that wait while nobody reads."""
+"""Maximum number of lines, of about 100 bytes each, that wait while nobody reads the output."""
 CLOSE_WITHIN = 0.3
 """Timeout (s) for a slow reader to take the rest when the room has ended."""
 LEFT_OUT = b"(%d left out)\n"
@@ -42,7 +42,7 @@ def descriptor(stream: TextIO | None) -> int:
 
 
 class _Line:
-    """A line to print once the log was printed up to `position`."""
+    """A line to print as soon as the log has been printed up to `position`."""
 
     def __init__(self, position: int, text: bytes | None) -> None:
         self.position = position
@@ -65,15 +65,16 @@ class Console:
         self._fd = fd
         self._follower: Follower | None = None
         if log is not None:
-            self._follower = Follower(log, log.messages(log.head), MAX_BEHIND, rest=0)
+            self._follower = Follower(log, log.messages(log.head), MAX_BEHIND, skip_to=0)
         self._read_again = False
         """True if another process was appending: the log must be read again after READ_AGAIN."""
         self._lines: deque[_Line] = deque()
         """Lines to print, in order of their positions."""
         self._dropped = 0
-        """Total of lines dropped because MAX_LINES waited; only the main thread counts them."""
+        """Total number of lines dropped because MAX_LINES waited; only the main thread changes
+        it."""
         self._dropped_reported = 0
-        """Part of `_dropped` that has been reported; only the console's thread counts it."""
+        """Part of `_dropped` that has been reported; only the console's thread changes it."""
         self._line_open = False
         """True if the last byte printed was not a LF."""
         self._skip_lf = False
@@ -93,8 +94,8 @@ class Console:
     def reserve_line(self) -> Callable[[str | None], None]:
         """Reserve a place after all messages appended so far, and return a function.
 
-        Call the function with the line to print there, or None. Until then, nothing that follows
-        is printed.
+        Call the function with the line to print there, or None. Until then, nothing after this
+        place is printed.
         """
         reserved = _Line(self._log.head if self._log else 0, None)
         dropped = len(self._lines) >= MAX_LINES
@@ -110,7 +111,7 @@ class Console:
         return decide
 
     def close(self, within: float = CLOSE_WITHIN) -> None:
-        """Print the rest, without lines that are undecided, for at most `within` seconds; end."""
+        """Print the rest, without undecided lines, within `within` seconds, and end the thread."""
         for line in list(self._lines):
             if line.text is None:
                 line.text = b""
@@ -122,7 +123,7 @@ class Console:
         # The main thread handles the stop signals, even while it blocks them.
         # A terminal's SIGTTOU would stop a process that prints in the background.
         signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, signal.SIGTTOU))
-        with contextlib.suppress(OSError):  # the reader has gone; the room goes on
+        with contextlib.suppress(OSError):  # nobody reads the output any more; the room continues
             closing = False  # read before the last `_next`, so that no line is missed
             while self._read_again or not closing:
                 timeout = READ_AGAIN if self._read_again else None

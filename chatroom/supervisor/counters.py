@@ -16,7 +16,7 @@ class Counters:
     """Start of the room (s, monotonic)."""
     joins: int = 0
     probes: int = 0
-    """Connections that were closed at once, without a byte: health checks."""
+    """Connections that were closed at once and sent nothing, such as health checks."""
     refusals: Counter[RefusalReason] = field(default_factory=Counter)
     """Refused connections, by reason."""
     leaves: Counter[LeaveReason] = field(default_factory=Counter)

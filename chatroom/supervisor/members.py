@@ -5,8 +5,9 @@ serves it. A join allocates a slot and finds the source (sources.py); a leave fr
 tells the registry. Both are counted, logged and shown on the console.
 
 A connection is announced (counted as a join, logged, shown) ANNOUNCE_AFTER seconds after it was
-accepted. One that has left by then is announced only if it has sent anything: else it was a probe,
-such as a load balancer's health check. One that speaks another protocol is counted as refused.
+accepted. One that has left by then is announced only if it has sent any data: otherwise it was a
+probe, such as a load balancer's health check. One that speaks another protocol is counted as
+refused.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from time import monotonic
 from chatroom.log.ring import Log
 from chatroom.log.slots import Slots
 from chatroom.logs import Event
-from chatroom.protocol.leave_reason import FOREIGN, LAST_WORDS, LeaveReason
+from chatroom.protocol.leave_reason import CLOSING_MESSAGES, OTHER_PROTOCOLS, LeaveReason
 from chatroom.protocol.refusal_reason import RefusalReason
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.progress import progress
@@ -30,7 +31,7 @@ from chatroom.system.event_loop import EventLoop
 from chatroom.system.tcp_counters import traffic
 
 ANNOUNCE_AFTER = 0.2
-"""Seconds. A health check closes its connection sooner; the console can wait this long."""
+"""Delay (s) of an announcement. A health check closes its connection sooner."""
 
 PROBES = {LeaveReason.CLOSED, LeaveReason.RESET}
 """Reasons for which a probe leaves."""
@@ -61,13 +62,13 @@ class Client:
     joined_at: float = field(default_factory=monotonic)
     """Time of the join (s, monotonic)."""
     removed_for: LeaveReason | None = None
-    """Reason for which the room's owner disconnected the member; None if the owner did not."""
+    """Reason why the room's owner disconnected the member; None if the owner did not."""
     deaths: int = 0
     """Number of workers in a row that have died while they handled the member."""
 
 
 class Members:
-    """The members. Other parts read `by_id`, but only this class changes it."""
+    """The members. Other classes read `by_id`, but only this class changes it."""
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class Members:
         counters: Counters,
         reserve_line: Callable[[], Callable[[str | None], None]],
     ) -> None:
-        """`reserve_line` is `Console.reserve_line`; a quiet room's does nothing."""
+        """`reserve_line` is `Console.reserve_line`; in a quiet room, it does nothing."""
         self.by_id: dict[int, Client] = {}
         self._log = log
         self._slots = slots
@@ -110,7 +111,7 @@ class Members:
             self._timer.set(due)
 
     def _announce_due(self) -> None:
-        """Announce the members whose time has come."""
+        """Announce the members that are due."""
         now = self._loop.now()
         for id, (due, _) in list(self._unannounced.items()):
             if due > now:
@@ -133,21 +134,22 @@ class Members:
         decide_line(f"{client.address} connected")
 
     def disconnect(self, members: Sequence[int], reason: LeaveReason) -> None:
-        """Shut members' connections down for a reason; their workers then report that they left."""
-        self.say_why(members, reason)
+        """Shut down members' connections for a reason; their workers then report that they left."""
+        self.send_reason(members, reason)
         for id in members:
             client = self.by_id[id]
             client.removed_for = reason
             with contextlib.suppress(OSError):
                 client.connection.shutdown(socket.SHUT_RDWR)
 
-    def say_why(self, members: Sequence[int], reason: LeaveReason) -> None:
-        """Send members a line that says why they are disconnected at once.
+    def send_reason(self, members: Sequence[int], reason: LeaveReason) -> None:
+        """Send members a line with the reason why they are disconnected.
 
         A member gets no line if it has not received the whole welcome, or if it lags: its
         connection is full, and its stream may end inside a message. Where the kernel does not
-        count bytes, the lag is unknown, and the line is sent. The line changes the kernel's
-        counts, from which another worker would recover a wrong position: so the members must leave.
+        count bytes, the lag is unknown, and the line is sent. Disconnect the members at once
+        afterwards: the line changes the kernel's counts, so another worker would recover wrong
+        positions.
         """
         log = self._log
         found = progress(log, self._slots, {id: self.by_id[id] for id in members})
@@ -162,7 +164,7 @@ class Members:
                 # A member has not received its own unfinished line.
                 begin = b"\n" if unfinished and log.sender(head) != id else b""
                 with contextlib.suppress(OSError):
-                    client.connection.send(begin + LAST_WORDS[reason])
+                    client.connection.send(begin + CLOSING_MESSAGES[reason])
 
     def leave(self, reasons: dict[int, LeaveReason]) -> None:
         """Free the resources of members (LEAVE-3). Ids of members that have left are ignored."""
@@ -172,7 +174,7 @@ class Members:
         for id, client in left.items():
             self._account(id, client, client.removed_for or reasons[id])
             with contextlib.suppress(OSError):
-                client.connection.shutdown(socket.SHUT_RDWR)  # if its worker could not
+                client.connection.shutdown(socket.SHUT_RDWR)  # if its worker has not done that
             client.connection.close()
             self._slots.clear(client.slot)
             self._sources.leave(client.address)
@@ -185,12 +187,12 @@ class Members:
         A probe is only counted; an unannounced connection of another protocol is also logged.
         The member's connection is still open.
         """
-        if reason in FOREIGN:
+        if reason in OTHER_PROTOCOLS:
             self._counters.refusals[RefusalReason(reason)] += 1
             logger.info(Event("refused", address=client.address, port=client.port, reason=reason))
         if id in self._unannounced:
             probe = reason in PROBES and _sent_nothing(client)
-            if probe or reason in FOREIGN:
+            if probe or reason in OTHER_PROTOCOLS:
                 self._counters.probes += probe
                 _, decide_line = self._unannounced.pop(id)
                 decide_line(None)
@@ -203,7 +205,7 @@ class Members:
         line = f"{client.address} disconnected"
         if reason is LeaveReason.LAGGED:
             line += ": lagged too far behind"
-        elif client.removed_for or reason in FOREIGN:
+        elif client.removed_for or reason in OTHER_PROTOCOLS:
             line += f": {reason}"
         self._reserve_line()(line)
 
@@ -213,6 +215,6 @@ class Members:
 
 
 def _sent_nothing(client: Client) -> bool:
-    """Return whether the kernel knows that a member has sent nothing, or a single byte."""
+    """Return whether a member has sent at most one byte; False if the kernel can't tell."""
     counted = traffic(client.connection)
     return counted is not None and counted.received - client.header_bytes <= FIN

@@ -1,4 +1,4 @@
-"""The main process's part of the metrics: the listener, and the process that serves on it."""
+"""The main process's part of the metrics: the listener, and the process that accepts from it."""
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -13,25 +13,25 @@ from chatroom.system.listening import endpoint, listen
 
 
 class MetricsProcess:
-    """The metrics process, and its listener, which lasts as long as the room."""
+    """The metrics process, and its listener, which stays open as long as the room runs."""
 
     def __init__(
         self,
         loop: EventLoop,
         at: Endpoint,
         totals: Callable[[], Record],
-        beside: Sequence[Endpoint] = (),
+        in_use: Sequence[Endpoint] = (),
     ) -> None:
         """Listen at a resolved address; `totals` returns the answer to a scrape.
 
-        `beside`: addresses at which the room listens.
+        `in_use`: addresses at which the room listens.
 
         Raises ListenError, and MetricsError if prometheus-client is not installed.
         """
         if find_spec("prometheus_client") is None:
             raise MetricsError("--metrics needs prometheus-client: pip install 'chatroom[metrics]'")
         self._totals = totals
-        self._listener = listen(at, 0, beside)
+        self._listener = listen(at, 0, in_use)
         """Listener, kept open here: a scrape during a restart of the process waits for it."""
         self.where = endpoint(self._listener)
         self._process = RestartedChild(

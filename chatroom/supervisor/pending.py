@@ -17,12 +17,14 @@ from chatroom.system.event_loop import EventLoop, Timer
 from chatroom.system.networks import Network, within
 
 HEADER_WITHIN = 5.0
-"""Timeout (s) of a header. The specification requires at least 3 s, as a packet may be lost."""
-LOCAL_STAYS = 0.2
-"""Seconds before a LOCAL connection, which names no client, is admitted; it is admitted sooner if
-it sends data. A proxy's health check has closed the connection by then."""
+"""Timeout (s) of a header. The specification requires at least 3 s, because a packet may be
+lost."""
+LOCAL_DELAY = 0.2
+"""Delay (s) before a LOCAL connection, which names no client, is admitted, unless it sends data. A
+proxy's health check closes the connection sooner."""
 MAX_PENDING = 256
-"""Maximum of connections that wait for a header; one more closes the oldest of them."""
+"""Maximum number of connections that wait for a header. If there is one more, the oldest is
+closed."""
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +60,7 @@ class PendingConnections:
         self._pending: dict[socket.socket, PendingConnection] = {}
         """Waiting connections, the oldest first."""
 
-    def trust(self, address: str) -> bool:
+    def trusts(self, address: str) -> bool:
         """Return whether an address is a trusted proxy's."""
         return within(address, self._trusted)
 
@@ -104,14 +106,14 @@ class PendingConnections:
         except HeaderError as error:
             self._refuse(connection, str(error))
             return
-        # Read no byte beyond the header. All of an incomplete header is read.
+        # Read no byte after the header. An incomplete header is read completely.
         size = len(data) if header is None else header.size - len(pending.received)
         pending.received += connection.recv(size)
         pending.header = header
         if header is not None and header.address is not None:
             self._admit_as(connection, pending)
         elif header is not None:
-            pending.timer.set_after(LOCAL_STAYS)
+            pending.timer.set_after(LOCAL_DELAY)
 
     def _admit_as(self, connection: socket.socket, pending: PendingConnection) -> None:
         """Admit the client that the header names; for a LOCAL header, the proxy itself."""

@@ -1,4 +1,4 @@
-"""Placement: which worker serves a member, and when members move. Pure functions of the loads.
+"""Choose the worker for a member, and the members to move. Pure functions of the loads.
 
 Each message wakes all workers that serve members. In a small room, waking one more costs more than
 all other work; in a larger one, each member gets the messages of each worker's turn by a send of
@@ -18,8 +18,9 @@ UNEVEN = 0.1
 """
 
 GATHER_AT = 0.75
-"""Fraction of what the other workers hold, at `pack` members each: a room of this size or smaller
-is gathered in them. It is below 1, so that small changes of the room's size move nobody."""
+"""Fraction of the capacity of all workers in use but one, at `pack` members each. A room
+up to this size is gathered on these workers. It is below 1, so that small changes of the size move
+nobody."""
 
 
 class Move(NamedTuple):
@@ -44,7 +45,7 @@ def place(loads: Mapping[int, int], pack: int) -> int:
 
 
 def rebalance(loads: Mapping[int, int], pack: int) -> Move | None:
-    """Return the members to move so that the load becomes even, or fewer workers have members.
+    """Return how many members to move from a worker, to even the load or to use fewer workers.
 
     Return None if no member should move. `place` chooses the new worker of each that moves.
     """

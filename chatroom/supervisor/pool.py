@@ -2,8 +2,8 @@
 
 Each worker has a seat: its number, its words in the log, its doorbell. A dead worker keeps its
 seat, and so its position in the log, until other workers serve its members. Its replacement takes
-another seat and is started at once. If several in a row die before they are ready, the backoff
-between the attempts grows.
+another seat and is started at once. If several workers in a row die before they are ready, the
+backoff between the attempts grows.
 
 The pool decides how many workers there are. assignment.py decides which members they serve: it
 receives the pool's three events, `PoolEvents`.
@@ -41,7 +41,7 @@ class WorkerProcess:
         self.ready = False
         self.drained = False
         self.killed = False
-        """True once the pool has killed it: it was surplus, outdated or stuck."""
+        """True once the pool has killed it, because it was surplus, outdated or stuck."""
         self.stuck = False
         """True once the pool has killed it because it made no progress."""
 
@@ -88,7 +88,7 @@ class WorkerPool:
         self.workers: dict[int, WorkerProcess] = {}
         self.pinned_seat: int | None = None
         """Seat of a dead worker until others serve all its members; None if there is none. After
-        several deaths, the seat with the lowest position: what it pins is enough for all of them.
+        several deaths, it is the seat with the lowest position, which is enough for all of them.
         """
         self._settings = settings
         self._loop = loop
@@ -106,7 +106,7 @@ class WorkerPool:
         self._failures = 0
         """Failed starts in a row: no process was spawned, or it ended before it was ready."""
         self._retry = loop.timer(self._adjust)
-        """Set during the backoff after a failed start."""
+        """Timer of the backoff after a failed start."""
         self._watchdog = Watchdog(loop, settings.watchdog, self._check_progress)
 
     def start(self, events: PoolEvents) -> None:
@@ -123,9 +123,9 @@ class WorkerPool:
 
     # --- how many ------------------------------------------------------------
 
-    def want(self, workers: int) -> None:
+    def resize(self, workers: int) -> None:
         """Set the number of workers and adjust to it; if it is out of range, log a warning."""
-        most = self._settings.most_workers
+        most = self._settings.max_workers
         if 1 <= workers <= most:
             self.wanted = workers
             self._adjust()
@@ -143,14 +143,14 @@ class WorkerPool:
         self._outdated = list(self.workers.values())
         self._adjust()
 
-    def stop(self, order: Record) -> None:
-        """Send an order to all workers; replace and watch none of them from now on."""
+    def stop(self, record: Record) -> None:
+        """Send a record to all workers; replace and watch none of them from now on."""
         self.closing = True
         self._retry.cancel()
         self._watchdog.stop()
         for worker in self.workers.values():
             worker.child.ready()
-            worker.tell(order)
+            worker.tell(record)
 
     def _adjust(self) -> None:
         """Start missing workers, or kill one that is outdated or surplus."""
@@ -170,7 +170,7 @@ class WorkerPool:
 
     def _start(self, number: int) -> None:
         """Start a worker in a free seat."""
-        self._log.seat(number)
+        self._log.prepare_seat(number)
         try:
             child = Child(
                 self._loop,
@@ -238,21 +238,21 @@ class WorkerPool:
     # --- the end of a worker -------------------------------------------------
 
     def _reap(self, worker: WorkerProcess) -> None:
-        """Pin the position of a worker that has ended, report its exit, and start another."""
+        """Pin the position of a worker that has ended, report its exit, and start another one."""
         assert self._events is not None
         del self.workers[worker.number]
         if worker in self._outdated:
             self._outdated.remove(worker)
         self._pin_log_position(worker.number)
         self._room_rate.publish(worker.number, NONE)
-        self.wake_all()  # it may have died between an append and ringing the others
+        self.wake_all()  # it may have died after an append, before it rang the others
         if not self.closing:
             self._note_exit(worker)
         self._events.on_worker_exit(worker)
         self._adjust()  # after the members were reassigned, so that they do not wait for a start
 
     def _pin_log_position(self, number: int) -> None:
-        """Keep a dead worker's seat; of two such seats, only the one with the lower position."""
+        """Keep a dead worker's seat; of two such seats, the one with the lower position."""
         dead = [number] if self.pinned_seat is None else [self.pinned_seat, number]
         self.pinned_seat, *higher = sorted(dead, key=self._log.worker_position)
         for seat in higher:

@@ -1,6 +1,7 @@
 """The progress of members in the log, as the main process finds it.
 
-It needs what the kernel counts and the workers' checkpoints. No worker is asked, and no lock taken.
+It follows from the kernel's byte counts and the workers' checkpoints. No worker is asked, and no
+lock is taken.
 """
 
 import socket

@@ -1,7 +1,7 @@
 """The registry: the id, address and worker of each member.
 
-The registry runs in a process of its own, behind a manager (registry_manager.py). It alone gives
-out ids and applies the limits. The main process calls it at each join and leave
+The registry runs in a process of its own, behind a manager (registry_manager.py). Only the registry
+assigns ids and applies the limits. The main process calls it at each join and leave
 (registry_process.py); a call takes about 40 µs, and no message waits for one.
 """
 
@@ -33,7 +33,7 @@ class Refusal(NamedTuple):
 
 
 class Registry:
-    """The directory. Only `members` and `restore` take time in proportion to its size."""
+    """The directory. Only the duration of `members` and `restore` grows with its size."""
 
     def __init__(self, max_clients: int, max_clients_per_address: int, pack: int) -> None:
         """`max_clients_per_address`: 0 means that only `max_clients` applies. `pack`: see
@@ -48,25 +48,25 @@ class Registry:
         self._load: Counter[int] = Counter()
         """Number of members on each worker."""
         self._workers: set[int] = set()
-        """Workers that newcomers may be placed on."""
+        """Workers to which newcomers may be assigned."""
 
     def limit(self, max_clients_per_address: int) -> None:
-        """Set the limit of members per address for newcomers; 0: no limit. Members stay."""
+        """Set the limit of members per address, for newcomers only; 0: no limit."""
         self._max_clients_per_address = max_clients_per_address or self._max_clients
 
     def enroll(self, worker: int) -> None:
-        """Place newcomers on `worker`, too."""
+        """Assign newcomers to `worker`, too."""
         self._workers.add(worker)
 
     def dismiss(self, worker: int) -> None:
-        """Place no newcomers on `worker` any more."""
+        """Assign no newcomers to `worker` any more."""
         self._workers.discard(worker)
 
     def admit(self, address: str) -> Admission | Refusal:
         """Refuse a newcomer, or give it an id and a worker (placement.py).
 
-        `address` is in canonical form. An id is never given twice. If no worker is enrolled, the
-        newcomer is UNASSIGNED.
+        `address` is in canonical form. No id is used twice. If no worker is enrolled, the newcomer
+        is UNASSIGNED.
         """
         if len(self._members) >= self._max_clients:
             return Refusal(RefusalReason.FULL)

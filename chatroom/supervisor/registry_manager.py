@@ -18,7 +18,8 @@ class _Listener:
     """Listener of the manager: it has one connection, and accepts it again for each client.
 
     A manager's own listener has an address, to which every user of the machine can connect. The
-    main process is the only client here, with one request at a time, so one pair of sockets does.
+    main process is the only client here, with one request at a time, so one pair of sockets is
+    enough.
     """
 
     def __init__(self, address: socket.socket, backlog: int) -> None:  # noqa: ARG002
@@ -37,7 +38,7 @@ def _client(address: socket.socket, authkey: bytes) -> connection.Connection:
 
 
 def _connection(end: socket.socket) -> connection.Connection:
-    return connection.Connection(end.dup().detach())  # whoever gets it closes it
+    return connection.Connection(end.dup().detach())  # the caller closes it
 
 
 managers.listener_client["pair"] = _Listener, _client  # type: ignore[attr-defined]
@@ -45,7 +46,7 @@ managers.listener_client["pair"] = _Listener, _client  # type: ignore[attr-defin
 
 class _Manager(managers.BaseManager):
     def __init__(self, end: socket.socket) -> None:
-        """`end`: one of the pair. Nobody else has the other, so the key is no secret."""
+        """`end`: one end of the pair. No other process has the pair, so the key may be empty."""
         super().__init__(end, b"", "pair")  # type: ignore[arg-type]
 
 
@@ -64,7 +65,7 @@ def serve(end: socket.socket, registry: Callable[..., object]) -> None:
     """Serve objects that `registry(…)` makes, until the main process has ended in any way."""
     _Manager.register("Registry", registry)
     server: Any = _Manager(end).get_server()
-    # In one thread, unlike `serve_forever`, which needs a new one for each connection.
+    # In one thread, unlike `serve_forever`, which starts a thread for each connection.
     server.stop_event = threading.Event()
     while not wait([PARENT], 0.0):
         server.handle_request(server.listener.accept())

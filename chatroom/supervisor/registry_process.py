@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 class RegistryProcess:
     """The registry's process, as the main process calls it.
 
-    If the process dies, or is stopped, another is started at once, and filled with the members
-    that the main process holds. Each call raises RegistryError if no process can be started.
+    If the process dies, or is stopped, another one is started at once, and gets the members from
+    the main process. Each call raises RegistryError if no process can be started.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class RegistryProcess:
         pack: int,
         held: Callable[[], Directory],
     ) -> None:
-        """Start the process. `held` returns the members that the main process holds."""
+        """Start the process. `held` returns the members as the main process has them."""
         self._loop = loop
         self._limits = max_clients, max_clients_per_address
         self._pack = pack
@@ -49,7 +49,7 @@ class RegistryProcess:
         self._workers: set[int] = set()
         self._child: Child | None = None
         self._end_of_pair: socket.socket | None = None
-        """Main process's end of the pair to the manager; None once it is connected."""
+        """The main process's end of the pair to the manager; None once it is connected."""
         self._registry: Any = None
         """Proxy of the registry in the process; None while the process starts."""
         self._stopped = False
@@ -57,7 +57,7 @@ class RegistryProcess:
             self._spawn()
 
     def connect(self) -> None:
-        """Wait until the process is ready. Call it once, before all other methods but `stop`.
+        """Wait until the process is ready. Call it once, before any other method except `stop`.
 
         The constructor does not wait, so that the workers can start at the same time.
         """
@@ -80,7 +80,7 @@ class RegistryProcess:
         self._end()
         ours, theirs = socket.socketpair()
         self._end_of_pair = ours
-        with theirs:  # once it is closed here, the process's end is seen on ours
+        with theirs:  # once it is closed here, our end reports the process's end
             self._child = Child(self._loop, (main, (theirs,)), lambda *_: None, self._on_exit)
 
     def _connect(self) -> None:
@@ -100,7 +100,7 @@ class RegistryProcess:
         self._registry = registry
 
     def stop(self) -> None:
-        """Kill the process, also one that is stopped (SIGSTOP). Later calls have no effect."""
+        """Kill the process, even if it is stopped (SIGSTOP). Later calls have no effect."""
         self._stopped = True
         self._end()
 

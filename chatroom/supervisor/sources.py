@@ -1,4 +1,4 @@
-"""Sources, among which the room's rate is shared (log/room_rate.py).
+"""Sources, which share the room's rate (log/room_rate.py).
 
 A source is an IPv4 address, an IPv6 network of 64 bits (its owner can use all of its addresses), or
 all Unix sockets together.
@@ -14,8 +14,8 @@ SOURCE_BITS = 64
 class Sources:
     """The numbers of the sources, from 0 to `size` - 1. Only the main process assigns them.
 
-    A source keeps its number while it has members, and as long as possible afterwards: a sender
-    that reconnects must not get a new share. At most `size` sources may have members.
+    A source keeps its number while it has members, and as long as possible afterwards, so that a
+    sender that reconnects does not get a new share. At most `size` sources may have members.
     """
 
     def __init__(self, size: int) -> None:

@@ -1,7 +1,7 @@
 """The status of a room: its members, its workers, and its totals.
 
-People and monitoring ask for it (control_socket.py). The report uses data that the main process,
-the kernel and the workers' checkpoints have anyway: it delays no message, and asks no worker.
+chatroom.status and the metrics request it. The report uses data that the main process, the kernel
+and the workers' checkpoints have anyway: it delays no message, and asks no worker.
 """
 
 import os
@@ -21,7 +21,7 @@ from chatroom.supervisor.progress import Progress, progress
 
 
 class StatusReport:
-    """Makes the report, in about 10 µs per member."""
+    """Makes the report, which takes about 10 µs per member."""
 
     def __init__(
         self,
@@ -41,11 +41,11 @@ class StatusReport:
         self._where = where
         self._capacity = capacity
 
-    def whole(self) -> dict[str, Any]:
+    def full(self) -> dict[str, Any]:
         """Return the report. Sizes are in bytes, times in seconds.
 
-        `up` and `here` are durations: they and rates do not depend on the system's clock, which may
-        be set. `since` is the time since the epoch, by that clock as it is now.
+        `up` and `here` are durations; they, and rates, do not change when the system's clock is
+        set. `since` is a time since the epoch, according to that clock at the time of the report.
         """
         found = self._progress()
         return self._totals(found) | {"members": self._members(found)}
@@ -132,6 +132,6 @@ class StatusReport:
 
 
 def _since(name: str, start: float) -> dict[str, float]:
-    """Return the duration (s) since a monotonic time, as `name`, and when that was: see `whole`."""
+    """Return the duration (s) since a monotonic time, as `name`, and that time, as `since`."""
     duration = monotonic() - start
     return {name: duration, "since": time() - duration}

@@ -13,7 +13,7 @@ worker fails to start when the room starts, the room ends with that worker's err
                        one more, one less  ◄────────  SIGTTIN, SIGTTOU
                        transcript: reopen  ◄────────  SIGUSR1
                        stop  ◄──────────────────────  SIGINT, SIGTERM
-                       drain ─► all: append what is read, read no more
+                       drain ─► all: append what is read, stop reading
     drained ────────►  all drained: the log is final
                        stop  ─► all: deliver it, close, end
 
@@ -35,7 +35,7 @@ from chatroom.config.options import option_name
 from chatroom.config.settings import Settings
 from chatroom.control import run_dir
 from chatroom.control.bans import Bans
-from chatroom.control.control_socket import MAX_CONNECTIONS, Answer, Control
+from chatroom.control.control_socket import MAX_CONNECTIONS, Answer, ControlServer
 from chatroom.errors import ChatroomError, LimitError, ListenError, RunDirError
 from chatroom.log.ring import Geometry, Log
 from chatroom.log.room_rate import RoomRate
@@ -73,9 +73,10 @@ END_WITHIN = 2.0
 """Timeout (s) for the workers to deliver the rest of the log and end; then they are killed."""
 
 RESERVED = 64 + MAX_CONNECTIONS
-"""Descriptors that a process of the room needs besides one for each member."""
+"""Number of descriptors that a process of the room needs besides one for each member."""
 RESERVED_PER_SEAT = 4
-"""Descriptors for each seat of a worker: channel, sentinel and doorbell, which may be a pipe."""
+"""Number of descriptors for each seat of a worker: channel, sentinel and doorbell, which may be a
+pipe."""
 
 NO_CONTROL = "chatroom.status and chatroom.admin are unavailable; set another --run-dir"
 
@@ -94,7 +95,7 @@ def run(
     `inherited`: listening sockets that the service manager has passed. `notifier` reports to that
     manager. `reload` reads the settings again and returns them; it may raise ChatroomError.
 
-    Raises ChatroomError if the room can't start, or can't go on: WorkerError if no worker starts,
+    Raises ChatroomError if the room can't start or continue: WorkerError if no worker starts,
     RegistryError if the registry does not. In every case, no process, socket or shared memory of
     the room is left.
     """
@@ -118,7 +119,7 @@ class Phase(Enum):
 
 
 class Supervisor:
-    """One room: makes the parts of the main process, and leads them from phase to phase."""
+    """One room: makes the parts of the main process, and moves from phase to phase."""
 
     def __init__(
         self,
@@ -129,7 +130,7 @@ class Supervisor:
         loop: EventLoop,
         cleanup: contextlib.ExitStack,
     ) -> None:
-        """See `run` for the arguments. `cleanup` releases at the end what is acquired here."""
+        """See `run` for the arguments. `cleanup` later releases what is acquired here."""
         self._settings = settings
         self._notifier = notifier
         self._load_settings = load_settings
@@ -138,10 +139,11 @@ class Supervisor:
         """Number of workers in the settings. SIGTTIN and SIGTTOU do not change it."""
         self._phase = Phase.STARTING
         self._deadline = loop.timer(lambda: None)
-        """Timeout of the phase. It only wakes the loop: `_check_phase` sees that it is over."""
+        """Timeout of the phase. It only wakes the loop; `_check_phase` finds that it is over."""
         self._keepalive = loop.timer(self._send_keepalive)
         self._on_terminal = on_terminal()
-        # Names may take long to resolve. A signal still ends the process: nothing needs cleanup.
+        # Resolving names may take long. A signal still ends the process here: nothing needs cleanup
+        # yet.
         addresses = [resolve(at) for at in settings.listen]
         metrics = None if settings.metrics is None else resolve(settings.metrics)
         capacity = _capacity(settings)
@@ -202,7 +204,7 @@ class Supervisor:
         self._admin_commands = AdminCommands(
             self._members, bans, log, self._pool.wake_all, self._assignment.end_input
         )
-        self._control = Control(loop, self._answer)
+        self._control = ControlServer(loop, self._answer)
         cleanup.callback(self._control.close)
         if folder is not None:
             self._open_control_socket(folder, first)
@@ -211,8 +213,8 @@ class Supervisor:
             # This imports the standard library's HTTP server, which few rooms need.
             from chatroom.supervisor.metrics import MetricsProcess
 
-            beside = [endpoint(listener) for listener in self._listeners]
-            self._metrics = MetricsProcess(loop, metrics, self._status_report.totals, beside)
+            in_use = [endpoint(listener) for listener in self._listeners]
+            self._metrics = MetricsProcess(loop, metrics, self._status_report.totals, in_use)
             cleanup.callback(self._metrics.stop)
 
     def run(self) -> None:
@@ -254,7 +256,7 @@ class Supervisor:
                 self._acceptor.accept(bool(self._pool.ready()))
             case Phase.DRAINING if (
                 late
-                or not workers  # nobody is left to serve unassigned members
+                or not workers  # no worker is left to serve unassigned members
                 or (self._assignment.settled and all(worker.drained for worker in workers))
             ):
                 self._assignment.stop()
@@ -262,18 +264,18 @@ class Supervisor:
             case Phase.STOPPING if late:
                 self._pool.kill()
 
-    def _enter(self, phase: Phase, within: float, order: Record) -> None:
+    def _enter(self, phase: Phase, within: float, record: Record) -> None:
         self._phase = phase
         self._deadline.set_after(within)
-        self._pool.stop(order)
+        self._pool.stop(record)
 
     def _stop(self) -> None:
-        # One stop signal is enough: block further ones. To ignore them (SIG_IGN) would race with a
-        # signal that has just come.
+        # One stop signal is enough: block further ones. Ignoring them (SIG_IGN) would race with a
+        # signal that has just arrived.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         if self._phase in (Phase.STARTING, Phase.RUNNING):
             self._notifier.stopping()
-            self._registry.stop()  # no more newcomers; nothing waits for a registry that hangs
+            self._registry.stop()  # no more newcomers, and no wait for a registry that hangs
             self._keepalive.cancel()
             self._acceptor.close()
             self._enter(Phase.DRAINING, DRAIN_WITHIN, {"drain": True})
@@ -295,7 +297,7 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)  # __main__ has blocked some
 
     def _on_signal(self, woken: socket.socket) -> None:
-        """Handle the signals that have come."""
+        """Handle the signals that have arrived."""
         for number in woken.recv(64):
             match number:
                 case signal.SIGHUP if self._on_terminal and not on_terminal():
@@ -305,9 +307,9 @@ class Supervisor:
                     self._reload()
                     self._notifier.ready(self._status())
                 case signal.SIGTTIN if self._phase is Phase.RUNNING:
-                    self._pool.want(self._pool.wanted + 1)
+                    self._pool.resize(self._pool.wanted + 1)
                 case signal.SIGTTOU if self._phase is Phase.RUNNING:
-                    self._pool.want(self._pool.wanted - 1)
+                    self._pool.resize(self._pool.wanted - 1)
                 case signal.SIGUSR1 if self._transcript is not None:
                     self._transcript.reopen()
                 case signal.SIGINT | signal.SIGTERM:
@@ -329,7 +331,7 @@ class Supervisor:
         self._renew(self._settings, applied)
         if wanted.workers != self._workers_set:
             self._workers_set = wanted.workers
-            self._pool.want(wanted.workers)
+            self._pool.resize(wanted.workers)
         self._pool.replace_all()
         logger.info(Event("reloaded", changed=[option_name(name) for name in applied]))
         if need_restart:
@@ -338,7 +340,7 @@ class Supervisor:
             logger.warning(Event("needs-restart", says, settings=names))
 
     def _renew(self, settings: Settings, names: list[str]) -> None:
-        """Pass the new settings on. Present members do not receive a new welcome."""
+        """Apply the new settings. Present members do not receive a new welcome."""
         self._acceptor.greeting = settings.greeting
         self._pool.renew(settings)
         if self._transcript is not None:
@@ -363,7 +365,7 @@ class Supervisor:
     def _answer(self, request: Answer) -> Answer:
         """Answer a request of the room's owner."""
         if request.get("ask") == "status":
-            return self._status_report.whole()
+            return self._status_report.full()
         if self._phase is not Phase.RUNNING:
             return {"error": "the room is starting or stopping"}
         done = self._admin_commands.run(request)

@@ -1,4 +1,4 @@
-"""The main process's part of the transcript: keep its process running, and tell it what to do.
+"""The main process's part of the transcript: keep its process running, and send it requests.
 
     the process                        the main process
     opened, and the file  ──────────►  keeps a descriptor for the next process
@@ -28,8 +28,8 @@ from chatroom.system.event_loop import EventLoop
 CLOSE_WITHIN = 3.0
 """Timeout (s) for the process to write the rest when the room has ended."""
 MAX_CLOSING_STARTS = 3
-"""Maximum of starts in that time, if one process after another dies."""
-LEAST_WATCHED = 5 * process.SYNC_EVERY
+"""Maximum number of starts in that time, if one process after another dies."""
+MIN_WATCHDOG = 5 * process.SYNC_EVERY
 """Minimum of the watchdog's timeout (s): the process reports its position every SYNC_EVERY."""
 
 logger = logging.getLogger(__name__)
@@ -59,19 +59,19 @@ class TranscriptProcess:
         self._at = log.head
         """Position before which all entries are written."""
         self._file: tuple[int, list[int]] | None = None
-        """Descriptor of the open file; the offset at which this room's lines begin, and the number
-        of the message before them."""
+        """Descriptor of the open file, with the offset at which this room's lines begin and the
+        number of the message before them."""
         self._reopens = 0
-        """Total of requests to reopen the file."""
+        """Total number of requests to reopen the file."""
         self._reopening = False
-        """True while the last request is not done."""
+        """True while the last request is pending."""
         self._trouble = ""
         """Error of the last write; empty if it succeeded."""
         self._stop: Record | None = None
         """Record that ends the process; None until the room has ended."""
         self._watchdog = Watchdog(loop, _watched_for(settings), self._check_progress)
         self._progress = 0
-        """Count of signs of progress, for the watchdog: records that came, and checks at which none
+        """Count of signs of progress, for the watchdog: received records, and checks at which none
         was due."""
         self._has_reported = False
         """True once the running process has sent a record."""
@@ -156,7 +156,7 @@ class TranscriptProcess:
                 self._warn("transcript-incomplete", says, messages=messages)
 
     def _on_opened(self, fd: int, begun: list[int], rotation: Record) -> None:
-        """Keep the new file; log why, if the old one was full."""
+        """Keep the new file; log the rotation, if the old one was full."""
         self._keep((fd, begun))
         match rotation:
             case {"rotated": [to, size]}:
@@ -188,4 +188,4 @@ class TranscriptProcess:
 
 def _watched_for(settings: Settings) -> float:
     """Return the watchdog's timeout (s) for the process; 0 disables it."""
-    return max(settings.watchdog, LEAST_WATCHED) if settings.watchdog else 0.0
+    return max(settings.watchdog, MIN_WATCHDOG) if settings.watchdog else 0.0

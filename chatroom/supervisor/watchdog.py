@@ -3,7 +3,7 @@
 The watchdog checks each worker's count of turns at regular intervals. A worker is stuck if several
 checks in a row find the same count. A busy worker completes turns; an idle one completes a turn
 when it is woken after each check. A late check does not count: the machine was asleep, or so busy
-that the workers got no processor time either.
+that the workers may have got no processor time either.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from chatroom.system.event_loop import EventLoop
 
 CHECKS = 4
-"""Checks in a row, without progress between them, after which a worker is stuck."""
+"""Number of checks in a row without progress after which a worker is stuck."""
 
 
 class Watchdog:
@@ -43,9 +43,10 @@ class Watchdog:
         self._timer.cancel()
 
     def check(self, turns: Mapping[int, int]) -> list[int]:
-        """Return the stuck workers. `turns`: a number for each worker that changes with progress.
+        """Return the stuck workers.
 
-        Call it in `on_check`, and wake the workers afterwards.
+        `turns`: for each worker, a number that changes with its progress. Call this in
+        `on_check`, and wake the workers afterwards.
         """
         late = self._loop.now() - self._due > self._within / CHECKS
         self._set()
@@ -61,7 +62,7 @@ class Watchdog:
         return checks > 0
 
     def reset(self) -> None:
-        """Forget the checks so far, because the process that blocked the others has been found."""
+        """Forget the checks so far, because the process that blocked the others was found."""
         self._seen.clear()
 
     def _set(self) -> None:

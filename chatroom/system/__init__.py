@@ -1,4 +1,4 @@
-"""The operating system: sockets, channels, memory, signals, and names for addresses.
+"""The operating system: sockets, channels, memory, signals, addresses.
 
 listening.py      listening sockets
 endpoint.py       addresses at which a room listens
@@ -6,7 +6,7 @@ networks.py       addresses and networks of clients and proxies
 channel.py        records and descriptors between two processes
 poller.py         events that a worker or another child waits for
 event_loop.py     sources and timers of the main process
-accepting.py      accept connections, with a pause when descriptors run out
+accepting.py      accept connections; pause when descriptors run out
 spawn.py          spawn a process with one end of a channel; reap orphans
 doorbell.py       wake another process
 memory.py         anonymous shared memory

@@ -21,7 +21,7 @@ PARENT = 0
 MAX_RECORD = 32 * 1024
 """Maximum size of a record (bytes)."""
 MAX_DESCRIPTORS = 253
-"""Maximum of descriptors in one record: the kernel's limit."""
+"""Maximum number of descriptors in one record: the kernel's limit."""
 
 # SEQPACKET keeps the records apart and reports the close of the other end. macOS has no such
 # pair; there a worker learns of the main process's end from its sentinel.
@@ -44,12 +44,12 @@ _GONE = (
 
 
 class ChannelClosed(Exception):
-    """The process at the other end has ended, which is no error."""
+    """The process at the other end has ended. This is not an error."""
 
 
 class Channel:
-    """One end. It is readable when records wait. While it has a `backlog`, wait until it is
-    writable and call `flush`."""
+    """One end of a channel. It is readable when records wait. While it has a `backlog`, wait until
+    it is writable, and call `flush`."""
 
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)

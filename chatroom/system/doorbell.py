@@ -1,6 +1,6 @@
 """A doorbell: a signal from one process to another, without content (eventfd).
 
-A ring means that something is new; the log holds the news. Rings that were not cleared yet count
+A ring means that the log, or other shared memory, has changed. Several rings before a `clear` count
 as one.
 """
 
@@ -35,14 +35,14 @@ class Doorbell:
 
     def ring(self) -> None:
         """Wake the owner. Never blocks."""
-        # A full pipe has been rung already. An eventfd takes eight bytes.
-        try:  # noqa: SIM105 - contextlib.suppress would take as long as the call itself
+        # If the pipe is full, the owner is woken anyway. An eventfd takes eight bytes.
+        try:  # noqa: SIM105 - contextlib.suppress takes as long as the call itself
             os.write(self._ringer, b"\1\0\0\0\0\0\0\0")
         except BlockingIOError:
             pass
 
     def clear(self) -> None:
-        """Forget the rings so far. The owner calls it before it looks for news."""
+        """Reset the doorbell. The owner calls it before it reads what has changed."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._rung, 4096)
 

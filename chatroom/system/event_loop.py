@@ -3,9 +3,8 @@
 The loop calls one function at a time, without arguments. A function must not wait. An exception
 that a function raises propagates from `turn`.
 
-asyncio is not used, for two reasons. Its import would add 32 ms of processor time (measured)
-to the start of a room. And it logs the exceptions of callbacks, while some of them must end the
-room here.
+asyncio is not used, for two reasons. Its import would add 32 ms of processor time (measured) to the
+start of a room. And it only logs the exceptions of callbacks, but some of them must end the room.
 """
 
 import selectors
@@ -56,8 +55,8 @@ class EventLoop:
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.now = clock
         self.timers: dict[Timer, float] = {}
-        """Due time of each timer that is set. There are some hundreds at most, so that no heap is
-        needed to find the first."""
+        """Due time of each timer that is set. There are a few hundred at most, so a heap is not
+        needed."""
         self._acts: dict[Source, Callable[[], None]] = {}
         """Function to call for each watched source."""
         self._selector = selectors.DefaultSelector()
@@ -74,7 +73,7 @@ class EventLoop:
     def forget(self, source: Source) -> None:
         """Stop watching a source. No effect if it is not watched.
 
-        Call it before the source is closed: afterwards, its descriptor may be another file's.
+        Call it before the source is closed: afterwards, another file may have its descriptor.
         """
         if self._acts.pop(source, None) is not None:
             self._selector.unregister(source)

@@ -12,20 +12,21 @@ from chatroom.errors import ListenError
 from chatroom.system.endpoint import Endpoint
 
 ANY_IPV4, ANY = "0.0.0.0", "::"
-"""All addresses of this machine: those of IPv4, and those of both."""
+"""All addresses of this machine: the IPv4 ones, and both the IPv4 and the IPv6 ones."""
 
 BACKLOG = 4096
-"""Maximum of connections that wait to be accepted; the kernel caps it at net.core.somaxconn."""
+"""Maximum number of connections that wait to be accepted; the kernel caps it at
+net.core.somaxconn."""
 
 
-def listen(at: Endpoint, peer_timeout: int, beside: Sequence[Endpoint] = ()) -> socket.socket:
+def listen(at: Endpoint, peer_timeout: int, in_use: Sequence[Endpoint] = ()) -> socket.socket:
     """Return a non-blocking socket that listens at a name, an IP address or a Unix socket's path.
 
-    IPv6 is served like IPv4 (JOIN-4). Of a name's addresses, an IPv4 one is preferred: a client
-    without IPv6 can use no other. `::` also accepts IPv4 clients. A stale file of a Unix socket is
-    replaced. Accepted sockets inherit the options. `peer_timeout`: seconds after which the kernel
-    breaks a connection whose peer does not respond; 0: the system's default. `beside`: addresses at
-    which this room listens already, for the error. Raises ListenError.
+    IPv6 is served like IPv4 (JOIN-4). If a name has addresses of both, an IPv4 one is used: a
+    client without IPv6 can't use another. `::` also accepts IPv4 clients. A stale file of a Unix
+    socket is replaced. Accepted sockets inherit the options. `peer_timeout`: seconds after which
+    the kernel breaks a connection whose peer does not respond; 0: the system's default. `in_use`:
+    addresses at which this room listens already, for the error. Raises ListenError.
     """
     family: int
     family, address = (socket.AF_UNIX, at.path) if at.path else _resolve(at.host, at.port)
@@ -37,7 +38,7 @@ def listen(at: Endpoint, peer_timeout: int, beside: Sequence[Endpoint] = ()) -> 
             prepare(listener, peer_timeout)
             undo.pop_all()
     except OSError as error:
-        why = _reason(error) + _hint(error, at, beside)
+        why = _reason(error) + _hint(error, at, in_use)
         raise ListenError(f"can't listen on {at}: {why}") from None
     return listener
 
@@ -148,10 +149,10 @@ def set_keepalive(listener: socket.socket, within: int) -> None:
             listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def _hint(error: OSError, at: Endpoint, beside: Sequence[Endpoint]) -> str:
-    """Return what to do about an error; empty if nothing is known."""
+def _hint(error: OSError, at: Endpoint, in_use: Sequence[Endpoint]) -> str:
+    """Return a hint on how to avoid an error; empty if there is none."""
     if error.errno == errno.EADDRINUSE:
-        for other in beside:
+        for other in in_use:
             hosts = (at.host, other.host)
             any_ipv4 = ANY_IPV4 in hosts and not any(":" in host for host in hosts)
             if at == other or (at.port == other.port and (ANY in hosts or any_ipv4)):

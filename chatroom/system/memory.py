@@ -17,7 +17,7 @@ def anonymous_file(name: str, size: int) -> int:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create(name)
     else:
-        import tempfile  # here, because Linux does without it
+        import tempfile  # here, because it is not needed on Linux
 
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())

@@ -1,4 +1,4 @@
-"""Addresses and networks as a room's owner writes them.
+"""Addresses and networks in the notation of options and commands.
 
 Addresses have the canonical form of protocol/address.py.
 """
@@ -31,7 +31,7 @@ def parse_network(text: str) -> Network:
 
 
 def format_network(network: Network) -> str:
-    """Return the text that `parse_network` takes; for a single address, without /32 or /128."""
+    """Return the text from which `parse_network` makes this network; without /32 or /128."""
     if network == UNIX:
         return UNIX
     return str(network.network_address if network.num_addresses == 1 else network)

@@ -1,7 +1,7 @@
 """Spawn a process that has one end of a pair of sockets; reap processes that were not spawned.
 
-multiprocessing.Process is not used. It starts one more process, a resource tracker, which a signal
-to the process group ends or stops. The room has no named resources to track.
+multiprocessing.Process is not used. It starts another process, a resource tracker, which a signal
+to the process group would end or stop. The room has no named resources to track.
 """
 
 import contextlib
@@ -36,8 +36,8 @@ def spawn(
 ) -> tuple[subprocess.Popen[bytes], socket.socket, socket.socket]:
     """Spawn a process that calls `target(*args, end)`, with one end of a pair.
 
-    Return the process, a sentinel, which can be read once the process has ended, and the other
-    end. `args` are pickled; sockets among them are shared. `ps` shows the target's module.
+    Return the process, a sentinel, and the other end. The sentinel can be read once the process has
+    ended. `args` are pickled; sockets among them are shared. `ps` shows the target's module.
 
     Only the main process calls this. The new process blocks HANDLED_SIGNALS (signals.py). Raises
     OSError if memory, descriptors or processes run out; then nothing is left behind.
@@ -60,7 +60,7 @@ def spawn(
 
 
 def reap_orphans() -> None:
-    """Reap the ended children of this process that it has not spawned. Never waits.
+    """Reap ended children that this process has not spawned. Never waits.
 
     The kernel gives orphans to process 1, which is the room's main process in a container: a
     command of `docker exec` may leave some.

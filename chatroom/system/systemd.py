@@ -1,7 +1,7 @@
 """The protocols of a service manager such as systemd: sd_listen_fds(3), sd_notify(3).
 
-The manager may pass listening sockets to the room. The room notifies it when it is ready, reloads
-or stops, and regularly that it is alive. Without a service manager, all of this is a no-op.
+The manager may pass listening sockets to the room. The room notifies the manager when it is ready,
+reloads or stops, and regularly that it is alive. Without a service manager, all of this is a no-op.
 """
 
 import contextlib
@@ -41,11 +41,11 @@ def inherited(environment: Mapping[str, str] = os.environ) -> list[socket.socket
     return sockets
 
 
-def for_another(environment: Mapping[str, str] = os.environ) -> str:
+def passed_to_another(environment: Mapping[str, str] = os.environ) -> str:
     """Return an error if the manager has passed sockets to another process; empty if it has not.
 
-    They are not this process's to use: a program that was started by the one that they are meant
-    for inherits the variables, and often not the descriptors.
+    This process must not use those sockets: a child of the process that has them inherits the
+    variables, but often not the descriptors.
     """
     pid = environment.get("LISTEN_PID", "")
     if not pid or pid == str(os.getpid()) or not _count(environment):

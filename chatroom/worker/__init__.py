@@ -10,33 +10,33 @@ The parts, each with its entry function:
     fair_queue.py  turns of the members while the room's rate is used up: FairQueue.pop
     delivery.py    sending the log to members: Delivery.deliver
     membership.py  members that come, move and leave: Membership.adopt, Membership.remove
-    recovery.py    recovering the state of a member from another worker: Past.of
+    recovery.py    recovering the state of a member from another worker: Recovery.state_of
     member.py      state of one member: Member
     shutdown.py    stopping without loss: Shutdown.drain, Shutdown.stop
 
 A turn is `Worker._turn`:
 
-    wait             until a socket is ready or the main process has sent a request; a member
-                     that is behind is sent more here, as soon as its socket is writable
+    wait             until a socket is ready or the main process has sent a request; as soon as the
+                     socket of a member that is behind is writable, send it more
     read             each readable member into the batch; also flush unfinished texts whose
                      timeout is over
     append           the batch, under the log's lock, and read the head
     deliver          all before the head to all members that are level, and ring other workers
     answer           members' telnet commands
-    disconnect       members that lag too far
+    disconnect       members that lag too much
     note             the members' checkpoints in their slots, if due
-    make room        if a worker waits for room: store in the log what was delivered
+    free space       in the log, if a worker waits for it: store this worker's position
     adopt            connections that the main process has handed over
     report           to the main process: members that were yielded, taken over, or have left
 
 Data flows in this order and never back: the loop hands the result of one part to the next. A
 member always leaves by `Membership.remove`, whichever part noticed its end.
 
-If the log has no room for a batch, because the slowest worker has not delivered yet, or the room's
-rate does not permit it, the worker keeps the batch and reads nothing more. It goes on delivering
-meanwhile.
+If the log has no space for a batch, because the slowest worker has not delivered yet, or if the
+room's rate does not permit the batch, the worker keeps it and reads nothing more. It continues to
+deliver meanwhile.
 
-Another worker can recover all that a killed worker knew: the messages are in the log, the kernel
-counts the bytes that each socket sent and received, and the slots hold the input that was read and
-is not in the log yet.
+Another worker can recover everything that a killed worker knew: the messages are in the log, the
+kernel counts the bytes that each socket sent and received, and the slots hold the input that was
+read and is not in the log yet.
 """

@@ -2,37 +2,37 @@
 
 A member may send messages that cost `burst` bytes at once, and `rate` bytes a
 second in the long run. The cost (`cost`) is what a message adds to the log. A
-member that sends more is throttled: the worker reads from it later. The member
-feels that as TCP backpressure and loses nothing.
+member that sends more is throttled: the worker reads from it later. TCP backpressure then slows the
+member down, and nothing is lost.
 """
 
 import heapq
 
-from chatroom.config.limits import LEAST_COST
+from chatroom.config.limits import MIN_COST
 from chatroom.worker.member import Member
 
-COMMAND_COST = LEAST_COST // 8
+COMMAND_COST = MIN_COST // 8
 """Cost of a telnet command in bytes. It adds nothing to the log, but takes the worker's time: at
-the default --room-rate, the 49,152 commands of a second take less than a tenth of it."""
+the default --room-rate, 49,152 commands a second are handled in less than a tenth of a second."""
 
 
 def cost(text: bytes, messages: int) -> int:
     """Return the cost in bytes of messages that are rendered as `text`.
 
-    Each counts as LEAST_COST bytes at least, and an unfinished one twice: the LF that will end it
-    may need an entry of its own (LINE-6).
+    Each message costs at least MIN_COST bytes, and an unfinished one at least twice that: the LF
+    that will end it may need an entry of its own (LINE-6).
     """
-    return max(len(text), LEAST_COST * (messages + (not text.endswith(b"\n"))))
+    return max(len(text), MIN_COST * (messages + (not text.endswith(b"\n"))))
 
 
 class Allowance:
-    """The throttled members, and when to read from each again. With `rate` 0 there are none."""
+    """Throttled members, each with the time to read from it again. With `rate` 0 there are none."""
 
     def __init__(self, rate: int, burst: int) -> None:
         """`rate`: bytes a second; `burst`: bytes."""
         self._rate = rate
         self._ahead = burst / rate if rate else 0.0
-        """Time (s) at `rate` that a member may use in advance: the burst."""
+        """The burst, as time (s) at `rate`."""
         self._throttled: set[Member] = set()
         self._times: list[tuple[float, int, Member]] = []
         """Heap of the times (s, monotonic) at which throttled members may be read from again. It
@@ -41,7 +41,7 @@ class Allowance:
     def spend(self, member: Member, size: int, now: float) -> bool:
         """Count `size` bytes for a member; return True if it may be read from at once.
 
-        Otherwise the member is throttled until `over` returns it.
+        Otherwise the member is throttled until `release` returns it.
         """
         if not self._rate:
             return True
@@ -62,20 +62,19 @@ class Allowance:
         """Start from `until`, the `spent_until` that an earlier worker has noted for a member.
 
         That worker may have had a lower rate. So at most `burst` and one read, which costs at most
-        `most` bytes, count as used: the member does not wait as long as the lower rate would
-        require.
+        `most` bytes, count as used: the member need not wait as long as the lower rate requires.
         """
         if self._rate:
             member.spent_until = min(until, now + self._ahead + most / self._rate)
 
     def forget(self, member: Member) -> bool:
-        """Drop a member, so that `over` will not return it; return True if it was throttled."""
+        """Drop a member, so that `release` will not return it; return True if it was throttled."""
         throttled = member in self._throttled
         self._throttled.discard(member)
         return throttled
 
-    def over(self, now: float) -> list[Member]:
-        """Return, once, the members whose throttling has ended by `now`."""
+    def release(self, now: float) -> list[Member]:
+        """Release the members whose throttling has ended by `now`, and return them."""
         found = []
         while self._times and self._times[0][0] <= now:
             member = heapq.heappop(self._times)[2]
@@ -85,6 +84,6 @@ class Allowance:
         return found
 
     @property
-    def next(self) -> float | None:
-        """Time at which `over` has a member to return, or None."""
+    def next_release(self) -> float | None:
+        """Time at which `release` has a member to return, or None."""
         return self._times[0][0] if self._times else None

@@ -1,11 +1,10 @@
-"""Delivery of the log to members: each gets all new messages but its own.
+"""Delivery of the log to members: each receives all new messages except its own.
 
-A worker has one place in the log: it has tried to send everything before that place
-to all its members. Nearly all of them took everything: they are *level*, need no
-cursor of their own, and share one view of what comes next. A member that did not
-take everything is *behind*. It has a cursor, is sent more when its socket is
-writable, and is disconnected if it lags too far. So a slow reader delays nobody
-(LOAD-1). The sender of a message gets a send of its own, without that message.
+A worker has one place in the log: it has tried to send everything before that place to all its
+members. Nearly all of them have taken everything: they are *level*, need no cursor of their own,
+and share one view of the next text. A member that has not taken everything is *behind*. It has a
+cursor, is sent more when its socket is writable, and is disconnected if it lags too much. So a slow
+reader delays nobody (LOAD-1). The sender of a message is sent the text around that message.
 """
 
 import contextlib
@@ -17,28 +16,31 @@ from chatroom.system.doorbell import Doorbell
 from chatroom.system.poller import WRITE, Poller
 from chatroom.worker.member import Member
 
-FEW = 64
-"""Maximum of members for which a worker delivers before it wakes the other workers. That delays
-them by half a millisecond. But to wake a worker costs as much as several deliveries, and on a
-machine with few processors the woken worker may displace this one."""
+FEW_MEMBERS = 64
+"""Maximum number of members to which a worker delivers before it wakes the other workers. This
+delays them by up to half a millisecond. But waking a worker costs as much as several deliveries,
+and on a machine with few processors the woken worker may take this worker's processor."""
 
 CATCH_UP_WITHIN = 5.0
-"""Grace period (s) before the lag limit applies again to members that lag much when taken over, as
-after a hang. Meanwhile the log keeps the messages that they lack, so senders may have to wait."""
+"""Grace period (s) before the lag limit applies to members that lag much when they are taken over,
+for example after a hang. Meanwhile the log keeps the messages that they have not received, so
+senders may have to wait."""
 
 MAX_SPANS = 512
-"""Maximum of spans in one call. The kernel takes 1,024 views (IOV_MAX), and a span may need two."""
+"""Maximum number of spans in one call. The kernel takes 1,024 views (IOV_MAX), and a span may need
+two."""
 
-MUCH = 2
+GRACE_DIVISOR = 2
 """Divisor of the lag limit. A member that is taken over gets the grace period if it lags by more
-than the limit divided by MUCH. A smaller lag leaves room for new messages."""
+than the limit divided by GRACE_DIVISOR. With a smaller lag, new messages do not exceed the limit
+soon."""
 
 
 class Delivery:
     """The members of worker `number`, and its place in the log.
 
-    The members' sockets do not block. `position` and `offset` are the worker's
-    place; they mean nothing while it has no members.
+    The members' sockets do not block. `position` and `offset` are the worker's place; they are
+    undefined while it has no members.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class Delivery:
         self._max_lag_entries = max_lag_entries
         self._level: dict[int, Member] = {}
         self.behind: dict[int, Member] = {}
-        """Members that did not take everything, by id."""
+        """Members that have not taken everything, by id."""
         self.writable = Poller()
         """Poller of the sockets of members that are behind. Call `write` when it is readable."""
         self.position = 0
@@ -64,8 +66,8 @@ class Delivery:
         self._lag_exempt: set[int] = set()
         """Ids of members exempt from the lag limit after a takeover."""
         self.grace_until: float | None = None
-        """Time (s, monotonic) at which that exemption ends, or None. Until then the log keeps what
-        these members lack."""
+        """Time (s, monotonic) at which that exemption ends, or None. Until then, the log keeps what
+        these members have not received."""
         self._pinned = False
         """True while this worker's position in the log must not move: see `pin`."""
 
@@ -76,7 +78,7 @@ class Delivery:
         return [*self._level.values(), *self.behind.values()]
 
     def join(self, member: Member) -> None:
-        """Send a member what is appended from now on (WELCOME-3)."""
+        """Begin to send a member the text that is appended from now on (WELCOME-3)."""
         self._begin()
         if self._log.unfinished(self.offset):
             # The LF would end a line whose beginning the member has not received.
@@ -87,8 +89,8 @@ class Delivery:
         """Serve a member that another worker has served up to `cursor`.
 
         `entry` is a position not beyond the cursor; `own` are the member's spans
-        from there on. Send at once what the member lacks. If it can't take all of
-        that, it is `behind`; if it lags much, it gets the grace period.
+        from there on. Send at once what the member has not received. If it can't take all of that,
+        it is `behind`; if it lags much, it gets the grace period.
         """
         self._begin()
         end = self.offset
@@ -104,7 +106,7 @@ class Delivery:
         while member.id in self.behind and member.cursor > before:
             before = member.cursor
             self.resume(member)
-        if member.id in self.behind and self._lags(member, MUCH):
+        if member.id in self.behind and self._lags(member, GRACE_DIVISOR):
             self._lag_exempt.add(member.id)
             self.grace_until = monotonic() + CATCH_UP_WITHIN
 
@@ -127,16 +129,16 @@ class Delivery:
             self.advance()
 
     def advance(self) -> None:
-        """Store this worker's position in the log, and wake the workers that wait for room."""
+        """Store this worker's position in the log, and wake the workers that wait for space."""
         if self._pinned:
             return
         with self._log as log:
             waiting = self.advance_locked() if self else log.retire(self._number)
         self._ring(waiting)
 
-    def make_room(self) -> None:
-        """Advance at once if any worker waits for room."""
-        if self and self._log.waited_for:
+    def free_space(self) -> None:
+        """Advance at once if any worker waits for space in the log."""
+        if self and self._log.has_waiting:
             self.advance()
 
     def advance_locked(self) -> list[int]:
@@ -154,7 +156,7 @@ class Delivery:
     def pin(self) -> None:
         """Stop advancing this worker's position in the log.
 
-        So the log keeps what is needed to recover members that move to another worker.
+        The log then keeps what is needed to recover members that move to another worker.
         """
         self._pinned = True
 
@@ -164,20 +166,20 @@ class Delivery:
         self.advance()
 
     def deliver(self, head: int, appended: int, wake: list[int]) -> None:
-        """Deliver all before `head`, and ring the doorbells `wake`.
+        """Deliver everything before `head`, and ring the doorbells `wake`.
 
         `appended`: number of messages that this worker has just appended.
         """
-        many = len(self) > FEW
+        many = len(self) > FEW_MEMBERS
         if many:
             self._ring(wake)
         if self:
             news = self._log.messages(head) - self._log.messages(self.position)
             if news:
-                self._log.tally(self._number, appended, news * len(self) - appended)
+                self._log.count_work(self._number, appended, news * len(self) - appended)
             self._send_to_level(head)
         elif appended:
-            self._log.tally(self._number, appended, 0)
+            self._log.count_work(self._number, appended, 0)
         if not many:
             self._ring(wake)
 
@@ -186,10 +188,10 @@ class Delivery:
             self._doorbells[number].ring()
 
     def _send_to_level(self, position: int) -> None:
-        """Send all before `position` to all members that are level.
+        """Send everything before `position` to all members that are level.
 
-        A member whose connection is broken is dropped from delivery, so it can't
-        lag. Its input is still read (LEAVE-2).
+        A member whose connection is broken is dropped from delivery, so it can't lag. Its input is
+        still read (LEAVE-2).
         """
         start, end = self.offset, self._log.offset(position)
         if start == end:
@@ -236,9 +238,9 @@ class Delivery:
             self.resume(member)
 
     def resume(self, member: Member) -> bool:
-        """Send more to a member that is behind; return False if it still is.
+        """Send more to a member that is behind; return False if it is still behind.
 
-        Otherwise it is level now, or its connection is broken.
+        If True, it is level now, or its connection is broken.
         """
         try:
             if self._send_from(member, member.cursor, self.offset) != self.offset:
@@ -250,18 +252,20 @@ class Delivery:
             self._level[member.id] = member
         return True
 
-    def too_slow(self) -> list[Member]:
+    def laggards(self) -> list[Member]:
         """Return the members that lag beyond the limit (LOAD-2).
 
-        The log may overwrite what they lack. A member that was taken over is exempt
-        until it lags little, or the grace period is over.
+        The log may overwrite what they have not received. A member that was taken over is exempt
+        until its lag is small, or the grace period is over.
         """
         behind = self.behind
         if not behind and self.grace_until is None:
             return []
         if self.grace_until is not None:
             self._lag_exempt = {
-                id for id in self._lag_exempt if id in behind and self._lags(behind[id], MUCH)
+                id
+                for id in self._lag_exempt
+                if id in behind and self._lags(behind[id], GRACE_DIVISOR)
             }
             if not self._lag_exempt or monotonic() >= self.grace_until:
                 self._lag_exempt.clear()
@@ -310,7 +314,7 @@ class Delivery:
         return end
 
     def _send_from(self, member: Member, start: int, end: int) -> int:
-        """Send a member the others' text from `start` to `end`; store and return its cursor.
+        """Send a member the text of others from `start` to `end`; store and return its cursor.
 
         Raises OSError if the connection is broken.
         """

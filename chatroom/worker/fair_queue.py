@@ -1,9 +1,9 @@
-"""A queue of members, by source, that wait to be read from while the room is busy.
+"""A queue of the members that wait to be read from while the room is busy, by source.
 
-While the room's debt is below half of its burst, as in any ordinary chat, nobody waits. Above that,
-a *source* (log/room_rate.py) has a turn if its tag exceeds the virtual time by no more than
-QUANTUM; its members take turns. The last quarter of the burst is kept for sources that send less
-than their share. So a flood fills the burst to three quarters, and a line that somebody types
+While the room's debt is below half of its burst, as in any ordinary chat, no member waits. Above
+that, a *source* (log/room_rate.py) has a turn if its tag exceeds the virtual time by no more than
+QUANTUM; its members take turns. The last quarter of the burst is reserved for sources that send
+less than their share. So a flood uses three quarters of the burst, and a line that somebody types
 meanwhile is read at once. Turns are short, so that the turn of each source comes soon.
 
 Each worker has a queue of its own, and publishes its lowest tag. A worker that hangs holds up the
@@ -12,26 +12,27 @@ others only until the debt has fallen to half of the burst.
 
 import heapq
 
-from chatroom.config.limits import LEAST_COST
+from chatroom.config.limits import MIN_COST
 from chatroom.config.sizes import KIB
 from chatroom.log.room_rate import NONE, RoomRate
 from chatroom.worker.member import Member
 
 QUANTUM = 8 * KIB
-"""Bytes of cost by which a source may be ahead of the virtual time and still be read from."""
+"""Maximum (bytes of cost) by which the tag of a source that is read from may exceed the virtual
+time."""
 
 TURN_READ = KIB // 4
-"""Maximum of bytes read from a member in its turn."""
+"""Maximum number of bytes to read from a member in its turn."""
 
-TURN_LINES = KIB // LEAST_COST
-"""Maximum of lines read from a member in its turn: that many empty lines cost 1 KiB."""
+TURN_LINES = KIB // MIN_COST
+"""Maximum number of lines to read from a member in its turn: that many empty lines cost 1 KiB."""
 
 RETRY_AFTER = 0.01
-"""Seconds after which a queue looks again for a source whose turn has come."""
+"""Seconds before a queue looks again for a source that may be read from."""
 
 
 def turn_size(waiting: bytes) -> int:
-    """Return the number of bytes to read in a turn from a member with `waiting` input."""
+    """Return the number of bytes to read in a turn from input that begins with `waiting`."""
     end = 0
     for _ in range(TURN_LINES):
         end = waiting.find(b"\n", end) + 1
@@ -54,7 +55,7 @@ class FairQueue:
         """Waiting members by source, the longest waiting first."""
         self._tags: list[tuple[int, int]] = []
         """Heap of the tags and numbers of the waiting sources that the worker has not served in
-        this turn. A tag may be too low; `_lowest` corrects it."""
+        this turn. A tag may be out of date, too low; `_lowest` corrects it."""
         self._served: list[int] = []
         """Sources that the worker has served in this turn."""
         self._retry_at = 0.0
@@ -90,7 +91,7 @@ class FairQueue:
         self._publish()
 
     def pop(self, debt: int) -> Member | None:
-        """Return a member whose turn has come, or None if there is none.
+        """Return a member to read from, or None if no member has a turn.
 
         `debt`: the room's debt, including the messages of this turn.
         """

@@ -1,10 +1,10 @@
 """Members' input, up to the batch that is appended.
 
-A read of one member is bounded in size, and so is a batch: one member's flood
-delays another's line by no more than a turn. A batch stays until the log has
-room for it, and the room's rate permits it. Nothing is read meanwhile, so members
-feel TCP backpressure and nothing is lost. While much of the room's burst is used
-up, members are read from in the order of fair_queue.py.
+A read from one member is bounded in size, and so is a batch: one member's flood delays another's
+line by no more than a turn. A batch waits until the log has space for it, and the room's rate
+permits it. Nothing is read meanwhile, so TCP backpressure slows the members down, and nothing is
+lost. While much of the room's burst is used up, members are read from in the order of
+fair_queue.py.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from time import monotonic
 from chatroom.log.ring import Batch
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.protocol.message import count, render
-from chatroom.protocol.opening import foreign, is_open
+from chatroom.protocol.opening import is_undecided, other_protocol
 from chatroom.protocol.telnet import MAX_ANSWERS
 from chatroom.protocol.text import sanitize
 from chatroom.system.poller import READ, Poller
@@ -23,13 +23,13 @@ from chatroom.worker.member import Member
 from chatroom.worker.seat import Seat
 
 MAX_ANSWER = 3 * MAX_ANSWERS
-"""Maximum of bytes of telnet answers that wait for a member that does not read."""
+"""Maximum size (bytes) of the telnet answers that wait for a member that does not read."""
 
 Departure = tuple[Member, LeaveReason]
 
 
 def earliest(*times: float | None) -> float | None:
-    """Return the earliest of some times; None is never."""
+    """Return the earliest of some times. None stands for never."""
     found = None
     for time in times:
         if time is not None and (found is None or time < found):
@@ -48,17 +48,17 @@ class Input:
         self._room_rate = seat.room_rate
         self._read_size = limits.read_size
         self._max_line = limits.max_line
-        self._most_cost = limits.most_cost
+        self._max_cost = limits.max_cost
         self._fair_batch = limits.fair_batch
         self._batch_limits = limits.batch, limits.batch_entries, limits.batch_cost
         self._flush_after = limits.flush_after
         self._allowance = Allowance(limits.rate, limits.burst)
         self.events = Poller()
-        """Events of members that may be read from; the loop adds its other events."""
+        """Poller of members that may be read from; the loop adds its own sources."""
         self.batch = Batch()
         """Messages to append."""
-        self._foreign: list[Departure] = []
-        """Members whose first bytes were another protocol's, to return from `read`."""
+        self._refused: list[Departure] = []
+        """Members that speak another protocol, to return from `read`."""
         self._senders: list[Member] = []
         """Sender of each run of the batch."""
         self._reads: list[tuple[int, int]] = []
@@ -66,48 +66,48 @@ class Input:
         self.cost = 0
         """Cost of the batch (bytes)."""
         self._commands_cost = 0
-        """Cost of the telnet commands that were read and not counted yet (bytes). It counts even
-        if nothing is appended."""
+        """Cost (bytes) of the telnet commands that were read and not counted yet. It is counted
+        even if nothing is appended."""
         self._queue = FairQueue(seat.room_rate, seat.number) if limits.room_rate else None
         """Members that wait because the room's rate is used up; None if the room has no limit."""
         self._readable: dict[Member, None] = {}
         """Members with input to read, the longest waiting first."""
-        self._again: dict[Member, int] = {}
-        """Bytes that an earlier worker has read, for members whose input it did not append
-        completely. The rest must be framed again."""
+        self._to_reframe: dict[Member, int] = {}
+        """Members whose input an earlier worker has not appended completely, each with the number
+        of bytes that it has read. The rest must be framed again."""
         self.telnet_answers: dict[Member, bytes] = {}
-        """Answers to send to members that have sent telnet commands; empty if none is needed."""
-        self._silences: dict[Member, float] = {}
-        """Time (s, monotonic) at which each unfinished text is to be flushed (LINE-5), the soonest
+        """Answers to send to members that have sent telnet commands; an answer may be empty."""
+        self._flush_times: dict[Member, float] = {}
+        """Time (s, monotonic) at which to flush each unfinished text (LINE-5), the earliest
         first."""
         self.draining = False
-        """True once the worker reads no more, because the room stops."""
+        """True once the worker reads nothing more, because the room stops."""
 
     # --- the members ---------------------------------------------------------
 
     def add(self, member: Member, read: int) -> None:
-        """Begin to read from a member, after the `read` bytes that an earlier worker has read."""
+        """Begin to read from a member, of which an earlier worker has read `read` bytes."""
         until = self._slots.spent_until(member.slot)
-        self._allowance.resume(member, until, monotonic(), self._most_cost)
+        self._allowance.resume(member, until, monotonic(), self._max_cost)
         if read > member.covered:
-            self._again[member] = read
+            self._to_reframe[member] = read
         else:
             self._watch(member)
 
     def remove(self, member: Member) -> None:
-        """Read no more from a member. The batch keeps its messages."""
+        """Stop reading from a member. The batch keeps its messages."""
         self._readable.pop(member, None)
-        self._again.pop(member, None)
-        self._silences.pop(member, None)
+        self._to_reframe.pop(member, None)
+        self._flush_times.pop(member, None)
         self.telnet_answers.pop(member, None)
         self._allowance.forget(member)
         if self._queue is not None:
             self._queue.discard(member)
-        with contextlib.suppress(KeyError):  # it may be throttled or waiting, or not watched yet
+        with contextlib.suppress(KeyError):  # it may be throttled, waiting, or not watched yet
             self.events.unregister(member)
 
     def end(self, member: Member) -> None:
-        """Let the input of a member end here, although its socket may hold more.
+        """Let a member's input end now, although its socket may hold more.
 
         The main process has shut the socket down, so an event follows.
         """
@@ -131,8 +131,8 @@ class Input:
 
     @property
     def unbatched(self) -> bool:
-        """True while some text was read but is in no batch yet."""
-        return bool(self._silences or self._again)
+        """True while some text was read but not added to a batch."""
+        return bool(self._flush_times or self._to_reframe)
 
     def due(self) -> float | None:
         """Return the time at which to call `read` even without an event.
@@ -141,18 +141,18 @@ class Input:
         """
         if self.draining:
             return 0.0 if self.unbatched else None
-        if self._readable or self._again:
+        if self._readable or self._to_reframe:
             return 0.0
-        silence = next(iter(self._silences.values())) if self._silences else None
+        silence = next(iter(self._flush_times.values())) if self._flush_times else None
         turn = None if self._queue is None else self._queue.due
-        return earliest(silence, self._allowance.next, turn)
+        return earliest(silence, self._allowance.next_release, turn)
 
     def _batch_is_full(self) -> bool:
-        size, entries, most_cost = self._batch_limits
+        size, entries, max_cost = self._batch_limits
         return (
             self.batch.size >= size
             or len(self.batch.runs) >= entries
-            or (self._queue is not None and self._all_costs >= most_cost)
+            or (self._queue is not None and self._all_costs >= max_cost)
         )
 
     @property
@@ -168,8 +168,8 @@ class Input:
         come first in the next turn.
         """
         departures: list[Departure] = []
-        if self._again:
-            self._read_again()
+        if self._to_reframe:
+            self._reframe()
         if not self.draining:
             now = monotonic()
             self._resume_reading(now)
@@ -182,14 +182,14 @@ class Input:
                         self._readable[member] = None
                     else:
                         self._read_from(member, self._read_size, now, departures)
-        if self._silences:
+        if self._flush_times:
             self._flush_silent()
-        departures += self._foreign
-        self._foreign = []
+        departures += self._refused
+        self._refused = []
         return departures
 
     def _read_in_turn(self, queue: FairQueue, now: float, departures: list[Departure]) -> None:
-        """Read from the members whose turn has come; let other readable members wait for theirs."""
+        """Read from the members that have a turn; let all other readable members wait."""
         for member in self._readable:
             self.events.unregister(member)
             queue.put(member)
@@ -204,7 +204,7 @@ class Input:
         self, member: Member, most: int, now: float, departures: list[Departure]
     ) -> None:
         """Read at most `most` bytes from a member, once."""
-        room = self._slots.room(member.slot, member.framer.fed, most)
+        room = self._slots.input_buffer(member.slot, member.framer.fed, most)
         reason = LeaveReason.CLOSED
         try:
             size = 0 if member.ended else member.recv_into(room)
@@ -226,7 +226,7 @@ class Input:
 
     def _feed(self, member: Member, data: bytes) -> int:
         """Frame input; return the cost of its messages minus their size (bytes)."""
-        if member.opening is not None and self._is_foreign(member, data):
+        if member.opening is not None and self._is_other_protocol(member, data):
             return 0
         framer = member.framer
         block = framer.feed(data)
@@ -240,43 +240,43 @@ class Input:
             waiting = self.telnet_answers.get(member, b"")
             self.telnet_answers[member] = (waiting + framer.answers)[:MAX_ANSWER]
             framer.answers = None
-        if self._silences:
-            self._silences.pop(member, None)
+        if self._flush_times:
+            self._flush_times.pop(member, None)
         if framer.unfinished:
-            self._silences[member] = monotonic() + self._flush_after
+            self._flush_times[member] = monotonic() + self._flush_after
         return extra
 
-    def _is_foreign(self, member: Member, data: bytes) -> bool:
-        """Return whether a member's first bytes are another protocol's; then the member leaves."""
+    def _is_other_protocol(self, member: Member, data: bytes) -> bool:
+        """Return whether a member speaks another protocol; if so, `read` returns the member."""
         assert member.opening is not None
         opening = member.opening + data
-        reason = foreign(opening, self._max_line)
+        reason = other_protocol(opening, self._max_line)
         if reason is not None:
-            self._silences.pop(member, None)
-            self._foreign.append((member, reason))
+            self._flush_times.pop(member, None)
+            self._refused.append((member, reason))
             return True
-        member.opening = opening if is_open(opening, self._max_line) else None
+        member.opening = opening if is_undecided(opening, self._max_line) else None
         return False
 
-    def _read_again(self) -> None:
-        """Frame again what an earlier worker had read and not appended, then watch the socket."""
-        for member, read in list(self._again.items()):
+    def _reframe(self) -> None:
+        """Frame again the input that an earlier worker has not appended; then watch the sockets."""
+        for member, read in list(self._to_reframe.items()):
             if self._batch_is_full():
                 break
             self._log.mark_suspect(self._number, member.id)
-            del self._again[member]
+            del self._to_reframe[member]
             self._feed(member, self._slots.input(member.slot, member.framer.fed, read))
             self._watch(member)
             self._log.mark_suspect(self._number, 0)
 
     def _resume_reading(self, now: float) -> None:
         """Watch the sockets of members that were throttled until now (LOAD-3)."""
-        for member in self._allowance.over(now):
+        for member in self._allowance.release(now):
             self._watch(member)
 
     def _on_eof(self, member: Member) -> None:
         """Add a member's unfinished line to the batch at the end of its connection (LEAVE-2)."""
-        self._silences.pop(member, None)
+        self._flush_times.pop(member, None)
         block = member.framer.close()
         if block:
             extra = self._add_to_batch(member, block)
@@ -284,18 +284,18 @@ class Input:
                 self._reads.append((member.source, extra))
 
     def _flush_silent(self) -> None:
-        """Flush unfinished texts whose timeout is over (LINE-5); all of them while draining.
+        """Flush unfinished texts whose timeout is over (LINE-5); while draining, all of them.
 
         The timeout starts again if the room's rate does not permit the flush, or if the socket
-        holds unread bytes, as it may when the sender is throttled or the log was full.
+        holds unread bytes, which is possible if the sender is throttled or the log was full.
         """
         now = monotonic()
-        for member, due in list(self._silences.items()):
+        for member, due in list(self._flush_times.items()):
             if (due > now and not self.draining) or self._batch_is_full():
                 break
-            del self._silences[member]
+            del self._flush_times[member]
             if not self.draining and (member.has_unread() or not self._may_flush(member, now)):
-                self._silences[member] = now + self._flush_after
+                self._flush_times[member] = now + self._flush_after
             else:
                 extra = self._add_to_batch(member, member.framer.flush())
                 if self._queue is not None:
@@ -303,7 +303,7 @@ class Input:
                 self._allowance.add(member, extra, now)
 
     def _may_flush(self, member: Member, now: float) -> bool:
-        """Return True unless the room's rate is used up and others have their turns first."""
+        """Return True unless the room's rate is used up and other members are read from first."""
         if self._queue is None:
             return True
         return self._queue.may_read(member.source, self._room_rate.debt(now) + self._all_costs)
@@ -336,8 +336,8 @@ class Input:
         if due:
             self._room_rate.charge(due, now)
 
-    def attribute(self, start: int) -> None:
-        """Note each run of the batch as its sender's own, and begin a new batch.
+    def record_own(self, start: int) -> None:
+        """Record each run of the appended batch as its sender's own, and begin a new batch.
 
         `start`: offset of the batch in the log.
         """

@@ -31,11 +31,13 @@ class Worker:
         self.membership = Membership(seat, self.input, self.delivery)
         self.shutdown = Shutdown(self.input, self.delivery)
         self._full = False
-        """True while the batch can't be appended: the log has no room, or the room no rate."""
+        """True while the batch can't be appended: the log has no space, or the room's rate is used
+        up."""
         self._append_at: float | None = None
-        """Time at which the room's rate permits the batch; None if that is not the reason."""
+        """Time (s, monotonic) at which the room's rate permits the batch; None if the rate is not
+        the reason."""
         self.events = Poller()
-        """Events to handle while the worker does not read from its members."""
+        """Poller to use while the worker does not read from its members."""
         self._pollers = self.events, self.input.events
         doorbell = seat.doorbells[seat.number]
         for poller in self._pollers:
@@ -67,10 +69,10 @@ class Worker:
         self.delivery.deliver(head, appended, wake)
         if self.input.telnet_answers and not self._full:
             self.membership.answer_telnet()
-        for member in self.delivery.too_slow():
+        for member in self.delivery.laggards():
             self.membership.remove(member, LeaveReason.LAGGED)
         self.membership.note_if_due()
-        self.delivery.make_room()
+        self.delivery.free_space()
         if self.membership.has_work:
             self.membership.adopt()
             for record in self.membership.reports(self._full):
@@ -109,21 +111,21 @@ class Worker:
             if batch and self._may_append():
                 start = log.append(batch)
                 if start is None:
-                    log.wait_for_room(self._number)
-                    wake += log.yet_to_deliver()  # only these can make room
+                    log.wait_for_space(self._number)
+                    wake += log.yet_to_deliver()  # only these can free space
                 else:
                     wake += log.serving()  # to deliver it
             self.input.charge(start is not None)
             head = log.head
         self._full = bool(batch) and start is None
         if start is not None:
-            self.input.attribute(start)
+            self.input.record_own(start)
             wake += self._readers
         appended = 0 if start is None else batch.messages
         return head, appended, [number for number in wake if number != self._number]
 
     def _may_append(self) -> bool:
-        """Return True if the room's rate permits the batch; else note the time at which it will.
+        """Return True if the room's rate permits the batch; otherwise, set `_append_at`.
 
         A room that stops ignores the rate.
         """
@@ -151,7 +153,7 @@ class Worker:
             case {"adopt": members, "greeting": greeting}:
                 self.membership.assign(members, greeting, descriptors)
             case {"yield": ids}:
-                self.membership.leave_to_another(ids)
+                self.membership.request_yield(ids)
             case {"end": ids}:
                 self.membership.end_input(ids)
             case {"settled": True}:

@@ -52,7 +52,7 @@ class Member:
         self.slot = slot
         """Number of its slot: see log/slots.py."""
         self.source = source
-        """Number by which the member has a share of the room's rate (log/room_rate.py)."""
+        """Number of its source, whose share of the room's rate it uses (log/room_rate.py)."""
         self.prefix = prefix.encode()
         self.origin = Origin(address, len(self.prefix)).pack()
         """Origin of each of its entries in the log, packed."""
@@ -60,19 +60,20 @@ class Member:
         self.covered = covered
         """Bytes of its input that the log's entries cover."""
         self.opening: bytes | None = b"" if covered == header_bytes else None
-        """First bytes of its input, while they may become another protocol's; None once they are
-        text."""
+        """First bytes of its input, while they may be the start of another protocol; None once they
+        are text."""
         self.ended = False
         """True once its input counts as ended, because the main process has disconnected it."""
         self.spent_until = 0.0
-        """Time (s, monotonic) until which the bytes read so far use up its rate: see allowance.py.
+        """Time (s, monotonic) at which its rate has paid for the bytes read so far: see
+        allowance.py.
         """
         self.own: list[Span] = []
         """Spans that the member must not receive (CAST-2), in order. Spans before its cursor are
         dropped."""
         self.cursor = 0
-        """Offset of the next byte to send, while the member is behind. For a level member, the
-        worker's offset counts instead."""
+        """Offset of the next byte to send, while the member is behind. A level member has the
+        worker's offset."""
         self.entry = 0
         """Position of an entry not beyond the cursor, while the member is behind."""
         self.recv_into = connection.recv_into
@@ -96,19 +97,19 @@ class Member:
         """Return at most `most` bytes of input that the socket holds, without reading them."""
         try:
             return self.socket.recv(most, socket.MSG_PEEK)
-        except OSError:  # nothing there yet, or the connection is broken
+        except OSError:  # no input yet, or the connection is broken
             return b""
 
-    def close(self, last_words: bytes = b"", *, abort: bool = False) -> None:
-        """Send the last words if the socket takes them, shut it down, and close it.
+    def close(self, closing_message: bytes = b"", *, abort: bool = False) -> None:
+        """Send the closing message if the socket takes it, shut it down, and close it.
 
         Closing alone would send no FIN: the main process holds a dup of the socket.
-        `abort`: drop what the kernel has yet to send; it would keep that for minutes
-        if the peer does not read.
+        `abort`: drop the bytes that the kernel has not sent yet. It would keep them for minutes if
+        the peer does not read.
         """
         with contextlib.suppress(OSError):  # it is full, or the peer has reset it
-            if last_words:
-                self.send(last_words)
+            if closing_message:
+                self.send(closing_message)
         with contextlib.suppress(OSError):
             if abort:
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)

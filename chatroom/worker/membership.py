@@ -1,25 +1,25 @@
-"""The members of one worker: how they are adopted, and how they leave.
+"""The members of one worker: adopt them, note their checkpoints, remove them.
 
-A newcomer, a dead worker's member and a member that moves to this worker are all
-adopted by `Membership.adopt`. Each leaves by `Membership.remove`, unless it is
-yielded. A newcomer begins at a head that was read after it had connected, so it
-receives nothing that another member had received by then.
+A newcomer, a dead worker's member and a member that moves to this worker are all adopted by
+`Membership.adopt`. Each leaves by `Membership.remove`, unless it is yielded. A newcomer begins at a
+head that was read after it had connected, so it receives no message that another member received
+before that.
 """
 
 import socket
 from typing import Any
 
-from chatroom.protocol.leave_reason import LAST_WORDS, LeaveReason
+from chatroom.protocol.leave_reason import CLOSING_MESSAGES, LeaveReason
 from chatroom.system.channel import Record
 from chatroom.system.tcp_counters import taken
 from chatroom.worker.delivery import Delivery
 from chatroom.worker.input import Departure, Input
 from chatroom.worker.member import Member
-from chatroom.worker.recovery import Assigned, Past, RecoveredState, note
+from chatroom.worker.recovery import Assigned, RecoveredState, Recovery, note
 from chatroom.worker.seat import Seat
 
 IDS_PER_RECORD = 500
-"""Maximum of members in one record: with their reasons, they fit into MAX_RECORD."""
+"""Maximum number of members in one record: with their reasons, they fit into MAX_RECORD."""
 
 
 class Membership:
@@ -39,9 +39,9 @@ class Membership:
         self._to_adopt: list[Assigned] = []
         """Connections to adopt in this turn."""
         self._to_yield: list[int] = []
-        """Ids of members to leave to another worker."""
+        """Ids of members to yield to another worker."""
         self._to_end: list[int] = []
-        """Ids of members from which to read no more."""
+        """Ids of members from which nothing more is to be read."""
         self._acks: list[int] = []
         """Numbers of acks to send when all earlier requests are done."""
         self._note_every = (
@@ -73,7 +73,7 @@ class Membership:
                 Assigned(id, address, prefix, slot, header_bytes, encoded, connection)
             )
 
-    def leave_to_another(self, ids: list[int]) -> None:
+    def request_yield(self, ids: list[int]) -> None:
         """Note members to yield to another worker; `reports` yields them."""
         self._to_yield += ids
 
@@ -101,10 +101,10 @@ class Membership:
 
     def _adopt_all(self) -> None:
         to_adopt, self._to_adopt = self._to_adopt, []
-        past = Past(self._log, self._slots, to_adopt)
+        recovery = Recovery(self._log, self._slots, to_adopt)
         for assigned in to_adopt:
             self._log.mark_suspect(self._number, assigned.id)
-            state = past.of(assigned)
+            state = recovery.state_of(assigned)
             assigned.connection.setblocking(False)
             member = Member(
                 assigned.id,
@@ -126,7 +126,7 @@ class Membership:
         self._log.mark_suspect(self._number, 0)
 
     def _greet(self, member: Member, greeting: bytes, greeted: int) -> None:
-        """Send a newcomer the rest of the greeting, after the `greeted` bytes that it has."""
+        """Send a newcomer the rest of the greeting, of which it has received `greeted` bytes."""
         delivery = self._delivery
         delivery.join(member)
         note(self._slots, member, len(greeting), delivery.offset, delivery.position)
@@ -137,7 +137,7 @@ class Membership:
         except OSError:  # the member is gone, but its input is still read (LEAVE-2)
             delivery.leave(member)
             return
-        if not complete:  # a new socket with no room for one line can't be served
+        if not complete:  # a new socket that can't take one line can't be served
             self.remove(member, LeaveReason.RESET)
 
     def _take_over(self, member: Member, cursor: int, state: RecoveredState) -> None:
@@ -147,7 +147,7 @@ class Membership:
     # --- checkpoints ---------------------------------------------------------
 
     def note_if_due(self) -> None:
-        """Note the members' checkpoints before the log can lap the last ones."""
+        """Note new checkpoints of the members before the log can lap the last ones."""
         offset, position = self._noted
         every, every_entries = self._note_every
         delivery = self._delivery
@@ -160,7 +160,7 @@ class Membership:
             self._note(member)
 
     def _note(self, member: Member, ahead: int = 0) -> None:
-        """Note a checkpoint. `ahead`: bytes to send next that are not the log's."""
+        """Note a checkpoint. `ahead`: number of bytes to send next that are not from the log."""
         count = taken(member.socket)
         if count is not None:
             note(self._slots, member, count + ahead, *self._delivery.cursor_of(member))
@@ -171,7 +171,7 @@ class Membership:
         """Answer members' telnet commands, and note that their input is covered up to there.
 
         All messages that were read must be in the log. A member that is behind gets its answers
-        when it has caught up: its socket is full, and may end in a part of a message.
+        when it has caught up: its socket is full, and its stream may end inside a message.
         """
         for member, answer in list(self._input.telnet_answers.items()):
             member.covered = member.framer.framed
@@ -194,7 +194,7 @@ class Membership:
         except OSError:  # the member is gone, but its input is still read (LEAVE-2)
             complete = True
         del self._input.telnet_answers[member]
-        if not complete:  # what follows could not be told from the rest of the command
+        if not complete:  # the next message would look like the rest of the answer
             self.remove(member, LeaveReason.RESET)
 
     # --- leave ---------------------------------------------------------------
@@ -212,8 +212,8 @@ class Membership:
     def reports(self, full: bool) -> list[Record]:
         """Yield members, close members that left, and return the reports to the main process.
 
-        `full`: the log had no room for the batch. Then members are neither yielded nor
-        closed, because all their messages must be in the log first (LEAVE-2).
+        `full`: the batch could not be appended. Then members are neither yielded nor closed,
+        because all their messages must be in the log first (LEAVE-2).
         """
         records: list[Record] = []
         if self._to_yield and not full:
@@ -224,14 +224,14 @@ class Membership:
         if self.departures and not full:
             left = [(member.id, reason) for member, reason in self.departures]
             for member, reason in self.departures:
-                member.close(LAST_WORDS.get(reason, b""), abort=reason == LeaveReason.LAGGED)
+                member.close(CLOSING_MESSAGES.get(reason, b""), abort=reason == LeaveReason.LAGGED)
             self.departures = []
             for first in range(0, len(left), IDS_PER_RECORD):
                 records.append({"left": left[first : first + IDS_PER_RECORD]})
         return records
 
     def _yield_members(self) -> Record:
-        """Leave members to another worker.
+        """Yield members to another worker.
 
         The log keeps what that worker needs until the main process reports "settled".
         """
@@ -247,7 +247,7 @@ class Membership:
     def _all_served(self, full: bool) -> bool:
         """Return True if the log need not keep anything for members that were taken over.
 
-        While the room stops, all that was read must be in the log too.
+        While the room stops, all input that was read must be in the log, too.
         """
         if self._input.draining and (full or self._input.unbatched):
             return False

@@ -1,8 +1,8 @@
 """Start and end of a worker process.
 
-A worker starts with nothing but its end of the channel. The first record brings
-the log, the slots and the doorbells; later records bring members. If the main
-process ends, the channel closes, and the worker ends.
+A worker starts with its end of the channel only. The first record brings the log, the slots, the
+room's rate and the doorbells; later records bring members. If the main process ends, the channel
+closes, and the worker ends.
 """
 
 import socket
@@ -29,7 +29,7 @@ def main(number: int, limits: Limits, end: socket.socket) -> None:
     try:
         try:
             worker = _begin(number, limits, channel)
-        except Exception as error:  # the main process prints it, in one line
+        except Exception as error:  # the main process prints it in one line
             channel.send({"failed": f"{type(error).__name__}: {error}"})
             sys.exit(1)
         channel.send({"ready": True})

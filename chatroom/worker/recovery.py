@@ -1,18 +1,16 @@
 """Recovery of members that another worker has served, to the byte (LOAD-4).
 
-A worker notes a checkpoint of each member in the member's slot now and then
-(`note`). The kernel counts the bytes that each socket sent and received. From both,
-`Past` finds:
+A worker regularly notes a checkpoint of each member in the member's slot (`note`). The kernel
+counts the bytes that each socket sent and received. From both, `Recovery` finds:
 
     the cursor        the checkpoint's offset, moved along the log by the bytes sent since
                       then; the member's own messages are skipped
     input to frame    the bytes that were read and that the log does not cover; the slot
                       still holds them
 
-The welcome counts as the first bytes of the stream: a connection that has not
-received all of it is not a member yet, and begins as a newcomer. So newcomers, a
-dead worker's members and members that one worker yields to another are all
-handled alike.
+The welcome counts as the first bytes of the stream: a connection that has not received all of it is
+not a member yet, and begins as a newcomer. So newcomers, a dead worker's members and members that a
+worker yields are all handled in the same way.
 """
 
 import socket
@@ -69,11 +67,11 @@ def note(slots: Slots, member: Member, taken: int, offset: int, position: int) -
     slots.note(member.slot, Checkpoint(offset, position, taken, member.covered))
 
 
-class Past:
-    """The past of connections assigned to a worker, from the log and the slots.
+class Recovery:
+    """The recovered states of connections assigned to a worker, from the log and the slots.
 
-    No other worker may serve these connections. The position of the worker that served
-    them before must still be pinned. One pass through the log is enough for all of them.
+    No other worker may serve these connections. The position of the worker that served them before
+    must still be pinned. One pass through the log is enough for all of them.
     """
 
     def __init__(self, log: Log, slots: Slots, to_adopt: Sequence[Assigned]) -> None:
@@ -92,7 +90,7 @@ class Past:
     def _knows(self, checkpoint: Checkpoint) -> bool:
         return checkpoint.position > max(0, self._lapped)
 
-    def of(self, assigned: Assigned) -> RecoveredState:
+    def state_of(self, assigned: Assigned) -> RecoveredState:
         """Return the state of a connection."""
         checkpoint = self._checkpoints[assigned.id]
         if not checkpoint.position:
@@ -100,7 +98,7 @@ class Past:
                 covered=assigned.header_bytes, read=assigned.header_bytes
             )  # no worker has served it
         count = counts(assigned.connection)
-        assert count is not None, "members are only handed over where the kernel counts their bytes"
+        assert count is not None, "members are only handed over if the kernel counts their bytes"
         if not self._knows(checkpoint):
             # The log has lapped the checkpoint. This happens only if the connection is broken.
             return RecoveredState(covered=count.read, read=count.read)
@@ -118,7 +116,8 @@ def walk(offset: int, size: int, own: Sequence[Span]) -> int:
     """Return the cursor of a member that was at `offset` and has received `size` bytes since.
 
     The `own` spans, which the member does not receive, are skipped. They must be in order. `size`
-    is negative if its worker has died before it sent a telnet answer that a checkpoint counts.
+    is negative if the member's worker died before it sent a telnet answer that a checkpoint already
+    counts.
     """
     size = max(0, size)
     for begin, end in own:

@@ -10,7 +10,7 @@ from chatroom.system.doorbell import Doorbell
 
 
 class Seat(NamedTuple):
-    """All resources of a worker except its channel to the main process."""
+    """The number and the resources of a worker, except its channel to the main process."""
 
     number: int
     """Number of the worker that has the seat."""

@@ -1,8 +1,8 @@
-"""The end of a worker's service, when the room stops.
+"""A worker's shutdown, when the room stops.
 
-The main process asks for it in two steps. *Drain*: read no more, and append all
-that was read. *Stop*, when all workers have drained: deliver the rest of the log,
-and close all connections without losing what was sent.
+The main process requests it in two steps. *Drain*: read nothing more, and append everything that
+was read. *Stop*, when all workers have drained: deliver the rest of the log, and close all
+connections without losing what was sent.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ STOP_WITHIN = 1.2
 """Timeout (s) for delivery to slow members when the room stops."""
 
 LINGER_WITHIN = 0.3
-"""Maximum time (s) to linger after the delivery, that is, to read and drop members' input."""
+"""Maximum time (s) to linger after the delivery, that is, to read members' input and drop it."""
 SILENCE = 0.05
 """Seconds without any input after which lingering ends early."""
 
@@ -33,7 +33,7 @@ class Shutdown:
         self._reported = False
         """True once the main process was told that this worker has drained."""
         self.deadline: float | None = None
-        """Time (s, monotonic) at which delivery is given up; None before the second step."""
+        """Time (s, monotonic) at which delivery ends at the latest; None before the second step."""
 
     def drain(self) -> None:
         """Begin the first step."""
@@ -42,7 +42,7 @@ class Shutdown:
     def has_drained(self, full: bool) -> bool:
         """Return True, once, when the first step is done.
 
-        `full`: the log had no room for the batch.
+        `full`: the batch could not be appended.
         """
         if not self._input.draining or full or self._input.unbatched or self._reported:
             return False
@@ -62,9 +62,9 @@ class Shutdown:
     def close_gracefully(self) -> None:
         """Close all connections so that everything sent still arrives.
 
-        If a socket has unread input when it is closed, or receives some later, the
-        kernel resets the connection and drops what the peer has yet to receive. So
-        shut down the sending side first, and linger: drop input for a while.
+        If a socket has unread input when it is closed, or receives some later, the kernel resets
+        the connection and drops what the peer has not received yet. So shut down the sending side
+        first, and linger: drop input for a while.
         """
         members = self._delivery.members()
         for member in members:

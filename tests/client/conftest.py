@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.client.drivers import Room, Sit, Typist
+from tests.client.drivers import Room, StartTypist, Typist
 
 
 @pytest.fixture
@@ -16,10 +16,10 @@ def room() -> Iterator[Room]:
 
 
 @pytest.fixture
-def sit() -> Iterator[Sit]:
+def start_typist() -> Iterator[StartTypist]:
     with contextlib.ExitStack() as stack:
 
-        def sit_down(command: list[str], **options: Any) -> Typist:
+        def start(command: list[str], **options: Any) -> Typist:
             return stack.enter_context(contextlib.closing(Typist(command, **options)))
 
-        yield sit_down
+        yield start

@@ -273,7 +273,7 @@ class Typist:
         os.close(self._slave)
 
 
-Sit = Callable[..., Typist]
+StartTypist = Callable[..., Typist]
 """A function that starts a program at a terminal."""
 
 

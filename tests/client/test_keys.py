@@ -27,7 +27,7 @@ class SilentLink:
     def send(self, text: str) -> bool:
         return True
 
-    def hurry(self) -> None:
+    def reconnect_now(self) -> None:
         pass
 
 

@@ -86,21 +86,21 @@ class Story:
             self.room.connection(said), self.room.connect, reconnect=reconnect, sleep=self._sleep
         )
 
-    def heard(self, text: str) -> None:
+    def on_text(self, text: str) -> None:
         self.events.append(text)
         if self._says:
             self.link.send("hello\n")
 
-    def told(self, words: str) -> None:
+    def on_notice(self, words: str) -> None:
         self.events.append(words)
 
-    def lost(self) -> None:
+    def on_lost(self) -> None:
         self.events.append("lost")
 
     async def _sleep(self, seconds: float) -> None:
         self.events.append(seconds)
         if self._hurries:
-            asyncio.get_running_loop().call_soon(self.link.hurry)
+            asyncio.get_running_loop().call_soon(self.link.reconnect_now)
             await asyncio.Event().wait()
 
     def run(self) -> str:
@@ -179,7 +179,7 @@ def test_a_sent_message_resets_the_pauses() -> None:
 
 def test_hurry_ends_a_pause_at_once() -> None:
     story = Story(b"Welcome\n", REFUSED, b"Welcome back\n", hurries=True)
-    story.link.hurry()  # No effect before the first pause.
+    story.link.reconnect_now()  # No effect before the first pause.
     assert story.run() == "interrupted"
     assert story.events[2:6] == [
         "connection lost: closed by the server",
@@ -199,7 +199,7 @@ def test_run_without_reconnect_returns_the_reason() -> None:
 
 
 @pytest.mark.parametrize("how", ["kicked", "banned"])
-def test_a_member_that_was_put_out_does_not_come_back(how: str) -> None:
+def test_a_member_that_was_removed_does_not_reconnect(how: str) -> None:
     line = f"<room>You were {how}\n"
     story = Story(f"Welcome\n<::1>hello\n{line}".encode(), b"Welcome\n", says=True)
     story.room.takes = False  # What was not sent does not matter.
@@ -225,7 +225,7 @@ def test_another_last_line_does_not_keep_a_member_out(said: str) -> None:
     assert story.pauses[0] == 1.0
 
 
-def test_clients_do_not_all_come_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_do_not_all_reconnect_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     first = [next(pauses()) for _ in range(100)]
     assert len(set(first)) > 90

@@ -11,7 +11,7 @@ from prompt_toolkit.application import Application
 
 from chatroom.client.view.link import Link
 from chatroom.client.view.output import Output
-from chatroom.client.view.window import Chat, fitted, lasted
+from chatroom.client.view.window import Chat, fit_status, format_duration
 
 MUCH = "a" * (1 << 20)
 
@@ -86,7 +86,7 @@ class UnreadLink:
     def __init__(self) -> None:
         self.hurried = 0
 
-    def hurry(self) -> None:
+    def reconnect_now(self) -> None:
         self.hurried += 1
 
     def send(self, text: str) -> bool:
@@ -101,7 +101,7 @@ def test_a_line_is_kept_while_the_room_does_not_read(pipe: tuple[int, FileIO]) -
         chat = Chat("room", output, cast("Link", link), clock=False, bell=False, mouse=False)
         for lost in (False, False, True):
             if lost:
-                chat.lost()
+                chat.on_lost()
             chat.typed.text = "hello"
             chat.enter()
             assert chat.typed.text == "hello"
@@ -141,7 +141,7 @@ def test_output_to_a_closed_terminal_is_discarded(pipe: tuple[int, FileIO]) -> N
     ],
 )
 def test_a_duration_is_rounded_to_its_largest_units(seconds: float, words: str) -> None:
-    assert lasted(seconds) == words
+    assert format_duration(seconds) == words
 
 
 LOST, LOST_SHORT = " not connected, trying again in 12 s ", " not connected: 12 s "
@@ -169,9 +169,9 @@ UNREAD, UNREAD_SHORT = " 7 unread: PageDown ", " 7 unread "
 def test_a_narrow_status_keeps_the_important_parts(
     alarms: str, shorter: str, width: int, status: str
 ) -> None:
-    shown = fitted(alarms, shorter, " 192.0.2.7:4000 ", " connected for 3 min", width)
+    shown = fit_status(alarms, shorter, " 192.0.2.7:4000 ", " connected for 3 min", width)
     assert "".join(shown) == status
 
 
 def test_a_status_is_cut_by_cells() -> None:
-    assert fitted("", "", " 你好你好你好.example ", "", 14) == ("", " 你好你好你好…")
+    assert fit_status("", "", " 你好你好你好.example ", "", 14) == ("", " 你好你好你好…")

@@ -29,7 +29,7 @@ from tests.client.drivers import (
     LINES,
     Peer,
     Room,
-    Sit,
+    StartTypist,
     fill,
     read_until,
     running,
@@ -61,9 +61,9 @@ HINT = "prompt_toolkit"
     ids=["a dumb terminal", "without termios", "without the extra"],
 )
 def test_without_a_window_the_terminal_edits_the_line(
-    room: Room, sit: Sit, command: list[str], env: dict[str, str]
+    room: Room, start_typist: StartTypist, command: list[str], env: dict[str, str]
 ) -> None:
-    typist = sit([*command, *room.address], env=env)
+    typist = start_typist([*command, *room.address], env=env)
     peer = room.accept()
     typist.wait(lambda: HINT not in command or b"to avoid that" in typist.written)
     peer.say("Welcome\n")
@@ -82,17 +82,19 @@ def test_without_a_window_the_terminal_edits_the_line(
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(("number", "code"), ENDINGS)
 def test_a_signal_ends_the_client_while_its_output_is_not_read(
-    room: Room, sit: Sit, number: signal.Signals, code: int
+    room: Room, start_typist: StartTypist, number: signal.Signals, code: int
 ) -> None:
-    typist = sit([*CLIENT, *room.address], stdin=subprocess.DEVNULL)
+    typist = start_typist([*CLIENT, *room.address], stdin=subprocess.DEVNULL)
     fill(typist, room.accept())
     typist.process.send_signal(number)
     assert typist.end() == code
 
 
-def test_a_signal_ends_the_client_while_its_error_is_not_read(room: Room, sit: Sit) -> None:
+def test_a_signal_ends_the_client_while_its_error_is_not_read(
+    room: Room, start_typist: StartTypist
+) -> None:
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
-    typist = sit([*CLIENT, *room.address], **streams)
+    typist = start_typist([*CLIENT, *room.address], **streams)
     typist.type("\x13")  # Ctrl-S
     until(typist.is_stuck, "Ctrl-S stops the terminal")
     peer = room.accept()
@@ -107,10 +109,12 @@ def test_a_signal_ends_the_client_while_its_error_is_not_read(room: Room, sit: S
     until(ended, "it ends")
 
 
-def test_output_can_go_to_a_file_while_the_user_types(room: Room, sit: Sit, tmp_path: Path) -> None:
+def test_output_can_go_to_a_file_while_the_user_types(
+    room: Room, start_typist: StartTypist, tmp_path: Path
+) -> None:
     path = tmp_path / "kept"
     with path.open("wb") as file:
-        typist = sit([*CLIENT, *room.address], stdout=file)
+        typist = start_typist([*CLIENT, *room.address], stdout=file)
     peer = room.accept()
     peer.say("Welcome\n")
     until(lambda: path.read_bytes() == b"Welcome\n", "the welcome is in the file")
@@ -124,8 +128,8 @@ def test_output_can_go_to_a_file_while_the_user_types(room: Room, sit: Sit, tmp_
     assert path.read_bytes() == b"Welcome\n"
 
 
-def test_piped_input_shows_no_prompt(room: Room, sit: Sit) -> None:
-    typist = sit([*CLIENT, *room.address], stdin=subprocess.DEVNULL)
+def test_piped_input_shows_no_prompt(room: Room, start_typist: StartTypist) -> None:
+    typist = start_typist([*CLIENT, *room.address], stdin=subprocess.DEVNULL)
     peer = room.accept()
     assert peer.hear_all() == b""
     peer.say("Welcome\n")
@@ -134,9 +138,11 @@ def test_piped_input_shows_no_prompt(room: Room, sit: Sit) -> None:
     assert typist.written == b"Welcome\r\n"
 
 
-def test_text_piped_to_a_terminal_keeps_its_direction(room: Room, sit: Sit) -> None:
+def test_text_piped_to_a_terminal_keeps_its_direction(
+    room: Room, start_typist: StartTypist
+) -> None:
     """PREFIX-4, where the terminal detects the direction of a line."""
-    typist = sit([*CLIENT, *room.address], stdin=subprocess.DEVNULL)
+    typist = start_typist([*CLIENT, *room.address], stdin=subprocess.DEVNULL)
     peer = room.accept()
     peer.say("<127.0.0.5>\u05d0\u3164<10.0.0.1>hello \u05d1\n\u05d0\n")
     typist.wait(lambda: typist.written.count(b"\n") == 2)
@@ -224,8 +230,8 @@ def test_a_listener_stays_although_its_input_is_at_its_end(room: Room) -> None:
         assert end(process) == (0, b"", "")
 
 
-def test_a_listener_at_a_terminal_has_no_window(room: Room, sit: Sit) -> None:
-    typist = sit([*CLIENT, "--listen", *room.address])
+def test_a_listener_at_a_terminal_has_no_window(room: Room, start_typist: StartTypist) -> None:
+    typist = start_typist([*CLIENT, "--listen", *room.address])
     peer = room.accept()
     typist.type("not sent\n")
     peer.say("one\n")
@@ -510,7 +516,7 @@ def test_a_signal_after_the_connection_s_end_ends_the_client() -> None:
 
 
 def test_a_second_signal_ends_the_client_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "LAST_WORDS", 3600.0)
+    monkeypatch.setattr(session_module, "OUTPUT_WITHIN", 3600.0)
     output = FakeOutput()
     output.stuck = True
 

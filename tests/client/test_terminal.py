@@ -19,7 +19,7 @@ from tests.client.drivers import (
     ENDINGS,
     Peer,
     Room,
-    Sit,
+    StartTypist,
     Typist,
     fill,
     less_the_wait,
@@ -35,9 +35,9 @@ def shows(typist: Typist, text: str) -> None:
 
 
 @pytest.fixture
-def typist(room: Room, sit: Sit) -> Typist:
+def typist(room: Room, start_typist: StartTypist) -> Typist:
     """Return a user at the prompt; the screen is large, so each frame has many bytes."""
-    typist = sit([*CLIENT, *room.address], columns=200, rows=60)
+    typist = start_typist([*CLIENT, *room.address], columns=200, rows=60)
     shows(typist, "<You>")
     return typist
 
@@ -137,9 +137,11 @@ sys.exit(main())
 """
 
 
-def test_an_unread_terminal_without_a_name_does_not_block_leaving(room: Room, sit: Sit) -> None:
+def test_an_unread_terminal_without_a_name_does_not_block_leaving(
+    room: Room, start_typist: StartTypist
+) -> None:
     command = [sys.executable, "-c", NAMELESS, "ttyname", *room.address]
-    typist = sit(command, columns=200, rows=60)
+    typist = start_typist(command, columns=200, rows=60)
     shows(typist, "<You>")
     fill(typist, room.accept())
     typist.type("\x04")
@@ -147,8 +149,10 @@ def test_an_unread_terminal_without_a_name_does_not_block_leaving(room: Room, si
     assert typist.modes() == typist.found
 
 
-def test_a_terminal_that_cannot_be_opened_is_still_written_to(room: Room, sit: Sit) -> None:
-    typist = sit([sys.executable, "-c", NAMELESS, "ttyname tcgetpgrp", *room.address])
+def test_a_terminal_that_cannot_be_opened_is_still_written_to(
+    room: Room, start_typist: StartTypist
+) -> None:
+    typist = start_typist([sys.executable, "-c", NAMELESS, "ttyname tcgetpgrp", *room.address])
     shows(typist, "<You>")
     room.accept().say("one\n")
     shows(typist, "one")
@@ -162,8 +166,10 @@ def test_the_terminal_stays_blocking_for_other_programs(typist: Typist, peer: Pe
     assert typist.is_blocking()
 
 
-def test_a_terminal_without_a_size_counts_as_80_by_24(room: Room, sit: Sit) -> None:
-    typist = sit([*CLIENT, *room.address], columns=80, rows=24, says_size=False)
+def test_a_terminal_without_a_size_counts_as_80_by_24(
+    room: Room, start_typist: StartTypist
+) -> None:
+    typist = start_typist([*CLIENT, *room.address], columns=80, rows=24, says_size=False)
     shows(typist, "<You>")
     room.accept().say("a" * 79 + " " + "b" * 10 + "\n")
     typist.wait(lambda: {"a" * 79, "  " + "b" * 10} <= set(typist.screen.rows))
@@ -194,9 +200,9 @@ def has_link(typist: Typist, text: str, url: str) -> bool:
 
 @pytest.mark.parametrize(("term", "linked"), [("xterm", True), ("linux", False)])
 def test_a_url_is_a_link_where_the_terminal_has_links(
-    room: Room, sit: Sit, term: str, linked: bool
+    room: Room, start_typist: StartTypist, term: str, linked: bool
 ) -> None:
-    typist = sit([*CLIENT, *room.address], columns=30, env={"TERM": term})
+    typist = start_typist([*CLIENT, *room.address], columns=30, env={"TERM": term})
     peer = room.accept()
     peer.say("Welcome\n<::1>see http://a.example/b, or\n")
     shows(typist, "<::1>see http://a.example/b,")
@@ -204,8 +210,8 @@ def test_a_url_is_a_link_where_the_terminal_has_links(
     assert has_link(typist, "http://a.example/b", "http://a.example/b") == linked
 
 
-def test_each_row_of_a_url_is_a_link_to_the_whole(room: Room, sit: Sit) -> None:
-    typist = sit([*CLIENT, *room.address], columns=30)
+def test_each_row_of_a_url_is_a_link_to_the_whole(room: Room, start_typist: StartTypist) -> None:
+    typist = start_typist([*CLIENT, *room.address], columns=30)
     peer = room.accept()
     url = "http://a.example/" + "b" * 13 + "c" * 5
     peer.say(f"Welcome\n<::1>{url}\n")
@@ -221,9 +227,9 @@ def test_each_row_of_a_url_is_a_link_to_the_whole(room: Room, sit: Sit) -> None:
     ids=["closed", "reset"],
 )
 def test_a_lost_connection_is_reported(
-    room: Room, sit: Sit, cut: Callable[[Peer], None], why: str
+    room: Room, start_typist: StartTypist, cut: Callable[[Peer], None], why: str
 ) -> None:
-    typist = sit([*CLIENT, "--no-reconnect", *room.address])
+    typist = start_typist([*CLIENT, "--no-reconnect", *room.address])
     peer = room.accept()
     peer.say("Welcome\n")
     shows(typist, "Welcome")
@@ -234,11 +240,11 @@ def test_a_lost_connection_is_reported(
     assert typist.modes() == typist.found
 
 
-def test_a_refused_connection_is_reported_in_one_line(sit: Sit) -> None:
+def test_a_refused_connection_is_reported_in_one_line(start_typist: StartTypist) -> None:
     with socket.socket() as silent:  # Bound but not listening, so the port stays closed.
         silent.bind(("127.0.0.1", 0))
         port = str(silent.getsockname()[1])
-        typist = sit([*CLIENT, "localhost", port], columns=100)
+        typist = start_typist([*CLIENT, "localhost", port], columns=100)
         assert typist.end() == 1
     said = f"python -m chatroom.client: cannot connect to localhost:{port}: Connection refused"
     assert less_the_wait("\n".join(typist.screen.rows)) == f"{said}\n"
@@ -258,17 +264,17 @@ sys.exit(main())
 """
 
 
-def test_leaving_does_not_wait_for_a_name_server(room: Room, sit: Sit) -> None:
-    typist = sit([sys.executable, "-c", UNRESOLVED, *room.address])
+def test_leaving_does_not_wait_for_a_name_server(room: Room, start_typist: StartTypist) -> None:
+    typist = start_typist([sys.executable, "-c", UNRESOLVED, *room.address])
     room.accept().close()
     shows(typist, "trying again now")
     typist.type("\x03")
     assert typist.end() == 0
 
 
-def test_a_slow_connection_attempt_is_announced(sit: Sit) -> None:
+def test_a_slow_connection_attempt_is_announced(start_typist: StartTypist) -> None:
     program = UNRESOLVED.replace("[socket.getaddrinfo]", "[]")
-    typist = sit([sys.executable, "-c", program, "localhost", "4000"])
+    typist = start_typist([sys.executable, "-c", program, "localhost", "4000"])
     shows(typist, "python -m chatroom.client: connecting to localhost:4000 …")
     typist.type("\x03")
     assert typist.end() == 0
@@ -307,9 +313,9 @@ def job(typist: Typist) -> int:
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("how", ["Ctrl-Z", signal.SIGTSTP, signal.SIGSTOP], ids=str)
 def test_the_client_can_be_stopped_and_continued(
-    room: Room, sit: Sit, how: Literal["Ctrl-Z"] | signal.Signals
+    room: Room, start_typist: StartTypist, how: Literal["Ctrl-Z"] | signal.Signals
 ) -> None:
-    typist = sit([sys.executable, "-c", SHELL, *CLIENT, *room.address])
+    typist = start_typist([sys.executable, "-c", SHELL, *CLIENT, *room.address])
     shows(typist, "<You>")
     peer = room.accept()
     typist.type("half")

@@ -529,7 +529,7 @@ def test_no_reconnect_ends_the_window_with_the_reason(room: Room) -> None:
         assert "".join(error) == "python -m chatroom.client: connection lost: closed by the server"
 
 
-def test_a_member_that_is_kicked_sees_why_and_does_not_come_back(room: Room) -> None:
+def test_a_member_that_is_kicked_sees_the_reason_and_does_not_reconnect(room: Room) -> None:
     with pane(*room.address) as anna:
         peer = greet(room)
         anna.says(WELCOME)

@@ -15,7 +15,12 @@ from typing import Any
 import pytest
 
 from chatroom.control import control_socket as module
-from chatroom.control.control_socket import MAX_CONNECTIONS, MAX_REQUEST, Asker, Control
+from chatroom.control.control_socket import (
+    MAX_CONNECTIONS,
+    MAX_REQUEST,
+    ControlClient,
+    ControlServer,
+)
 from chatroom.errors import ListenError
 from chatroom.system.listening import listen
 from tests.integration.waiting import PATIENCE
@@ -39,8 +44,8 @@ class Server:
         self.control = self.open()
         self.ends: list[socket.socket] = []
 
-    def open(self) -> Control:
-        control = Control(self.loop, self.answer)
+    def open(self) -> ControlServer:
+        control = ControlServer(self.loop, self.answer)
         control.listen(self.path)
         return control
 
@@ -282,11 +287,11 @@ def test_closing_keeps_the_socket_of_another_room(server: Server) -> None:
     server.control = another
 
 
-# --- Asker ---------------------------------------------------------------------------------------
+# --- ControlClient --------------------------------------------------------------------------------
 
 
 def test_an_asker_raises_an_error_once_the_room_has_ended(server: Server) -> None:
-    asker, done = Asker(server.path), threading.Event()
+    client, done = ControlClient(server.path), threading.Event()
 
     def serve() -> None:
         while not done.is_set():
@@ -296,38 +301,38 @@ def test_an_asker_raises_an_error_once_the_room_has_ended(server: Server) -> Non
     thread = threading.Thread(target=serve)
     thread.start()
     for number in range(3):
-        assert asker.ask({"ask": number}) == {"ask": number}
+        assert client.ask({"ask": number}) == {"ask": number}
     done.set()
     thread.join()
     with pytest.raises((EOFError, BrokenPipeError, ConnectionResetError)):
-        asker.ask({})
-    asker.close()
+        client.ask({})
+    client.close()
     with pytest.raises(FileNotFoundError):
-        Asker(server.path)
+        ControlClient(server.path)
     server.control = server.open()
 
 
 @contextmanager
-def hung_up(answer: bytes) -> Iterator[Asker]:
-    """An asker whose room has sent `answer` and closed the connection."""
+def hung_up(answer: bytes) -> Iterator[ControlClient]:
+    """An client whose room has sent `answer` and closed the connection."""
     with (
         tempfile.TemporaryDirectory(prefix="run-") as folder,
         socket.socket(socket.AF_UNIX) as listener,
     ):
         listener.bind(f"{folder}/x")
         listener.listen()
-        with closing(Asker(Path(folder) / "x")) as asker:
+        with closing(ControlClient(Path(folder) / "x")) as client:
             end, _ = listener.accept()
             end.sendall(answer)
             end.close()
-            yield asker
+            yield client
 
 
 def test_an_incomplete_answer_is_an_error() -> None:
-    with hung_up(b'{"half"') as asker, pytest.raises(EOFError):
-        asker.ask({})
+    with hung_up(b'{"half"') as client, pytest.raises(EOFError):
+        client.ask({})
 
 
 def test_an_error_that_was_sent_before_the_request_is_returned() -> None:
-    with hung_up(b'{"error": "too many connections"}\n') as asker:
-        assert asker.ask({"ask": "status"}) == {"error": "too many connections"}
+    with hung_up(b'{"error": "too many connections"}\n') as client:
+        assert client.ask({"ask": "status"}) == {"error": "too many connections"}

@@ -1,4 +1,4 @@
-"""Clients of a room: sockets by which a test sends lines and checks what arrives.
+"""Clients of a room: sockets with which a test sends lines and checks the received bytes.
 
 Checks compare exact bytes or wait for a token; they never depend on how `recv` cuts the stream.
 """
@@ -114,7 +114,7 @@ class Client:
         return self.take(size)
 
     def hear_rest(self) -> bytes:
-        """Return all bytes until the connection ends, and set `ended`."""
+        """Return all bytes until the connection ends; this sets `ended`."""
         while self._more():
             pass
         return self.take(len(self.unread))
@@ -140,7 +140,7 @@ class Client:
         return taken
 
     def receive(self) -> bool:
-        """Receive what has arrived, without waiting; return whether more can come."""
+        """Receive the data that has arrived, without waiting; return whether more can follow."""
         try:
             data = self.socket.recv(CHUNK)
         except BlockingIOError:
@@ -167,7 +167,7 @@ class Client:
 
 
 def talk(members: Sequence[Client]) -> None:
-    """Let each member in turn say a line; check that all others hear it, and nothing else."""
+    """Let each member in turn send a line; check that all others receive it, and nothing else."""
     for number, member in enumerate(members):
         member.say(f"{number}\n")
         for other in members:
@@ -254,7 +254,7 @@ class _Exchange:
         """Send one piece of each client that can send it, then receive all that has arrived."""
         sent = [self._speak(client) for client in list(self._texts)]
         ready = self._selector.select(0 if any(sent) else PATIENCE)
-        assert ready or any(sent), "nobody hears anything more: " + ", ".join(
+        assert ready or any(sent), "no client receives anything more: " + ", ".join(
             f"{client.address} heard {len(client.unread)} of {size}"
             for client, size in [*self._sizes.items()][:20]
         )

@@ -22,7 +22,7 @@ def ipv6() -> None:
 
 @pytest.fixture
 def full_pipe(tmp_path: Path) -> Iterator[Path]:
-    """A full named pipe that nobody reads; `2<>` opens it in a shell."""
+    """A full named pipe that no process reads; `2<>` opens it in a shell."""
     path = tmp_path / "full pipe"
     os.mkfifo(path)
     end = os.open(path, os.O_RDWR | os.O_NONBLOCK)

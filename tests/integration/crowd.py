@@ -1,8 +1,8 @@
 """A crowd of members that talk at the same time; every byte that each receives is checked.
 
-The first member says nothing: its stream is the room's sequence. Each line in it must be its
-sender's next one, and each of the others must receive the same stream, less its own lines. Lines
-are checked as they come and then forgotten, so a crowd may talk for hours.
+The first member sends nothing: its stream is the room's sequence. Each line in it must be its
+sender's next one, and each of the others must receive the same stream without its own lines. Lines
+are checked when they arrive and then dropped, so a crowd may talk for hours.
 """
 
 import contextlib
@@ -17,9 +17,10 @@ from tests.integration.rooms import WELCOME
 from tests.integration.waiting import PATIENCE, STEP
 
 AHEAD = 1500
-"""Maximum of bytes that a member has said and the first member has not received."""
+"""Maximum number of bytes that a member has sent and the first member has not received."""
 BACKLOG = 24 * 1024
-"""Maximum of bytes that a member has yet to receive before more is said: below any --max-lag."""
+"""Maximum number of bytes that a member has not received yet; with more, nothing is sent. Below any
+--max-lag."""
 
 TEXT = "naïve – 語る 🙂 plain words, and more of them. ".encode() * 8
 
@@ -45,7 +46,7 @@ class Member:
 
 class Crowd:
     def __init__(self, clients: Iterable[Client], seed: int = 1, *, ahead: int = AHEAD) -> None:
-        """`clients`: welcomed members; the first says nothing. `ahead`: see AHEAD."""
+        """`clients`: welcomed members; the first sends nothing. `ahead`: see AHEAD."""
         self._chance = random.Random(seed)
         self._selector = selectors.DefaultSelector()
         self._members: dict[bytes, Member] = {}
@@ -74,16 +75,17 @@ class Crowd:
             member.client for prefix, member in self._members.items() if prefix not in self._left
         ]
 
-    def knows(self, prefix: bytes) -> bool:
+    def has(self, prefix: bytes) -> bool:
         return prefix in self._members
 
-    def enter(self, client: Client) -> None:
-        """Add a new client: it must be welcomed, and hear everything from some line on."""
+    def add(self, client: Client) -> None:
+        """Add a new client: it must receive the welcome, and then everything from some line on."""
         member = self._add(client)
         member.welcomed = member.found = False
 
     def leave(self, client: Client) -> None:
-        """Close a member's connection. All that it sent must still be heard, half a line too."""
+        """Close a member's connection. Everything that it sent must still be delivered, half a line
+        too."""
         member = self._members[client.prefix]
         lacking = len(member.unsent)
         member.unsent.clear()
@@ -116,7 +118,7 @@ class Crowd:
     # --- talking -------------------------------------------------------------
 
     def talk(self, until: Callable[[], object], what: str = "", patience: float = PATIENCE) -> None:
-        """Talk until the condition holds, and then until all have heard everything."""
+        """Talk until the condition holds, and then until all members have received everything."""
         deadline = time.monotonic() + patience
         look_at = 0.0
         while True:
@@ -130,12 +132,12 @@ class Crowd:
         self.settle()
 
     def talk_on(self, lines: int = 60) -> None:
-        """Talk until `lines` more lines are heard."""
+        """Talk until `lines` more lines are received."""
         goal = self.lines + lines
         self.talk(lambda: self.lines >= goal, f"{lines} more lines are heard")
 
     def settle(self) -> None:
-        """Wait until all members have heard all lines."""
+        """Wait until all members have received all lines."""
         while not self.settled():
             # One more line ends the unfinished line of a past member, and locates newcomers.
             self.turn(
@@ -153,14 +155,14 @@ class Crowd:
         )
 
     def say(self, client: Client, text: bytes, *, part: int | None = None) -> None:
-        """Let a client say whole lines; with `part`, that many bytes now, and the rest later."""
+        """Let a client send whole lines; with `part`, that many bytes now, and the rest later."""
         member = self._members[client.prefix]
         assert not member.unsent
         self._put(member, text)
         self._send(member, len(text) if part is None else part)
 
     def end(self) -> None:
-        """Check that nobody receives another byte until the room has ended."""
+        """Check that no member receives another byte until the room has ended."""
         for prefix, member in self._members.items():
             if prefix not in self._left:
                 member.client.socket.settimeout(PATIENCE)
@@ -168,7 +170,7 @@ class Crowd:
         self._selector.close()
 
     def turn(self, *, more: bool = True) -> None:
-        """Let each member say something, if it may, and check what all receive."""
+        """Let each member send something, if it may, and check what all members receive."""
         busy = False
         # A newcomer without its welcome has missed nothing; more lines are needed to locate it.
         backlog = max(len(member.wanted) for member in self._members.values() if member.found)
@@ -183,14 +185,14 @@ class Crowd:
         now = time.monotonic()
         if ready:
             self._heard_last = now
-        assert now - self._heard_last < PATIENCE, f"nobody receives anything more; {self._owed()}"
+        assert now - self._heard_last < PATIENCE, f"no data arrives; {self._missing()}"
         # The first member before the others, because they are compared with it.
         for key, _ in sorted(ready, key=lambda pair: pair[0].data is not self._first):
             client = key.data.client
             assert client.receive(), f"{client.address}: its connection was {client.ended}"
-            self._hear(key.data)
+            self._check_received(key.data)
 
-    def _owed(self) -> str:
+    def _missing(self) -> str:
         return ", ".join(
             f"{member.client.address}: {len(member.wanted)} wanted, "
             f"{len(member.client.unread)} not, {len(member.unsent)} unsent, "
@@ -225,7 +227,7 @@ class Crowd:
 
     # --- hearing -------------------------------------------------------------
 
-    def _hear(self, member: Member) -> None:
+    def _check_received(self, member: Member) -> None:
         client = member.client
         if not member.welcomed:
             if len(client.unread) < len(WELCOME):
@@ -234,13 +236,13 @@ class Crowd:
             client.hear(WELCOME)
             member.welcomed = True
         if member is self._first:
-            self._hear_first(member)
+            self._check_first(member)
         elif not member.found:
             self._find(member)
         else:
             self._compare(member)
 
-    def _hear_first(self, member: Member) -> None:
+    def _check_first(self, member: Member) -> None:
         """Check another part of the room's sequence, in whole lines."""
         block = member.client.take(member.client.unread.rfind(b"\n") + 1)
         lines = block.splitlines(keepends=True)

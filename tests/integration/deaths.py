@@ -3,7 +3,7 @@
     python -m tests.integration.deaths --deaths 10000 --workers 2 --clients 60 --seed 1
 
 One worker is killed, or two at once, or all; members leave, and others join. After each death, the
-room must have all its workers again. Lines are checked as they come and then forgotten, so the
+room must have all its workers again. Lines are checked when they arrive and then dropped, so the
 program may run for hours. It ends with exit code 1 at the first difference.
 """
 
@@ -45,7 +45,7 @@ class Killer:
             self._crowd.talk_on(self._chance.randrange(1, 40))
             if self._chance.random() < 0.2:
                 self._crowd.leave(self._crowd.present()[self._chance.randrange(1, 9)])
-                self._crowd.enter(self._here.knock(next(self._sources)))
+                self._crowd.add(self._here.connect(next(self._sources)))
             self._kill_while_all_talk()
             self._report()
         self._crowd.talk_on()
@@ -68,7 +68,7 @@ class Killer:
         self._crowd.talk(self._all_back(), "all workers are there again")
 
     def _all_back(self) -> Callable[[], bool]:
-        """Return a function that tells whether all workers serve again; it looks every 50 ms."""
+        """Return a function that checks, every 50 ms, whether all workers serve again."""
         look_at = 0.0
 
         def back() -> bool:
@@ -84,7 +84,7 @@ class Killer:
 
         return back
 
-    def story(self) -> str:
+    def summary(self) -> str:
         """Return the progress, and the room's log without the lines about deaths."""
         said = self._here.errors.splitlines()
         noticed = [line for line in said if re.search(NOTICED, line)]
@@ -115,15 +115,15 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=60, help="from 10")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    tells = NOTICED if options.deaths else ""
+    logs = NOTICED if options.deaths else ""
     sizes = (*SMALL_LOG, *NEVER_SILENT)
     try:
-        with room("--quiet", "--workers", options.workers, *sizes, tells=tells) as here:
+        with room("--quiet", "--workers", options.workers, *sizes, logs=logs) as here:
             killer = Killer(here, options)
             try:
                 killer.run()
             except AssertionError:
-                print(killer.story(), file=sys.stderr)
+                print(killer.summary(), file=sys.stderr)
                 raise
     except AssertionError as error:
         sys.exit(f"seed {options.seed}: {error}")

@@ -174,7 +174,7 @@ MEMBERSHIP = "worker.membership:Membership"
 SHUTDOWN = "worker.shutdown:Shutdown"
 MEMBER = "worker.member:Member"
 DELIVERY = "worker.delivery:Delivery"
-PAST = "worker.recovery:Past"
+RECOVERY = "worker.recovery:Recovery"
 FRAMER = "protocol.framing:Framer"
 LOG = "log.ring:Log"
 BATCH = "log.ring:Batch"
@@ -202,9 +202,9 @@ POINTS: dict[str, Wrap] = {
     "stored": before(LOG, "_put"),
     "put": behind(LOG, "_put"),
     "appended": behind(LOG, "append"),
-    "unattributed": before(INPUT, "attribute"),
-    "attributed": behind(INPUT, "attribute"),
-    "full": behind(LOG, "wait_for_room"),
+    "unattributed": before(INPUT, "record_own"),
+    "attributed": behind(INPUT, "record_own"),
+    "full": behind(LOG, "wait_for_space"),
     # It delivers.
     "unrung": before(DOORBELL, "ring"),
     "rung": behind(DOORBELL, "ring"),
@@ -222,15 +222,15 @@ POINTS: dict[str, Wrap] = {
     "noted": behind(SLOTS, "note"),
     "all noted": behind(MEMBERSHIP, "_note_all"),
     # It adopts.
-    "handed": before(PAST, "__init__"),
-    "found": behind(PAST, "of"),
+    "handed": before(RECOVERY, "__init__"),
+    "found": behind(RECOVERY, "state_of"),
     "ungreeted": before(MEMBERSHIP, "_greet"),
     "half greeted": sending("greeting"),
     "greeted": behind(MEMBERSHIP, "_greet"),
     "going on": before(MEMBERSHIP, "_take_over"),
     "gone on": behind(MEMBERSHIP, "_take_over"),
     "adopted": behind(MEMBERSHIP, "adopt"),
-    "reading again": before(INPUT, "_read_again"),
+    "reading again": before(INPUT, "_reframe"),
     # It yields.
     "yielding": before(MEMBERSHIP, "_yield_members"),
     "held": behind(DELIVERY, "pin"),

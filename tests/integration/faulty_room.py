@@ -51,7 +51,7 @@ def faulty_room(
     *options: object,
     skip: int = 0,
     act: Callable[[], None] = die,
-    tells: str = "",
+    logs: str = "",
     ready: bool = True,
     loaded: int = 0,
     pause: float = 5.0,
@@ -75,7 +75,7 @@ def faulty_room(
     }
     room = [sys.executable, "-m", "tests.integration.faults", "--pack", "1"]
     arguments = [*room, *map(str, options)]
-    with started([*arguments, "127.0.0.1", "0"], environment=environment, tells=tells) as client:
+    with started([*arguments, "127.0.0.1", "0"], environment=environment, logs=logs) as client:
         if ready:
             client.listen()
         yield client, rounds

@@ -191,7 +191,7 @@ def measure(attack: Attack, seconds: float, options: list[str]) -> Row:
     """Run one attack on a new room."""
     with tempfile.TemporaryDirectory() as folder:
         transcript = Path(folder) / "said.jsonl"
-        with room("--quiet", "--verbose", "--transcript", transcript, *options, tells=".*") as here:
+        with room("--quiet", "--verbose", "--transcript", transcript, *options, logs=".*") as here:
             paced = [here.join(f"127.1.1.{n + 1}", 1 << 16) for n in range(len(PACES))]
             listener, typist = here.join(LISTENER), here.join(TYPIST)
             stop = time.monotonic() + seconds

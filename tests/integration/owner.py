@@ -11,7 +11,7 @@ from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from chatroom.control.control_socket import Asker
+from chatroom.control.control_socket import ControlClient
 from chatroom.control.run_dir import find
 from tests.integration.clients import Client
 from tests.integration.waiting import PATIENCE, until
@@ -44,15 +44,15 @@ class Owner:
         assert isinstance(code, int)
         return code, said.read(), error.read()
 
-    def does(self, *order: object) -> str:
-        """Run an order of chatroom.admin; return its output."""
-        code, said, error = self.run("admin", *order)
+    def admin(self, *words: object) -> str:
+        """Run a command of chatroom.admin; return its output."""
+        code, said, error = self.run("admin", *words)
         assert (code, error) == (0, "")
         return said
 
     def ask(self, **request: object) -> Any:
-        with contextlib.closing(Asker(find(self.folder, self._room))) as asker:
-            return asker.ask(request)
+        with contextlib.closing(ControlClient(find(self.folder, self._room))) as client:
+            return client.ask(request)
 
     def status(self) -> Any:
         return self.ask(ask="status")
@@ -68,11 +68,11 @@ class Owner:
 
     def member(self, client: Client) -> Any:
         """Return the status of a TCP client's member."""
-        ends = [statu for statu in self.status()["members"] if statu["port"] == client.end[1]]
+        ends = [member for member in self.status()["members"] if member["port"] == client.end[1]]
         (found,) = ends
         return found
 
-    def dial(self, times: int = 1) -> list[socket.socket]:
+    def connect(self, times: int = 1) -> list[socket.socket]:
         """Return raw connections to the room's control socket."""
         path = str(find(self.folder, self._room))
         ends = [socket.socket(socket.AF_UNIX) for _ in range(times)]

@@ -3,7 +3,7 @@
     python -m tests.integration.pause --clients 1000 --workers 2 --deaths 5
 
 In each round, a worker is killed, and a member says a line at once. The pause is the time until all
-members have heard it. The clients, the room and this program share the machine.
+members have received it. The clients, the room and this program share the machine.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from tests.integration.waiting import PATIENCE, until
 
 
 def all_hear(clients: list[Client], line: bytes) -> None:
-    """Wait until each client has heard the line, the last one that is said."""
+    """Wait until each client has received the line, which is the last one sent."""
     with selectors.DefaultSelector() as selector:
         for member in clients:
             selector.register(member, selectors.EVENT_READ)
@@ -36,7 +36,7 @@ def all_hear(clients: list[Client], line: bytes) -> None:
 
 
 def pause(here: Room, clients: list[Client], speaker: Client, number: int) -> float:
-    """Return the seconds from a worker's death until all have heard a line that is said then."""
+    """Return the seconds from a worker's death until all members have received a line sent then."""
     workers = until(lambda: here.workers()[1:] and here.workers(), "there is more than one worker")
     line = f"{number} are dead\n".encode()
     began = time.monotonic()
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--deaths", type=int, default=5)
     options = parser.parse_args()
-    with room("--quiet", "--workers", options.workers, tells=DIED) as here:
+    with room("--quiet", "--workers", options.workers, logs=DIED) as here:
         speaker, *clients = here.join_all(addresses(options.clients))
         pauses = [pause(here, clients, speaker, number) for number in range(options.deaths)]
     for seconds in pauses:

@@ -24,7 +24,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from chatroom.control.control_socket import Asker
+from chatroom.control.control_socket import ControlClient
 from tests.integration.clients import Client
 from tests.integration.processes import (
     LISTENS,
@@ -52,7 +52,7 @@ UNLIMITED = ("--rate", 0, "--room-rate", 0)
 SMALL_LOG = ("--log-size", "128K", "--max-lag", "64K", "--max-line", "4K", *UNLIMITED)
 
 #: Beginning of the error line of a room that does not start.
-SAYS = "^python -m chatroom: "
+ERROR_LINE = "^python -m chatroom: "
 
 #: Patterns of the log lines about a killed worker, and a killed registry.
 DIED = r" level=warning event=worker-died worker=\d+ exit=-9 says="
@@ -74,9 +74,9 @@ class Room:
         process: subprocess.Popen[bytes],
         folder: Path,
         leaving: ExitStack,
-        tells: str,
+        logs: str,
     ) -> None:
-        """`tells`: pattern of all lines on its standard error; it must write at least one."""
+        """`logs`: pattern of all lines on its standard error; it must write at least one."""
         self.process = process
         self.pid = process.pid
         self.host = ""
@@ -87,19 +87,19 @@ class Room:
         """Standard output that was read so far."""
         self._folder = folder
         self._leaving = leaving
-        self._tells = tells
+        self._logs = logs
 
     # --- output --------------------------------------------------------------
 
     def listen(self) -> None:
         """Wait until it prints that it listens."""
-        line = self.prints("\n").decode()
+        line = self.read_until("\n").decode()
         assert line.startswith("listening on "), f"{line!r}, {self.errors!r}"
         self.where = line.removeprefix("listening on ").rstrip("\n")
         host, _, port = self.where.partition(", ")[0].rpartition(":")
         self.host, self.port = host.strip("[]"), int(port)
 
-    def listen_unheard(self) -> None:
+    def wait_until_listening(self) -> None:
         """Wait until its port accepts connections, without reading its output."""
 
         def find() -> list[int]:
@@ -111,7 +111,7 @@ class Room:
 
         self.host, [self.port] = "127.0.0.1", until(find, "it listens")
 
-    def prints(self, token: str | bytes) -> bytes:
+    def read_until(self, token: str | bytes) -> bytes:
         """Read its standard output up to and including the token."""
         wanted = token.encode() if isinstance(token, str) else token
         while wanted not in self.console:
@@ -121,7 +121,7 @@ class Room:
         heard, _, self.console = self.console.partition(wanted)
         return heard + wanted
 
-    def prints_rest(self) -> bytes:
+    def read_rest(self) -> bytes:
         """Read its standard output to the end."""
         while self._read_on():
             pass
@@ -138,7 +138,7 @@ class Room:
         return bool(data)
 
     def output_is_full(self) -> bool:
-        """Return whether its standard output is full, because nobody reads it."""
+        """Return whether its standard output is full, because it is not read."""
         assert self.process.stdout is not None
         unread = array("i", [0])
         fcntl.ioctl(self.process.stdout, termios.FIONREAD, unread)
@@ -171,20 +171,20 @@ class Room:
 
     # --- clients -------------------------------------------------------------
 
-    def knock(self, source: str = "127.0.0.1", receive_buffer: int = 0) -> Client:
+    def connect(self, source: str = "127.0.0.1", receive_buffer: int = 0) -> Client:
         """Return a client that has connected, and has not received anything yet."""
         host = "127.0.0.1" if self.host == "::" and ":" not in source else self.host
         return self._leaving.enter_context(Client(host, self.port, source, receive_buffer))
 
     def join(self, source: str = "127.0.0.1", receive_buffer: int = 0) -> Client:
         """Return a member: a client that has received the whole welcome."""
-        client = self.knock(source, receive_buffer)
+        client = self.connect(source, receive_buffer)
         client.hear(WELCOME)
         return client
 
     def join_all(self, sources: Iterable[str]) -> list[Client]:
         """Return members that have connected at the same time."""
-        clients = [self.knock(source) for source in sources]
+        clients = [self.connect(source) for source in sources]
         for client in clients:
             client.hear(WELCOME)
         return clients
@@ -225,7 +225,7 @@ class Room:
         return [process for process in self.processes() if " -P -c " in process.command]
 
     def replace_workers(self, count: int) -> Callable[[], bool]:
-        """Send SIGHUP; return a function that tells whether `count` new workers are there."""
+        """Send SIGHUP; return a function that checks whether `count` new workers run."""
         old = {worker.pid for worker in self.workers()}
         self.process.send_signal(signal.SIGHUP)
 
@@ -252,8 +252,8 @@ class Room:
 
     def _ready(self) -> int:
         """Return the number of ready workers, by its status in the default run-dir."""
-        with closing(Asker(self.run_dir / f"{self.host}:{self.port}.sock")) as asker:
-            return sum(worker["ready"] for worker in asker.ask({"ask": "status"})["workers"])
+        with closing(ControlClient(self.run_dir / f"{self.host}:{self.port}.sock")) as client:
+            return sum(worker["ready"] for worker in client.ask({"ask": "status"})["workers"])
 
     def registry(self) -> Process:
         """Return the registry's process: it does not map the log."""
@@ -307,7 +307,7 @@ class Room:
         """Return the private memory of its processes (bytes)."""
         return sum(process.memory for process in self.processes())
 
-    def idles(self) -> bool:
+    def is_idle(self) -> bool:
         """Return whether its processes are idle over a while."""
 
         def used() -> float:
@@ -320,32 +320,32 @@ class Room:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send a stop signal, and check that the room ends as it should."""
         self.process.send_signal(number)
-        self.ends()
+        self.expect_exit()
 
-    def ends(self, code: int = 0, within: float = STOP_WITHIN) -> None:
+    def expect_exit(self, code: int = 0, within: float = STOP_WITHIN) -> None:
         """Check that it ends in time, with this exit code, and that nothing of it is left."""
         began = time.monotonic()
         try:
             ended = self.process.wait(within)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"still there after {within} s: {self._family()}") from None
+            raise AssertionError(f"still there after {within} s: {self._process_list()}") from None
         left = within - (time.monotonic() - began)
-        until(lambda: not self.processes(), f"all of {self._family()} end", max(left, 1.0))
+        until(lambda: not self.processes(), f"all of {self._process_list()} end", max(left, 1.0))
         killed = code == -signal.SIGKILL
         assert (ended, self.files_when_killed() if killed else self.files()) == (code, [])
         lines = self.errors.splitlines()
-        assert [line for line in lines if not re.search(self._tells, line)] == []
-        assert bool(lines) == bool(self._tells), f"no line matches {self._tells!r}"
+        assert [line for line in lines if not re.search(self._logs, line)] == []
+        assert bool(lines) == bool(self._logs), f"no line matches {self._logs!r}"
 
-    def fails(self, code: int, *words: str) -> None:
+    def expect_error(self, code: int, *words: str) -> None:
         """Check that it ends by itself, prints nothing, and writes one error line with `words`."""
-        assert self.prints_rest() == b""
-        self.ends(code)
+        assert self.read_rest() == b""
+        self.expect_exit(code)
         assert self.errors.count("\n") == 1, self.errors
         for word in words:
             assert word in self.errors
 
-    def _family(self) -> list[tuple[int, str, str]]:
+    def _process_list(self) -> list[tuple[int, str, str]]:
         return [(process.pid, process.state, process.command) for process in self.processes()]
 
     def kill(self) -> None:
@@ -370,12 +370,12 @@ def started(
     *,
     setup: str = "",
     environment: dict[str, str] | None = None,
-    tells: str = "",
+    logs: str = "",
     measured: bool = True,
 ) -> Iterator[Room]:
     """A room that has just been started from the checkout; it is killed at the end of the block.
 
-    `setup`: shell commands before the room's (limits, redirections). `tells`: pattern of the lines
+    `setup`: shell commands before the room's (limits, redirections). `logs`: pattern of the lines
     on its standard error; it must write some, and no others. `measured`: False hides the room from
     coverage, which has signal handlers of its own, and slows the start of an interpreter so much
     that signals are lost.
@@ -402,7 +402,7 @@ def started(
         )
         assert process.stdout is not None
         leaving.callback(process.stdout.close)
-        here = Room(process, folder, leaving, tells)
+        here = Room(process, folder, leaving, logs)
         leaving.callback(here.kill)
         yield here
 
@@ -414,11 +414,11 @@ def room(
     port: int = 0,
     setup: str = "",
     environment: dict[str, str] | None = None,
-    tells: str = "",
+    logs: str = "",
 ) -> Iterator[Room]:
     """A room that is ready. If the test has not stopped it, it is stopped, and must end well."""
     arguments = command(*options, host=host, port=port)
-    with started(arguments, setup=setup, environment=environment, tells=tells) as here:
+    with started(arguments, setup=setup, environment=environment, logs=logs) as here:
         here.listen()
         yield here
         if here.process.poll() is None:

@@ -3,7 +3,7 @@
 tests/worker and harness/conformance prove the rest of these clauses.
 
 Streams are compared byte by byte, so nothing else can have arrived. A last message of the same
-sender, sent after all others were heard, shows that nothing came *after* them.
+sender, sent after all others were received, shows that nothing arrived *after* them.
 """
 
 import random
@@ -18,8 +18,8 @@ from tests.integration.rooms import NEVER_SILENT, UNLIMITED, addresses, room
 # --- welcome -------------------------------------------------------------------------------------
 
 
-def test_a_newcomer_after_unfinished_text_hears_whole_lines() -> None:
-    """WELCOME-1, WELCOME-3, LINE-6: a newcomer does not hear the end of an earlier line."""
+def test_a_newcomer_after_unfinished_text_receives_whole_lines() -> None:
+    """WELCOME-1, WELCOME-3, LINE-6: a newcomer does not receive the end of an earlier line."""
     with room("--workers", 3, "--flush-after", 0.05) as here:
         speakers = here.join_all(addresses(3))
         witness = here.join("127.0.8.8")
@@ -35,8 +35,8 @@ def test_a_newcomer_after_unfinished_text_hears_whole_lines() -> None:
             witness.hear(b"\n" + speakers[number // 2].prefix + b"next\n")
 
 
-def test_a_newcomer_during_a_flood_hears_whole_lines() -> None:
-    """WELCOME-1, CAST-5: while others talk, a newcomer hears everything from one line on."""
+def test_a_newcomer_during_a_flood_receives_whole_lines() -> None:
+    """WELCOME-1, CAST-5: while others talk, a newcomer receives everything from one line on."""
     with room("--workers", 3, "--quiet", *UNLIMITED, *NEVER_SILENT) as here:
         speakers = here.join_all(addresses(3))
         witness = here.join("127.0.8.8")
@@ -85,7 +85,7 @@ def in_pieces(text: bytes) -> Iterator[bytes]:
     ("workers", "cut", "lines"),
     [(1, whole, 8), (2, by_line, 8), (3, byte_by_byte, 2), (3, in_pieces, 8)],
 )
-def test_200_members_speak_at_once(
+def test_200_members_send_at_once(
     workers: int, cut: Callable[[bytes], Iterator[bytes]], lines: int
 ) -> None:
     """CAST-1 to CAST-5, LINE-2: each receives everything but its own, once, and in one order."""
@@ -102,7 +102,7 @@ def test_200_members_speak_at_once(
 def check_one_order(
     witness: Client, said: dict[Client, list[bytes]], pieces: dict[Client, Iterator[bytes]]
 ) -> None:
-    """Let the speakers talk; compare with the order that the silent witness hears."""
+    """Let the senders talk; compare with the order that the silent witness receives."""
     delivered = {client: [client.prefix + line for line in lines] for client, lines in said.items()}
     everything = sum(len(line) for lines in delivered.values() for line in lines)
     sizes = {client: everything - sum(map(len, lines)) for client, lines in delivered.items()}

@@ -16,23 +16,23 @@ def test_the_console_shows_joins_leaves_and_messages(workers: int) -> None:
     """LEAVE-1, PREFIX-4: as the tutorial's server did, each on a line of its own."""
     with room("--workers", workers) as here:
         client = here.join("127.0.0.2")
-        here.prints("127.0.0.2 connected\n")
+        here.read_until("127.0.0.2 connected\n")
         other = here.join("127.0.0.3")
         client.say("hello\r\n")
         other.hear("<127.0.0.2>hello\n")
         other.say("no end")
         client.hear("<127.0.0.3>no end")
         client.close()
-        assert here.prints("127.0.0.2 disconnected\n") == (
+        assert here.read_until("127.0.0.2 disconnected\n") == (
             b"127.0.0.3 connected\n<127.0.0.2>hello\n<127.0.0.3>no end\n127.0.0.2 disconnected\n"
         )
         other.say(" and more\n")
         other.close()
-        assert here.prints("127.0.0.3 disconnected\n") == (
+        assert here.read_until("127.0.0.3 disconnected\n") == (
             b"<127.0.0.3> and more\n127.0.0.3 disconnected\n"
         )
         here.stop()
-        assert here.prints_rest() == b""
+        assert here.read_rest() == b""
 
 
 def test_quiet_prints_only_the_address() -> None:
@@ -43,7 +43,7 @@ def test_quiet_prints_only_the_address() -> None:
         other.hear("<127.0.0.2>hello\n")
         client.close()
         here.stop()
-        assert here.prints_rest() == b""
+        assert here.read_rest() == b""
 
 
 @pytest.mark.sample(1)
@@ -67,24 +67,24 @@ def test_verbose_logs_events_on_standard_error() -> None:
         r' event=refused address=127.0.0.3 port=\d+ reason="The room is full"$',
         r" event=left member=1 address=127.0.0.2 port=\d+ reason=reset$",
     ]
-    with room("--workers", 2, "--verbose", "--max-clients", 1, tells=" level=info ") as here:
+    with room("--workers", 2, "--verbose", "--max-clients", 1, logs=" level=info ") as here:
         client = here.join("127.0.0.2")
-        here.prints("127.0.0.2 connected\n")
-        here.knock("127.0.0.3").hear("The room is full\n")
+        here.read_until("127.0.0.2 connected\n")
+        here.connect("127.0.0.3").hear("The room is full\n")
         client.reset()
-        here.prints("127.0.0.2 disconnected\n")
-        until(lambda: len(here.errors.splitlines()) == len(told), f"it tells of {told}")
+        here.read_until("127.0.0.2 disconnected\n")
+        until(lambda: len(here.errors.splitlines()) == len(told), f"all events are logged: {told}")
         for event in told:
             assert re.search(event, here.errors, re.MULTILINE)
 
 
 def test_the_log_may_be_json() -> None:
-    with room("--workers", 1, "--verbose", "--log-format", "json", tells='^{"time": ') as here:
+    with room("--workers", 1, "--verbose", "--log-format", "json", logs='^{"time": ') as here:
         client = here.join("127.0.0.2")
-        here.prints("127.0.0.2 connected\n")
+        here.read_until("127.0.0.2 connected\n")
         client.close()
-        here.prints("127.0.0.2 disconnected\n")
-        until(lambda: here.errors.count("\n") == 4, "it tells all")
+        here.read_until("127.0.0.2 disconnected\n")
+        until(lambda: here.errors.count("\n") == 4, "all lines are logged")
         found = [json.loads(line) for line in here.errors.splitlines()]
         assert [event["event"] for event in found] == [
             "worker-ready",
@@ -102,15 +102,15 @@ def test_an_unread_standard_error_blocks_nothing(full_pipe: Path) -> None:
     with room("--workers", 2, "--verbose", "--max-clients", 2, setup=setup) as here:
         client, other = here.join_all(addresses(2))
         for _ in range(20):
-            here.knock("127.0.0.9").hear("The room is full\n")
+            here.connect("127.0.0.9").hear("The room is full\n")
         client.say("hello\n")
         other.hear("<127.0.0.2>hello\n")
-        until(here.idles, "and nobody spins")
+        until(here.is_idle, "and nobody spins")
         here.stop()
 
 
 def test_messages_left_out_of_a_slow_console_are_counted() -> None:
-    """LOAD-1: the room goes on; each message is printed once or counted as left out."""
+    """LOAD-1: the room continues; each message is printed once or counted as left out."""
     with room("--workers", 2, *NEVER_SILENT, *UNLIMITED) as here:
         client, other = here.join_all(addresses(2))
         total = 0
@@ -120,7 +120,7 @@ def test_messages_left_out_of_a_slow_console_are_counted() -> None:
             other.hear("".join(f"<127.0.0.2>{number}\n" for number in numbers))
             total += len(numbers)
         client.close()
-        printed = here.prints("127.0.0.2 disconnected\n").decode()
+        printed = here.read_until("127.0.0.2 disconnected\n").decode()
         left_out = re.findall(r"^\((\d+) left out\)$", printed, re.MULTILINE)
         assert left_out
         found = re.findall(r"^<127.0.0.2>(\d+)$", printed, re.MULTILINE)
@@ -143,7 +143,7 @@ def test_an_unread_standard_output_blocks_nothing() -> None:
         third = here.join("127.0.0.9")
         third.say("still here\n")
         other.hear("<127.0.0.9>still here\n")
-        until(here.idles, "and nobody spins")
+        until(here.is_idle, "and nobody spins")
         here.stop()
 
 
@@ -157,7 +157,7 @@ def test_a_closed_standard_output_does_not_stop_the_room() -> None:
             client.say(f"{number}\n")
             other.hear(f"<127.0.0.2>{number}\n")
             here.join("127.0.0.9").close()
-        until(here.idles, "and nobody spins")
+        until(here.is_idle, "and nobody spins")
         here.stop()
 
 
@@ -169,7 +169,7 @@ def test_a_closed_standard_output_does_not_stop_the_room() -> None:
 def test_missing_standard_streams_do_not_stop_the_room(setup: str) -> None:
     """JOIN-1: the room works with a full disk, and without standard streams."""
     with started(command("--workers", 2), setup=setup) as here:
-        here.listen_unheard()
+        here.wait_until_listening()
         client, other = here.join_all(addresses(2))
         for number in range(20):
             client.say(f"{number}\n")

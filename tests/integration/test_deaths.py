@@ -28,22 +28,28 @@ from tests.integration.waiting import until
 def test_the_registry_is_killed_and_joins_and_leaves_go_on() -> None:
     """JOIN-1, JOIN-5: the next registry knows the members and the limits."""
     with room(
-        "--workers", 2, "--max-clients", 4, "--max-clients-per-address", 2, tells=REGISTRY_DIED
+        "--workers",
+        2,
+        "--max-clients",
+        4,
+        "--max-clients-per-address",
+        2,
+        logs=REGISTRY_DIED,
     ) as here:
         client, other = here.join_all(["127.0.0.2", "127.0.0.2"])
         for _ in range(3):
             here.registry().kill()
             client.say("do you hear me?\n")
             other.hear("<127.0.0.2>do you hear me?\n")
-            here.knock("127.0.0.2").hear("Too many connections from your address\n")
+            here.connect("127.0.0.2").hear("Too many connections from your address\n")
             third, fourth = here.join_all(["127.0.0.3", "127.0.0.4"])
-            here.knock("127.0.0.5").hear("The room is full\n")
-            here.prints("127.0.0.4 connected\n")
+            here.connect("127.0.0.5").hear("The room is full\n")
+            here.read_until("127.0.0.4 connected\n")
             here.registry().kill()
             third.close()
             fourth.close()
-            here.prints(" disconnected\n")
-            here.prints(" disconnected\n")
+            here.read_until(" disconnected\n")
+            here.read_until(" disconnected\n")
         workers = {here.serving(member).pid for member in (client, other)}
         assert len(workers) == 2
 
@@ -54,23 +60,23 @@ def test_a_signal_to_the_group_spares_a_restarted_registry(
     number: signal.Signals,
 ) -> None:
     """Only the main process decides when a registry ends, whether the first or a later one."""
-    with room("--workers", 2, tells=REGISTRY_DIED) as here:
+    with room("--workers", 2, logs=REGISTRY_DIED) as here:
         here.registry().kill()
         client = here.join()
         for process in (here.registry(), *here.workers()):
             assert process.blocks(number)
         os.killpg(here.pid, number)
-        here.ends()
+        here.expect_exit()
         client.hear_end()
         assert here.errors.count("\n") == 1
 
 
 def test_the_registry_is_killed_while_many_join_and_leave() -> None:
     """JOIN-1: many join and leave meanwhile, and during its restart; all are welcomed."""
-    with room("--workers", 2, tells=REGISTRY_DIED) as here:
+    with room("--workers", 2, logs=REGISTRY_DIED) as here:
         witness = here.join("127.0.0.1")
         for number in range(4):
-            guests = [here.knock(source) for source in addresses(40)]
+            guests = [here.connect(source) for source in addresses(40)]
             here.registry().kill()
             for guest in guests:
                 guest.hear("Welcome to socket practice\n")
@@ -79,7 +85,7 @@ def test_the_registry_is_killed_while_many_join_and_leave() -> None:
             # The registry is told of their leaves before, during and after its death.
             for guest in guests:
                 guest.close()
-        until(here.idles, "all have left")
+        until(here.is_idle, "all have left")
 
 
 # The second of a room's registries ends at once. A file counts the registries.
@@ -99,10 +105,10 @@ BaseManager.get_server = begin
 
 
 def test_a_registry_that_dies_during_its_restart_is_replaced(tmp_path: Path) -> None:
-    """JOIN-1: another one is started; the room goes on meanwhile."""
+    """JOIN-1: another one is started; the room continues meanwhile."""
     (tmp_path / "sitecustomize.py").write_text(FICKLE)
     environment = {"PYTHONPATH": str(tmp_path)}
-    with room("--workers", 2, environment=environment, tells=REGISTRY_DIED) as here:
+    with room("--workers", 2, environment=environment, logs=REGISTRY_DIED) as here:
         client, other = here.join_all(addresses(2))
         here.registry().kill()
         third = here.join("127.0.0.9")
@@ -115,19 +121,19 @@ def another_than(here: Room, victim: Process) -> bool:
 
 
 def test_a_killed_registry_is_restarted_before_the_next_join() -> None:
-    """JOIN-5: it is restarted, and knows all members, before anybody joins or leaves."""
+    """JOIN-5: it is restarted, and has all members, before a member joins or leaves."""
     limits = ("--max-clients", 3, "--max-clients-per-address", 2)
-    with room("--workers", 2, *limits, tells=REGISTRY_DIED) as here:
+    with room("--workers", 2, *limits, logs=REGISTRY_DIED) as here:
         client, other = here.join_all(["127.0.0.2", "127.0.0.2"])
         for _ in range(2):
             victim = here.registry()
             victim.kill()
             until(partial(another_than, here, victim), "there is another")
-            until(here.idles, "it knows everyone")
+            until(here.is_idle, "it knows everyone")
         assert here.errors.count("\n") == 2
-        here.knock("127.0.0.2").hear("Too many connections from your address\n")
+        here.connect("127.0.0.2").hear("Too many connections from your address\n")
         third = here.join("127.0.0.3")
-        here.knock("127.0.0.4").hear("The room is full\n")
+        here.connect("127.0.0.4").hear("The room is full\n")
         talk([client, other, third])
         assert here.errors.count("\n") == 2
 
@@ -136,7 +142,7 @@ def test_a_killed_registry_is_restarted_before_the_next_join() -> None:
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_a_worker_is_killed(workers: int) -> None:
     """LOAD-4: nobody is disconnected, the worker is replaced, and the new one gets its share."""
-    with room("--workers", workers, tells=DIED) as here:
+    with room("--workers", workers, logs=DIED) as here:
         members = here.join_all(addresses(4 * workers))
         victim = here.serving(members[0])
         victim.kill()
@@ -153,11 +159,11 @@ def test_a_worker_is_killed(workers: int) -> None:
 def test_workers_are_killed_repeatedly_while_all_talk(workers: int, victims: int) -> None:
     """LOAD-4: any workers, at any moment; members join and leave meanwhile."""
     options = ("--workers", workers, "--quiet", *SMALL_LOG, *NEVER_SILENT)
-    with room(*options, tells=DIED) as here:
+    with room(*options, logs=DIED) as here:
         crowd = Crowd(here.join_all(addresses(12)), seed=workers + victims)
         chance = random.Random(workers)
         for number in range(4):
-            crowd.enter(here.knock(f"127.0.9.{number + 2}"))
+            crowd.add(here.connect(f"127.0.9.{number + 2}"))
             crowd.talk_on(chance.randrange(20, 60))
             crowd.leave(crowd.present()[-1])
             for victim in chance.sample(here.workers(), victims):
@@ -172,8 +178,8 @@ def test_workers_are_killed_repeatedly_while_all_talk(workers: int, victims: int
 
 
 def test_a_worker_that_the_others_wait_for_is_killed() -> None:
-    """LOAD-4: it was stopped, and the log is full; all members go on, its own too."""
-    with room("--workers", 2, *SMALL_LOG, *NEVER_SILENT, "--quiet", tells=DIED) as here:
+    """LOAD-4: it was stopped, and the log is full; all members continue, its own too."""
+    with room("--workers", 2, *SMALL_LOG, *NEVER_SILENT, "--quiet", logs=DIED) as here:
         client, slow, other = here.join_all(addresses(3))
         victim = here.serving(slow)
         assert here.serving(client).pid == here.serving(other).pid != victim.pid
@@ -181,7 +187,7 @@ def test_a_worker_that_the_others_wait_for_is_killed() -> None:
         # Less than the connection's buffers take, and several times as much as the log.
         text = b"".join(b"%d\n" % number for number in range(25_000))
         assert client.say_what_fits(text) == len(text)
-        until(here.idles, "the log is full")
+        until(here.is_idle, "the log is full")
         victim.kill()
         for listener in (slow, other):
             listener.hear(b"".join(b"<127.0.0.2>%d\n" % number for number in range(25_000)))
@@ -189,11 +195,11 @@ def test_a_worker_that_the_others_wait_for_is_killed() -> None:
 
 def test_a_worker_that_many_newcomers_wait_for_is_killed(many_descriptors: int) -> None:
     """JOIN-2, LOAD-4: it was stopped, and its channel is full; all newcomers are served."""
-    with room("--workers", 2, "--watchdog", 0, "--quiet", tells=DIED) as here:
+    with room("--workers", 2, "--watchdog", 0, "--quiet", logs=DIED) as here:
         member, other = here.join_all(addresses(2))
         victim = here.serving(member)
         os.kill(victim.pid, signal.SIGSTOP)
-        crowd = [here.knock("127.0.0.9") for _ in range(800)]
+        crowd = [here.connect("127.0.0.9") for _ in range(800)]
         for client in crowd[1::2]:
             client.hear("Welcome to socket practice\n")
         victim.kill()
@@ -205,15 +211,15 @@ def test_a_worker_that_many_newcomers_wait_for_is_killed(many_descriptors: int) 
         talk([member, other, here.join("127.0.0.5")])
 
 
-def test_the_last_worker_is_killed_while_newcomers_knock() -> None:
+def test_the_last_worker_is_killed_while_newcomers_connect() -> None:
     """JOIN-1, LOAD-4: the main process learns of both in one turn."""
-    with room("--workers", 1, tells=DIED) as here:
+    with room("--workers", 1, logs=DIED) as here:
         client = here.join("127.0.0.9")
         victim = here.serving(client).pid
         os.kill(here.pid, signal.SIGSTOP)
         os.kill(victim, signal.SIGKILL)
         until(lambda: victim not in [other.pid for other in here.processes()], "it is dead")
-        newcomers = [here.knock(source) for source in addresses(3)]
+        newcomers = [here.connect(source) for source in addresses(3)]
         os.kill(here.pid, signal.SIGCONT)
         for newcomer in newcomers:
             newcomer.hear("Welcome to socket practice\n")
@@ -222,11 +228,11 @@ def test_the_last_worker_is_killed_while_newcomers_knock() -> None:
 
 def test_all_workers_are_killed() -> None:
     """JOIN-1, LOAD-4: newcomers wait for a new worker, and all are served."""
-    with room("--workers", 2, tells=DIED) as here:
+    with room("--workers", 2, logs=DIED) as here:
         members = here.join_all(addresses(4))
         for worker in here.workers():
             worker.kill()
-        newcomers = [here.knock(source) for source in addresses(8)[4:]]
+        newcomers = [here.connect(source) for source in addresses(8)[4:]]
         for newcomer in newcomers:
             newcomer.hear("Welcome to socket practice\n")
         talk([*members, *newcomers])
@@ -235,7 +241,7 @@ def test_all_workers_are_killed() -> None:
 def test_a_member_that_lags_too_far_at_its_worker_s_death_is_disconnected() -> None:
     """LOAD-2, LOAD-4: the next worker disconnects it; a member that lags less stays."""
     options = ("--workers", 1, "--quiet", "--max-lag", "256K", "--log-size", "1M", *UNLIMITED)
-    with room(*options, *NEVER_SILENT, tells=DIED) as here:
+    with room(*options, *NEVER_SILENT, logs=DIED) as here:
         speaker, listener = here.join_all(addresses(2))
         slow = here.join("127.0.9.9", receive_buffer=4096)
         text, taken, heard = b"x" * 1000 + b"\n", [0], 0
@@ -260,7 +266,7 @@ def gone(here: Room) -> bool:
 def test_the_room_stops_right_after_a_death() -> None:
     """LOAD-4: of one worker, or of all."""
     for victims in (1, 2):
-        with room("--workers", 2, "--quiet", tells=f"^$|{DIED}") as here:
+        with room("--workers", 2, "--quiet", logs=f"^$|{DIED}") as here:
             members = here.join_all(addresses(6))
             for worker in here.workers()[:victims]:
                 worker.kill()

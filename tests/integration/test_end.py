@@ -1,7 +1,7 @@
 """The end of a room: by signals, at any moment, and by the death of the main process.
 
-`Room.ends` checks, here and after every other test, that the room has ended in time with the right
-exit code, with nothing on its standard error, and that no process and no file is left.
+`Room.expect_exit` checks, here and after every other test, that the room has ended in time with the
+right exit code and nothing on its standard error, and that no process and no file is left.
 """
 
 import os
@@ -57,7 +57,7 @@ def test_a_signal_to_the_whole_group(number: signal.Signals) -> None:
         client.say("hello\n")
         other.hear("<127.0.0.2>hello\n")
         os.killpg(here.pid, number)
-        here.ends()
+        here.expect_exit()
         client.hear_end()
         other.hear_end()
 
@@ -69,7 +69,7 @@ def test_many_signals_in_a_row() -> None:
         while here.process.poll() is None:
             for number in SIGNALS:
                 os.killpg(here.pid, number)
-        here.ends()
+        here.expect_exit()
         for member in members:
             member.hear_end()
 
@@ -89,7 +89,7 @@ def test_appended_messages_are_delivered_before_the_end(workers: int) -> None:
             listener.unread[:0] = b"<"
         here.process.send_signal(signal.SIGTERM)
         hear_rests([*flooders, *listeners])
-        here.ends()
+        here.expect_exit()
         heard = bytes(listeners[0].unread)
         assert all(listener.unread == heard for listener in listeners)
         lines = heard.splitlines(keepends=True)
@@ -106,7 +106,7 @@ def test_no_client_can_delay_the_end() -> None:
     with room("--workers", 2, "--max-clients", 6, "--max-lag", "12M", *UNLIMITED) as here:
         flooder, listener = here.join_all(addresses(2))
         mutes = [here.join(source, receive_buffer=4096) for source in addresses(6)[2:]]
-        here.knock("127.0.9.9").hear("The room is full\n")
+        here.connect("127.0.9.9").hear("The room is full\n")
         text = b"0123456789abcde\n" * (2 * MIB // 16)
         for _ in range(3):
             flooder.say(text)
@@ -122,19 +122,19 @@ def test_stopped_processes_do_not_hold_up_the_end(tmp_path: Path) -> None:
     """Each is killed after its timeout, the registry at once."""
     lacks = "transcript-unfinished"
     options = ("--workers", 2, "--transcript", tmp_path / "said.jsonl")
-    with room(*options, tells=lacks) as here:
+    with room(*options, logs=lacks) as here:
         members = here.join_all(addresses(2))
         here.writer()
         for child in here.processes()[1:]:
             os.kill(child.pid, signal.SIGSTOP)
         here.process.send_signal(signal.SIGTERM)
-        here.ends(within=8.0)  # as long as README.md allows where a process hangs
+        here.expect_exit(within=8.0)  # as long as README.md allows where a process hangs
         for member in members:
             member.hear_end()
 
 
 def test_no_end_waits_for_the_registry() -> None:
-    """The registry is stopped, and there are members whose leave it is not told of."""
+    """The registry is stopped, so it does not get the leave of some members."""
     with room("--workers", 1) as here:
         here.join_all(addresses(2))
         os.kill(here.registry().pid, signal.SIGSTOP)
@@ -149,7 +149,7 @@ def test_a_stopped_worker_does_not_delay_the_end() -> None:
         os.kill(here.serving(client).pid, signal.SIGSTOP)
         other.say("hello\n")
         here.process.send_signal(signal.SIGTERM)
-        here.ends(within=8.0)  # as long as README.md allows where a process hangs
+        here.expect_exit(within=8.0)  # as long as README.md allows where a process hangs
         client.hear_end()
         other.hear_end()
 
@@ -161,12 +161,12 @@ def test_a_stopped_worker_does_not_delay_the_end() -> None:
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("processes", [1, 3, 5])
 def test_a_signal_during_the_start_ends_the_room(processes: int, number: signal.Signals) -> None:
-    """The signal comes once `processes` processes run, to all of them, like a terminal's."""
+    """As from a terminal, all processes get the signal, once `processes` of them run."""
     with started(command("--workers", 3)) as here:
         wait_until_there(here, processes)
-        here.listen_unheard()  # by then, the room handles signals
+        here.wait_until_listening()  # by then, the room handles signals
         os.killpg(here.pid, number)
-        here.ends()
+        here.expect_exit()
 
 
 def wait_until_there(here: Room, count: int) -> None:
@@ -214,7 +214,7 @@ def test_a_signal_during_a_name_look_up_ends_the_process(
     with started(command(host="a.name"), environment=environment, measured=False) as here:
         until(token.exists, "the name is asked for")
         here.process.send_signal(number)
-        here.ends(-number)
+        here.expect_exit(-number)
 
 
 def wait_until_used(here: Room, time: float) -> None:
@@ -239,7 +239,7 @@ def test_the_main_process_is_killed(workers: int) -> None:
     with room("--workers", workers) as here:
         members = here.join_all(addresses(10))
         os.kill(here.pid, signal.SIGKILL)
-        here.ends(-signal.SIGKILL)
+        here.expect_exit(-signal.SIGKILL)
         for member in members:
             member.hear_end()
 
@@ -253,7 +253,7 @@ def test_the_main_process_is_killed_under_load() -> None:
         client.say_what_fits(b"flood\n" * 8 * MIB)
         os.kill(here.pid, signal.SIGKILL)
         os.kill(stopped.pid, signal.SIGCONT)
-        here.ends(-signal.SIGKILL)
+        here.expect_exit(-signal.SIGKILL)
 
 
 def test_the_main_process_is_killed_while_it_starts() -> None:
@@ -277,4 +277,4 @@ def test_a_room_ends_when_its_window_is_closed() -> None:
         os.kill(here.pid, signal.SIGHUP)
         until(lambda: here.workers() and here.workers()[0].pid != first, "another has begun")
         os.close(window)
-        here.ends()
+        here.expect_exit()

@@ -48,7 +48,7 @@ TALKING = [
 @pytest.mark.parametrize(("point", "skip"), TALKING)
 def test_load_4_a_worker_dies_while_all_talk(tmp_path: Path, point: str, skip: int) -> None:
     """LOAD-4: and a second one: the one that has taken over, or both at once, or the new one."""
-    with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, skip=skip, tells=DIED) as (
+    with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, skip=skip, logs=DIED) as (
         here,
         rounds,
     ):
@@ -84,7 +84,7 @@ def test_load_4_a_worker_dies_while_members_move(tmp_path: Path, point: str, ski
 
     Each member has typed half a line.
     """
-    with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, skip=skip, tells=DIED) as (
+    with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, skip=skip, logs=DIED) as (
         here,
         rounds,
     ):
@@ -109,15 +109,15 @@ def test_load_4_a_worker_dies_while_members_move(tmp_path: Path, point: str, ski
     [("handed", 0), ("ungreeted", 1), ("half greeted", 1), ("greeted", 1), ("adopted", 0)],
 )
 def test_load_4_a_worker_dies_while_clients_join(tmp_path: Path, point: str, skip: int) -> None:
-    """LOAD-4, WELCOME-1: each newcomer hears the welcome once, and all messages from then on."""
-    with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, skip=skip, tells=DIED) as (
+    """LOAD-4, WELCOME-1: each newcomer receives the welcome once, and all messages from then on."""
+    with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, skip=skip, logs=DIED) as (
         here,
         rounds,
     ):
         crowd = Crowd(here.join_all(addresses(5)))
         rounds.load(2)
         for source in addresses(20)[5:]:
-            crowd.enter(here.knock(source))
+            crowd.add(here.connect(source))
         crowd.talk(lambda: not rounds.left, f"two die at {point!r}")
         here.wait_until_replaced(2, 2)
         crowd.talk_on(200)
@@ -131,8 +131,8 @@ LEAVING = ["closed", "leaving", "left", "parted", "unreported", "reported"]
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("point", LEAVING)
 def test_load_4_a_worker_dies_while_members_leave(tmp_path: Path, point: str) -> None:
-    """LOAD-4, LEAVE-2: their last text is heard, half a line too; then they have left."""
-    with faulty_room(tmp_path, point, "--workers", 2, *SMALL_LOG, *NEVER_SILENT, tells=DIED) as (
+    """LOAD-4, LEAVE-2: their last text is delivered, half a line too; then they have left."""
+    with faulty_room(tmp_path, point, "--workers", 2, *SMALL_LOG, *NEVER_SILENT, logs=DIED) as (
         here,
         rounds,
     ):
@@ -146,19 +146,19 @@ def test_load_4_a_worker_dies_while_members_leave(tmp_path: Path, point: str) ->
             crowd.talk_on(10)
         assert not rounds.left
         here.wait_until_replaced(2, 2)
-        printed = b"".join(here.prints(" disconnected\n") for _ in range(8))
+        printed = b"".join(here.read_until(" disconnected\n") for _ in range(8))
         here.wait_until_even(crowd.present(), 2)
         crowd.talk_on()
         here.stop()
         crowd.end()
-        printed += here.prints_rest()
+        printed += here.read_rest()
         assert printed.count(b" disconnected\n") == 8
 
 
 def test_load_4_a_worker_dies_during_an_unfinished_line(tmp_path: Path) -> None:
-    """LOAD-4, LINE-5: the worker was about to append it. Its sender goes on after it."""
+    """LOAD-4, LINE-5: the worker was about to append it. Its sender continues after it."""
     options = ("--workers", 2, "--quiet", "--flush-after", 0.1)
-    with faulty_room(tmp_path, "flushed", *options, tells=DIED) as (here, rounds):
+    with faulty_room(tmp_path, "flushed", *options, logs=DIED) as (here, rounds):
         client, other, third = here.join_all(addresses(3))
         for number in range(3):
             rounds.load()
@@ -181,7 +181,7 @@ def test_load_4_a_worker_dies_during_an_unfinished_line(tmp_path: Path) -> None:
 def test_load_4_a_worker_dies_while_a_member_lags(tmp_path: Path, point: str) -> None:
     """LOAD-4, LOAD-1, LOAD-2: a member that lags, but not too far, stays, and has lost nothing."""
     options = ("--workers", 2, "--quiet", "--max-lag", "8M", *NEVER_SILENT, *UNLIMITED)
-    with faulty_room(tmp_path, point, *options, tells=DIED) as (here, rounds):
+    with faulty_room(tmp_path, point, *options, logs=DIED) as (here, rounds):
         speaker, listener = here.join_all(addresses(2))
         slow = [here.join(source, receive_buffer=4096) for source in ("127.0.9.8", "127.0.9.9")]
         text = b"".join(b"%06d %s\n" % (number, b"." * 500) for number in range(10_000))
@@ -208,9 +208,12 @@ def test_load_4_a_worker_dies_while_a_member_lags(tmp_path: Path, point: str) ->
             client.hear("<127.0.0.3>all here\n")
 
 
-def test_load_4_a_worker_dies_while_it_waits_for_room_in_the_log(tmp_path: Path) -> None:
+def test_load_4_a_worker_dies_while_it_waits_for_space_in_the_log(tmp_path: Path) -> None:
     """LOAD-4: another worker was stopped; the batch that waited is not lost."""
-    with faulty_room(tmp_path, "full", "--workers", 2, *OPTIONS, tells=DIED) as (here, rounds):
+    with faulty_room(tmp_path, "full", "--workers", 2, *OPTIONS, logs=DIED) as (
+        here,
+        rounds,
+    ):
         client, slow, other = here.join_all(addresses(3))
         sleeping = here.serving(slow)
         assert here.serving(client).pid == here.serving(other).pid != sleeping.pid
@@ -227,7 +230,10 @@ def test_load_4_a_worker_dies_while_it_waits_for_room_in_the_log(tmp_path: Path)
 
 def test_load_4_all_workers_die_at_once_with_unappended_input(tmp_path: Path) -> None:
     """LOAD-4: all workers die at once, each with input that is not appended."""
-    with faulty_room(tmp_path, "batch", "--workers", 3, *OPTIONS, tells=DIED) as (here, rounds):
+    with faulty_room(tmp_path, "batch", "--workers", 3, *OPTIONS, logs=DIED) as (
+        here,
+        rounds,
+    ):
         clients = here.join_all(addresses(6))
         for number in range(2):
             # The workers are stopped until each has something to read.
@@ -256,13 +262,13 @@ def test_load_4_all_workers_die_at_once_with_unappended_input(tmp_path: Path) ->
 def test_load_4_a_member_that_keeps_killing_workers_is_disconnected(tmp_path: Path) -> None:
     """LOAD-4: at the third death, the member is disconnected; the others stay."""
     options = ("--workers", 2, *SMALL_LOG, *NEVER_SILENT)
-    with faulty_room(tmp_path, "word", *options, tells=DIED) as (here, rounds):
+    with faulty_room(tmp_path, "word", *options, logs=DIED) as (here, rounds):
         crowd = Crowd(here.join_all(addresses(6)))
         culprit = here.join("127.0.9.9")
         rounds.load(1000)
         culprit.say(b"this is " + WORD + b"\n")
         culprit.hear_rest()
-        here.prints("127.0.9.9 disconnected\n")
+        here.read_until("127.0.9.9 disconnected\n")
         died = 1000 - rounds.left
         assert 3 <= died <= 4
         here.wait_until_replaced(died, 2)
@@ -275,7 +281,10 @@ def test_load_4_a_member_that_keeps_killing_workers_is_disconnected(tmp_path: Pa
 @pytest.mark.parametrize("point", ["going on", "yielding", "read", "stopping"])
 def test_load_4_the_room_stops_during_a_recovery(tmp_path: Path, point: str) -> None:
     """LOAD-4: it ends in time, and nothing of it is left."""
-    with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, tells=DIED) as (here, rounds):
+    with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, logs=DIED) as (
+        here,
+        rounds,
+    ):
         crowd = Crowd(here.join_all(addresses(9)))
         rounds.load(1)
         here.workers()[0].kill()

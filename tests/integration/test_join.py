@@ -42,7 +42,7 @@ def test_connections_reset_before_the_accept_disturb_nobody() -> None:
     with room("--workers", 2) as here:
         members = here.join_all(addresses(2))
         os.kill(here.pid, signal.SIGSTOP)
-        quick = [here.knock(source) for source in addresses(20)]
+        quick = [here.connect(source) for source in addresses(20)]
         until(lambda: queue(here.port) >= len(quick), "all wait to be accepted")
         for number, client in enumerate(quick):
             if number % 2:
@@ -67,7 +67,7 @@ def test_connections_reset_before_the_welcome_disturb_nobody() -> None:
         workers = here.workers()
         for worker in workers:
             os.kill(worker.pid, signal.SIGSTOP)
-        quick = [here.knock(source) for source in addresses(20)]
+        quick = [here.connect(source) for source in addresses(20)]
         until(lambda: queue(here.port) == 0, "all are accepted")
         for client in quick:
             client.reset()
@@ -83,7 +83,7 @@ def test_a_crowd_joins_while_a_worker_is_stopped(many_descriptors: int) -> None:
         member, other = here.join_all(addresses(2))
         sleeping = here.serving(member)
         os.kill(sleeping.pid, signal.SIGSTOP)
-        crowd = [here.knock("127.0.0.9") for _ in range(800)]
+        crowd = [here.connect("127.0.0.9") for _ in range(800)]
         # The registry places them on the workers in turn.
         lucky, unlucky = crowd[1::2], crowd[::2]
         for client in lucky:
@@ -132,8 +132,8 @@ def test_ipv4_clients_of_an_ipv6_room(ipv6: None) -> None:
         six.hear("<127.0.0.2>four\n")
         six.say("six\n")
         four.hear("<::1>six\n")
-        here.knock("127.0.0.2").hear(TOO_MANY)
-        assert b"127.0.0.2 connected\n::1 connected\n" in here.prints("<::1>six\n")
+        here.connect("127.0.0.2").hear(TOO_MANY)
+        assert b"127.0.0.2 connected\n::1 connected\n" in here.read_until("<::1>six\n")
 
 
 # --- full rooms ----------------------------------------------------------------------------------
@@ -154,24 +154,24 @@ def test_a_full_room_refuses_newcomers_and_goes_on() -> None:
         members = here.join_all(addresses(3))
         before = here.descriptors()
         for said in (b"", b"hello\n", b"x" * 300_000):
-            newcomer = here.knock("127.0.9.9")
+            newcomer = here.connect("127.0.9.9")
             newcomer.say_what_fits(said)
             refused(newcomer, FULL)
             talk(members)
 
-        stubborn = [here.knock(source) for source in addresses(100)]
+        stubborn = [here.connect(source) for source in addresses(100)]
         for client in stubborn:
             client.hear(FULL)
         until(lambda: here.descriptors() == before, "their descriptors are given back")
-        until(here.idles, "the room does nothing")
+        until(here.is_idle, "the room does nothing")
         for client in stubborn:
             client.hear_end()
             assert client.ended == "closed"
 
         members[2].close()
-        here.prints(f"{members[2].address} disconnected\n")
+        here.read_until(f"{members[2].address} disconnected\n")
         talk([members[0], members[1], here.join("127.0.9.9")])
-        refused(here.knock("127.0.9.9"), FULL)
+        refused(here.connect("127.0.9.9"), FULL)
 
 
 # --- descriptors ---------------------------------------------------------------------------------
@@ -181,15 +181,15 @@ FEWER = r" level=warning event=few-descriptors capacity=\d+ says="
 
 def test_the_limit_of_descriptors_limits_the_members() -> None:
     """JOIN-5: at the limit, a newcomer gets one line and a close; the acceptor does not spin."""
-    with room("--workers", 3, setup="ulimit -n 140", tells=FEWER) as here:
+    with room("--workers", 3, setup="ulimit -n 140", logs=FEWER) as here:
         members = join_until_full(here)
         assert len(members) >= 8
-        refused(here.knock("127.0.9.9"), FULL)
-        until(here.idles, "the room does nothing")
+        refused(here.connect("127.0.9.9"), FULL)
+        until(here.is_idle, "the room does nothing")
         talk([members[0], members[-1]])
         before = here.descriptors()
         members.pop().close()
-        here.prints(f"127.0.0.{len(members) + 2} disconnected\n")
+        here.read_until(f"127.0.0.{len(members) + 2} disconnected\n")
         members.append(here.join("127.0.9.9"))
         members[-1].say("the last seat is mine\n")
         members[0].hear("<127.0.9.9>the last seat is mine\n")
@@ -201,7 +201,7 @@ def join_until_full(here: Room) -> list[Client]:
     """Return members that fill the room."""
     members: list[Client] = []
     for source in addresses(200):
-        client = here.knock(source)
+        client = here.connect(source)
         if client.hear_until("\n") != WELCOME:
             return members
         members.append(client)
@@ -210,7 +210,7 @@ def join_until_full(here: Room) -> list[Client]:
 
 def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
     """JOIN-1: a shell's usual soft limit is no limit for the room."""
-    with room("--workers", 1, setup="ulimit -Sn 100; ulimit -Hn 300", tells=FEWER) as here:
+    with room("--workers", 1, setup="ulimit -Sn 100; ulimit -Hn 300", logs=FEWER) as here:
         speaker, *others = here.join_all(addresses(150))
         speaker.say("hello\n")
         for other in others:
@@ -219,15 +219,15 @@ def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
 
 def test_a_room_without_descriptors_waits_and_accepts_again(many_descriptors: int) -> None:
     """JOIN-5: others have taken them. The room logs it, does not spin, and accepts again."""
-    with room("--workers", 1, tells=' event=cant-accept error="Too many open files" says=') as here:
+    with room("--workers", 1, logs=' event=cant-accept error="Too many open files" says=') as here:
         members = here.join_all(addresses(2))
         limits = resource.prlimit(here.pid, resource.RLIMIT_NOFILE)
         taken = {int(name) for name in os.listdir(f"/proc/{here.pid}/fd")}
         lowest_free = min({*range(len(taken) + 1)} - taken)
         resource.prlimit(here.pid, resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
-        newcomer = here.knock("127.0.0.9")
+        newcomer = here.connect("127.0.0.9")
         until(lambda: here.errors, "it says so")
-        until(here.idles, "it does not spin")
+        until(here.is_idle, "it does not spin")
         talk([members[0], members[1]])
         resource.prlimit(here.pid, resource.RLIMIT_NOFILE, limits)
         newcomer.hear(WELCOME)

@@ -31,10 +31,10 @@ def test_text_sent_before_a_leave_is_delivered() -> None:
             for said, heard in LAST_WORDS:
                 leaver = here.join("127.0.0.2")
                 if not said:
-                    here.prints("127.0.0.2 connected\n")
+                    here.read_until("127.0.0.2 connected\n")
                 leaver.say(said)
                 leave(leaver)
-                here.prints("127.0.0.2 disconnected\n")
+                here.read_until("127.0.0.2 disconnected\n")
                 other.say("nothing more\n")
                 witness.hear(heard + ("\n" if heard else "") + "<127.0.0.8>nothing more\n")
 
@@ -53,11 +53,11 @@ def test_a_member_may_come_back_from_the_same_port() -> None:
             port = client.getsockname()[1]
             client.sendall(b"%d\n" % number)
             witness.hear(f"<127.0.0.2>{number}\n")
-            here.prints(f"<127.0.0.2>{number}\n")
+            here.read_until(f"<127.0.0.2>{number}\n")
             # An orderly close would occupy the port for a minute (TIME_WAIT).
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             client.close()
-            here.prints("127.0.0.2 disconnected\n")
+            here.read_until("127.0.0.2 disconnected\n")
 
 
 def test_the_resources_of_500_members_are_released() -> None:
@@ -72,11 +72,11 @@ def test_the_resources_of_500_members_are_released() -> None:
         come_and_go(here, 500)
         until(lambda: here.descriptors() == before, "no more descriptors than before")
         assert here.memory() - memory < 4 * MIB
-        until(here.idles, "the room does nothing")
+        until(here.is_idle, "the room does nothing")
 
         witness.close()
         until(lambda: here.descriptors() == empty, "no more than when it was empty")
-        until(here.idles, "the room that all have left does nothing")
+        until(here.is_idle, "the room that all have left does nothing")
         client, other = here.join_all(addresses(2))
         client.say("we are back\n")
         other.hear("<127.0.0.2>we are back\n")
@@ -84,7 +84,7 @@ def test_the_resources_of_500_members_are_released() -> None:
 
 def come_and_go(here: Room, count: int) -> None:
     for start in range(0, count, 50):
-        guests = [here.knock(source) for source in addresses(start + 50)[start:]]
+        guests = [here.connect(source) for source in addresses(start + 50)[start:]]
         for number, guest in enumerate(guests):
             if number % 4:
                 guest.hear("Welcome to socket practice\n")

@@ -29,7 +29,8 @@ def delivered(client: Client, said: list[bytes]) -> bytes:
 
 
 def check_order(speeches: dict[Client, list[bytes]], listeners: list[Client]) -> None:
-    """Check that all heard all but their own, in the order of the first, silent listener."""
+    """Check that all received everything but their own lines, in the order of the first, silent
+    listener."""
     size = sum(len(delivered(speaker, said)) for speaker, said in speeches.items())
     order = listeners[0].take(size)
     for listener in listeners[1:]:
@@ -72,8 +73,8 @@ def test_a_flood_through_a_small_log(workers: int, width: int, total: int) -> No
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("width", [2, 64, 2000])
 def test_senders_wait_for_the_slowest_worker(width: int) -> None:
-    """CAST-1: while one worker is stopped, the log fills up, in text or in entries. Senders
-    wait, and nothing is lost when it goes on."""
+    """CAST-1: while one worker is stopped, the log fills up, in text or in entries. Senders wait,
+    and nothing is lost when it continues."""
     with room("--workers", 2, "--quiet", *SMALL_LOG, *NEVER_SILENT) as here:
         speaker, sleeper = here.join_all(addresses(2))
         listener = here.join("127.0.0.9")
@@ -83,7 +84,7 @@ def test_senders_wait_for_the_slowest_worker(width: int) -> None:
         heard = delivered(speaker, said)
         os.kill(sleeping.pid, signal.SIGSTOP)
         assert speaker.say_what_fits(b"".join(said)) == len(said) * width
-        until(here.idles, "the log is full, and nobody spins")
+        until(here.is_idle, "the log is full, and nobody spins")
         waiting = listener.arrived()
         assert 0 < len(waiting) <= 64 * KIB
         os.kill(sleeping.pid, signal.SIGCONT)
@@ -125,7 +126,7 @@ def test_a_member_that_does_not_read_delays_nobody() -> None:
 
 
 def test_a_member_that_lags_too_far_is_disconnected() -> None:
-    """LOAD-2: the console says so, and the others have heard all."""
+    """LOAD-2: the console reports this, and the others have received everything."""
     with room("--workers", 2, *SMALL_LOG, *NEVER_SILENT) as here:
         speaker, listener = here.join_all(addresses(2))
         before = here.descriptors()
@@ -144,9 +145,9 @@ def test_a_member_that_lags_too_far_is_disconnected() -> None:
             assert (heard * repeats).startswith(got)
         listener.say("and now?\n")
         speaker.hear("<127.0.0.3>and now?\n")
-        printed = here.prints("\n")
+        printed = here.read_until("\n")
         for _ in slow:
-            printed += here.prints(" disconnected: lagged too far behind\n")
+            printed += here.read_until(" disconnected: lagged too far behind\n")
         for client in slow:
             assert f"\n{client.address} disconnected: lagged".encode() in printed
 
@@ -167,7 +168,7 @@ def test_a_member_that_lags_too_many_messages_is_disconnected() -> None:
         for _ in range(2048):
             speaker.say("x\n")
             listener.hear("<127.0.0.2>x\n")
-        here.prints("127.0.9.9 disconnected: lagged too far behind\n")
+        here.read_until("127.0.9.9 disconnected: lagged too far behind\n")
         slow.hear_rest()
 
 
@@ -185,7 +186,7 @@ def test_slow_readers_that_leave_release_their_resources() -> None:
             for client in slow:
                 leave(client)
             until(lambda: here.descriptors() == before, "their descriptors are given back")
-        until(here.idles, "the room does nothing")
+        until(here.is_idle, "the room does nothing")
         listener.say("still here\n")
         speaker.hear("<127.0.0.3>still here\n")
 

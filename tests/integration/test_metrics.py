@@ -18,9 +18,9 @@ from tests.integration.clients import talk
 from tests.integration.processes import Process
 from tests.integration.rooms import (
     DIED,
+    ERROR_LINE,
     NEVER_SILENT,
     ROOT,
-    SAYS,
     Room,
     addresses,
     command,
@@ -36,7 +36,7 @@ METRICS = ("--metrics", "127.0.0.1:0")
 
 def where(here: Room) -> str:
     """Return the URL that the room prints."""
-    line = here.prints("\n").decode()
+    line = here.read_until("\n").decode()
     assert line.startswith("metrics on http://127.0.0.1:"), line
     return line.removeprefix("metrics on ").strip()
 
@@ -53,7 +53,7 @@ def server(here: Room) -> Process:
 
 
 def test_scraped_figures_match_what_clients_saw() -> None:
-    with room("--workers", 2, *METRICS, *NEVER_SILENT, tells=DIED) as here:
+    with room("--workers", 2, *METRICS, *NEVER_SILENT, logs=DIED) as here:
         url = where(here)
         first = scrape(url)
         assert first["chatroom_members"] == first["chatroom_joins_total"] == 0
@@ -87,8 +87,8 @@ def test_metrics_work_with_ipv6_and_without_a_run_dir(ipv6: None, tmp_path: Path
     (tmp_path / "chatroom").touch()
     options = ("--workers", 1, "--metrics", "[::1]:0")
     environment = {"XDG_RUNTIME_DIR": str(tmp_path)}
-    with room(*options, environment=environment, tells="event=no-control") as here:
-        line = here.prints("\n").decode()
+    with room(*options, environment=environment, logs="event=no-control") as here:
+        line = here.read_until("\n").decode()
         assert line.startswith("metrics on http://[::1]:")
         assert scrape(line.removeprefix("metrics on ").strip())["chatroom_members"] == 0
 
@@ -97,8 +97,8 @@ METRICS_DIED = r" level=warning event=metrics-died exit=(-9|1) again_in=[\d.]+ s
 
 
 def test_a_metrics_process_that_dies_is_replaced() -> None:
-    """A scrape meanwhile waits, and is served."""
-    with room("--workers", 2, *METRICS, tells=METRICS_DIED) as here:
+    """A scrape during the change waits, and is served."""
+    with room("--workers", 2, *METRICS, logs=METRICS_DIED) as here:
         url, members = where(here), here.join_all(addresses(3))
         for number in range(3):
             scrape(url)
@@ -129,33 +129,33 @@ def test_the_metrics_process_ends_with_a_killed_main_process() -> None:
 
 
 def test_bad_scrapes_disturb_nobody() -> None:
-    """Silent, broken and too many connections: the room goes on, and other scrapes are served."""
+    """Silent, broken and too many connections: the room continues, and other scrapes are served."""
     with room("--workers", 2, *METRICS) as here, ExitStack() as leaving:
         url, members = where(here), here.join_all(addresses(3))
         scrape(url)
         host, _, port = url.removeprefix("http://").removesuffix("/metrics").rpartition(":")
 
-        def dial() -> socket.socket:
+        def connect() -> socket.socket:
             end = socket.create_connection((host, int(port)), timeout=PATIENCE)
             return leaving.enter_context(end)
 
-        broken = dial()
+        broken = connect()
         broken.sendall(b"\xff\x00garbage\r\n\r\n")
         assert b"400" in broken.recv(9999)
-        posted = dial()
+        posted = connect()
         posted.sendall(b"POST /metrics HTTP/1.0\r\n\r\n")
         assert posted.recv(9999).startswith(b"HTTP/1.0 ")
-        slow = [dial() for _ in range(8)]
+        slow = [connect() for _ in range(8)]
         for end in slow:
             end.sendall(b"GET /metr")
         assert scrape(url)["chatroom_members"] == 3
         for end in slow[:2]:  # the server waits for them: reset them
             end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             end.close()
-        crowd = [dial() for _ in range(30)]
+        crowd = [connect() for _ in range(30)]
         until(lambda: has_ended(crowd[-1]), "it is hung up on at once", SCRAPE_WITHIN / 2)
         talk(members)
-        until(here.idles, "they cost nothing")
+        until(here.is_idle, "they cost nothing")
         leaving.close()
         until(lambda: works(url), "others are served again")
         assert here.errors == ""
@@ -171,13 +171,13 @@ def works(url: str) -> bool:
 def test_an_address_in_use_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         at = f"127.0.0.1:{other.getsockname()[1]}"
-        with started(command("--workers", 1, "--metrics", at), tells=SAYS) as here:
-            here.fails(1, f"can't listen on {at}: Address already in use")
+        with started(command("--workers", 1, "--metrics", at), logs=ERROR_LINE) as here:
+            here.expect_error(1, f"can't listen on {at}: Address already in use")
 
 
 def test_metrics_without_the_extra_are_an_error() -> None:
     if not Path(chatroom.__file__).is_relative_to(ROOT):
         pytest.skip("chatroom is in site-packages, which -S leaves out, as it does the extra")
     words = command("--workers", 1, *METRICS)
-    with started([words[0], "-S", *words[1:]], tells=SAYS) as here:
-        here.fails(1, "--metrics needs prometheus-client: pip install 'chatroom[metrics]'")
+    with started([words[0], "-S", *words[1:]], logs=ERROR_LINE) as here:
+        here.expect_error(1, "--metrics needs prometheus-client: pip install 'chatroom[metrics]'")

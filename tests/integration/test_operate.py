@@ -27,9 +27,9 @@ from tests.integration.clients import Client, talk
 from tests.integration.owner import Owner, UnixClient, is_root, status_json
 from tests.integration.rooms import (
     DIED,
+    ERROR_LINE,
     NEVER_SILENT,
     ROOT,
-    SAYS,
     UNLIMITED,
     WELCOME,
     Room,
@@ -56,8 +56,8 @@ def fixture_owner(folder: Path) -> Owner:
     return Owner(folder)
 
 
-@pytest.fixture(name="standing", scope="module")
-def fixture_standing() -> Iterator[tuple[Room, Owner]]:
+@pytest.fixture(name="shared", scope="module")
+def fixture_shared() -> Iterator[tuple[Room, Owner]]:
     """A room, for tests that do not change it, and its owner."""
     with tempfile.TemporaryDirectory(prefix="run-") as folder:
         owner = Owner(Path(folder))
@@ -173,7 +173,7 @@ def test_status_shows_the_lag_of_a_slow_reader(owner: Owner) -> None:
 
 
 def test_status_shows_the_deaths_of_workers(owner: Owner) -> None:
-    with room("--workers", 2, "--run-dir", owner.folder, tells=DIED) as here:
+    with room("--workers", 2, "--run-dir", owner.folder, logs=DIED) as here:
         members = here.join_all(addresses(4))
         here.workers()[0].kill()
         talk(members)
@@ -190,9 +190,9 @@ def test_status_shows_the_deaths_of_workers(owner: Owner) -> None:
 
 
 def test_watch_repeats_the_status_until_it_is_interrupted(
-    standing: tuple[Room, Owner],
+    shared: tuple[Room, Owner],
 ) -> None:
-    with watch(standing[1], subprocess.PIPE, "--json") as process:
+    with watch(shared[1], subprocess.PIPE, "--json") as process:
         assert process.stdout is not None
         told = [json.loads(process.stdout.readline()) for _ in range(3)]
         for earlier, later in pairwise(told):
@@ -202,8 +202,8 @@ def test_watch_repeats_the_status_until_it_is_interrupted(
         assert (process.returncode, error) == (0, "")
 
 
-def test_watch_ends_when_its_output_is_closed(standing: tuple[Room, Owner]) -> None:
-    with watch(standing[1], subprocess.PIPE, "--json") as process:
+def test_watch_ends_when_its_output_is_closed(shared: tuple[Room, Owner]) -> None:
+    with watch(shared[1], subprocess.PIPE, "--json") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()
@@ -214,11 +214,11 @@ def test_watch_ends_when_its_output_is_closed(standing: tuple[Room, Owner]) -> N
 
 @pytest.mark.parametrize("module", ["status", "admin"])
 def test_an_output_that_cannot_be_written_is_reported(
-    standing: tuple[Room, Owner], module: str
+    shared: tuple[Room, Owner], module: str
 ) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            standing[1].command(f"chatroom.{module}", *(["list"] if module == "admin" else [])),
+            shared[1].command(f"chatroom.{module}", *(["list"] if module == "admin" else [])),
             cwd=ROOT,
             stdout=full,
             stderr=subprocess.PIPE,
@@ -251,7 +251,7 @@ def test_watch_shows_rates_per_interval_and_ends_with_the_room(owner: Owner) -> 
     with room("--workers", 1, "--run-dir", owner.folder) as here:
         client = here.join()
         client.say("x\n" * 50)
-        here.prints("x\n" * 1)
+        here.read_until("x\n" * 1)
         owner.until(lambda found: found["room"]["messages"] == 50, "it is said")
         with watch(owner, subprocess.PIPE) as process:
             assert process.stdout is not None
@@ -277,9 +277,9 @@ def read_until(file: IO[str], times: int) -> list[str]:
     return found
 
 
-def test_watch_clears_the_terminal_before_each_status(standing: tuple[Room, Owner]) -> None:
+def test_watch_clears_the_terminal_before_each_status(shared: tuple[Room, Owner]) -> None:
     terminal, theirs = pty.openpty()
-    with watch(standing[1], theirs) as process:
+    with watch(shared[1], theirs) as process:
         os.close(theirs)
         shown = b""
         while shown.count(b"\x1b[H\x1b[2J127.0.0.1:") < 2:
@@ -417,7 +417,7 @@ def test_bad_clients_of_the_control_socket_disturb_nobody(owner: Owner) -> None:
     options = ("--workers", 2, "--quiet", "--run-dir", owner.folder)
     with room(*options) as here, ExitStack() as leaving:
         crowd = here.join_all(addresses(60))
-        ends = [leaving.enter_context(end) for end in owner.dial(MAX_CONNECTIONS)]
+        ends = [leaving.enter_context(end) for end in owner.connect(MAX_CONNECTIONS)]
         garbage, flood, many, *slow = ends
         garbage.sendall(b"\xff\x00\n{\n[]\n" + b"[" * 9000 + b"\n")
         with pytest.raises(ConnectionError):
@@ -425,7 +425,7 @@ def test_bad_clients_of_the_control_socket_disturb_nobody(owner: Owner) -> None:
         many.sendall(b'{"ask": "status"}\n' * 300)
         for end in slow:
             end.sendall(b'{"ask": "status"}\n' * 300)  # and reads no byte
-        for end in owner.dial(3):
+        for end in owner.connect(3):
             leaving.enter_context(end)
         talk([*crowd[:4], here.join("127.0.9.9")])
         many.shutdown(socket.SHUT_WR)
@@ -438,7 +438,7 @@ def test_bad_clients_of_the_control_socket_disturb_nobody(owner: Owner) -> None:
                 assert json.loads(answers.readline()) == {
                     "error": "a request must be a JSON object"
                 }
-        until(here.idles, "who does not read costs nothing")
+        until(here.is_idle, "who does not read costs nothing")
         leaving.close()
         assert owner.status()["room"]["members"] == 61
         talk(crowd[:4])
@@ -456,16 +456,16 @@ def test_kick_disconnects_members_by_id_address_or_network(owner: Owner) -> None
         sources = ["127.0.0.2", "127.0.0.3", "127.0.0.3", "127.0.1.4", "127.0.1.5", "127.0.2.6"]
         crowd = [here.join(source) for source in sources]
         ids = [owner.member(client)["id"] for client in crowd]
-        assert owner.does("kick", ids[0]) == f"kicked: {ids[0]}\n"
+        assert owner.admin("kick", ids[0]) == f"kicked: {ids[0]}\n"
         crowd[0].hear(KICKED)
         crowd[0].hear_end()
-        assert owner.does("kick", "127.0.0.3") == f"kicked: {ids[1]}, {ids[2]}\n"
-        assert owner.does("kick", "127.0.1.0/24") == f"kicked: {ids[3]}, {ids[4]}\n"
+        assert owner.admin("kick", "127.0.0.3") == f"kicked: {ids[1]}, {ids[2]}\n"
+        assert owner.admin("kick", "127.0.1.0/24") == f"kicked: {ids[3]}, {ids[4]}\n"
         for client in crowd[1:5]:
             client.hear(KICKED)
             client.hear_end()
         for _ in range(5):
-            here.prints(" disconnected: kicked\n")
+            here.read_until(" disconnected: kicked\n")
         assert owner.status()["room"]["leaves"] == {"kicked": 5}
         talk([crowd[5], *(here.join(source) for source in sources[:3])])
         code, said, error = owner.run("admin", "kick", ids[0])
@@ -479,7 +479,7 @@ def test_the_text_of_a_kicked_member_is_delivered(owner: Owner) -> None:
         id = owner.member(client)["id"]
         client.say("first\nhalf")
         other.hear("<127.0.0.2>first\n")
-        owner.does("kick", id)
+        owner.admin("kick", id)
         client.hear(KICKED)
         client.hear_end()
         other.hear("<127.0.0.2>half")
@@ -492,8 +492,8 @@ def test_the_flood_of_a_throttled_member_ends_with_a_kick(owner: Owner) -> None:
         client, other = here.join_all(addresses(2))
         client.say("flood\n" * 8000)
         other.hear("<127.0.0.2>flood\n")
-        owner.does("kick", "127.0.0.2")
-        here.prints("127.0.0.2 disconnected: kicked\n")
+        owner.admin("kick", "127.0.0.2")
+        here.read_until("127.0.0.2 disconnected: kicked\n")
 
 
 def test_the_line_for_a_kicked_member_begins_a_line(owner: Owner) -> None:
@@ -502,7 +502,7 @@ def test_the_line_for_a_kicked_member_begins_a_line(owner: Owner) -> None:
         client, other = here.join_all(addresses(2))
         other.say("half")
         client.hear("<127.0.0.3>half")
-        owner.does("kick", "127.0.0.2")
+        owner.admin("kick", "127.0.0.2")
         client.hear("\n" + KICKED)
         client.hear_end()
 
@@ -511,21 +511,21 @@ def test_a_banned_address_stays_out_until_the_ban_is_lifted(owner: Owner) -> Non
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         member, other, stays = here.join_all(["127.0.0.2", "127.0.0.2", "127.0.1.3"])
         ids = [owner.member(client)["id"] for client in (member, other, stays)]
-        assert owner.does("ban", ids[0]) == f"banned 127.0.0.2; kicked: {ids[0]}, {ids[1]}\n"
+        assert owner.admin("ban", ids[0]) == f"banned 127.0.0.2; kicked: {ids[0]}, {ids[1]}\n"
         for client in (member, other):
             client.hear("<room>You were banned\n")
             client.hear_end()
-        assert owner.does("ban", "127.0.2.0/24") == "banned 127.0.2.0/24; kicked: none\n"
+        assert owner.admin("ban", "127.0.2.0/24") == "banned 127.0.2.0/24; kicked: none\n"
         for source in ("127.0.0.2", "127.0.2.9"):
-            client = here.knock(source)
+            client = here.connect(source)
             client.hear("You are banned from this room\n")
             client.hear_end()
-        assert owner.does("list").splitlines() == [
+        assert owner.admin("list").splitlines() == [
             "id    address   port  worker",
             f" {ids[2]}  127.0.1.3  {stays.end[1]:5}       {owner.member(stays)['worker']}",
             "bans: 127.0.0.2, 127.0.2.0/24",
         ]
-        assert owner.does("unban", "127.0.0.2") == "bans: 127.0.2.0/24\n"
+        assert owner.admin("unban", "127.0.0.2") == "bans: 127.0.2.0/24\n"
         talk([stays, here.join("127.0.0.2")])
         code, _, error = owner.run("admin", "unban", "127.0.0.2")
         assert code == 1
@@ -551,7 +551,7 @@ def test_say_reaches_all_members_in_one_order_with_the_others(owner: Owner) -> N
         for speaker, witness in zip((client, other), witnesses, strict=True):
             speaker.say("done\n")  # so the room's last line comes after all of theirs
             witness.hear_until(speaker.prefix.decode() + "done\n")
-        assert owner.does("say", "the\x1bend") == "said to 7 members\n"
+        assert owner.admin("say", "the\x1bend") == "said to 7 members\n"
         end = "<room>the␛end\n"
         first, *rest = [listener.hear_until(end) for listener in listeners]
         assert all(heard == first for heard in rest)
@@ -565,7 +565,7 @@ def test_say_reaches_all_members_in_one_order_with_the_others(owner: Owner) -> N
             own = speaker.prefix.decode()
             heard = speaker.hear_until(end).decode().splitlines()
             assert heard == [line for line in lines if not line.startswith(own)]
-        assert here.prints(end).decode().count("<room>") == 21, "its own terminal shows it too"
+        assert here.read_until(end).decode().count("<room>") == 21, "its own terminal shows it too"
 
 
 def test_say_ends_an_unfinished_line_first(owner: Owner) -> None:
@@ -574,7 +574,7 @@ def test_say_ends_an_unfinished_line_first(owner: Owner) -> None:
         client, other = here.join_all(addresses(2))
         client.say("half")
         other.hear("<127.0.0.2>half")
-        owner.does("say", "x")
+        owner.admin("say", "x")
         other.hear("\n<room>x\n")
         client.hear("<room>x\n")
 
@@ -589,7 +589,7 @@ def test_say_works_while_a_worker_hangs(owner: Owner) -> None:
             assert error.endswith("the text must have 1 to 4096 bytes\n")
         victim = here.serving(client)
         os.kill(victim.pid, signal.SIGSTOP)
-        owner.does("say", "x")
+        owner.admin("say", "x")
         other.hear("<room>x\n")
         os.kill(victim.pid, signal.SIGCONT)
         client.hear("<room>x\n")
@@ -604,13 +604,13 @@ def test_bans_are_kept_when_the_room_restarts(owner: Owner) -> None:
     port = free_port()
     with room(*options, "--keep-bans", port=port), room(*options, "--keep-bans") as other:
         here, there = (Owner(owner.folder, str(number)) for number in (port, other.port))
-        here.does("ban", "127.0.0.2")
-        there.does("ban", "127.0.4.0/24")
-        here.does("ban", "127.0.3.0/24")
-        here.does("unban", "127.0.0.2")
+        here.admin("ban", "127.0.0.2")
+        there.admin("ban", "127.0.4.0/24")
+        here.admin("ban", "127.0.3.0/24")
+        here.admin("unban", "127.0.0.2")
     for kept, answer in (("--keep-bans", b"You are banned from this room\n"), ("", WELCOME)):
         with room(*options, *filter(None, [kept]), port=port) as again:
-            again.knock("127.0.3.1").hear(answer)
+            again.connect("127.0.3.1").hear(answer)
             again.join("127.0.0.2")
             again.join("127.0.4.1")
     names = {path.name for path in owner.folder.iterdir()}
@@ -622,15 +622,15 @@ def test_a_file_of_bans_that_cannot_be_read_prevents_the_start(owner: Owner) -> 
     file = owner.folder / f"127.0.0.1:{port}.bans"
     file.write_text("[1")
     options = ("--workers", 1, "--run-dir", owner.folder)
-    with started(command(*options, "--keep-bans", port=port), tells=SAYS) as here:
-        here.fails(1, f"{file} must be a list of networks in JSON: ")
+    with started(command(*options, "--keep-bans", port=port), logs=ERROR_LINE) as here:
+        here.expect_error(1, f"{file} must be a list of networks in JSON: ")
     with room(*options, port=port):
-        owner.does("ban", "127.0.0.2")
+        owner.admin("ban", "127.0.0.2")
     assert file.read_text() == "[1", "without --keep-bans, the file is ignored"
     file.unlink()
     os.mkfifo(file)
-    with started(command(*options, "--keep-bans", port=port), tells=SAYS) as here:
-        here.fails(1, f"{file} can't be read: not a regular file")
+    with started(command(*options, "--keep-bans", port=port), logs=ERROR_LINE) as here:
+        here.expect_error(1, f"{file} can't be read: not a regular file")
 
 
 def test_a_ban_that_cannot_be_written_still_applies(owner: Owner) -> None:
@@ -643,7 +643,7 @@ def test_a_ban_that_cannot_be_written_still_applies(owner: Owner) -> None:
         assert error.endswith(f"127.0.0.1:{port}.bans can't be written: Is a directory\n")
         client.hear("<room>You were banned\n")
         client.hear_end()
-        here.knock("127.0.0.2").hear("You are banned from this room\n")
+        here.connect("127.0.0.2").hear("You are banned from this room\n")
 
 
 # --- the run-dir ---------------------------------------------------------------------------------
@@ -663,13 +663,13 @@ def test_a_room_runs_without_a_usable_default_run_dir(wrong: str, folder: Path) 
         folder = folder / ("x" * 99)
         folder.mkdir()
     environment = {"XDG_RUNTIME_DIR": str(folder)}
-    with room("--workers", 1, environment=environment, tells=NO_STATUS) as here:
+    with room("--workers", 1, environment=environment, logs=NO_STATUS) as here:
         talk(here.join_all(addresses(2)))
         assert here.errors.count("\n") == 1
     if wrong != "long":
         arguments = command("--keep-bans")
-        with started(arguments, environment=environment, tells=SAYS) as it:
-            it.fails(1, "the run-dir ")
+        with started(arguments, environment=environment, logs=ERROR_LINE) as it:
+            it.expect_error(1, "the run-dir ")
 
 
 # --- Unix sockets, and several listeners ---------------------------------------------------------
@@ -688,7 +688,7 @@ def test_clients_of_a_unix_socket_are_members(owner: Owner) -> None:
             told = owner.until(lambda found: len(found["members"]) == 3, "all are in")
             assert [member["address"] for member in told["members"]].count("unix") == 2
             assert "  unix  " in owner.run("status")[1]
-            assert len(owner.does("kick", "unix").split(",")) == 2
+            assert len(owner.admin("kick", "unix").split(",")) == 2
             for client in (member, other):
                 client.hear(KICKED)
                 client.hear_end()
@@ -702,7 +702,7 @@ def test_a_room_can_listen_at_several_addresses(owner: Owner) -> None:
     listen = ("--listen", f"unix:{member}", "--listen", "127.0.0.1:0", "--listen", f"unix:{other}")
     arguments = [*command("--workers", 1, *listen, "--run-dir", owner.folder)[:-2]]
     with started(arguments) as here:
-        line = here.prints("\n").decode()
+        line = here.read_until("\n").decode()
         found = re.fullmatch(
             rf"listening on unix:{member}, 127\.0\.0\.1:(\d+), unix:{other}\n", line
         )
@@ -722,8 +722,8 @@ def test_the_unix_socket_of_a_killed_room_is_replaced(owner: Owner) -> None:
     path = owner.folder / "room"
     listen = ("--listen", f"unix:{path}", "--run-dir", owner.folder, "--workers", 1)
     with room(*listen) as there:
-        with started(command(*listen), tells=SAYS) as here:
-            here.fails(1, f"can't listen on unix:{path}: Address already in use")
+        with started(command(*listen), logs=ERROR_LINE) as here:
+            here.expect_error(1, f"can't listen on unix:{path}: Address already in use")
         os.kill(there.pid, signal.SIGKILL)
         there.process.wait()
         until(lambda: not there.processes(), "all of it end")
@@ -736,14 +736,14 @@ def test_the_unix_socket_of_a_killed_room_is_replaced(owner: Owner) -> None:
 def test_a_file_that_is_not_a_socket_is_not_replaced(folder: Path) -> None:
     path = folder / "file"
     path.write_text("mine")
-    with started(command("--listen", f"unix:{path}"), tells=SAYS) as here:
-        here.fails(1, "the file is not a socket")
+    with started(command("--listen", f"unix:{path}"), logs=ERROR_LINE) as here:
+        here.expect_error(1, "the file is not a socket")
     assert path.read_text() == "mine"
 
 
 def test_the_log_names_addresses_without_recovery_at_the_start(owner: Owner) -> None:
     at = f"unix:{owner.folder / 'room'}"
-    with room("--workers", 1, "--verbose", "--listen", at, tells=" level=info ") as here:
+    with room("--workers", 1, "--verbose", "--listen", at, logs=" level=info ") as here:
         told = [line for line in here.errors.splitlines() if " event=no-recovery " in line]
         assert [f" at={at} " in line for line in told] == [True]
 
@@ -754,7 +754,7 @@ def test_a_worker_s_death_disconnects_only_clients_of_a_unix_socket(
     """LOAD-4: the kernel counts the bytes of TCP only."""
     path = owner.folder / "room"
     options = ("--workers", 1, "--listen", f"unix:{path}", "--run-dir", owner.folder)
-    with room(*options, tells=DIED) as here, UnixClient(path) as client:
+    with room(*options, logs=DIED) as here, UnixClient(path) as client:
         client.hear(WELCOME)
         others = here.join_all(addresses(2))
         talk([client, *others])
@@ -813,11 +813,11 @@ def test_the_prefix_option_sets_the_form_of_prefixes(owner: Owner) -> None:
     path = owner.folder / "room"
     form = "{{{id}}} {ip}:{port} said: "
     listen = ("--listen", f"unix:{path}", "--run-dir", owner.folder)
-    with room("--workers", 2, "--prefix", form, *listen, tells=DIED) as here:
+    with room("--workers", 2, "--prefix", form, *listen, logs=DIED) as here:
         members = here.join_all(addresses(4))
         ids = [owner.member(member)["id"] for member in members]
 
-        def talk_so() -> None:
+        def talk_a_little() -> None:
             for client, id in zip(members, ids, strict=True):
                 client.say("hi\n\n")
                 line = f"{{{id}}} {client.address}:{client.end[1]} said: "
@@ -825,10 +825,10 @@ def test_the_prefix_option_sets_the_form_of_prefixes(owner: Owner) -> None:
                     if other is not client:
                         other.hear(f"{line}hi\n{line}\n")
 
-        talk_so()
+        talk_a_little()
         for victim in here.workers():
             victim.kill()
-            talk_so()
+            talk_a_little()
         with UnixClient(path) as client:
             client.hear(WELCOME)
             client.say("hi\n")
@@ -861,8 +861,10 @@ def test_a_shell_between_the_service_manager_and_the_room_is_named(owner: Owner)
     words = command("--run-dir", owner.folder)[1:-2]
     shell = ["/bin/sh", "-c", 'true; "$@"; exit $?', "sh", sys.executable, *words]
     activate = ACTIVATE.replace("sys.executable, [sys.executable,", "sys.argv[1], [")
-    with started([sys.executable, "-c", activate, *shell], tells=SAYS) as it:
-        it.fails(2, f"LISTEN_PID is '{it.pid}', but", "A shell must start the room with exec")
+    with started([sys.executable, "-c", activate, *shell], logs=ERROR_LINE) as it:
+        it.expect_error(
+            2, f"LISTEN_PID is '{it.pid}', but", "A shell must start the room with exec"
+        )
 
 
 def test_a_service_manager_is_notified_of_the_room_s_state(folder: Path) -> None:
@@ -870,7 +872,7 @@ def test_a_service_manager_is_notified_of_the_room_s_state(folder: Path) -> None
         manager.bind(str(folder / "notify"))
         manager.settimeout(PATIENCE)
 
-        def hears(what: str) -> str:
+        def expect_notification(what: str) -> str:
             """Return the next notification that begins with `what`; skip keepalives."""
             while True:
                 told = manager.recv(999).decode()
@@ -882,21 +884,23 @@ def test_a_service_manager_is_notified_of_the_room_s_state(folder: Path) -> None
         began = time.monotonic()
         with room("--workers", 2, environment=environment) as here:
             where = f"127.0.0.1:{here.port}"
-            assert hears("READY=1") == f"READY=1\nSTATUS=0 members, 2 workers, {where}"
+            assert (
+                expect_notification("READY=1") == f"READY=1\nSTATUS=0 members, 2 workers, {where}"
+            )
             here.join()
             for _ in range(15):
-                hears("WATCHDOG=1")
+                expect_notification("WATCHDOG=1")
             # The first keepalive may have come at once. A stopped process only delays them.
             assert time.monotonic() - began >= 14 * 0.1, "every 0.1 s, and no more often"
             until(
-                lambda: "STATUS=1 member, 2 workers, " in hears("WATCHDOG=1"),
-                "it tells how it goes",
+                lambda: "STATUS=1 member, 2 workers, " in expect_notification("WATCHDOG=1"),
+                "it reports its status",
             )
             here.process.send_signal(signal.SIGHUP)
-            hears("RELOADING=1\nMONOTONIC_USEC=")
-            hears("READY=1")
+            expect_notification("RELOADING=1\nMONOTONIC_USEC=")
+            expect_notification("READY=1")
             here.stop()
-            assert hears("STOPPING=1") == "STOPPING=1\nSTATUS=stopping"
+            assert expect_notification("STOPPING=1") == "STOPPING=1\nSTATUS=stopping"
 
 
 def test_a_missing_service_manager_does_not_stop_the_room(folder: Path) -> None:

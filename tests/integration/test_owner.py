@@ -36,16 +36,16 @@ def test_a_run_dir_that_is_not_a_private_folder_is_refused(wrong: str, tmp_path:
         folder.symlink_to(tmp_path)
     else:
         folder.touch()
-    with started(command("--run-dir", folder), tells="the run-dir") as here:
-        here.ends(1)
+    with started(command("--run-dir", folder), logs="the run-dir") as here:
+        here.expect_exit(1)
         assert str(folder) in here.errors
 
 
 @as_root
 def test_a_folder_of_another_user_is_refused(folder: Path) -> None:
     os.chown(folder, NOBODY, NOBODY)
-    with started(command("--run-dir", folder), tells="must be private to this user") as here:
-        here.ends(1)
+    with started(command("--run-dir", folder), logs="must be private to this user") as here:
+        here.expect_exit(1)
 
 
 def test_a_room_listens_at_nothing_but_its_own_addresses(folder: Path) -> None:

@@ -30,13 +30,13 @@ def netcat(name: str, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]
             process.kill()
 
 
-def reads(process: subprocess.Popen[bytes], line: bytes) -> None:
+def wait_for_line(process: subprocess.Popen[bytes], line: bytes) -> None:
     """Check that this is the next line that it prints."""
     assert process.stdout is not None
     assert process.stdout.readline() == line
 
 
-def types(process: subprocess.Popen[bytes], text: bytes) -> None:
+def type_text(process: subprocess.Popen[bytes], text: bytes) -> None:
     assert process.stdin is not None
     process.stdin.write(text)
     process.stdin.flush()
@@ -48,15 +48,15 @@ def test_people_talk_with_netcat(name: str) -> None:
     with room("--workers", 2) as here:
         witness = here.join("127.0.0.2")
         with netcat(name, here.host, here.port) as client:
-            reads(client, b"Welcome to socket practice\n")
-            types(client, b"hello\n")
+            wait_for_line(client, b"Welcome to socket practice\n")
+            type_text(client, b"hello\n")
             witness.hear("<127.0.0.7>hello\n")
             witness.say("hello yourself\r\n")
-            reads(client, b"<127.0.0.2>hello yourself\n")
+            wait_for_line(client, b"<127.0.0.2>hello yourself\n")
             with netcat(name, here.host, here.port) as other:
-                reads(other, b"Welcome to socket practice\n")
-                types(other, "Chào 👋\n".encode())
-                reads(client, "<127.0.0.7>Chào 👋\n".encode())
+                wait_for_line(other, b"Welcome to socket practice\n")
+                type_text(other, "Chào 👋\n".encode())
+                wait_for_line(client, "<127.0.0.7>Chào 👋\n".encode())
                 witness.hear("<127.0.0.7>Chào 👋\n")
 
 
@@ -77,7 +77,7 @@ def test_a_file_is_piped_into_the_room(name: str) -> None:
 def test_netcat_ends_with_the_room(name: str) -> None:
     """JOIN-3, LEAVE-4: netcat sees the end; nc waits for the end of its input, too."""
     with room("--workers", 1) as here, netcat(name, here.host, here.port) as client:
-        reads(client, b"Welcome to socket practice\n")
+        wait_for_line(client, b"Welcome to socket practice\n")
         here.stop()
         output, _ = client.communicate(timeout=PATIENCE)
         assert output == b""
@@ -93,10 +93,10 @@ class Telnet:
         self._process = subprocess.Popen(command, stdin=its_end, stdout=its_end, stderr=its_end)
         os.close(its_end)
 
-    def types(self, text: bytes) -> None:
+    def type(self, text: bytes) -> None:
         os.write(self._terminal, text)
 
-    def shows(self, text: bytes) -> None:
+    def wait_for(self, text: bytes) -> None:
         """Wait until it shows a text."""
         shown = b""
         while text not in shown:
@@ -114,12 +114,12 @@ def test_people_talk_with_telnet() -> None:
     """TEXT-2: its commands never become text. After a Ctrl-C it shows nothing more until the server
     answers DO TIMING-MARK."""
     with room("--workers", 1) as here, closing(Telnet(here.host, here.port)) as telnet:
-        telnet.shows(b"Welcome to socket practice")
+        telnet.wait_for(b"Welcome to socket practice")
         witness = here.join("127.0.0.2")
-        telnet.types(b"hello\n")
+        telnet.type(b"hello\n")
         witness.hear("<127.0.0.1>hello\n")
-        telnet.types(b"\x03")
-        telnet.types(b"still here\n")
+        telnet.type(b"\x03")
+        telnet.type(b"still here\n")
         witness.hear("<127.0.0.1>still here\n")
         witness.say("so am I\n")
-        telnet.shows(b"<127.0.0.2>so am I")
+        telnet.wait_for(b"<127.0.0.2>so am I")

@@ -31,7 +31,7 @@ OPTIONS = ("--workers", 3, "--watchdog", 0.5, "--quiet", *SMALL_LOG, *NEVER_SILE
 )
 def test_load_4_a_worker_hangs(tmp_path: Path, point: str, act: Callable[[], None]) -> None:
     """LOAD-4: only this worker is replaced, even if all others wait for the lock that it holds."""
-    with faulty_room(tmp_path, point, *OPTIONS, act=act, tells=f"{STUCK}|{DIED}") as (
+    with faulty_room(tmp_path, point, *OPTIONS, act=act, logs=f"{STUCK}|{DIED}") as (
         here,
         rounds,
     ):
@@ -57,7 +57,7 @@ def test_a_busy_worker_is_not_replaced() -> None:
         end = time.monotonic() + 1.2
         crowd.talk(lambda: time.monotonic() > end)
         time.sleep(1.2)  # longer than the watchdog waits
-        until(here.idles, "it idles")
+        until(here.is_idle, "it idles")
         assert [worker.pid for worker in here.workers()] == pids
 
 
@@ -72,5 +72,5 @@ def test_a_room_that_was_stopped_as_a_whole_replaces_no_worker() -> None:
         time.sleep(1.2)  # longer than the watchdog waits
         os.killpg(here.pid, signal.SIGCONT)
         crowd.talk_on()
-        until(here.idles, "it idles")
+        until(here.is_idle, "it idles")
         assert [worker.pid for worker in here.workers()] == pids

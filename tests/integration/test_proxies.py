@@ -59,7 +59,7 @@ def listens(process: "subprocess.Popen[bytes]", host: str, port: int) -> bool:
 
 
 @contextmanager
-def by(port: int, source: str) -> Iterator[Client]:
+def client_through(port: int, source: str) -> Iterator[Client]:
     """A member that joins through the proxy."""
     host = "::1" if ":" in source else "127.0.0.1"
     with Client(host, port, source) as client:
@@ -73,8 +73,8 @@ def test_prefix_2_a_client_behind_a_proxy_has_its_own_address(options: str, tmp_
     with (
         room("--workers", 2, *BEHIND) as here,
         haproxy(tmp_path, "127.0.0.1", here.where, options) as port,
-        by(port, "127.0.0.7") as client,
-        by(port, "127.0.0.8") as other,
+        client_through(port, "127.0.0.7") as client,
+        client_through(port, "127.0.0.8") as other,
     ):
         direct = here.join("127.0.0.9")
         client.say("hello\n")
@@ -89,8 +89,8 @@ def test_prefix_2_an_ipv6_client_behind_a_proxy_has_its_own_address(tmp_path: Pa
     with (
         room("--workers", 2, *BEHIND, host="::1") as here,
         haproxy(tmp_path, "::1", here.where, "send-proxy-v2") as port,
-        by(port, "::1") as client,
-        by(port, "::1") as other,
+        client_through(port, "::1") as client,
+        client_through(port, "::1") as other,
     ):
         client.say("hello\n")
         other.hear("<::1>hello\n")
@@ -103,7 +103,7 @@ def test_prefix_2_a_proxy_on_a_unix_socket_passes_on_addresses() -> None:
         with (
             room("--workers", 2, *options) as here,
             haproxy(Path(folder), "127.0.0.1", f"unix@{at}", "send-proxy-v2") as port,
-            by(port, "127.0.0.7") as client,
+            client_through(port, "127.0.0.7") as client,
         ):
             direct = here.join("127.0.0.9")
             client.say("hello\n")
@@ -113,10 +113,10 @@ def test_prefix_2_a_proxy_on_a_unix_socket_passes_on_addresses() -> None:
 def test_load_4_clients_behind_a_proxy_stay_when_their_workers_die(tmp_path: Path) -> None:
     """The kernel counts the header, too."""
     with (
-        room("--workers", 2, *BEHIND, *NEVER_SILENT, tells=DIED) as here,
+        room("--workers", 2, *BEHIND, *NEVER_SILENT, logs=DIED) as here,
         haproxy(tmp_path, "127.0.0.1", here.where, "send-proxy-v2") as port,
-        by(port, "127.0.0.7") as client,
-        by(port, "127.0.0.8") as other,
+        client_through(port, "127.0.0.7") as client,
+        client_through(port, "127.0.0.8") as other,
     ):
         for number in range(5):
             client.say(f"half {number}")
@@ -149,7 +149,7 @@ def header(source: str, port: int) -> bytes:
 
 def test_welcome_1_the_welcome_waits_for_the_header() -> None:
     """From other addresses than a proxy's, a header is text like any other."""
-    with room("--workers", 1, *BEHIND) as here, here.knock() as client, here.knock() as other:
+    with room("--workers", 1, *BEHIND) as here, here.connect() as client, here.connect() as other:
         client.say(header("192.0.2.7", 5000)[:20])
         other.say(header("192.0.2.8", 5000) + b"hello\n")
         other.hear(WELCOME)
@@ -168,19 +168,22 @@ def test_a_health_check_of_a_proxy_is_not_a_member() -> None:
     local = V2 + b"\x20\x00\x00\x00"
     with room("--workers", 1, *BEHIND) as here:
         for _ in range(3):
-            with here.knock() as looks:
+            with here.connect() as looks:
                 looks.say(local)
-        with here.knock() as stays:
+        with here.connect() as stays:
             stays.say(local)
             stays.hear(WELCOME)
-            assert here.prints("connected\n") == b"127.0.0.1 connected\n"
+            assert here.read_until("connected\n") == b"127.0.0.1 connected\n"
             here.join("127.0.0.2").say("hello\n")
             stays.hear("<127.0.0.2>hello\n")
 
 
 def test_an_invalid_header_is_refused_and_logged() -> None:
-    tells = r"event=proxy-refused address=127.0.0.1 says=\"no PROXY header begins with b'hello"
-    with room("--workers", 1, *BEHIND, tells=tells) as here, here.knock() as client:
+    logs = r"event=proxy-refused address=127.0.0.1 says=\"no PROXY header begins with b'hello"
+    with (
+        room("--workers", 1, *BEHIND, logs=logs) as here,
+        here.connect() as client,
+    ):
         client.say("hello\n")
         client.hear_end()
         here.join("127.0.0.2")
@@ -190,13 +193,13 @@ def test_join_5_the_limit_counts_the_address_behind_the_proxy() -> None:
     limit = ("--max-clients-per-address", 1)
     with (
         room("--workers", 1, *BEHIND, *limit) as here,
-        here.knock() as client,
-        here.knock() as other,
+        here.connect() as client,
+        here.connect() as other,
     ):
         client.say(header("192.0.2.7", 5000))
         client.hear(WELCOME)
         other.say(header("192.0.2.8", 5000))
         other.hear(WELCOME)
-        with here.knock() as third:
+        with here.connect() as third:
             third.say(header("192.0.2.7", 5001))
             third.hear("Too many connections from your address\n")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.clients import Client
 from tests.integration.crowd import Crowd
-from tests.integration.rooms import NEVER_SILENT, SAYS, Room, addresses, command, started
+from tests.integration.rooms import ERROR_LINE, NEVER_SILENT, Room, addresses, command, started
 from tests.integration.waiting import until
 
 CODE = command()[:3]
@@ -24,10 +24,10 @@ def fixture_file(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def room_by(file: Path, text: str, *options: object, tells: str = "") -> Iterator[Room]:
+def room_by(file: Path, text: str, *options: object, logs: str = "") -> Iterator[Room]:
     """A room with settings from a file, and few from the command line."""
     file.write_text(f'listen = "127.0.0.1:0"\nworkers = 2\n{text}')
-    with started([*CODE, "--config", str(file), *map(str, options)], tells=tells) as here:
+    with started([*CODE, "--config", str(file), *map(str, options)], logs=logs) as here:
         here.listen()
         yield here
         if here.process.poll() is None:
@@ -65,7 +65,7 @@ def test_sighup_reads_the_file_again_while_all_talk(file: Path) -> None:
         max-line = "4K"
         log-size = "8M"
     """
-    with room_by(file, text, tells=NEEDS) as here:
+    with room_by(file, text, logs=NEEDS) as here:
         crowd = Crowd(here.join_all(addresses(12)))
         rewrite(
             file,
@@ -76,9 +76,9 @@ def test_sighup_reads_the_file_again_while_all_talk(file: Path) -> None:
         )
         crowd.talk(here.replace_workers(2), "all are replaced")
         assert here.errors.count("\n") == 1
-        newcomer = here.knock("127.0.9.9")
+        newcomer = here.connect("127.0.9.9")
         newcomer.hear("Welcome back\n")
-        here.knock("127.0.9.9").hear("Too many connections from your address\n")
+        here.connect("127.0.9.9").hear("Too many connections from your address\n")
         crowd.talk_on()
         here.stop()
         crowd.end()
@@ -103,8 +103,8 @@ BROKEN = r" level=error event=not-reloaded error=\".*room.toml: line 5, .*\" say
 
 def test_a_broken_file_changes_nothing(file: Path) -> None:
     """One line names the error; once the file is repaired, it is read."""
-    with room_by(file, 'welcome = "Hello"\nquiet = true\n', tells=BROKEN) as here:
-        client, other = here.knock("127.0.0.2"), here.knock("127.0.0.3")
+    with room_by(file, 'welcome = "Hello"\nquiet = true\n', logs=BROKEN) as here:
+        client, other = here.connect("127.0.0.2"), here.connect("127.0.0.3")
         client.hear("Hello\n")
         other.hear("Hello\n")
         workers = {worker.pid for worker in here.workers()}
@@ -114,11 +114,11 @@ def test_a_broken_file_changes_nothing(file: Path) -> None:
         until(lambda: here.errors, "it says so")
         client.say("still here?\n")
         other.hear(client.prefix + b"still here?\n")
-        here.knock("127.0.0.4").hear("Hello\n")
+        here.connect("127.0.0.4").hear("Hello\n")
         assert {worker.pid for worker in here.workers()} == workers
         file.write_text(whole.replace("Hello", "Hi"))
         until(here.replace_workers(2), "all are replaced")
-        here.knock("127.0.0.5").hear("Hi\n")
+        here.connect("127.0.0.5").hear("Hi\n")
         assert here.errors.count("\n") == 1
         other.say("yes\n")
         client.hear(other.prefix + b"yes\n")
@@ -126,7 +126,7 @@ def test_a_broken_file_changes_nothing(file: Path) -> None:
 
 def test_sighup_applies_verbose_and_workers(file: Path) -> None:
     """SIGHUP applies another number of workers, too."""
-    with room_by(file, "quiet = true", tells=" level=info ") as here:
+    with room_by(file, "quiet = true", logs=" level=info ") as here:
         assert here.errors == ""
         rewrite(file, ("workers = 2", "workers = 3\nverbose = true"))
         until(here.replace_workers(3), "all are replaced")
@@ -137,10 +137,10 @@ def test_options_of_the_command_line_stay_after_sighup(file: Path) -> None:
     """WELCOME-4: also where it is not ASCII."""
     welcome = "Xin chào! 你好 👋"
     with room_by(file, 'welcome = "Hello"', "--welcome", welcome, "--quiet") as here:
-        here.knock().hear(f"{welcome}\n")
+        here.connect().hear(f"{welcome}\n")
         rewrite(file, ("Hello", "Hi"))
         until(here.replace_workers(2), "all are replaced")
-        here.knock().hear(f"{welcome}\n")
+        here.connect().hear(f"{welcome}\n")
 
 
 @pytest.mark.sample(1)
@@ -160,8 +160,8 @@ def test_invalid_settings_are_named_in_one_line(
     """The line names the file or the variable, and the key; the exit code is 2."""
     file.write_text(text)
     arguments = [*CODE, "127.0.0.1", "0", *([] if variables else ["--config", str(file)])]
-    with started(arguments, environment=variables, tells=SAYS) as here:
-        here.fails(2, *words)
+    with started(arguments, environment=variables, logs=ERROR_LINE) as here:
+        here.expect_error(2, *words)
 
 
 def test_variables_configure_a_room() -> None:
@@ -172,8 +172,8 @@ def test_variables_configure_a_room() -> None:
         "CHATROOM_WELCOME": "Hello",
         "CHATROOM_MAX_CLIENT": "7",
     }
-    with started(CODE, environment=variables, tells=" name=CHATROOM_MAX_CLIENT says=") as here:
+    with started(CODE, environment=variables, logs=" name=CHATROOM_MAX_CLIENT says=") as here:
         here.listen()
         assert len(here.workers()) == 1
-        here.knock().hear("Hello\n")
+        here.connect().hear("Hello\n")
         here.stop()

@@ -94,7 +94,7 @@ class Service:
     folder: Path
     port: int
 
-    def hears(self, word: str) -> None:
+    def expect_notification(self, word: str) -> None:
         """Wait until the room sends a notification."""
         while word not in self.notified.recv(4096).decode().splitlines():
             pass
@@ -143,11 +143,11 @@ def test_a_room_works_under_the_restrictions(tmp_path: Path) -> None:
     """A room starts, is joined, reports its status, reloads, survives a death, and stops."""
     with service(tmp_path) as here:
         try:
-            here.hears("READY=1")
+            here.expect_notification("READY=1")
         except (TimeoutError, AssertionError):
             here.process.kill()
             pytest.fail(here.process.communicate()[1].decode())
-        here.hears("WATCHDOG=1")
+        here.expect_notification("WATCHDOG=1")
         with here.join() as client, here.join() as other:
             client.say("hello\n")
             other.hear("<127.0.0.1>hello\n")
@@ -161,12 +161,12 @@ def test_a_room_works_under_the_restrictions(tmp_path: Path) -> None:
             subprocess.run(
                 ["sh", "-c", reload], env={"MAINPID": str(here.process.pid)}, check=True, timeout=10
             )
-            here.hears("RELOADING=1")
-            here.hears("READY=1")
+            here.expect_notification("RELOADING=1")
+            here.expect_notification("READY=1")
             other.say("and I\n")
             client.hear("<127.0.0.1>and I\n")
             here.process.terminate()
-            here.hears("STOPPING=1")
+            here.expect_notification("STOPPING=1")
             assert here.process.wait(10) == 0
         said = here.process.communicate()[1].decode()
         assert "not permitted" not in said

@@ -78,7 +78,7 @@ def test_a_stop_signal_ends_a_room_that_has_not_begun(
     """The signal ends the process at once, without a traceback: nothing needs a cleanup yet."""
     environment = prepared(tmp_path, AT_IMPORT, number, module)
     with started(command("--workers", 1), environment=environment, measured=False) as here:
-        here.ends(-number)
+        here.expect_exit(-number)
 
 
 @pytest.mark.sample(3)

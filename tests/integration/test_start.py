@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.rooms import SAYS, command, room, started
+from tests.integration.rooms import ERROR_LINE, command, room, started
 from tests.system.ports import free_port
 
 # --- wrong arguments -----------------------------------------------------------------------------
@@ -29,19 +29,19 @@ WRONG = [
 @pytest.mark.parametrize(("arguments", "named"), WRONG)
 def test_invalid_arguments_are_named_in_one_line(arguments: list[str], named: str) -> None:
     """The exit code is 2."""
-    with started([*command()[:3], *arguments], tells=SAYS) as here:
-        here.fails(2, named)
+    with started([*command()[:3], *arguments], logs=ERROR_LINE) as here:
+        here.expect_error(2, named)
 
 
 # --- addresses -----------------------------------------------------------------------------------
 
 
 def test_a_port_in_use_is_an_error() -> None:
-    """The port is named, and the room that has it goes on."""
+    """The error names the port, and the room that has it continues."""
     with room("--workers", 1) as there:
         client, other = there.join_all(["127.0.0.2", "127.0.0.3"])
-        with started(command(port=there.port), tells=SAYS) as here:
-            here.fails(1, f"127.0.0.1:{there.port}", "in use")
+        with started(command(port=there.port), logs=ERROR_LINE) as here:
+            here.expect_error(1, f"127.0.0.1:{there.port}", "in use")
         client.say("mine\n")
         other.hear("<127.0.0.2>mine\n")
 
@@ -49,9 +49,9 @@ def test_a_port_in_use_is_an_error() -> None:
 def test_the_error_comes_after_the_logged_warnings() -> None:
     with room("--workers", 1) as there:
         arguments = command("--workers", 1, port=there.port)
-        with started(arguments, setup="ulimit -n 200", tells=f"{SAYS}|level=warning") as here:
-            assert here.prints_rest() == b""
-            here.ends(1)
+        with started(arguments, setup="ulimit -n 200", logs=f"{ERROR_LINE}|level=warning") as here:
+            assert here.read_rest() == b""
+            here.expect_exit(1)
             warning, error = here.errors.splitlines()
             assert "descriptors" in warning
             assert error.endswith("in use")
@@ -62,15 +62,15 @@ def test_an_unread_error_does_not_delay_the_end(full_pipe: Path) -> None:
     with room("--workers", 1) as there:
         arguments = command("--workers", 1, port=there.port)
         with started(arguments, setup=f"exec 2<>'{full_pipe}'") as here:
-            here.ends(1)
+            here.expect_exit(1)
 
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("host", ["x" * 64, "fe80::1%nowhere", "", "two words\n"])
 def test_a_host_that_does_not_resolve_is_an_error(host: str) -> None:
     """No resolver is asked for these names."""
-    with started(command(host=host), tells=SAYS) as here:
-        here.fails(1, repr(host))
+    with started(command(host=host), logs=ERROR_LINE) as here:
+        here.expect_error(1, repr(host))
 
 
 # For root, the capability is dropped from the bounding set, too.
@@ -87,16 +87,20 @@ def test_a_port_that_is_not_permitted_is_an_error() -> None:
     if int(first) <= 1:
         pytest.skip("everybody may have any port here")
     arguments = command(port=1)
-    with started([arguments[0], "-c", WITHOUT_PRIVILEGE, *arguments], tells=SAYS) as here:
-        here.fails(1, "127.0.0.1:1", "ermission denied; a port below 1024 needs a privilege: ")
+    with started([arguments[0], "-c", WITHOUT_PRIVILEGE, *arguments], logs=ERROR_LINE) as here:
+        here.expect_error(
+            1, "127.0.0.1:1", "ermission denied; a port below 1024 needs a privilege: "
+        )
 
 
 def test_an_address_that_is_given_twice() -> None:
     port = free_port()
     at = f"127.0.0.1:{port}"
     for option in ("--listen", "--metrics"):
-        with started(command("--workers", 1, option, at, port=port), tells=SAYS) as here:
-            here.fails(1, f"can't listen on {at}: Address already in use by this room, at {at}: ")
+        with started(command("--workers", 1, option, at, port=port), logs=ERROR_LINE) as here:
+            here.expect_error(
+                1, f"can't listen on {at}: Address already in use by this room, at {at}: "
+            )
 
 
 # --- resources -----------------------------------------------------------------------------------
@@ -105,13 +109,13 @@ def test_an_address_that_is_given_twice() -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("size", ["200000G", "8000000000G", "90000000000000000000"])
 def test_a_log_that_is_too_large_for_memory_is_an_error(size: str) -> None:
-    with started(command("--log-size", size), tells=SAYS) as here:
-        here.fails(1, "memory")
+    with started(command("--log-size", size), logs=ERROR_LINE) as here:
+        here.expect_error(1, "memory")
 
 
 def test_too_few_descriptors_are_an_error() -> None:
-    with started(command("--workers", 1), setup="ulimit -n 20", tells=SAYS) as here:
-        here.fails(1, "descriptors")
+    with started(command("--workers", 1), setup="ulimit -n 20", logs=ERROR_LINE) as here:
+        here.expect_error(1, "descriptors")
 
 
 def test_a_console_that_cannot_start_its_thread_is_an_error(tmp_path: Path) -> None:
@@ -124,8 +128,8 @@ threading.Thread.start = broken
 """
     )
     environment = {"PYTHONPATH": str(tmp_path)}
-    with started(command("--workers", 1), environment=environment, tells=SAYS) as here:
-        here.fails(1, "can't start new thread")
+    with started(command("--workers", 1), environment=environment, logs=ERROR_LINE) as here:
+        here.expect_error(1, "can't start new thread")
 
 
 # Code that each child of the main process runs first; the registry maps no memory.
@@ -158,8 +162,8 @@ if sys.argv[0] == "-c":  # in a child
 """
     )
     environment = {"PYTHONPATH": str(tmp_path)}
-    with started(command("--workers", 2), environment=environment, tells=SAYS) as here:
-        here.fails(1, "worker ", "can't start: ", reason)
+    with started(command("--workers", 2), environment=environment, logs=ERROR_LINE) as here:
+        here.expect_error(1, "worker ", "can't start: ", reason)
 
 
 def test_a_registry_that_cannot_start_ends_the_room(tmp_path: Path) -> None:
@@ -173,5 +177,5 @@ if sys.argv[0] == "-c":  # in a child
 """
     )
     environment = {"PYTHONPATH": str(tmp_path)}
-    with started(command("--workers", 1), environment=environment, tells=SAYS) as here:
-        here.fails(1, "registry")
+    with started(command("--workers", 1), environment=environment, logs=ERROR_LINE) as here:
+        here.expect_error(1, "registry")

@@ -19,7 +19,8 @@ def two(here: Room) -> tuple[Client, Client]:
 
 
 def check_all_was_heard(speaker: Client, listener: Client) -> None:
-    """Check that the listener has heard everything, and that nothing came back to the speaker."""
+    """Check that the listener has received everything, and that nothing was sent back to the
+    sender."""
     speaker.say("that was all\n")
     listener.hear(speaker.prefix + b"that was all\n")
     listener.say("so it was\n")
@@ -78,7 +79,8 @@ def test_a_flood_without_line_end_does_not_stall_the_room() -> None:
 
 
 def test_random_bytes_do_not_disturb_the_room() -> None:
-    """TEXT-2, PREFIX-4, LEAVE-1: half a megabyte of random bytes from each of four; all talk on."""
+    """TEXT-2, PREFIX-4, LEAVE-1: half a megabyte of random bytes from each of four members, which
+    then continue to talk."""
     with room("--workers", 2) as here:
         vandals = here.join_all(addresses(4))
         client, other = here.join("127.0.8.8"), here.join("127.0.8.9")

@@ -1,4 +1,4 @@
-"""`--transcript FILE`: the file has each message that members heard, once, whatever happens."""
+"""`--transcript FILE`: the file has each message that members received, once, whatever happens."""
 
 import os
 import random
@@ -75,7 +75,7 @@ def has(file: Path, text: str) -> Callable[[], bool]:
 
 
 class Talk:
-    """Two speakers and a witness: the file must have what the witness hears."""
+    """Two senders and a witness: the file must have what the witness receives."""
 
     def __init__(self, here: Room) -> None:
         self.witness = here.join("127.0.0.9")
@@ -92,20 +92,20 @@ class Talk:
             self.hear(2 * many)
 
     def say(self, speaker: Client, count: int) -> None:
-        """Let one speaker say `count` lines at once."""
+        """Let one speaker send `count` lines at once."""
         speaker.say("".join(self._line() for _ in range(count)))
 
-    def on_until(self, condition: Callable[[], bool], what: str) -> None:
+    def talk_until(self, condition: Callable[[], bool], what: str) -> None:
         """Talk until the condition holds."""
 
-        def so() -> bool:
+        def talk_and_look() -> bool:
             self.lines(5)
             return condition()
 
-        until(so, what)
+        until(talk_and_look, what)
 
     def hear(self, messages: int) -> None:
-        """Wait until the witness and both speakers have heard the next messages."""
+        """Wait until the witness and both speakers have received the next messages."""
         for _ in range(messages):
             self.heard += self.witness.hear_until("\n")
         for speaker in self.speakers:
@@ -117,7 +117,7 @@ class Talk:
         return f'{self._number} naïve – 語る 🙂 "\\{"x" * (self._number % 100)}\n'
 
     def until_written(self, file: Path) -> None:
-        """Wait until the file has the last line that was heard, by a part that is unique."""
+        """Wait until the file has the last received line, of which a part is unique."""
         last = self.heard.decode().split("\n")[-2].partition(">")[2].partition(" ")[0]
         until(has(file, f"{last} naïve"), "it is written")
 
@@ -125,7 +125,7 @@ class Talk:
 # --- content -------------------------------------------------------------------------------------
 
 
-def test_the_file_has_what_members_hear(tmp_path: Path) -> None:
+def test_the_file_has_what_members_receive(tmp_path: Path) -> None:
     file = tmp_path / "said.jsonl"
     with room("--quiet", "--workers", 2, "--transcript", file) as here:
         witness, client, other = here.join_all(["127.0.0.9", *addresses(2)])
@@ -224,7 +224,8 @@ def test_messages_of_members_that_have_left_are_written(tmp_path: Path) -> None:
 
 
 def test_a_new_run_is_appended_to_the_file(tmp_path: Path) -> None:
-    """A torn line of a transcript is removed, anything else stays; each run records its start."""
+    """An incomplete line of a transcript is removed, all other text stays; each run records its
+    start."""
     file = tmp_path / "said.jsonl"
     file.write_bytes(b'{"n": 7, "time": "2020')
     for number in range(2):
@@ -253,7 +254,7 @@ def test_a_backlog_is_written_when_the_room_stops(tmp_path: Path) -> None:
         os.kill(here.pid, signal.SIGTERM)
         until(lambda: not here.workers(), "all others have ended")
         os.kill(writer.pid, signal.SIGCONT)
-        here.ends(within=8.0)
+        here.expect_exit(within=8.0)
     assert account(lines(file)) == (8000, 0)
     assert spoken(lines(file)) == heard
 
@@ -264,7 +265,7 @@ def test_the_writer_of_a_silent_room_is_idle(tmp_path: Path) -> None:
     with room(*QUIET, "--transcript", file) as here:
         talk = Talk(here)
         talk.lines(10)
-        until(here.idles, "it idles")
+        until(here.is_idle, "it idles")
 
 
 # --- the process dies or hangs -------------------------------------------------------------------
@@ -277,7 +278,7 @@ def all_is_written(file: Path, talk: Talk) -> bool:
 def test_the_writer_is_killed_repeatedly_under_load(tmp_path: Path) -> None:
     file = tmp_path / "said.jsonl"
     chance = random.Random(1)
-    with room(*QUIET, *SMALL_LOG, "--transcript", file, tells=WRITER_DIED) as here:
+    with room(*QUIET, *SMALL_LOG, "--transcript", file, logs=WRITER_DIED) as here:
         talk = Talk(here)
         for deaths in range(1, 9):
             talk.lines(20)
@@ -301,7 +302,7 @@ def test_the_writer_is_killed_repeatedly_under_load(tmp_path: Path) -> None:
 
 def test_the_writer_and_workers_are_killed_together(tmp_path: Path) -> None:
     file = tmp_path / "said.jsonl"
-    with room(*QUIET, "--transcript", file, tells=f"{WRITER_DIED}|{DIED}") as here:
+    with room(*QUIET, "--transcript", file, logs=f"{WRITER_DIED}|{DIED}") as here:
         talk = Talk(here)
         for number in range(4):
             for speaker in talk.speakers:
@@ -343,11 +344,11 @@ def test_the_writer_dies_at(tmp_path: Path, point: str, skip: int) -> None:
     file = tmp_path / "said.jsonl"
     options = (*QUIET, "--transcript", file)
     faulty = faulty_room(
-        tmp_path, f"transcript {point}", *options, skip=skip, tells=WRITER_DIED, loaded=1
+        tmp_path, f"transcript {point}", *options, skip=skip, logs=WRITER_DIED, loaded=1
     )
     with faulty as (here, rounds):
         talk = Talk(here)
-        talk.on_until(lambda: not rounds.left, "it has died")
+        talk.talk_until(lambda: not rounds.left, "it has died")
         until(lambda: "-died" in here.errors, "it is noticed")
         talk.lines(5)
         here.stop()
@@ -362,7 +363,7 @@ def test_the_writer_dies_after_the_file_was_moved(tmp_path: Path, point: str) ->
     """The next process continues the moved file until SIGUSR1."""
     file, moved = tmp_path / "said.jsonl", tmp_path / "said.jsonl.1"
     with faulty_room(
-        tmp_path, f"transcript {point}", *QUIET, "--transcript", file, tells=WRITER_DIED
+        tmp_path, f"transcript {point}", *QUIET, "--transcript", file, logs=WRITER_DIED
     ) as (
         here,
         rounds,
@@ -398,7 +399,7 @@ def test_the_writer_dies_when_the_room_stops(tmp_path: Path) -> None:
     """Another process writes the rest."""
     file = tmp_path / "said.jsonl"
     with faulty_room(
-        tmp_path, "transcript unwritten", *QUIET, "--transcript", file, tells=WRITER_DIED
+        tmp_path, "transcript unwritten", *QUIET, "--transcript", file, logs=WRITER_DIED
     ) as (
         here,
         rounds,
@@ -413,7 +414,7 @@ def test_the_writer_dies_when_the_room_stops(tmp_path: Path) -> None:
         os.kill(here.pid, signal.SIGTERM)
         until(lambda: not here.workers(), "all others have ended")
         os.kill(writer.pid, signal.SIGCONT)
-        here.ends()
+        here.expect_exit()
         assert not rounds.left
     assert spoken(lines(file)) == talk.heard
 
@@ -434,7 +435,7 @@ def test_a_writer_that_was_stopped_writes_everything_later(tmp_path: Path) -> No
 def test_the_number_of_missed_messages_is_written(tmp_path: Path) -> None:
     """The room does not wait for it; it records how many messages it has missed."""
     file = tmp_path / "said.jsonl"
-    with room(*QUIET, *SMALL_LOG, "--transcript", file, tells=MISSED) as here:
+    with room(*QUIET, *SMALL_LOG, "--transcript", file, logs=MISSED) as here:
         talk = Talk(here)
         said = 0
         for _ in range(2):
@@ -460,8 +461,8 @@ def test_the_number_of_missed_messages_is_written(tmp_path: Path) -> None:
 
 def test_the_next_writer_records_what_both_have_missed(tmp_path: Path) -> None:
     file = tmp_path / "said.jsonl"
-    tells = f"{WRITER_DIED}|{MISSED}"
-    with room(*QUIET, *SMALL_LOG, "--transcript", file, tells=tells) as here:
+    logs = f"{WRITER_DIED}|{MISSED}"
+    with room(*QUIET, *SMALL_LOG, "--transcript", file, logs=logs) as here:
         talk = Talk(here)
         talk.lines(20)
         talk.until_written(file)
@@ -478,27 +479,27 @@ def test_the_next_writer_records_what_both_have_missed(tmp_path: Path) -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("point", ["looking", "found", "half written", "synced"])
 def test_a_writer_that_hangs_delays_nobody(tmp_path: Path, point: str) -> None:
-    """Members do not wait for it, at whatever point it hangs, and the room's end not for long."""
+    """Members do not wait for it, wherever it hangs, and a stopping room does not wait long."""
     file = tmp_path / "said.jsonl"
-    tells = " level=warning event=transcript-unfinished file="
+    logs = " level=warning event=transcript-unfinished file="
     options = (*QUIET, *SMALL_LOG, "--transcript", file)
-    with faulty_room(tmp_path, f"transcript {point}", *options, act=hang, tells=tells) as (
+    with faulty_room(tmp_path, f"transcript {point}", *options, act=hang, logs=logs) as (
         here,
         rounds,
     ):
         talk = Talk(here)
         rounds.load()
-        talk.on_until(lambda: not rounds.left, "it hangs")
+        talk.talk_until(lambda: not rounds.left, "it hangs")
         talk.lines(2000)
         os.kill(here.pid, signal.SIGTERM)
-        here.ends(within=8.0)
+        here.expect_exit(within=8.0)
 
 
 def test_a_writer_that_hangs_is_replaced(tmp_path: Path) -> None:
     """The next process writes the rest."""
     file = tmp_path / "said.jsonl"
-    tells = rf" level=warning event=transcript-stuck file=\S+ says=|{WRITER_DIED}"
-    with room(*QUIET, "--watchdog", 1, "--transcript", file, tells=tells) as here:
+    logs = rf" level=warning event=transcript-stuck file=\S+ says=|{WRITER_DIED}"
+    with room(*QUIET, "--watchdog", 1, "--transcript", file, logs=logs) as here:
         talk = Talk(here)
         talk.lines(5)
         talk.until_written(file)
@@ -534,7 +535,7 @@ def test_the_transcript_is_completed_after_the_main_process_was_killed(tmp_path:
 
 
 def test_sigusr1_opens_a_new_file(tmp_path: Path) -> None:
-    """For logrotate: no message is lost or doubled between the two files."""
+    """For logrotate: no message is lost or written twice between the two files."""
     files = [tmp_path / f"said.jsonl{end}" for end in ("", ".1", ".2", ".3")]
     with room(*QUIET, "--transcript", files[0]) as here:
         talk = Talk(here)
@@ -566,8 +567,8 @@ def test_sigusr1_does_nothing_in_a_room_without_a_transcript() -> None:
 def test_a_missing_folder_is_awaited(tmp_path: Path) -> None:
     """The trouble is logged once; messages that the log still has are not lost."""
     file = tmp_path / "later" / "said.jsonl"
-    tells = TROUBLE.format(why="No such file or directory")
-    with room(*QUIET, "--transcript", file, tells=tells) as here:
+    logs = TROUBLE.format(why="No such file or directory")
+    with room(*QUIET, "--transcript", file, logs=logs) as here:
         talk = Talk(here)
         talk.lines(100)
         until(lambda: "event=transcript-trouble" in here.errors, "it is said")
@@ -582,8 +583,8 @@ def test_a_missing_folder_is_awaited(tmp_path: Path) -> None:
 def test_a_folder_that_never_appears_does_not_stop_the_room(tmp_path: Path) -> None:
     """The room stops normally, and logs how many messages are not written."""
     file = tmp_path / "never" / "said.jsonl"
-    tells = r"event=transcript-(trouble file=\S+ error=\"No such|incomplete file=\S+ messages=20 )"
-    with room(*QUIET, "--transcript", file, tells=tells) as here:
+    logs = r"event=transcript-(trouble file=\S+ error=\"No such|incomplete file=\S+ messages=20 )"
+    with room(*QUIET, "--transcript", file, logs=logs) as here:
         talk = Talk(here)
         talk.lines(10)
         here.stop()
@@ -593,7 +594,7 @@ def test_a_folder_that_never_appears_does_not_stop_the_room(tmp_path: Path) -> N
 @pytest.mark.parametrize("what", ["pipe", "device"])
 def test_a_path_that_is_not_a_regular_file_is_reported(what: str, full_pipe: Path) -> None:
     path = {"pipe": full_pipe, "device": Path("/dev/full")}[what]
-    with room(*QUIET, "--transcript", path, tells="not a regular file") as here:
+    with room(*QUIET, "--transcript", path, logs="not a regular file") as here:
         Talk(here)
         until(lambda: "event=transcript-trouble" in here.errors, "it is said")
 
@@ -601,12 +602,12 @@ def test_a_path_that_is_not_a_regular_file_is_reported(what: str, full_pipe: Pat
 def test_two_rooms_do_not_write_one_file(tmp_path: Path) -> None:
     """The second room writes once the first has ended."""
     file = tmp_path / "said.jsonl"
-    tells = TROUBLE.format(why="another room is writing to it")
+    logs = TROUBLE.format(why="another room is writing to it")
     with room(*QUIET, "--transcript", file) as first:
         talk = Talk(first)
         talk.lines(1)
         talk.until_written(file)
-        with room(*QUIET, "--transcript", file, tells=tells) as here:
+        with room(*QUIET, "--transcript", file, logs=logs) as here:
             other = Talk(here)
             other.lines(2)
             until(lambda: "another room" in here.errors, "it is said")
@@ -634,8 +635,8 @@ def test_a_full_file_is_rotated(tmp_path: Path, point: str) -> None:
     nearly_full(file)
     aside.write_text("older")
     options = (*QUIET, "--transcript", file, "--transcript-size", "4M")
-    tells = f"{ROTATED}|{WRITER_DIED}"
-    with faulty_room(tmp_path, f"transcript {point or 'open'}", *options, tells=tells) as (
+    logs = f"{ROTATED}|{WRITER_DIED}"
+    with faulty_room(tmp_path, f"transcript {point or 'open'}", *options, logs=logs) as (
         here,
         rounds,
     ):
@@ -643,7 +644,7 @@ def test_a_full_file_is_rotated(tmp_path: Path, point: str) -> None:
         talk.lines(1)
         talk.until_written(file)
         rounds.load(bool(point))
-        talk.on_until(lambda: aside.read_bytes() != b"older", "it is full")
+        talk.talk_until(lambda: aside.read_bytes() != b"older", "it is full")
         until(lambda: "transcript-rotated" in here.errors, "it is said")
         talk.lines(5)
         here.stop()
@@ -693,9 +694,9 @@ def test_the_file_is_removed_from_a_full_disk(tmp_path: Path) -> None:
     """The space is freed, and a new file continues from there."""
     with small_disk(tmp_path) as disk:
         file = disk / "said.jsonl"
-        with room(*QUIET, "--transcript", file, tells=TROUBLE.format(why=FULL)) as here:
+        with room(*QUIET, "--transcript", file, logs=TROUBLE.format(why=FULL)) as here:
             talk = Talk(here)
-            talk.on_until(lambda: "event=transcript-trouble" in here.errors, "it is full")
+            talk.talk_until(lambda: "event=transcript-trouble" in here.errors, "it is full")
             before = lines(file)
             assert account(before)[1] == 0
             file.unlink()
@@ -708,7 +709,7 @@ def test_the_file_is_removed_from_a_full_disk(tmp_path: Path) -> None:
 def test_a_full_disk_delays_messages_without_loss(tmp_path: Path) -> None:
     with small_disk(tmp_path) as disk:
         file, filler = disk / "said.jsonl", disk / "filler"
-        with room(*QUIET, "--transcript", file, tells=TROUBLE.format(why=FULL)) as here:
+        with room(*QUIET, "--transcript", file, logs=TROUBLE.format(why=FULL)) as here:
             talk = Talk(here)
             talk.lines(20)
             talk.until_written(file)
@@ -728,7 +729,7 @@ def test_a_large_write_fills_the_disk_without_loss(tmp_path: Path) -> None:
     """The write is larger than the rest of the disk."""
     with small_disk(tmp_path) as disk:
         file, filler = disk / "said.jsonl", disk / "filler"
-        with room(*QUIET, "--transcript", file, tells=TROUBLE.format(why=FULL)) as here:
+        with room(*QUIET, "--transcript", file, logs=TROUBLE.format(why=FULL)) as here:
             talk = Talk(here)
             talk.lines(20)
             talk.until_written(file)
@@ -749,10 +750,10 @@ def test_a_large_write_fills_the_disk_without_loss(tmp_path: Path) -> None:
 
 def test_the_writer_is_killed_while_the_disk_is_full(tmp_path: Path) -> None:
     """The next process continues the file, and writes no message twice."""
-    tells = f"{TROUBLE.format(why=FULL)}|{WRITER_DIED}|{MISSED}"
+    logs = f"{TROUBLE.format(why=FULL)}|{WRITER_DIED}|{MISSED}"
     with small_disk(tmp_path) as disk:
         file, filler = disk / "said.jsonl", disk / "filler"
-        with room(*QUIET, *SMALL_LOG, "--transcript", file, tells=tells) as here:
+        with room(*QUIET, *SMALL_LOG, "--transcript", file, logs=logs) as here:
             talk = Talk(here)
             talk.lines(20)
             talk.until_written(file)

@@ -1,4 +1,4 @@
-"""A member whose machine has vanished: no packet comes from there any more, not even a FIN.
+"""A member whose machine has vanished: no packet arrives from it any more, not even a FIN.
 
 The room and its members are in a network namespace of their own, whose link is cut.
 """
@@ -20,10 +20,10 @@ from tests.integration.rooms import room
 with room("--peer-timeout", 2) as here:
     here.join_all(["127.0.0.2", "127.0.0.3", "127.0.0.4"])
     subprocess.run([sys.argv[1], "link", "set", "lo", "down"], check=True)
-    heard = here.prints("disconnected\\n") + here.prints("disconnected\\n")
-    heard += here.prints("disconnected\\n")
+    printed = here.read_until("disconnected\\n") + here.read_until("disconnected\\n")
+    printed += here.read_until("disconnected\\n")
     for address in ("127.0.0.2", "127.0.0.3", "127.0.0.4"):
-        assert f"{address} disconnected\\n".encode() in heard, heard
+        assert f"{address} disconnected\\n".encode() in printed, printed
 """
 
 

@@ -38,7 +38,7 @@ def has(here: Room, workers: int) -> bool:
 
 def test_load_4_workers_are_added_and_removed() -> None:
     """LOAD-4: SIGTTIN and SIGTTOU, under load; at least one worker stays."""
-    with room("--workers", 1, *OPTIONS, tells=LIMIT) as here:
+    with room("--workers", 1, *OPTIONS, logs=LIMIT) as here:
         crowd = Crowd(here.join_all(addresses(22)))
         for number, workers in (
             (signal.SIGTTIN, 2),
@@ -97,7 +97,7 @@ CANT = r' event=worker-failed worker=\d+ error="OSError: out of luck" next=0.[12
 def test_load_4_a_replacement_cannot_start(tmp_path: Path) -> None:
     """LOAD-4: the start is retried, with a growing backoff; the others serve all members."""
     with faulty_room(
-        tmp_path, "starting", "--workers", 2, *OPTIONS, act=fail, tells=f"{CANT}|{DIED}"
+        tmp_path, "starting", "--workers", 2, *OPTIONS, act=fail, logs=f"{CANT}|{DIED}"
     ) as (here, rounds):
         crowd = Crowd(here.join_all(addresses(8)))
         rounds.load(3)
@@ -120,12 +120,12 @@ def test_load_4_no_replacement_can_start(tmp_path: Path) -> None:
         1,
         act=fail,
         pause=0.1,
-        tells=f"{DIED}|OSError: out of luck",
+        logs=f"{DIED}|OSError: out of luck",
     ) as (here, rounds):
         client = here.join()
         rounds.load(2 * ATTEMPTS)
         here.workers()[0].kill()
-        here.ends(1, within=PATIENCE)
+        here.expect_exit(1, within=PATIENCE)
         client.hear_rest()
         assert rounds.left == ATTEMPTS
         assert here.errors.splitlines()[-1].endswith("can't start: OSError: out of luck")

@@ -18,7 +18,7 @@ def until(condition: Callable[[], T | None], what: str, patience: float = PATIEN
     """Poll until `condition` holds, and return its value.
 
     Only for state that sends no event, such as that in /proc. Events (bytes, EOF, the end of a
-    process) are waited for where they come.
+    process) are waited for where they occur.
     """
     deadline = time.monotonic() + patience
     while not (found := condition()):

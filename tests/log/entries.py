@@ -20,7 +20,7 @@ def new_log(geometry: Geometry = TINY, workers: int = 1) -> Iterator[Log]:
         log = Log(fd, geometry)
         log.format()
         for worker in range(workers):
-            log.seat(worker)
+            log.prepare_seat(worker)
         yield log
     finally:
         os.close(fd)
@@ -50,7 +50,7 @@ def append(log: Log, *runs: Run) -> int | None:
         return log.append(batch_of(*runs))
 
 
-def say(log: Log, text: bytes, sender: int = 1) -> int:
+def append_message(log: Log, text: bytes, sender: int = 1) -> int:
     """Append one message, for which there must be room; return its offset."""
     start = append(log, Run(sender, text))
     assert start is not None

@@ -10,7 +10,7 @@ from hypothesis.strategies import integers, lists, one_of, sampled_from, tuples
 
 from chatroom.log.follower import CHUNK, Follower
 from chatroom.log.ring import Geometry, Log
-from tests.log.entries import Run, append, new_log, say
+from tests.log.entries import Run, append, append_message, new_log
 
 SMALL = Geometry(text=1024, entries=64, kept=512, kept_entries=32)
 
@@ -21,7 +21,7 @@ def fixture_log() -> Iterator[Log]:
         yield log
 
 
-class Account:
+class RecordingFollower:
     """A follower with the messages that it has read, by number, and the numbers it has missed."""
 
     def __init__(self, log: Log, number: int = 0) -> None:
@@ -53,27 +53,27 @@ class Account:
 
 
 def test_a_follower_begins_at_the_first_message(log: Log) -> None:
-    account = Account(log)
-    assert account.all() == {}
-    say(log, b"one\n")
+    recording = RecordingFollower(log)
+    assert recording.all() == {}
+    append_message(log, b"one\n")
     append(log, Run(2, b"two\nthree\n", messages=2), Run(3, b"four"))
-    assert account.all() == {1: b"one", 2: b"two", 3: b"three", 4: b"four"}
-    say(log, b"five\n")
-    assert account.all()[5] == b"five", "LINE-6: the LF before it is no message"
-    assert account.follower.number == 5
+    assert recording.all() == {1: b"one", 2: b"two", 3: b"three", 4: b"four"}
+    append_message(log, b"five\n")
+    assert recording.all()[5] == b"five", "LINE-6: the LF before it is no message"
+    assert recording.follower.number == 5
 
 
 @pytest.mark.parametrize("number", range(6))
 def test_a_follower_can_begin_after_any_message(log: Log, number: int) -> None:
-    say(log, b"1\n")
+    append_message(log, b"1\n")
     append(log, Run(2, b"2\n3\n4", messages=3))
-    say(log, b"5\n")
-    found = Account(log, number).all()
+    append_message(log, b"5\n")
+    found = RecordingFollower(log, number).all()
     assert found == {n: b"%d" % n for n in range(number + 1, 6)}
 
 
 def test_a_number_beyond_the_last_message_means_the_last_one(log: Log) -> None:
-    say(log, b"1\n")
+    append_message(log, b"1\n")
     follower = Follower(log, 99)
     chunk = follower.read()
     assert chunk is not None
@@ -83,24 +83,24 @@ def test_a_number_beyond_the_last_message_means_the_last_one(log: Log) -> None:
 @pytest.mark.parametrize("begin", [0, 3])
 def test_a_slow_follower_counts_the_messages_that_it_missed(log: Log, begin: int) -> None:
     for number in range(1, 4):
-        say(log, b"%d\n" % number)
-    account = Account(log)
+        append_message(log, b"%d\n" % number)
+    recording = RecordingFollower(log)
     if begin:
-        account.all()
+        recording.all()
     for number in range(4, 500):
-        say(log, b"%d\n" % number)
-    account.all()
-    assert account.found == {n: b"%d" % n for n in range(1, 500) if n not in account.missed}
-    assert account.missed == set(range(begin + 1, 500 - SMALL.kept_entries // 2))
+        append_message(log, b"%d\n" % number)
+    recording.all()
+    assert recording.found == {n: b"%d" % n for n in range(1, 500) if n not in recording.missed}
+    assert recording.missed == set(range(begin + 1, 500 - SMALL.kept_entries // 2))
 
 
 def test_long_texts_lap_a_follower_too(log: Log) -> None:
-    account = Account(log)
+    recording = RecordingFollower(log)
     for number in range(1, 9):
-        say(log, b"%d" % number * 200 + b"\n")
-    account.all()
-    assert account.missed == {1, 2, 3, 4, 5, 6, 7}
-    assert account.found == {8: b"8" * 200}
+        append_message(log, b"%d" % number * 200 + b"\n")
+    recording.all()
+    assert recording.missed == {1, 2, 3, 4, 5, 6, 7}
+    assert recording.found == {8: b"8" * 200}
 
 
 @pytest.mark.pure
@@ -108,21 +108,21 @@ def test_a_follower_that_is_lapped_during_a_read_reads_nothing(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`read` returns None instead of overwritten text."""
-    say(log, b"1\n")
-    account = Account(log)
+    append_message(log, b"1\n")
+    recording = RecordingFollower(log)
     views = log.views
 
     def overtaken(start: int, end: int) -> list[memoryview]:
         monkeypatch.setattr(log, "views", views)
         for number in range(2, 300):
-            say(log, b"%d\n" % number)
+            append_message(log, b"%d\n" % number)
         return views(start, end)
 
     monkeypatch.setattr(log, "views", overtaken)
-    assert account.follower.read() is None
-    account.all()
-    assert 1 in account.missed
-    assert account.next == 300
+    assert recording.follower.read() is None
+    recording.all()
+    assert 1 in recording.missed
+    assert recording.next == 300
 
 
 def test_a_follower_never_takes_the_lock(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_a_follower_never_takes_the_lock(log: Log, monkeypatch: pytest.MonkeyPat
     def refuse(log: Log) -> Any:
         raise AssertionError("it takes the lock")
 
-    say(log, b"1\n")
+    append_message(log, b"1\n")
     ready, done = os.pipe(), os.pipe()
     child = os.fork()
     if not child:
@@ -142,20 +142,20 @@ def test_a_follower_never_takes_the_lock(log: Log, monkeypatch: pytest.MonkeyPat
         os._exit(0)
     os.read(ready[0], 1)
     monkeypatch.setattr(Log, "__enter__", refuse)
-    account = Account(log)
+    recording = RecordingFollower(log)
     try:
-        assert account.follower.read() is None
+        assert recording.follower.read() is None
     finally:
         os.close(done[1])
         os.waitpid(child, 0)
-    assert account.all() == {1: b"1"}
+    assert recording.all() == {1: b"1"}
     for fd in (*ready, done[0]):
         os.close(fd)
 
 
 def test_a_follower_reads_up_to_a_given_position(log: Log) -> None:
     for number in range(1, 5):
-        say(log, b"%d\n" % number)
+        append_message(log, b"%d\n" % number)
     follower = Follower(log, 1)
     chunk = follower.read(stop=4)
     assert chunk is not None
@@ -169,13 +169,13 @@ def test_a_follower_reads_up_to_a_given_position(log: Log) -> None:
 
 def test_a_follower_too_far_behind_skips_to_the_given_place(log: Log) -> None:
     """The follower leaves out messages that the log still holds."""
-    follower = Follower(log, 0, max_behind=10, rest=0)
+    follower = Follower(log, 0, max_behind=10, skip_to=0)
     for number in range(5):
-        say(log, b"%d\n" % number)
+        append_message(log, b"%d\n" % number)
     chunk = follower.read(size=6)
     assert chunk is not None
     assert chunk.text == b"0\n1\n2\n", "not yet"
-    say(log, b"5\n")
+    append_message(log, b"5\n")
     chunk = follower.read()
     assert chunk is not None
     assert (chunk.missed, chunk.text, chunk.end.position) == (range(1, 7), b"", log.head)
@@ -198,23 +198,25 @@ def test_any_sequence_yields_each_message_once_or_counts_it_as_missed(
     steps: list[tuple[str, Any]],
 ) -> None:
     with new_log(SMALL) as log:
-        account = Account(log)
-        said: list[bytes] = []
+        recording = RecordingFollower(log)
+        appended: list[bytes] = []
         for what, how in steps:
             match what:
                 case "say":
-                    texts = [b"%d." % (len(said) + n) + b"x" * size for n, size in enumerate(how)]
-                    said += texts
+                    texts = [
+                        b"%d." % (len(appended) + n) + b"x" * size for n, size in enumerate(how)
+                    ]
+                    appended += texts
                     append(log, Run(1, b"".join(t + b"\n" for t in texts), messages=len(texts)))
                 case "open":
-                    said.append(b"%d" % len(said) + b"y" * how)
-                    append(log, Run(2, said[-1]))
+                    appended.append(b"%d" % len(appended) + b"y" * how)
+                    append(log, Run(2, appended[-1]))
                 case "read":
-                    account.read(how)
+                    recording.read(how)
                 case "another":
-                    account.follower = Follower(log, account.next - 1)
-        account.all()
-        assert account.next == len(said) + 1
-        assert account.missed.isdisjoint(account.found)
-        assert {n: said[n - 1] for n in account.found} == account.found
-        assert len(account.missed) + len(account.found) == len(said)
+                    recording.follower = Follower(log, recording.next - 1)
+        recording.all()
+        assert recording.next == len(appended) + 1
+        assert recording.missed.isdisjoint(recording.found)
+        assert {n: appended[n - 1] for n in recording.found} == recording.found
+        assert len(recording.missed) + len(recording.found) == len(appended)

@@ -18,7 +18,7 @@ from chatroom.config.settings import Settings
 from chatroom.log.origin import Origin
 from chatroom.log.ring import IDLE, Batch, Geometry, Log
 from chatroom.system.memory import anonymous_file
-from tests.log.entries import TINY, Run, append, batch_of, head, new_log, runs, say, text
+from tests.log.entries import TINY, Run, append, append_message, batch_of, head, new_log, runs, text
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -101,8 +101,8 @@ def test_a_batch_counts_its_bytes_and_messages() -> None:
 
 
 def test_text_that_wraps_is_two_views(log: Log) -> None:
-    say(log, b"x" * 39 + b"\n")
-    start = say(log, b"0123456789" * 4 + b"\n")
+    append_message(log, b"x" * 39 + b"\n")
+    start = append_message(log, b"0123456789" * 4 + b"\n")
     end = start + 41
     assert [bytes(view) for view in log.views(start, end)] == [
         b"012345678901234567890123",
@@ -114,16 +114,16 @@ def test_text_that_wraps_is_two_views(log: Log) -> None:
 
 
 def test_unfinished_works_at_the_end_of_the_ring(log: Log) -> None:
-    say(log, b"x" * 31 + b"\n")
-    say(log, b"x" * 32)
+    append_message(log, b"x" * 31 + b"\n")
+    append_message(log, b"x" * 32)
     assert log.unfinished(TINY.text)
-    assert say(log, b"y\n") == TINY.text + 1
+    assert append_message(log, b"y\n") == TINY.text + 1
     assert not log.unfinished(TINY.text + 1)
 
 
 def test_entries_wrap_in_their_ring(log: Log) -> None:
     for number in range(40):
-        say(log, b"%d\n" % (number % 10), sender=number)
+        append_message(log, b"%d\n" % (number % 10), sender=number)
     # An entry begins where the one before it ends, so only 15 of 16 entries can be read.
     assert runs(log, head(log) - 15) == [Run(n, b"%d\n" % (n % 10)) for n in range(25, 40)]
     assert log.messages(head(log)) == 40
@@ -142,9 +142,9 @@ def test_a_position_follows_from_an_offset(log: Log) -> None:
 
 def test_two_logs_on_one_file_share_their_entries(log: Log) -> None:
     other = Log(log.fd, TINY)
-    say(log, b"hello\n")
+    append_message(log, b"hello\n")
     assert runs(other) == [Run(1, b"hello\n")]
-    say(other, b"hi\n")
+    append_message(other, b"hi\n")
     assert runs(log) == [Run(1, b"hello\n"), Run(1, b"hi\n")]
 
 
@@ -161,7 +161,7 @@ def test_every_seat_has_its_own_words() -> None:
     with new_log(workers=SEATS) as log, log:
         for worker in range(SEATS):
             log.serve(worker, worker + 1)
-            log.wait_for_room(worker)
+            log.wait_for_space(worker)
         assert log.serving() == [*range(SEATS)]
         assert log.retire(0) == [*range(SEATS)]
         assert log.head == 1, "no other word was overwritten"
@@ -252,13 +252,13 @@ def test_room_that_was_found_earlier_ends_at_a_worker_that_has_begun_to_serve_si
 def test_waiting_workers_are_returned_once_there_may_be_room(log: Log) -> None:
     with log:
         log.serve(0, 1)
-        log.wait_for_room(1)
-        log.wait_for_room(1)
+        log.wait_for_space(1)
+        log.wait_for_space(1)
         assert log.advance(0, 1) == [], "no room was made"
         assert log.advance(0, 2) == [1]
         assert log.advance(0, 3) == []
-        log.wait_for_room(1)
-        log.wait_for_room(0)
+        log.wait_for_space(1)
+        log.wait_for_space(0)
         assert log.retire(0) == [0, 1]
 
 
@@ -267,21 +267,21 @@ def test_waiting_workers_are_returned_once_there_may_be_room(log: Log) -> None:
 
 def test_load_4_the_spans_of_each_sender_are_found_in_one_pass(log: Log) -> None:
     """The pass may start at any entry that is not lapped; the entries may wrap."""
-    said = [
+    appended = [
         Run(number % 3, b"%d\n" % (number % 10) * (number % 2 + 1), number) for number in range(40)
     ]
-    for run in said:
+    for run in appended:
         append(log, run)
     last = head(log)
     for first in range(last - 15, last + 1):
         spans, reaches = log.spans_by_sender(first, last)
         expected: dict[int, list[bytes]] = {}
-        for run in said[first - 1 :]:
+        for run in appended[first - 1 :]:
             expected.setdefault(run.sender, []).append(run.text)
         assert {
             sender: [text(log, *span) for span in theirs] for sender, theirs in spans.items()
         } == expected
-        assert reaches == {run.sender: run.reach for run in said[first - 1 :]}
+        assert reaches == {run.sender: run.reach for run in appended[first - 1 :]}
 
 
 def test_line_6_the_lf_is_in_the_spans_of_its_sender(log: Log) -> None:
@@ -298,19 +298,19 @@ def test_a_worker_that_takes_a_seat_resets_its_words() -> None:
         log.mark_suspect(1, 42)
         assert (log.turns(0), log.turns(1), log.suspect(0), log.suspect(1)) == (0, 1, 0, 42)
         log.serve(1, 5)
-        log.wait_for_room(1)
-        assert (log.worker_position(1), log.waited_for) == (5, True)
+        log.wait_for_space(1)
+        assert (log.worker_position(1), log.has_waiting) == (5, True)
         log.retire(1)
-        log.wait_for_room(1)
-        log.seat(1)
+        log.wait_for_space(1)
+        log.prepare_seat(1)
         assert log.suspect(1) == 0
         assert log.retire(0) == [], "it was retired before"
         log.serve(0, 5)
         assert log.retire(0) == [], "the new worker does not wait"
-        assert not log.waited_for
+        assert not log.has_waiting
         log.turn(1)
         assert log.turns(1) == 2, "the count goes on with the next worker"
-        log.seat(7)
+        log.prepare_seat(7)
         log.serve(7, 6)
         assert log.serving() == [7], "also in a higher seat"
 
@@ -332,29 +332,29 @@ class Model:
     """A model of the log that keeps everything, with the workers' positions."""
 
     def __init__(self) -> None:
-        self.said: list[Run] = []
+        self.appended: list[Run] = []
         self.positions = {0: IDLE, 1: IDLE}
 
     @property
     def stream(self) -> bytes:
-        return b"".join(run.text for run in self.said)
+        return b"".join(run.text for run in self.appended)
 
     def offset(self, position: int) -> int:
-        return sum(len(run.text) for run in self.said[: position - 1])
+        return sum(len(run.text) for run in self.appended[: position - 1])
 
     def grown(self, batch: list[Run]) -> list[Run]:
         """Return all runs as they would be after appending a batch."""
-        said = list(self.said)
-        if said and not said[-1].text.endswith(b"\n"):
-            said.append(said[-1]._replace(text=b"\n", messages=0))
+        appended = list(self.appended)
+        if appended and not appended[-1].text.endswith(b"\n"):
+            appended.append(appended[-1]._replace(text=b"\n", messages=0))
         for run, following in zip(batch, [*batch[1:], None], strict=True):
             ended = following is None or run.text.endswith(b"\n")
-            said.append(run if ended else run._replace(text=run.text + b"\n"))
-        return said
+            appended.append(run if ended else run._replace(text=run.text + b"\n"))
+        return appended
 
-    def has_room(self, said: list[Run]) -> bool:
-        slowest = min(*self.positions.values(), len(self.said) + 1)
-        unread = said[slowest - 1 :]
+    def has_space(self, appended: list[Run]) -> bool:
+        slowest = min(*self.positions.values(), len(self.appended) + 1)
+        unread = appended[slowest - 1 :]
         return (
             sum(len(run.text) for run in unread) <= WINDOW
             and len(unread) <= TINY.entries - TINY.kept_entries
@@ -369,15 +369,15 @@ def test_the_log_equals_its_model(steps: list[tuple[str, Any]]) -> None:
             match step:
                 case ("append", pairs):
                     batch = [
-                        Run(sender, said, len(model.said) + at, said.count(b"\n") or 1)
-                        for at, (sender, said) in enumerate(pairs)
+                        Run(sender, appended, len(model.appended) + at, appended.count(b"\n") or 1)
+                        for at, (sender, appended) in enumerate(pairs)
                     ]
                     grown = model.grown(batch)
-                    fits = model.has_room(grown)
+                    fits = model.has_space(grown)
                     start = append(log, *batch)
                     assert (start is not None) == fits
                     if fits:
-                        model.said = grown
+                        model.appended = grown
                         assert start == len(model.stream) - batch_of(*batch).size
                 case ("advance", (worker, back)):
                     position = max(head(log) - back, 1)
@@ -396,7 +396,7 @@ def test_the_log_equals_its_model(steps: list[tuple[str, Any]]) -> None:
 def check(log: Log, model: Model) -> None:
     """Check that the log keeps all that is due, and that it is equal to the model."""
     end = len(model.stream)
-    assert head(log) == len(model.said) + 1
+    assert head(log) == len(model.appended) + 1
     assert log.offset(head(log)) == end
     assert log.unfinished(end) == (not model.stream.endswith(b"\n") and end > 0)
     slowest = min(*model.positions.values(), head(log))
@@ -404,13 +404,13 @@ def check(log: Log, model: Model) -> None:
     first = max(slowest - TINY.kept_entries + 1, 1)
     for position in range(first, head(log) + 1):
         assert log.offset(position) == model.offset(position)
-        assert log.messages(position) == sum(run.messages for run in model.said[: position - 1])
+        assert log.messages(position) == sum(run.messages for run in model.appended[: position - 1])
     owed = max(model.offset(slowest) - TINY.kept, 0)
     assert text(log, owed, end) == model.stream[owed:]
     positions = range(max(slowest - 1, 1), head(log))
     readable = [at for at in positions if model.offset(at) >= owed]
     for position in readable:
-        assert runs(log, position, position + 1) == [model.said[position - 1]]
+        assert runs(log, position, position + 1) == [model.appended[position - 1]]
 
 
 # --- processes -----------------------------------------------------------------------------------
@@ -517,7 +517,7 @@ print(json.dumps([[status, str(between), str(after)] for status, between, after 
 @pytest.mark.pure
 def test_load_4_a_writer_killed_during_an_append_has_appended_nothing(log: Log) -> None:
     """The writer is killed at each line of `append`. The next writer is not affected."""
-    say(log, b"<7>" + b"before" * 7, sender=7)  # long enough that the next text wraps
+    append_message(log, b"<7>" + b"before" * 7, sender=7)  # long enough that the next text wraps
     # The process traces its lines itself, because no other process can.
     unmeasured = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
     with python(KILLED_AT_EVERY_LINE, log, env=unmeasured) as process:
@@ -556,7 +556,7 @@ for reach in range(1000):
 def test_concurrent_appends_tear_no_entry() -> None:
     senders = [1, 2]
     with new_log(Geometry(1 << 20, 1 << 14, 1 << 10, 10)) as log:
-        say(log, b"so that no batch begins at 0\n", sender=0)
+        append_message(log, b"so that no batch begins at 0\n", sender=0)
         with python(APPEND_MANY, log, 1) as first, python(APPEND_MANY, log, 2) as other:
             for process in (first, other):
                 assert line_of(process) == "ready\n"
@@ -565,11 +565,11 @@ def test_concurrent_appends_tear_no_entry() -> None:
                 process.stdin.write("go\n")
                 process.stdin.flush()
         assert first.returncode == other.returncode == 0
-        said = runs(log, 2)
-    assert {run.sender for run in said} == set(senders)
+        appended = runs(log, 2)
+    assert {run.sender for run in appended} == set(senders)
     for sender in senders:
         parts: dict[int, bytes] = {}
-        for run in said:
+        for run in appended:
             if run.sender == sender:
                 parts[run.reach] = parts.get(run.reach, b"") + run.text
         assert list(parts) == [*range(1000)], "all are there, in order"
@@ -591,19 +591,19 @@ def fixture_views() -> Iterator[tuple[Log, Log]]:
     fd = anonymous_file("a test's log", geometry.file_size)
     main = Log(fd, geometry)
     main.format()
-    main.seat(0)
+    main.prepare_seat(0)
     yield main, Log(fd, geometry)
     os.close(fd)
 
 
-def said_by_nobody(text: bytes = b"<room>hello\n") -> Batch:
+def message_of_the_room(text: bytes = b"<room>hello\n") -> Batch:
     return batch_of(Run(0, text))
 
 
 def test_append_within_appends_if_the_lock_is_free(views: tuple[Log, Log]) -> None:
     main, other = views
-    assert main.append_within(1, said_by_nobody())
-    assert main.append_within(1, said_by_nobody())
+    assert main.append_within(1, message_of_the_room())
+    assert main.append_within(1, message_of_the_room())
     assert b"".join(other.views(0, other.offset(other.head))) == b"<room>hello\n" * 2
 
 
@@ -620,10 +620,10 @@ def test_load_4_append_within_does_not_wait_for_a_hung_holder(
             os.read(go_on[0], 1)
         os._exit(0)
     assert os.read(begun[0], 1)
-    assert not main.append_within(0.01, said_by_nobody())
+    assert not main.append_within(0.01, message_of_the_room())
     os.write(go_on[1], b".")
     assert os.waitpid(child, 0) == (child, 0)
-    assert main.append_within(1, said_by_nobody())
+    assert main.append_within(1, message_of_the_room())
     for fd in (*begun, *go_on):
         os.close(fd)
 
@@ -645,7 +645,7 @@ def test_try_head_does_not_disturb_an_append_of_another_thread(
 
     monkeypatch.setattr(sys, "platform", "another")
     monkeypatch.setattr(main, "append", append)
-    assert main.append_within(1, said_by_nobody())
+    assert main.append_within(1, message_of_the_room())
     assert heads == [None]
     assert (main.try_head(), other.try_head()) == (2, 2)
 
@@ -664,8 +664,8 @@ def test_append_within_appends_nothing_without_room(views: tuple[Log, Log]) -> N
     main, _ = views
     with main:
         main.serve(0, 1)
-    while main.append_within(1, said_by_nobody(b"x" * 10_000 + b"\n")):
+    while main.append_within(1, message_of_the_room(b"x" * 10_000 + b"\n")):
         pass
     head = main.head
-    assert not main.append_within(0.01, said_by_nobody(b"x" * 10_000 + b"\n"))
+    assert not main.append_within(0.01, message_of_the_room(b"x" * 10_000 + b"\n"))
     assert main.head == head

@@ -1,4 +1,4 @@
-"""Slots: the state that another worker needs to go on with a member."""
+"""Slots: the state that another worker needs to continue with a member."""
 
 import mmap
 import os
@@ -64,12 +64,12 @@ def test_load_3_an_allowance_is_visible_until_its_slot_is_cleared(slots: Slots) 
     assert [other.spent_until(slot) for slot in (5, 49)] == [0.0, 1049.25]
 
 
-class Dead(Exception):
+class Killed(Exception):
     pass
 
 
 class Stores:
-    """Memory that takes `left` more words, and then raises Dead."""
+    """Memory that takes `left` more words, and then raises Killed."""
 
     def __init__(self, words: memoryview, left: int) -> None:
         self._words = words
@@ -80,7 +80,7 @@ class Stores:
 
     def __setitem__(self, index: int, value: int) -> None:
         if not self.left:
-            raise Dead
+            raise Killed
         self.left -= 1
         self._words[index] = value
 
@@ -99,7 +99,7 @@ def test_load_4_a_death_during_note_leaves_the_old_or_new_checkpoint(
         slots._words = memory = Stores(words, stores)  # type: ignore[assignment]
         try:
             slots.note(3, checkpoint(500))
-        except Dead:
+        except Killed:
             deaths += 1
             assert other.checkpoint(3) == old
         else:
@@ -121,7 +121,7 @@ def test_load_4_the_last_input_is_found_by_its_offset(
         other = make(slots.fd)
         stream = b""
         for data, most in reads:
-            room = slots.room(7, len(stream), most)
+            room = slots.input_buffer(7, len(stream), most)
             assert 0 < len(room) <= most
             piece = data[: len(room)]
             room[: len(piece)] = piece
@@ -135,9 +135,9 @@ def test_load_4_the_last_input_is_found_by_its_offset(
 
 
 def test_input_wraps_at_the_end_of_a_slot(slots: Slots) -> None:
-    assert len(slots.room(0, 2 * SIZE - 3, 10)) == 3
+    assert len(slots.input_buffer(0, 2 * SIZE - 3, 10)) == 3
     for begin, data in ((2 * SIZE - 3, b"abc"), (2 * SIZE, b"defg")):
-        slots.room(0, begin, 10)[: len(data)] = data
+        slots.input_buffer(0, begin, 10)[: len(data)] = data
     assert slots.input(0, 2 * SIZE - 3, 2 * SIZE + 4) == b"abcdefg"
     assert slots.input(0, 2 * SIZE + 1, 2 * SIZE + 3) == b"ef"
     assert slots.input(0, 5, 5) == b""
@@ -154,7 +154,7 @@ def test_leave_3_a_cleared_slot_is_like_new_and_uses_no_memory(slots: Slots) -> 
     for slot in (4, 5, 6):
         slots.note(slot, checkpoint(slot))
         slots.note(slot, checkpoint(10 * slot))
-        slots.room(slot, 0, SIZE)[:] = b"x" * SIZE
+        slots.input_buffer(slot, 0, SIZE)[:] = b"x" * SIZE
     before = blocks(slots)
     slots.clear(5)
     assert slots.checkpoint(5) == (0, 0, 0, 0)

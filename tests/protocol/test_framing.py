@@ -42,9 +42,9 @@ def whole(stream: bytes, limit: int = LIMIT) -> bytes:
 
 def in_pieces(pieces: list[bytes], limit: int = LIMIT) -> bytes:
     framer = Framer(limit)
-    said = b"".join([*map(framer.feed, pieces), framer.close()])
+    framed = b"".join([*map(framer.feed, pieces), framer.close()])
     assert framer.framed == sum(map(len, pieces))
-    return said
+    return framed
 
 
 def cut(stream: bytes, *places: int) -> list[bytes]:
@@ -52,7 +52,7 @@ def cut(stream: bytes, *places: int) -> list[bytes]:
     return [stream[begin:end] for begin, end in pairwise(bounds)]
 
 
-def spoken(stream: bytes) -> bytes:
+def without_commands(stream: bytes) -> bytes:
     """Return a member's input without telnet commands. A byte 0xFF alone at its end is text."""
     parsed = telnet.parse(stream)
     return parsed.text + (telnet.LITERAL if parsed.incomplete == telnet.IAC else b"")
@@ -60,12 +60,12 @@ def spoken(stream: bytes) -> bytes:
 
 def letters(stream: bytes) -> bytes:
     """Return a member's input without telnet commands and line ends."""
-    return spoken(stream).replace(CRLF, b"").replace(CR_NUL, b"").replace(LF, b"")
+    return without_commands(stream).replace(CRLF, b"").replace(CR_NUL, b"").replace(LF, b"")
 
 
-def said_letters(said: bytes) -> bytes:
+def framed_letters(framed: bytes) -> bytes:
     """Return a framer's output without line ends. A CR before a LF is text there."""
-    return said.replace(LF, b"")
+    return framed.replace(LF, b"")
 
 
 # --- by example ----------------------------------------------------------------------------------
@@ -216,11 +216,11 @@ def test_leave_2_an_incomplete_telnet_command_is_no_last_word() -> None:
 def test_few_telnet_commands_wait_with_an_unfinished_line() -> None:
     """So the input that waits fits into a slot (Settings.input_size)."""
     framer = Framer(LIMIT)
-    said = b""
+    framed = b""
     for _ in range(MAX_COMMANDS):
-        said += framer.feed(b"a" + NOP * 7)
+        framed += framer.feed(b"a" + NOP * 7)
         assert framer.fed - framer.framed <= LIMIT + MAX_COMMANDS
-    assert said.replace(LF, b"") + framer.close() == b"a" * MAX_COMMANDS
+    assert framed.replace(LF, b"") + framer.close() == b"a" * MAX_COMMANDS
     assert framer.feed(b"a" + NOP * MAX_COMMANDS) == b"a\n"
 
 
@@ -283,12 +283,12 @@ def test_line_2_no_cut_changes_the_messages(stream: bytes, places: list[int], li
 @given(streams | binary())
 def test_cast_3_short_lines_change_only_in_cr_lf(stream: bytes) -> None:
     """CAST-3: apart from telnet commands, and CR NUL."""
-    assert whole(stream, 1 << 20) == spoken(stream).replace(CRLF, LF).replace(CR_NUL, LF)
+    assert whole(stream, 1 << 20) == without_commands(stream).replace(CRLF, LF).replace(CR_NUL, LF)
 
 
 @given(streams | binary(), limits)
 def test_line_7_line_ends_are_added_and_nothing_is_lost(stream: bytes, limit: int) -> None:
-    assert said_letters(whole(stream, limit)) == letters(stream)
+    assert framed_letters(whole(stream, limit)) == letters(stream)
 
 
 @given(text(alphabet="aé€😀", min_size=1), limits)
@@ -309,39 +309,39 @@ def test_line_7_no_message_is_longer_than_the_limit(stream: bytes, limit: int) -
     assert max(map(len, [*lines[:-1], last])) <= limit
 
 
-# --- `taken` -------------------------------------------------------------------------------------
+# --- `framed` ------------------------------------------------------------------------------------
 
 #: Steps of a worker: feed input to the framer, or flush it after a silence (None).
 histories = lists(none() | streams | binary(max_size=20), max_size=8)
 
 
-def play(framer: Framer, history: list[bytes | None]) -> list[bytes]:
+def run(framer: Framer, history: list[bytes | None]) -> list[bytes]:
     return [framer.flush() if piece is None else framer.feed(piece) for piece in history]
 
 
 @given(histories, limits)
 def test_all_input_is_either_returned_or_waiting(history: list[bytes | None], limit: int) -> None:
     framer = Framer(limit)
-    said, fed = b"", b""
+    framed, fed = b"", b""
     for piece in history:
-        said += b"".join(play(framer, [piece]))
+        framed += b"".join(run(framer, [piece]))
         fed += piece or b""
         waits = fed[framer.framed :]
-        assert said_letters(said) + spoken(waits) == letters(fed)
+        assert framed_letters(framed) + without_commands(waits) == letters(fed)
         text = telnet.parse(waits).text
         assert len(text.removesuffix(b"\r")) <= limit
         assert LF not in text
 
 
 @given(histories, histories, limits)
-def test_a_new_framer_continues_at_the_old_one_s_taken_offset(
+def test_a_new_framer_continues_at_the_old_one_s_framed_offset(
     before: list[bytes | None], after: list[bytes | None], limit: int
 ) -> None:
     old = Framer(limit)
-    play(old, before)
+    run(old, before)
     fed = b"".join(piece for piece in before if piece is not None)
     new = Framer(limit)
     assert new.feed(fed[old.framed :]) == b"", "the waiting text is not a message yet"
     assert new.unfinished == old.unfinished
-    assert play(new, after) == play(old, after)
+    assert run(new, after) == run(old, after)
     assert new.close() == old.close()

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis.strategies import binary, integers, text
 
 from chatroom.protocol.leave_reason import LeaveReason
-from chatroom.protocol.opening import foreign, is_open
+from chatroom.protocol.opening import is_undecided, other_protocol
 
 LIMIT = 100
 
@@ -45,7 +45,7 @@ BINDING = b"\0\x54\0\x01\0\x40\x21\x12\xa4\x42" + b"x" * 12
     ],
 )
 def test_an_opening_is_text_or_another_protocol(opening: bytes, reason: LeaveReason | None) -> None:
-    assert foreign(opening, LIMIT) == reason
+    assert other_protocol(opening, LIMIT) == reason
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_an_opening_is_text_or_another_protocol(opening: bytes, reason: LeaveRea
 )
 def test_it_may_come_byte_by_byte(opening: bytes) -> None:
     size = 1
-    while foreign(opening[:size], LIMIT) is None:
-        assert is_open(opening[:size], LIMIT), opening[:size]
+    while other_protocol(opening[:size], LIMIT) is None:
+        assert is_undecided(opening[:size], LIMIT), opening[:size]
         size += 1
     assert b"spoken" not in opening[:size]
 
@@ -65,12 +65,12 @@ def test_it_may_come_byte_by_byte(opening: bytes) -> None:
 @example(b"GET / HTTP/1.1\n", 14)
 def test_what_is_decided_stays_so(stream: bytes, size: int) -> None:
     """More bytes can't turn text into a protocol, once the opening is not open."""
-    if foreign(stream[:size], LIMIT) is None and not is_open(stream[:size], LIMIT):
-        assert foreign(stream, LIMIT) is None
+    if other_protocol(stream[:size], LIMIT) is None and not is_undecided(stream[:size], LIMIT):
+        assert other_protocol(stream, LIMIT) is None
 
 
 @given(text(alphabet="GET /HTP1.xyz"), integers(1, 200))
 def test_a_line_without_a_version_at_its_end_is_text(line: str, size: int) -> None:
     opening = f"{line}.\n".encode()
-    assert foreign(opening, 1000) is None
-    assert foreign(opening[:size], 1000) is None
+    assert other_protocol(opening, 1000) is None
+    assert other_protocol(opening[:size], 1000) is None

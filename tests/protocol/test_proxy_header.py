@@ -33,7 +33,7 @@ from chatroom.protocol.proxy_header import (
     parse,
 )
 
-Says = tuple[str | None, int | None]
+Expected = tuple[str | None, int | None]
 """Address and port of a client."""
 
 LOCAL, PROXY = b"\x20", b"\x21"
@@ -166,11 +166,11 @@ VALID = [
 ]
 
 
-@pytest.mark.parametrize(("header", "says"), VALID)
-def test_a_header_is_parsed_once_it_is_complete(header: bytes, says: Says) -> None:
+@pytest.mark.parametrize(("header", "expected"), VALID)
+def test_a_header_is_parsed_once_it_is_complete(header: bytes, expected: Expected) -> None:
     for end in range(len(header)):
         assert parse(header[:end]) is None, header[:end]
-    whole = Header(len(header), *says)
+    whole = Header(len(header), *expected)
     assert parse(header) == whole
     for more in (b"\0", b"\r\n", b"hello\r\n", header, bytes(2 * LONGEST)):
         assert parse(header + more) == whole
@@ -405,7 +405,7 @@ def spellings(address: IPv4Address | IPv6Address) -> SearchStrategy[str]:
 
 
 @composite
-def lines(draw: DrawFn) -> tuple[bytes, Says]:
+def lines(draw: DrawFn) -> tuple[bytes, Expected]:
     version = draw(versions)
     source, destination = draw(ip_addresses(v=version)), draw(ip_addresses(v=version))
     port, other = draw(ports), draw(ports)
@@ -427,7 +427,7 @@ tlvs = lists(
 
 
 @composite
-def addresses(draw: DrawFn) -> tuple[bytes, bytes, Says]:
+def addresses(draw: DrawFn) -> tuple[bytes, bytes, Expected]:
     """Draw the byte of a family and transport, a block of addresses, and its meaning."""
     transport = draw(sampled_from([1, 2]))
     if draw(booleans()):
@@ -441,16 +441,16 @@ def addresses(draw: DrawFn) -> tuple[bytes, bytes, Says]:
 
 
 @composite
-def blocks(draw: DrawFn) -> tuple[bytes, Says]:
-    family, packed, says = draw(addresses())
+def blocks(draw: DrawFn) -> tuple[bytes, Expected]:
+    family, packed, expected = draw(addresses())
     before, after = draw(tlvs), draw(tlvs)
     if draw(booleans()):
-        return signed(PROXY, family, packed + before, after), says
-    return block(PROXY, family, packed + before), says
+        return signed(PROXY, family, packed + before, after), expected
+    return block(PROXY, family, packed + before), expected
 
 
 @composite
-def ignored_blocks(draw: DrawFn) -> tuple[bytes, Says]:
+def ignored_blocks(draw: DrawFn) -> tuple[bytes, Expected]:
     command, families = draw(
         sampled_from([(LOCAL, range(0x100)), (PROXY, [0x00, 0x01, 0x02, 0x10, 0x20, 0x30])])
     )
@@ -477,13 +477,13 @@ anything = binary() | streams()
 
 
 @given(headers, binary())
-def test_the_fields_of_a_header_are_read(header: tuple[bytes, Says], more: bytes) -> None:
-    data, says = header
-    assert parse(data + more) == Header(len(data), *says)
+def test_the_fields_of_a_header_are_read(header: tuple[bytes, Expected], more: bytes) -> None:
+    data, expected = header
+    assert parse(data + more) == Header(len(data), *expected)
 
 
 @given(headers)
-def test_every_beginning_of_a_header_waits_for_the_rest(header: tuple[bytes, Says]) -> None:
+def test_every_beginning_of_a_header_waits_for_the_rest(header: tuple[bytes, Expected]) -> None:
     data, _ = header
     assert [parse(data[:end]) for end in range(len(data))] == [None] * len(data)
 
@@ -491,9 +491,9 @@ def test_every_beginning_of_a_header_waits_for_the_rest(header: tuple[bytes, Say
 @given(anything)
 def test_more_bytes_do_not_change_an_answer(stream: bytes) -> None:
     answers = [answer(stream[:end]) for end in range(len(stream) + 1)]
-    told = [said for said in answers if said is not None]
-    assert answers == [None] * (len(answers) - len(told)) + told
-    assert len(set(told)) <= 1
+    answered = [answer for answer in answers if answer is not None]
+    assert answers == [None] * (len(answers) - len(answered)) + answered
+    assert len(set(answered)) <= 1
 
 
 @given(anything)

@@ -1,4 +1,4 @@
-"""Fake child processes, which a test plays, and the event loop that watches them."""
+"""Fake child processes, which a test controls, and the event loop that watches them."""
 
 import os
 import socket
@@ -12,8 +12,8 @@ from chatroom.system.channel import KIND, Channel, Record
 from tests.system.loops import ManualLoop
 
 
-class PlayedProcess:
-    """A fake process, which the test plays."""
+class FakeProcess:
+    """A fake process, which the test controls."""
 
     def __init__(self, args: tuple[Any, ...]) -> None:
         self.pid = 1
@@ -25,7 +25,7 @@ class PlayedProcess:
         self.descriptors: list[int] = []
         """Descriptors received with the records."""
 
-    def told(self) -> list[Record]:
+    def records(self) -> list[Record]:
         """Return the records received since the last call."""
         records = []
         for record, descriptors in self.channel.receive():
@@ -56,7 +56,7 @@ class Spawned(Protocol):
 
 
 def fake_spawn(monkeypatch: pytest.MonkeyPatch, make: Callable[[tuple[Any, ...]], Spawned]) -> None:
-    """Spawn no process, but make a fake one of a target's arguments, the last of them an end."""
+    """Replace `spawn`: make a fake process from the target's arguments; the last is an end."""
 
     def spawn(target: object, *args: Any) -> tuple[Spawned, socket.socket, socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, KIND)
@@ -76,19 +76,19 @@ class Children:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.loop = ManualLoop()
-        self.started: list[PlayedProcess] = []
+        self.started: list[FakeProcess] = []
         self.error: OSError | None = None
         """Error for the next starts to raise."""
         fake_spawn(monkeypatch, self._start)
 
-    def _start(self, args: tuple[Any, ...]) -> PlayedProcess:
+    def _start(self, args: tuple[Any, ...]) -> FakeProcess:
         if self.error is not None:
             raise self.error
-        self.started.append(PlayedProcess(args))
+        self.started.append(FakeProcess(args))
         return self.started[-1]
 
     @property
-    def last(self) -> PlayedProcess:
+    def last(self) -> FakeProcess:
         return self.started[-1]
 
     def close(self) -> None:

@@ -1,5 +1,5 @@
-"""The fixture of stage.py, for all tests of the main process."""
+"""The fixture of main_process.py, for all tests of the main process."""
 
-from tests.supervisor.stage import fixture_stage
+from tests.supervisor.main_process import fixture_main
 
-__all__ = ["fixture_stage"]
+__all__ = ["fixture_main"]

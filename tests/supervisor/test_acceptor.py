@@ -32,7 +32,7 @@ from tests.system.ends import Reluctant, receive_all
 from tests.system.loops import ManualLoop
 
 
-class Door:
+class AcceptorDriver:
     """An acceptor, its parts, and an event loop that the test steps."""
 
     def __init__(self, *, host: str = "127.0.0.1", **limits: int) -> None:
@@ -106,82 +106,82 @@ def _members_are_announced_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(members, "ANNOUNCE_AFTER", 0.0)
 
 
-@pytest.fixture(name="door")
-def fixture_door() -> Iterator[Door]:
-    door = Door()
-    door.acceptor.accept(True)
-    yield door
-    door.close()
+@pytest.fixture(name="driver")
+def fixture_driver() -> Iterator[AcceptorDriver]:
+    driver = AcceptorDriver()
+    driver.acceptor.accept(True)
+    yield driver
+    driver.close()
 
 
-@pytest.fixture(name="full_door")
-def fixture_full_door() -> Iterator[Door]:
+@pytest.fixture(name="full_driver")
+def fixture_full_driver() -> Iterator[AcceptorDriver]:
     """An acceptor whose room is full, with one member."""
-    door = Door(clients=1)
-    door.acceptor.accept(True)
-    door.connect()
-    door.turn()
-    yield door
-    door.close()
+    driver = AcceptorDriver(clients=1)
+    driver.acceptor.accept(True)
+    driver.connect()
+    driver.turn()
+    yield driver
+    driver.close()
 
 
 # --- admitted ------------------------------------------------------------------------------------
 
 
-def test_join_1_a_client_is_admitted_and_handed_over(door: Door) -> None:
-    peers = [door.connect() for _ in range(3)]
-    assert door.turn() is None
-    assert door.admitted == [1, 2, 3]
-    assert door.registry.members() == dict.fromkeys([1, 2, 3], ("127.0.0.1", 0))
-    for client in door.members.by_id.values():
+def test_join_1_a_client_is_admitted_and_handed_over(driver: AcceptorDriver) -> None:
+    peers = [driver.connect() for _ in range(3)]
+    assert driver.turn() is None
+    assert driver.admitted == [1, 2, 3]
+    assert driver.registry.members() == dict.fromkeys([1, 2, 3], ("127.0.0.1", 0))
+    for client in driver.members.by_id.values():
         assert (client.address, client.worker) == ("127.0.0.1", 0)
         assert not client.connection.getblocking()
-    names = {client.connection.getpeername() for client in door.members.by_id.values()}
+    names = {client.connection.getpeername() for client in driver.members.by_id.values()}
     assert names == {peer.getsockname() for peer in peers}
 
 
 def test_prefix_3_an_ipv4_client_of_an_ipv6_listener_has_an_ipv4_address() -> None:
     try:
-        door = Door(host="::")
+        driver = AcceptorDriver(host="::")
     except Exception:
         pytest.skip("this system has no IPv6")
-    door.acceptor.accept(True)
-    with contextlib.closing(door):
-        door.connect("127.0.0.1")
-        door.connect("::1")
-        door.turn()
-        addresses = [client.address for client in door.members.by_id.values()]
+    driver.acceptor.accept(True)
+    with contextlib.closing(driver):
+        driver.connect("127.0.0.1")
+        driver.connect("::1")
+        driver.turn()
+        addresses = [client.address for client in driver.members.by_id.values()]
         assert addresses == ["127.0.0.1", "::1"]
 
 
-def test_a_missing_header_times_out_even_without_free_descriptors(door: Door) -> None:
+def test_a_missing_header_times_out_even_without_free_descriptors(driver: AcceptorDriver) -> None:
     """Otherwise connections that never send a header would keep their descriptors."""
-    silent, speaks = door.connect(source="127.0.0.9"), door.connect(source="127.0.0.9")
-    door.turn()
+    silent, sender = driver.connect(source="127.0.0.9"), driver.connect(source="127.0.0.9")
+    driver.turn()
     waited = 0.0
     while waited < pending.HEADER_WITHIN:
-        door.failures[:] = [errno.EMFILE]
-        door.connect()
-        door.turn()
-        door.loop.time += PAUSE
+        driver.failures[:] = [errno.EMFILE]
+        driver.connect()
+        driver.turn()
+        driver.loop.time += PAUSE
         waited += PAUSE
         if waited == PAUSE:
-            speaks.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n")
-            door.turn()
-            assert door.members.by_id[1].address == "192.0.2.7"
-    door.turn()
+            sender.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n")
+            driver.turn()
+            assert driver.members.by_id[1].address == "192.0.2.7"
+    driver.turn()
     assert silent.recv(1) == b""
 
 
 def test_a_failing_accept_is_logged_once_until_it_succeeds(
-    door: Door, caplog: pytest.LogCaptureFixture
+    driver: AcceptorDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
     for times in (1, 2):
-        door.failures[:] = [errno.ENFILE] * 3
-        door.connect()
-        while len(door.admitted) < times:
-            door.turn()
-            door.loop.time += PAUSE
+        driver.failures[:] = [errno.ENFILE] * 3
+        driver.connect()
+        while len(driver.admitted) < times:
+            driver.turn()
+            driver.loop.time += PAUSE
         assert [line.split(" says=")[0] for line in caplog.messages] == [
             "event=cant-accept error=no"
         ] * times
@@ -190,153 +190,159 @@ def test_a_failing_accept_is_logged_once_until_it_succeeds(
 # --- closed --------------------------------------------------------------------------------------
 
 
-def test_a_closed_acceptor_accepts_no_connection(door: Door) -> None:
-    door.acceptor.close()
-    door.acceptor.close()
+def test_a_closed_acceptor_accepts_no_connection(driver: AcceptorDriver) -> None:
+    driver.acceptor.close()
+    driver.acceptor.close()
     with pytest.raises(ConnectionRefusedError):
-        door.connect()
-    assert door.turn() is None
+        driver.connect()
+    assert driver.turn() is None
 
 
 # --- refused -------------------------------------------------------------------------------------
 
 
-def test_join_5_a_full_room_refuses_a_newcomer_and_goes_on(full_door: Door) -> None:
-    refused = full_door.connect()
-    assert full_door.turn() == pytest.approx(LINGER)
+def test_join_5_a_full_room_refuses_a_newcomer_and_goes_on(full_driver: AcceptorDriver) -> None:
+    refused = full_driver.connect()
+    assert full_driver.turn() == pytest.approx(LINGER)
     assert receive_all(refused) == b"The room is full\n"
     refused.close()
-    assert full_door.turn() is None
-    assert full_door.admitted == [1]
-    full_door.leave(1)
-    full_door.connect()
-    full_door.turn()
-    assert full_door.admitted == [1, 2]
+    assert full_driver.turn() is None
+    assert full_driver.admitted == [1]
+    full_driver.leave(1)
+    full_driver.connect()
+    full_driver.turn()
+    assert full_driver.admitted == [1, 2]
 
 
 def test_join_5_an_address_at_its_limit_is_refused() -> None:
-    door = Door(per_address=1)
-    door.acceptor.accept(True)
-    with contextlib.closing(door):
-        _, refused = door.connect(), door.connect()
-        door.turn()
+    driver = AcceptorDriver(per_address=1)
+    driver.acceptor.accept(True)
+    with contextlib.closing(driver):
+        _, refused = driver.connect(), driver.connect()
+        driver.turn()
         assert receive_all(refused) == b"Too many connections from your address\n"
 
 
-def test_join_5_a_client_that_speaks_at_once_is_refused_too(full_door: Door) -> None:
-    refused = full_door.connect()
+def test_join_5_a_client_that_speaks_at_once_is_refused_too(full_driver: AcceptorDriver) -> None:
+    refused = full_driver.connect()
     refused.sendall(b"hello, is this\nthe room?\n")
-    full_door.turn()
+    full_driver.turn()
     assert receive_all(refused) == b"The room is full\n"
     refused.sendall(b"really?\n")
-    full_door.turn()
-    assert full_door.turn() == pytest.approx(LINGER), "the connection lingers"
+    full_driver.turn()
+    assert full_driver.turn() == pytest.approx(LINGER), "the connection lingers"
 
 
-def test_refused_connections_linger_for_a_limited_time(full_door: Door) -> None:
-    refused = full_door.connect()
-    full_door.turn()
-    full_door.loop.time += LINGER / 2
-    later = full_door.connect()
-    assert full_door.turn() == pytest.approx(LINGER / 2)
-    full_door.loop.time += LINGER / 2
-    assert full_door.turn() == pytest.approx(LINGER / 2), "the later one lingers as long"
-    full_door.loop.time += LINGER / 2
-    assert full_door.turn() is None
+def test_refused_connections_linger_for_a_limited_time(full_driver: AcceptorDriver) -> None:
+    refused = full_driver.connect()
+    full_driver.turn()
+    full_driver.loop.time += LINGER / 2
+    later = full_driver.connect()
+    assert full_driver.turn() == pytest.approx(LINGER / 2)
+    full_driver.loop.time += LINGER / 2
+    assert full_driver.turn() == pytest.approx(LINGER / 2), "the later one lingers as long"
+    full_driver.loop.time += LINGER / 2
+    assert full_driver.turn() is None
     for peer in (refused, later):
         assert receive_all(peer) == b"The room is full\n"
 
 
-def test_refused_connections_are_limited_and_the_oldest_is_closed(full_door: Door) -> None:
-    crowd = [full_door.connect() for _ in range(MAX_LINGERING + 3)]
-    full_door.turn()
-    assert full_door.loop.sources == 1 + MAX_LINGERING
+def test_refused_connections_are_limited_and_the_oldest_is_closed(
+    full_driver: AcceptorDriver,
+) -> None:
+    crowd = [full_driver.connect() for _ in range(MAX_LINGERING + 3)]
+    full_driver.turn()
+    assert full_driver.loop.sources == 1 + MAX_LINGERING
     for peer in crowd:
         assert receive_all(peer) == b"The room is full\n"
 
 
-def test_a_refused_connection_that_is_reset_is_removed(full_door: Door) -> None:
-    refused = full_door.connect()
-    full_door.turn()
+def test_a_refused_connection_that_is_reset_is_removed(full_driver: AcceptorDriver) -> None:
+    refused = full_driver.connect()
+    full_driver.turn()
     refused.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     refused.close()
-    assert full_door.turn() is None
+    assert full_driver.turn() is None
 
 
-def test_a_refused_connection_reset_before_its_answer_is_removed(full_door: Door) -> None:
-    refused = full_door.connect()
+def test_a_refused_connection_reset_before_its_answer_is_removed(
+    full_driver: AcceptorDriver,
+) -> None:
+    refused = full_driver.connect()
     refused.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     refused.close()
-    full_door.turn()
-    assert full_door.turn() is None
+    full_driver.turn()
+    assert full_driver.turn() is None
 
 
-def test_close_closes_refused_connections(full_door: Door) -> None:
-    refused = full_door.connect()
-    full_door.turn()
-    full_door.acceptor.close()
+def test_close_closes_refused_connections(full_driver: AcceptorDriver) -> None:
+    refused = full_driver.connect()
+    full_driver.turn()
+    full_driver.acceptor.close()
     assert receive_all(refused) == b"The room is full\n"
-    assert full_door.loop.idle() is None
+    assert full_driver.loop.idle() is None
 
 
 # --- leave ---------------------------------------------------------------------------------------
 
 
-def test_leave_3_the_resources_of_a_member_that_left_are_released(door: Door) -> None:
-    peers = [door.connect() for _ in range(3)]
-    door.turn()
-    client = door.members.by_id[2]
-    door.slots.note(client.slot, Checkpoint(1, 2, 3, 4))
-    door.leave(2)
+def test_leave_3_the_resources_of_a_member_that_left_are_released(driver: AcceptorDriver) -> None:
+    peers = [driver.connect() for _ in range(3)]
+    driver.turn()
+    client = driver.members.by_id[2]
+    driver.slots.note(client.slot, Checkpoint(1, 2, 3, 4))
+    driver.leave(2)
     assert client.connection.fileno() == -1
     assert receive_all(peers[1]) == b""
-    assert set(door.members.by_id) == set(door.registry.members()) == {1, 3}
-    assert door.slots.checkpoint(client.slot) == (0, 0, 0, 0), "its slot was cleared"
+    assert set(driver.members.by_id) == set(driver.registry.members()) == {1, 3}
+    assert driver.slots.checkpoint(client.slot) == (0, 0, 0, 0), "its slot was cleared"
 
 
-def test_leave_4_a_connection_ends_while_a_worker_still_holds_it(door: Door) -> None:
-    peer = door.connect()
-    door.turn()
-    with door.members.by_id[1].connection.dup():
-        door.leave(1)
+def test_leave_4_a_connection_ends_while_a_worker_still_holds_it(driver: AcceptorDriver) -> None:
+    peer = driver.connect()
+    driver.turn()
+    with driver.members.by_id[1].connection.dup():
+        driver.leave(1)
         assert receive_all(peer) == b""
 
 
-def test_a_second_leave_has_no_effect(door: Door) -> None:
+def test_a_second_leave_has_no_effect(driver: AcceptorDriver) -> None:
     for _ in range(2):
-        door.connect()
-    door.turn()
-    door.leave(1, 99)
-    door.leave(1)
-    assert door.counters.leaves.total() == 1
-    assert door.shown[2:] == ["127.0.0.1 disconnected"]
-    assert door.registry.members() == {2: ("127.0.0.1", 0)}
+        driver.connect()
+    driver.turn()
+    driver.leave(1, 99)
+    driver.leave(1)
+    assert driver.counters.leaves.total() == 1
+    assert driver.shown[2:] == ["127.0.0.1 disconnected"]
+    assert driver.registry.members() == {2: ("127.0.0.1", 0)}
 
 
-def test_leave_1_a_member_that_was_reset_can_leave(door: Door) -> None:
-    reset = door.connect()
-    door.turn()
+def test_leave_1_a_member_that_was_reset_can_leave(driver: AcceptorDriver) -> None:
+    reset = driver.connect()
+    driver.turn()
     reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     reset.close()
-    door.leave(1)
-    assert door.members.by_id == {}
+    driver.leave(1)
+    assert driver.members.by_id == {}
 
 
 # --- slots ---------------------------------------------------------------------------------------
 
 
-def test_load_4_each_member_has_its_own_slot_and_free_slots_are_reused(door: Door) -> None:
+def test_load_4_each_member_has_its_own_slot_and_free_slots_are_reused(
+    driver: AcceptorDriver,
+) -> None:
     for _ in range(4):
-        door.connect()
-    door.turn()
-    slots = {id: client.slot for id, client in door.members.by_id.items()}
+        driver.connect()
+    driver.turn()
+    slots = {id: client.slot for id, client in driver.members.by_id.items()}
     assert sorted(slots.values()) == [0, 1, 2, 3]
-    door.leave(2, 3)
-    door.leave(3)
+    driver.leave(2, 3)
+    driver.leave(3)
     for _ in range(3):
-        door.connect()
-    door.turn()
-    again = {id: client.slot for id, client in door.members.by_id.items()}
+        driver.connect()
+    driver.turn()
+    again = {id: client.slot for id, client in driver.members.by_id.items()}
     assert again[1] == slots[1]
     assert again[4] == slots[4]
     assert sorted(again.values()) == [0, 1, 2, 3, 4], "no more slots than members"

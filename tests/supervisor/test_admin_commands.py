@@ -16,7 +16,7 @@ from chatroom.control.bans import Bans
 from chatroom.log.origin import ROOM, Origin
 from chatroom.log.ring import Geometry, Log
 from chatroom.protocol.leave_reason import LeaveReason
-from chatroom.supervisor.admin_commands import MAX_TEXT, NOBODY, SPEAKER, AdminCommands
+from chatroom.supervisor.admin_commands import MAX_TEXT, ROOM_ID, SPEAKER, AdminCommands
 from chatroom.supervisor.members import Client, Members
 from chatroom.system.memory import anonymous_file
 from chatroom.system.networks import UNIX
@@ -32,9 +32,9 @@ class Room:
         geometry = Geometry.of(SETTINGS.limits)
         self.log = Log(anonymous_file("a test's log", geometry.file_size), geometry)
         self.log.format()
-        self.log.seat(0)
+        self.log.prepare_seat(0)
         self.clients: dict[int, Client] = {}
-        self.put_out: list[tuple[int, LeaveReason]] = []
+        self.removed: list[tuple[int, LeaveReason]] = []
         self.ended: list[int] = []
         self.woken = 0
         self.bans = Bans()
@@ -42,14 +42,14 @@ class Room:
             connection: Any = None
             self.clients[id] = Client(connection, address, 1000 + id, "", 0, slot=id)
         self.members = cast(
-            Members, SimpleNamespace(by_id=self.clients, disconnect=self.note_put_out)
+            Members, SimpleNamespace(by_id=self.clients, disconnect=self.note_removed)
         )
         self.commands = AdminCommands(
             self.members, self.bans, self.log, self.wake, self.ended.extend
         )
 
-    def note_put_out(self, members: list[int], why: LeaveReason) -> None:
-        self.put_out += [(id, why) for id in members]
+    def note_removed(self, members: list[int], why: LeaveReason) -> None:
+        self.removed += [(id, why) for id in members]
 
     def wake(self) -> None:
         self.woken += 1
@@ -89,7 +89,7 @@ def fixture_room() -> Iterator[Room]:
 )
 def test_kick_disconnects_the_matching_members(who: object, members: list[int], room: Room) -> None:
     assert room.run("kick", who=who) == {"kicked": members}
-    assert room.put_out == [(id, LeaveReason.KICKED) for id in members]
+    assert room.removed == [(id, LeaveReason.KICKED) for id in members]
     assert room.ended == members
     assert room.bans.all() == [], "they may join again"
 
@@ -108,7 +108,7 @@ def test_ban_disconnects_and_bans_the_matching_addresses(
 ) -> None:
     spelt = [banned.removesuffix("/32").removesuffix("/128")]
     assert room.run("ban", who=who) == {"banned": banned, "kicked": members, "bans": spelt}
-    assert room.put_out == [(id, LeaveReason.BANNED) for id in members]
+    assert room.removed == [(id, LeaveReason.BANNED) for id in members]
     assert room.ended == members
     assert room.run("bans") == {"bans": spelt}
     assert room.run("unban", who=spelt[0]) == {"unbanned": True, "bans": []}
@@ -121,14 +121,14 @@ def test_an_invalid_member_or_network_is_an_error(do: str, who: object, room: Ro
     answer = room.run(do, who=who)
     assert answer is not None
     assert answer["error"].startswith("an address, a network such as ")
-    assert room.put_out == []
+    assert room.removed == []
 
 
 def test_an_unknown_id_cannot_be_banned(room: Room) -> None:
     answer = room.run("ban", who="99")
     assert answer == {"error": "no member with id 99"}
     assert not room.bans.all()
-    assert not room.put_out
+    assert not room.removed
 
 
 def test_a_ban_of_a_unix_socket_s_client_bans_all_of_them(room: Room) -> None:
@@ -143,7 +143,7 @@ def test_a_ban_that_cannot_be_written_still_disconnects(room: Room, tmp_path: Pa
     answer = commands.run({"do": "ban", "who": "2"})
     assert answer is not None
     assert "can't be written" in answer["error"]
-    assert room.put_out == [(2, LeaveReason.BANNED)]
+    assert room.removed == [(2, LeaveReason.BANNED)]
     assert "10.0.0.2" in bans
 
 
@@ -158,7 +158,7 @@ def test_an_invalid_request_has_no_answer(order: dict[str, Any], room: Room) -> 
 
 
 @pytest.mark.parametrize(
-    ("text", "said", "lines"),
+    ("text", "appended", "lines"),
     [
         ("lunch", b"<room>lunch\n", 1),
         ("lunch\n\n", b"<room>lunch\n", 1),
@@ -168,11 +168,13 @@ def test_an_invalid_request_has_no_answer(order: dict[str, Any], room: Room) -> 
         ("\ud800", b"<room>?\n", 1),
     ],
 )
-def test_say_appends_a_message_of_the_room(text: str, said: bytes, lines: int, room: Room) -> None:
+def test_say_appends_a_message_of_the_room(
+    text: str, appended: bytes, lines: int, room: Room
+) -> None:
     assert room.run("say", text=text) == {"said": lines, "members": 5}
-    assert room.text() == said
+    assert room.text() == appended
     assert room.log.messages(room.log.head) == lines
-    assert room.log.sender(room.log.head) == NOBODY, "no member has this id, so all receive it"
+    assert room.log.sender(room.log.head) == ROOM_ID, "no member has this id, so all receive it"
     ((*_, origin),) = room.log.entries(1, 2)
     assert Origin.unpack(origin) == (ROOM, len(SPEAKER))
     assert room.woken == 1

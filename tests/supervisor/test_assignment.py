@@ -1,4 +1,4 @@
-"""Assignment of newcomers and of a dead worker's members; balance. See stage.py."""
+"""Assignment of newcomers and of a dead worker's members; balance. See main_process.py."""
 
 import contextlib
 import socket
@@ -19,142 +19,142 @@ from chatroom.supervisor.assignment import (
 from chatroom.supervisor.placement import UNEVEN
 from chatroom.supervisor.registry import Registry
 from chatroom.system.channel import Record
-from tests.supervisor.stage import Process, Stage, Story
+from tests.supervisor.main_process import FakeWorker, MainProcess, Steps
 
 
 class Crowd:
     """Members of a room."""
 
-    def __init__(self, stage: Stage, closing: contextlib.ExitStack) -> None:
-        self.stage = stage
+    def __init__(self, main: MainProcess, closing: contextlib.ExitStack) -> None:
+        self.main = main
         self._closing = closing
         self.peers: list[socket.socket] = []
 
-    def join(self, count: int) -> Story:
+    def join(self, count: int) -> Steps:
         for _ in range(count):
-            self.peers.append(self._closing.enter_context(self.stage.connect()))
+            self.peers.append(self._closing.enter_context(self.main.connect()))
             yield
         self.serve()
 
     def serve(self) -> list[Record]:
         """Let all workers carry out adopt, yield and ack; return their other records."""
-        return [record for worker in self.stage.workers for record in worker.serve()]
+        return [record for worker in self.main.workers for record in worker.serve()]
 
-    def settle(self) -> Story:
+    def settle(self) -> Steps:
         """Let all workers carry out their records until nothing changes any more."""
         for _ in range(20):
             self.serve()
-            self.stage.now += BALANCE_AFTER
+            self.main.now += BALANCE_AFTER
             yield
 
     def load(self) -> dict[int, int]:
         """Return the number of members of each worker, by seat; assert that each has one worker."""
-        clients = self.stage.members.by_id
-        served = Counter(id for worker in self.stage.workers for id in worker.adopted)
+        clients = self.main.members.by_id
+        served = Counter(id for worker in self.main.workers for id in worker.adopted)
         assert served == Counter(clients.keys())
-        for worker in self.stage.workers:
+        for worker in self.main.workers:
             for id, adopted in worker.adopted.items():
                 assert clients[id].worker == worker.number
                 assert adopted.slot == clients[id].slot
-        registry = self.stage.registry
+        registry = self.main.registry
         assert registry.held() == registry.members()
-        return {worker.number: len(worker.adopted) for worker in self.stage.workers}
+        return {worker.number: len(worker.adopted) for worker in self.main.workers}
 
-    def start(self, number: int) -> Process:
+    def start(self, number: int) -> FakeWorker:
         """Make the worker in a seat, which has just been started, ready; return its process."""
-        (worker,) = (worker for worker in self.stage.workers if worker.number == number)
-        worker.told()
+        (worker,) = (worker for worker in self.main.workers if worker.number == number)
+        worker.records()
         worker.tell({"ready": True})
         return worker
 
 
 @pytest.fixture(name="crowd")
-def fixture_crowd(stage: Stage) -> Iterator[Crowd]:
+def fixture_crowd(main: MainProcess) -> Iterator[Crowd]:
     with contextlib.ExitStack() as closing:
-        yield Crowd(stage, closing)
+        yield Crowd(main, closing)
 
 
-def has_pinned_seat(stage: Stage) -> bool:
+def has_pinned_seat(main: MainProcess) -> bool:
     """Return whether the log still waits for a dead worker."""
-    return stage.pool.pinned_seat is not None
+    return main.pool.pinned_seat is not None
 
 
 # --- records to a worker -------------------------------------------------------------------------
 
 
-def test_load_4_a_handed_over_member_keeps_its_own_welcome(stage: Stage, crowd: Crowd) -> None:
-    def story() -> Story:
-        yield from stage.begin()
+def test_load_4_a_handed_over_member_keeps_its_own_welcome(main: MainProcess, crowd: Crowd) -> None:
+    def steps() -> Steps:
+        yield from main.begin()
         for number in range(4):
-            stage.acceptor.greeting = b"%d\n" % (number // 2)
+            main.acceptor.greeting = b"%d\n" % (number // 2)
             yield from crowd.join(1)
-        first, other = stage.workers
+        first, other = main.workers
         first.die(-9)
         yield
         crowd.serve()
         greetings = {id: adopted.greeting for id, adopted in other.adopted.items()}
         assert greetings == {1: "0\n", 2: "0\n", 3: "1\n", 4: "1\n"}
         yield
-        yield from stage.end()
+        yield from main.end()
 
-    stage.run(story(), workers=2)
+    main.run(steps(), workers=2)
 
 
 def test_load_4_many_members_with_long_prefixes_are_handed_over_at_once(
-    stage: Stage, crowd: Crowd
+    main: MainProcess, crowd: Crowd
 ) -> None:
     """The prefixes are the longest, of characters that JSON escapes, and the addresses, too."""
 
-    def story() -> Story:
-        yield from stage.begin()
+    def steps() -> Steps:
+        yield from main.begin()
         yield from crowd.join(150)
-        for client in stage.members.by_id.values():
+        for client in main.members.by_id.values():
             client.address = ":".join(["ffff"] * 8)
-        first, other = stage.workers
+        first, other = main.workers
         first.die(-9)
         yield
         while len(other.adopted) < 150:
             crowd.serve()
             yield
         yield
-        yield from stage.end()
+        yield from main.end()
 
-    stage.run(story(), workers=2, prefix="é" * (MAX_PREFIX // 2), welcome="é" * 511)
+    main.run(steps(), workers=2, prefix="é" * (MAX_PREFIX // 2), welcome="é" * 511)
 
 
 # --- disconnected members ------------------------------------------------------------------------
 
 
 def test_the_next_worker_of_a_kicked_member_does_not_read_its_input(
-    stage: Stage, crowd: Crowd
+    main: MainProcess, crowd: Crowd
 ) -> None:
-    def story() -> Story:
-        yield from stage.begin()
+    def steps() -> Steps:
+        yield from main.begin()
         yield from crowd.join(6)
-        first, other = stage.workers
-        stage.members.disconnect([3], LeaveReason.KICKED)
+        first, other = main.workers
+        main.members.disconnect([3], LeaveReason.KICKED)
         first.die(-9)
         yield
-        ended, *asked = other.told()
+        ended, *asked = other.records()
         assert ended == {"end": [3]}
         for ack in asked:
             other.tell(ack)
         yield
-        yield from stage.end()
+        yield from main.end()
 
-    stage.run(story(), workers=2)
+    main.run(steps(), workers=2)
 
 
 # --- after a death -------------------------------------------------------------------------------
 
 
 def test_load_4_a_dead_worker_s_members_go_to_the_least_loaded_workers(
-    stage: Stage, crowd: Crowd
+    main: MainProcess, crowd: Crowd
 ) -> None:
-    def story() -> Story:
-        yield from stage.begin()
+    def steps() -> Steps:
+        yield from main.begin()
         yield from crowd.join(12)
-        first, other, third, fourth = stage.workers
+        first, other, third, fourth = main.workers
         for id in (2, 6):
             other.adopted.pop(id).connection.close()
         other.tell({"left": [[2, "closed"], [6, "closed"]]})
@@ -164,239 +164,241 @@ def test_load_4_a_dead_worker_s_members_go_to_the_least_loaded_workers(
         crowd.serve()
         assert sorted(len(worker.adopted) for worker in (other, third, fourth)) == [3, 3, 4]
         assert sum(crowd.load().values()) == 10
-        yield from stage.end()
+        yield from main.end()
 
-    stage.run(story(), workers=4)
+    main.run(steps(), workers=4)
 
 
 def test_load_4_a_seat_is_free_once_each_worker_has_sent_its_last_ack(
-    stage: Stage, crowd: Crowd
+    main: MainProcess, crowd: Crowd
 ) -> None:
-    def story() -> Story:
-        yield from stage.begin()
+    def steps() -> Steps:
+        yield from main.begin()
         yield from crowd.join(8)
-        dead, other, third, fourth = stage.workers
+        dead, other, third, fourth = main.workers
         dead.die(-9)
         yield
-        first = {worker.number: worker.told() for worker in (other, third)}
+        first = {worker.number: worker.records() for worker in (other, third)}
         assert all(len(records) == 1 for records in first.values())
         fourth.die(-9)  # it had to serve two members of the dead worker
         yield
-        second = {worker.number: worker.told() for worker in (other, third)}
+        second = {worker.number: worker.records() for worker in (other, third)}
         for worker in (other, third):
             for record in first[worker.number]:
                 worker.tell(record)
         yield
-        assert has_pinned_seat(stage), "an older ack does not cover all members"
+        assert has_pinned_seat(main), "an older ack does not cover all members"
         for worker in (other, third):
             for record in second[worker.number]:
                 worker.tell(record)
         yield
-        assert not has_pinned_seat(stage)
+        assert not has_pinned_seat(main)
         assert sum(crowd.load().values()) == 8
-        yield from stage.end()
+        yield from main.end()
 
-    stage.run(story(), workers=4)
+    main.run(steps(), workers=4)
 
 
-def test_load_4_the_next_worker_adopts_unassigned_members(stage: Stage, crowd: Crowd) -> None:
+def test_load_4_the_next_worker_adopts_unassigned_members(main: MainProcess, crowd: Crowd) -> None:
     """Several workers in a row may die before they are ready, or before they adopt the members."""
 
-    def story() -> Story:
-        yield from stage.begin()
+    def steps() -> Steps:
+        yield from main.begin()
         yield from crowd.join(5)
-        for worker in list(stage.workers):
+        for worker in list(main.workers):
             worker.die(-9)
         yield
-        assert has_pinned_seat(stage)
-        (first, *_) = stage.workers
+        assert has_pinned_seat(main)
+        (first, *_) = main.workers
         crowd.start(first.number)
         yield
-        assert len(first.told()) == 1
+        assert len(first.records()) == 1
         assert len(first.adopted) == 5
         first.die(-9)
         yield
-        (second, *_) = stage.workers
+        (second, *_) = main.workers
         crowd.start(second.number)
         yield
-        assert has_pinned_seat(stage), "the log still has their messages"
+        assert has_pinned_seat(main), "the log still has their messages"
         second.serve()
         yield
-        assert not has_pinned_seat(stage)
+        assert not has_pinned_seat(main)
         assert len(second.adopted) == 5
-        yield from stage.end()
+        yield from main.end()
 
-    stage.run(story(), workers=2)
+    main.run(steps(), workers=2)
 
 
 def test_load_4_a_member_that_kills_several_workers_is_disconnected(
-    stage: Stage, crowd: Crowd
+    main: MainProcess, crowd: Crowd
 ) -> None:
-    def story() -> Story:
-        yield from stage.begin()
+    def steps() -> Steps:
+        yield from main.begin()
         yield from crowd.join(3)
-        log = stage.log
-        client = stage.members.by_id[2]
+        log = main.log
+        client = main.members.by_id[2]
         client.connection.send(client.greeting)
         noted = Checkpoint(log.offset(log.head), log.head, len(client.greeting), 0)
-        stage.slots.note(client.slot, noted)
+        main.slots.note(client.slot, noted)
         deaths = [2] * (DEATHS - 1) + [0] + [2] * (DEATHS - 1) + [3] + [2] * DEATHS
         for number, suspect in enumerate(deaths):
-            assert stage.left == {}, number
-            (worker,) = stage.workers
+            assert main.left == {}, number
+            (worker,) = main.workers
             log.mark_suspect(worker.number, suspect)
             worker.die(-9)
             yield
-            worker = crowd.start(stage.workers[0].number)
+            worker = crowd.start(main.workers[0].number)
             yield
             worker.serve()
             yield
-        assert stage.left == {2: LeaveReason.WORKERS_KEPT_DYING}
-        assert list(stage.workers[0].adopted) == [1, 3]
+        assert main.left == {2: LeaveReason.WORKERS_KEPT_DYING}
+        assert list(main.workers[0].adopted) == [1, 3]
         assert crowd.peers[1].makefile("rb").read().removeprefix(client.greeting) == (
             b"<room>Your connection is suspected of stopping worker processes\n"
         )
-        yield from stage.end()
+        yield from main.end()
 
-    stage.run(story())
+    main.run(steps())
 
 
-def test_no_member_is_blamed_for_a_worker_that_was_told_to_end(stage: Stage, crowd: Crowd) -> None:
-    def story() -> Story:
-        yield from stage.begin()
+def test_no_member_is_blamed_for_a_worker_that_was_ended_on_purpose(
+    main: MainProcess, crowd: Crowd
+) -> None:
+    def steps() -> Steps:
+        yield from main.begin()
         yield from crowd.join(1)
         for _ in range(DEATHS + 1):
-            (worker,) = stage.workers
-            stage.log.mark_suspect(worker.number, 1)
-            stage.pool.replace_all()
-            (new,) = (process for process in stage.workers if process is not worker)
+            (worker,) = main.workers
+            main.log.mark_suspect(worker.number, 1)
+            main.pool.replace_all()
+            (new,) = (process for process in main.workers if process is not worker)
             crowd.start(new.number)
             yield
             assert worker.exitcode == -9
             new.serve()
             yield
-        assert stage.left == {}
-        yield from stage.end()
+        assert main.left == {}
+        yield from main.end()
 
-    stage.run(story())
+    main.run(steps())
 
 
 def test_load_4_a_member_that_hangs_several_workers_is_disconnected(
-    stage: Stage, crowd: Crowd
+    main: MainProcess, crowd: Crowd
 ) -> None:
-    def story() -> Story:
-        yield from stage.begin()
+    def steps() -> Steps:
+        yield from main.begin()
         yield from crowd.join(2)
         for _ in range(DEATHS):
-            assert stage.left == {}
-            (worker,) = stage.workers
-            stage.log.mark_suspect(worker.number, 1)
+            assert main.left == {}
+            (worker,) = main.workers
+            main.log.mark_suspect(worker.number, 1)
             while worker.exitcode is None:
-                assert stage.waits is not None, "the next balance is scheduled"
-                stage.now += stage.waits
+                assert main.waits_for is not None, "the next balance is scheduled"
+                main.now += main.waits_for
                 yield
-            worker = crowd.start(stage.workers[0].number)
+            worker = crowd.start(main.workers[0].number)
             yield
             worker.serve()
             yield
-        assert stage.left == {1: LeaveReason.WORKERS_KEPT_DYING}
-        yield from stage.end()
+        assert main.left == {1: LeaveReason.WORKERS_KEPT_DYING}
+        yield from main.end()
 
-    stage.run(story(), watchdog=8)
+    main.run(steps(), watchdog=8)
 
 
-def test_the_registry_counts_unassigned_members_correctly(stage: Stage, crowd: Crowd) -> None:
+def test_the_registry_counts_unassigned_members_correctly(main: MainProcess, crowd: Crowd) -> None:
     """The counts stay correct when the members are served again, also in a dead worker's seat."""
 
-    def story() -> Story:
-        yield from stage.begin()
+    def steps() -> Steps:
+        yield from main.begin()
         yield from crowd.join(6)
-        for worker in list(stage.workers):
+        for worker in list(main.workers):
             worker.die(-9)
         yield
-        for number in [worker.number for worker in stage.workers]:
+        for number in [worker.number for worker in main.workers]:
             crowd.start(number)
             yield
-        for worker in stage.workers:
+        for worker in main.workers:
             worker.serve()
         yield
-        assert stage.registry.members() == stage.members.directory()
-        yield from stage.end()
+        assert main.registry.members() == main.members.directory()
+        yield from main.end()
 
-    stage.run(story(), workers=2)
+    main.run(steps(), workers=2)
 
 
 def test_the_registry_is_not_called_for_an_empty_list_of_members(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    main: MainProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call takes a while, and three seconds if the registry's process hangs."""
 
-    def story() -> Story:
-        yield from stage.begin()
+    def steps() -> Steps:
+        yield from main.begin()
         with monkeypatch.context() as asked:
             for call in ("leave", "move"):
                 asked.setattr(Registry, call, lambda *_: pytest.fail("it is asked"))
-            stage.workers[0].die(-9)
+            main.workers[0].die(-9)
             yield
-        (worker,) = stage.workers
-        worker.told()
+        (worker,) = main.workers
+        worker.records()
         worker.tell({"ready": True})
         yield
-        yield from stage.end()
+        yield from main.end()
 
-    stage.run(story())
+    main.run(steps())
 
 
 def test_members_are_not_moved_where_the_kernel_counts_no_bytes(
-    stage: Stage, crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+    main: MainProcess, crowd: Crowd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assignment, "taken", lambda connection: None)
 
-    def story() -> Story:
-        yield from stage.begin()
+    def steps() -> Steps:
+        yield from main.begin()
         yield from crowd.join(8)
-        for id in [id for id, client in stage.members.by_id.items() if client.worker == 1]:
-            stage.workers[1].tell({"left": [(id, "closed")]})
+        for id in [id for id, client in main.members.by_id.items() if client.worker == 1]:
+            main.workers[1].tell({"left": [(id, "closed")]})
         yield
-        stage.now += BALANCE_AFTER + 0.01
+        main.now += BALANCE_AFTER + 0.01
         yield
-        assert not any("yield" in record for record in stage.workers[0].told())
-        yield from stage.end()
+        assert not any("yield" in record for record in main.workers[0].records())
+        yield from main.end()
 
-    stage.run(story(), workers=2)
+    main.run(steps(), workers=2)
 
 
 def test_members_are_disconnected_where_the_kernel_counts_no_bytes(
-    stage: Stage, crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+    main: MainProcess, crowd: Crowd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assignment, "taken", lambda connection: None)
 
-    def story() -> Story:
-        yield from stage.begin()
+    def steps() -> Steps:
+        yield from main.begin()
         yield from crowd.join(4)
-        stage.workers[0].die(-9)
+        main.workers[0].die(-9)
         yield
-        assert stage.left == {1: LeaveReason.WORKER_DIED, 3: LeaveReason.WORKER_DIED}
+        assert main.left == {1: LeaveReason.WORKER_DIED, 3: LeaveReason.WORKER_DIED}
         assert crowd.peers[0].recv(1) == b""
         assert crowd.load()[1] == 2
-        yield from stage.end()
+        yield from main.end()
 
-    stage.run(story(), workers=2)
+    main.run(steps(), workers=2)
 
 
 # --- balance -------------------------------------------------------------------------------------
 
 
-def test_a_new_worker_gets_its_share(stage: Stage, crowd: Crowd) -> None:
-    def story() -> Story:
-        yield from stage.begin()
+def test_a_new_worker_gets_its_share(main: MainProcess, crowd: Crowd) -> None:
+    def steps() -> Steps:
+        yield from main.begin()
         yield from crowd.join(40)
-        stage.workers[0].die(-9)
+        main.workers[0].die(-9)
         yield
         crowd.serve()
         yield
         assert crowd.load() == {1: 40, 2: 0}
-        stage.now += BALANCE_AFTER
+        main.now += BALANCE_AFTER
         yield
         assert crowd.serve() == []
         worker = crowd.start(2)
@@ -405,66 +407,66 @@ def test_a_new_worker_gets_its_share(stage: Stage, crowd: Crowd) -> None:
         yield from crowd.settle()
         load = crowd.load()
         assert max(load.values()) - min(load.values()) <= UNEVEN * 20
-        yield from stage.end()
+        yield from main.end()
 
-    stage.run(story(), workers=2)
+    main.run(steps(), workers=2)
 
 
 def test_load_4_a_worker_is_told_when_all_yielded_members_are_adopted(
-    stage: Stage, crowd: Crowd
+    main: MainProcess, crowd: Crowd
 ) -> None:
-    def story() -> Story:
-        yield from stage.begin()
+    def steps() -> Steps:
+        yield from main.begin()
         yield from crowd.join(20)
-        first, other = stage.workers
+        first, other = main.workers
         for id in list(other.adopted):
             other.adopted.pop(id).connection.close()
             other.tell({"left": [[id, "closed"]]})
         yield
-        stage.now += BALANCE_AFTER
+        main.now += BALANCE_AFTER
         yield
-        assert first.told() == [{"yield": [1, 3, 5, 7, 9]}]
+        assert first.records() == [{"yield": [1, 3, 5, 7, 9]}]
         first.adopted.pop(11).connection.close()
         first.tell({"left": [[11, "closed"]]})
         yield
-        stage.now += BALANCE_AFTER
+        main.now += BALANCE_AFTER
         yield
-        assert first.told() == other.told() == [], "the order was sent already"
+        assert first.records() == other.records() == [], "the record was sent already"
         for id in (1, 3, 5, 7):  # 9 has left a moment ago
             first.adopted.pop(id).connection.close()
         first.tell({"left": [[9, "closed"]]})
         first.adopted.pop(9).connection.close()
         first.tell({"yielded": [1, 3, 5, 7]})
         yield
-        assert first.told() == []
-        (ack,) = other.told()
+        assert first.records() == []
+        (ack,) = other.records()
         assert list(other.adopted) == [1, 3, 5, 7]
         other.tell(ack)
         yield
-        assert first.told() == [{"settled": True}]
+        assert first.records() == [{"settled": True}]
         yield from crowd.settle()
         assert crowd.load() == {0: 4, 1: 4}, "the loads are even"
-        yield from stage.end()
+        yield from main.end()
 
-    stage.run(story(), workers=2)
+    main.run(steps(), workers=2)
 
 
 @pytest.mark.parametrize("yielded", [False, True])
 @pytest.mark.parametrize("dead", ["who yields", "who adopts"])
 def test_load_4_a_worker_may_die_while_members_move(
-    dead: str, yielded: bool, stage: Stage, crowd: Crowd
+    dead: str, yielded: bool, main: MainProcess, crowd: Crowd
 ) -> None:
-    def story() -> Story:
-        yield from stage.begin()
+    def steps() -> Steps:
+        yield from main.begin()
         yield from crowd.join(20)
-        first, other = stage.workers
+        first, other = main.workers
         for id in list(other.adopted):
             other.adopted.pop(id).connection.close()
             other.tell({"left": [[id, "closed"]]})
         yield
-        stage.now += BALANCE_AFTER
+        main.now += BALANCE_AFTER
         yield
-        assert first.told() == [{"yield": [1, 3, 5, 7, 9]}]
+        assert first.records() == [{"yield": [1, 3, 5, 7, 9]}]
         if yielded:
             for id in (1, 3, 5, 7, 9):
                 first.adopted.pop(id).connection.close()
@@ -480,32 +482,32 @@ def test_load_4_a_worker_may_die_while_members_move(
         crowd.serve()
         yield
         assert sum(crowd.load().values()) == 10
-        crowd.start(stage.processes[-1].number)
+        crowd.start(main.processes[-1].number)
         yield
         yield from crowd.settle()
         assert sorted(crowd.load().values()) == [5, 5]
-        assert not has_pinned_seat(stage)
-        yield from stage.end()
+        assert not has_pinned_seat(main)
+        yield from main.end()
 
-    stage.run(story(), workers=2)
+    main.run(steps(), workers=2)
 
 
-def test_an_even_spread_is_not_changed(stage: Stage, crowd: Crowd) -> None:
-    def story() -> Story:
-        yield from stage.begin()
+def test_an_even_spread_is_not_changed(main: MainProcess, crowd: Crowd) -> None:
+    def steps() -> Steps:
+        yield from main.begin()
         yield from crowd.join(44)
-        first, other = stage.workers
+        first, other = main.workers
         for id in (1, 3):
             first.adopted.pop(id).connection.close()
             first.tell({"left": [[id, "closed"]]})
         yield
-        stage.now += BALANCE_AFTER
+        main.now += BALANCE_AFTER
         yield
-        assert first.told() == other.told() == [], "the difference is within a tenth"
-        assert stage.waits is None
-        yield from stage.end()
+        assert first.records() == other.records() == [], "the difference is within a tenth"
+        assert main.waits_for is None
+        yield from main.end()
 
-    stage.run(story(), workers=2)
+    main.run(steps(), workers=2)
 
 
 def test_the_ids_of_yielded_members_fit_into_a_record() -> None:

@@ -31,16 +31,16 @@ def fixture_children(monkeypatch: pytest.MonkeyPatch) -> Iterator[Children]:
     children.close()
 
 
-class Diary:
+class RecordingChild:
     """A child, the records that it has sent, and whether it has ended."""
 
     def __init__(self, children: Children) -> None:
-        self.said: list[Record] = []
+        self.records: list[Record] = []
         self.ended = 0
         self.child = Child(
             children.loop,
             (print, ("an argument",)),
-            lambda record, _: self.said.append(record),
+            lambda record, _: self.records.append(record),
             self._on_exit,
         )
 
@@ -49,111 +49,111 @@ class Diary:
 
 
 def test_records_are_exchanged_with_a_child(children: Children) -> None:
-    diary = Diary(children)
+    recording = RecordingChild(children)
     assert children.last.arguments == ("an argument",)
-    diary.child.tell({"do": 1})
-    assert children.last.told() == [{"do": 1}]
+    recording.child.tell({"do": 1})
+    assert children.last.records() == [{"do": 1}]
     children.last.channel.send({"done": 1})
     children.loop.turn()
-    assert diary.said == [{"done": 1}]
-    diary.child.end()
-    assert diary.ended == 0
-    diary.child.tell({"do": 2})
+    assert recording.records == [{"done": 1}]
+    recording.child.end()
+    assert recording.ended == 0
+    recording.child.tell({"do": 2})
 
 
 def test_the_end_of_a_child_is_reported_after_its_last_record(children: Children) -> None:
-    diary = Diary(children)
+    recording = RecordingChild(children)
     children.last.channel.send({"last": True})
     children.last.die(3)
-    while not diary.ended:
+    while not recording.ended:
         children.loop.turn()
-        assert diary.said == [{"last": True}]
+        assert recording.records == [{"last": True}]
     children.loop.turn()
-    assert diary.ended == 1
-    assert diary.child.exitcode == 3
+    assert recording.ended == 1
+    assert recording.child.exitcode == 3
     assert children.loop.sources == 0
     assert children.loop.idle() is None
 
 
 def test_the_channel_of_a_child_may_end_before_its_process(children: Children) -> None:
-    diary = Diary(children)
+    recording = RecordingChild(children)
     children.last.channel.close()
     children.loop.turn()
-    diary.child.tell({"do": 1})
-    assert diary.ended == 0
+    recording.child.tell({"do": 1})
+    assert recording.ended == 0
     children.last.die(1)
     children.loop.turn()
-    assert diary.ended == 1
+    assert recording.ended == 1
 
 
 def test_a_child_that_is_not_ready_in_time_is_killed(children: Children) -> None:
-    diary = Diary(children)
+    recording = RecordingChild(children)
     children.loop.time += READY_WITHIN
     children.loop.turn()
     children.loop.turn()
-    assert diary.ended == 1
-    assert diary.child.failure == "not ready within 30 s"
+    assert recording.ended == 1
+    assert recording.child.failure == "not ready within 30 s"
 
 
 def test_a_ready_child_has_no_timeout(children: Children) -> None:
-    diary = Diary(children)
-    diary.child.ready()
+    recording = RecordingChild(children)
+    recording.child.ready()
     assert children.loop.step() is None
-    diary.child.end()
+    recording.child.end()
 
 
 def test_records_for_a_full_channel_are_sent_later(children: Children) -> None:
-    diary = Diary(children)
-    diary.child.ready()
+    recording = RecordingChild(children)
+    recording.child.ready()
     count = 2000
     for number in range(count):
-        diary.child.tell({"number": number, "padding": "x" * 1000})
-    told: list[Record] = []
-    while len(told) < count:
-        told += children.last.told()
+        recording.child.tell({"number": number, "padding": "x" * 1000})
+    received: list[Record] = []
+    while len(received) < count:
+        received += children.last.records()
         children.loop.turn()
-    assert [record["number"] for record in told] == list(range(count))
+    assert [record["number"] for record in received] == list(range(count))
     children.loop.turn()
     assert children.loop.ready == 0, "the channel is not watched for writing any more"
-    diary.child.end()
+    recording.child.end()
 
 
 def test_records_that_the_system_refuses_are_sent_a_moment_later(
     children: Children, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    diary = Diary(children)
-    diary.child.ready()
+    recording = RecordingChild(children)
+    recording.child.ready()
 
     def refuse(*arguments: object) -> int:
         raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
 
     with monkeypatch.context() as full:
         full.setattr(socket, "send_fds", refuse)
-        diary.child.tell({"do": 1}, [0])
+        recording.child.tell({"do": 1}, [0])
         assert children.loop.step() == pytest.approx(RETRY_AFTER)
         children.loop.time += RETRY_AFTER
         assert children.loop.step() == pytest.approx(RETRY_AFTER)
     children.loop.time += RETRY_AFTER
     assert children.loop.step() is None
-    assert children.last.told() == [{"do": 1}]
-    diary.child.end()
+    assert children.last.records() == [{"do": 1}]
+    recording.child.end()
 
 
 def test_wait_handles_records_and_the_end_without_the_event_loop(children: Children) -> None:
-    diary = Diary(children)
+    recording = RecordingChild(children)
     children.last.channel.send({"done": 1})
-    diary.child.wait(10)
-    assert diary.said == [{"done": 1}]
+    recording.child.wait(10)
+    assert recording.records == [{"done": 1}]
     children.last.die(0)
-    while not diary.ended:
-        diary.child.wait(10)
+    while not recording.ended:
+        recording.child.wait(10)
     assert children.loop.sources == 0
 
 
 def test_a_child_that_cannot_be_started_leaves_nothing(children: Children) -> None:
     children.error = OSError(errno.EAGAIN, "no more processes")
     with pytest.raises(OSError, match="no more processes"):
-        Diary(children)
+        RecordingChild(children)
     assert children.loop.sources == 0
 
 
@@ -195,11 +195,11 @@ class Restarted:
     """A RestartedChild with fake processes."""
 
     def __init__(self, children: Children) -> None:
-        self.said: list[Record] = []
+        self.records: list[Record] = []
         self.child = RestartedChild(
             children.loop,
             (print, ()),
-            lambda record, _: self.said.append(record),
+            lambda record, _: self.records.append(record),
             lambda child: child.tell({"begin": True}),
             "thing",
             file="a.txt",
@@ -212,7 +212,7 @@ def test_the_backoff_grows_with_each_death_of_a_process(
     restarted = Restarted(children)
     restarted.child.start()
     for failures in range(12):
-        assert children.last.told() == [{"begin": True}]
+        assert children.last.records() == [{"begin": True}]
         children.last.die(failures)
         children.loop.turn()
         count, pause = len(children.started), pause_after(failures)
@@ -259,16 +259,16 @@ def test_a_failed_start_is_tried_again(
     restarted = Restarted(children)
     children.error = OSError(errno.EAGAIN, "no more processes")
     restarted.child.start()
-    [said] = caplog.messages
-    assert said.startswith(
+    [message] = caplog.messages
+    assert message.startswith(
         'event=thing-failed file=a.txt error="no more processes" again_in=0 says='
     )
     assert restarted.child.child is None
-    restarted.child.tell({"nobody": "is told"})
+    restarted.child.tell({"no process": "receives this"})
     children.error = None
     children.loop.turn()
     assert len(children.started) == 1
-    assert children.last.told() == [{"begin": True}]
+    assert children.last.records() == [{"begin": True}]
     restarted.child.end()
 
 

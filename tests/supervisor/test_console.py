@@ -17,12 +17,12 @@ from chatroom.supervisor import console as module
 from chatroom.supervisor.console import MAX_LINES, Console, descriptor
 from chatroom.system.doorbell import Doorbell
 from tests.integration.waiting import PATIENCE
-from tests.log.entries import Run, batch_of, new_log, say
+from tests.log.entries import Run, append_message, batch_of, new_log
 
 ROOMY = Geometry(text=1 << 16, entries=1 << 10, kept=1 << 15, kept_entries=1 << 9)
 
 
-class Script(Console):
+class ManualConsole(Console):
     """A console without a thread: it prints when the test calls `print`."""
 
     def __init__(self, log: Log | None, doorbell: Doorbell) -> None:
@@ -40,19 +40,19 @@ class Script(Console):
 
 
 @contextmanager
-def scripted(geometry: Geometry = ROOMY) -> Iterator[tuple[Script, Log]]:
+def manual_console(geometry: Geometry = ROOMY) -> Iterator[tuple[ManualConsole, Log]]:
     with new_log(geometry) as log, closing(Doorbell.new()) as doorbell:
-        yield Script(log, doorbell), log
+        yield ManualConsole(log, doorbell), log
 
 
 @pytest.fixture(name="console")
-def fixture_console() -> Iterator[Script]:
-    with scripted() as (console, log):
+def fixture_console() -> Iterator[ManualConsole]:
+    with manual_console() as (console, log):
         console.log = log  # type: ignore[attr-defined]
         yield console
 
 
-def log_of(console: Script) -> Log:
+def log_of(console: ManualConsole) -> Log:
     log: Log = console.log  # type: ignore[attr-defined]
     return log
 
@@ -60,43 +60,45 @@ def log_of(console: Script) -> Log:
 # --- output --------------------------------------------------------------------------------------
 
 
-def test_the_conversation_is_printed_as_members_see_it(console: Script) -> None:
+def test_the_conversation_is_printed_as_members_see_it(console: ManualConsole) -> None:
     log = log_of(console)
     assert console.print() == b""
-    say(log, b"<a>hello\n")
-    say(log, b"<b>hi\n<b>there\n")
+    append_message(log, b"<a>hello\n")
+    append_message(log, b"<b>hi\n<b>there\n")
     assert console.print() == b"<a>hello\n<b>hi\n<b>there\n"
     assert console.print() == b"<a>hello\n<b>hi\n<b>there\n"
-    say(log, b"<a>bye\n")
+    append_message(log, b"<a>bye\n")
     assert console.print().endswith(b"<b>there\n<a>bye\n")
 
 
 def test_a_console_begins_at_the_head() -> None:
     with new_log(ROOMY) as log, closing(Doorbell.new()) as doorbell:
-        say(log, b"<a>before\n")
-        console = Script(log, doorbell)
-        say(log, b"<a>after\n")
+        append_message(log, b"<a>before\n")
+        console = ManualConsole(log, doorbell)
+        append_message(log, b"<a>after\n")
         assert console.print() == b"<a>after\n"
 
 
-def test_notices_are_printed_after_earlier_messages(console: Script) -> None:
+def test_notices_are_printed_after_earlier_messages(console: ManualConsole) -> None:
     log = log_of(console)
     console.print_line("a connected")
-    say(log, b"<a>hello\n")
-    say(log, b"<a>bye\n")
+    append_message(log, b"<a>hello\n")
+    append_message(log, b"<a>bye\n")
     console.print_line("a disconnected")
     console.print_line("b connected")
-    say(log, b"<b>hi\n")
+    append_message(log, b"<b>hi\n")
     assert console.print() == (
         b"a connected\n<a>hello\n<a>bye\na disconnected\nb connected\n<b>hi\n"
     )
 
 
-def test_an_undecided_line_holds_back_what_follows_and_keeps_its_place(console: Script) -> None:
+def test_an_undecided_line_holds_back_what_follows_and_keeps_its_place(
+    console: ManualConsole,
+) -> None:
     log = log_of(console)
-    say(log, b"<a>hello\n")
+    append_message(log, b"<a>hello\n")
     decide, other = console.reserve_line(), console.reserve_line()
-    say(log, b"<b>hi\n")
+    append_message(log, b"<b>hi\n")
     console.print_line("c connected")
     assert console.print() == b"<a>hello\n"
     decide("b connected")
@@ -105,23 +107,23 @@ def test_an_undecided_line_holds_back_what_follows_and_keeps_its_place(console: 
     assert console.print() == b"<a>hello\nb connected\n<b>hi\nc connected\n"
 
 
-def test_undecodable_bytes_in_a_notice_are_escaped(console: Script) -> None:
+def test_undecodable_bytes_in_a_notice_are_escaped(console: ManualConsole) -> None:
     """For example, the notice is an error with a path."""
     console.print_line("no folder /x\udcff")
     assert console.print() == b"no folder /x\\udcff\n"
 
 
-def test_an_unfinished_line_is_printed_as_it_grows(console: Script) -> None:
+def test_an_unfinished_line_is_printed_as_it_grows(console: ManualConsole) -> None:
     log = log_of(console)
-    say(log, b"<a>hel")
+    append_message(log, b"<a>hel")
     assert console.print() == b"<a>hel"
-    say(log, b"<b>hi\n")
+    append_message(log, b"<b>hi\n")
     assert console.print() == b"<a>hel\n<b>hi\n"
 
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_notice_ends_an_unfinished_line_without_doubling_its_end(
-    at_once: bool, console: Script
+    at_once: bool, console: ManualConsole
 ) -> None:
     log = log_of(console)
 
@@ -129,45 +131,45 @@ def test_a_notice_ends_an_unfinished_line_without_doubling_its_end(
         if not at_once:
             console.print()
 
-    say(log, b"<a>hel")
+    append_message(log, b"<a>hel")
     look()
     console.print_line("b connected")
     look()
     console.print_line("c connected")
     look()
-    say(log, b"<b>hi\n")
+    append_message(log, b"<b>hi\n")
     look()
-    say(log, b"\n")
+    append_message(log, b"\n")
     assert console.print() == b"<a>hel\nb connected\nc connected\n<b>hi\n\n"
 
 
 def test_a_quiet_console_prints_only_notices() -> None:
     with closing(Doorbell.new()) as doorbell:
-        console = Script(None, doorbell)
+        console = ManualConsole(None, doorbell)
         console.print_line("listening on 127.0.0.1:8080")
         assert console.print() == b"listening on 127.0.0.1:8080\n"
 
 
-def test_a_chunk_is_bounded(console: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_is_bounded(console: ManualConsole, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHUNK", 10)
     log = log_of(console)
     for line in (b"<a>1\n", b"<a>2\n", b"<a>3\n", b"<a>as long as it is\n"):
-        say(log, line)
+        append_message(log, line)
     assert console.print(1) == b"<a>1\n<a>2\n"
     assert console.print(1) == b"<a>1\n<a>2\n<a>3\n"
     assert console.print(1).endswith(b"<a>3\n<a>as long as it is\n"), "one message at least"
 
 
 def test_a_chunk_of_only_an_omitted_line_end_is_skipped(
-    console: Script, monkeypatch: pytest.MonkeyPatch
+    console: ManualConsole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A chunk may consist of nothing else."""
     monkeypatch.setattr(module, "CHUNK", 10)
     log = log_of(console)
-    say(log, b"<a>hel")
+    append_message(log, b"<a>hel")
     console.print_line("b connected")
     console.print()
-    say(log, b"<b>as long as it is\n")
+    append_message(log, b"<b>as long as it is\n")
     assert console.print() == b"<a>hel\nb connected\n<b>as long as it is\n"
 
 
@@ -180,43 +182,43 @@ def test_messages_beyond_the_limit_are_left_out_and_counted(
     open_line: bytes, ends: bytes, at_end: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_BEHIND", 100)
-    with scripted() as (console, log):
-        say(log, b"<a>hello\n" + open_line)
+    with manual_console() as (console, log):
+        append_message(log, b"<a>hello\n" + open_line)
         console.print()
         for _ in range(30):
-            say(log, b"<b>hi\n")
+            append_message(log, b"<b>hi\n")
         if at_end:
-            say(log, at_end)
+            append_message(log, at_end)
         count = 30 + bool(at_end)
         assert console.print() == b"<a>hello\n" + open_line + ends + b"(%d left out)\n" % count
-        say(log, b"<a>bye\n")
+        append_message(log, b"<a>bye\n")
         assert console.print().endswith(b" left out)\n<a>bye\n")
 
 
 @pytest.mark.parametrize("line", [b"<a>%s\n" % (b"x" * 90), b"\n"], ids=["in bytes", "in entries"])
 def test_lapped_messages_are_left_out_and_counted(line: bytes) -> None:
-    with scripted(Geometry(1 << 10, 1 << 6, 1 << 9, 1 << 5)) as (console, log):
+    with manual_console(Geometry(1 << 10, 1 << 6, 1 << 9, 1 << 5)) as (console, log):
         for _ in range(200):
-            say(log, line)
+            append_message(log, line)
         assert console.print() == b"(200 left out)\n"
         for _ in range(5):
-            say(log, line)
+            append_message(log, line)
         assert console.print() == b"(200 left out)\n" + line * 5
 
 
 def test_notices_come_after_the_count_of_omitted_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_BEHIND", 100)
-    with scripted() as (console, log):
-        say(log, b"<a>hello\n")
+    with manual_console() as (console, log):
+        append_message(log, b"<a>hello\n")
         console.print_line("b connected")
         for _ in range(30):
-            say(log, b"<b>hi\n")
+            append_message(log, b"<b>hi\n")
         assert console.print() == b"(31 left out)\nb connected\n"
 
 
 def test_notices_beyond_the_limit_are_left_out_and_counted() -> None:
     with closing(Doorbell.new()) as doorbell:
-        console = Script(None, doorbell)
+        console = ManualConsole(None, doorbell)
         for number in range(MAX_LINES + 7):
             console.print_line(f"{number} connected")
         lines = console.print().splitlines()
@@ -243,34 +245,34 @@ STEPS = lists(
 
 @given(STEPS, sampled_from([1, 10, 50, 1 << 16]))
 def test_every_notice_is_a_line_in_its_place(steps: list[Any], chunk: int) -> None:
-    with pytest.MonkeyPatch.context() as monkeypatch, scripted() as (console, log):
+    with pytest.MonkeyPatch.context() as monkeypatch, manual_console() as (console, log):
         monkeypatch.setattr(module, "CHUNK", chunk)
-        said = b""
+        appended = b""
         places: list[int] = []
         for action, argument in steps:
             if action == "append":
-                say(log, argument)
-                said += b"\n" * (said[-1:] not in (b"", b"\n")) + argument
+                append_message(log, argument)
+                appended += b"\n" * (appended[-1:] not in (b"", b"\n")) + argument
             elif action == "say":
                 console.print_line(f"notice {len(places)}")
-                places.append(len(said))
+                places.append(len(appended))
             else:
                 console.print(argument)
         rest, at = console.print(), 0
         for number, place in enumerate(places):
             before, notice, rest = rest.partition(b"notice %d\n" % number)
             assert notice
-            expected = said[at:place]
-            if at and said[at - 1 : at] != b"\n":
+            expected = appended[at:place]
+            if at and appended[at - 1 : at] != b"\n":
                 expected = expected.removeprefix(b"\n")  # the notice before had ended the line
             if expected and not expected.endswith(b"\n"):
                 expected += b"\n"
             assert before == expected
             at = place
-        if at and said[at - 1 : at] != b"\n" and places:
-            assert rest == said[at:].removeprefix(b"\n")
+        if at and appended[at - 1 : at] != b"\n" and places:
+            assert rest == appended[at:].removeprefix(b"\n")
         else:
-            assert rest == said[at:]
+            assert rest == appended[at:]
 
 
 def test_a_stream_closed_before_the_start_becomes_dev_null() -> None:
@@ -341,7 +343,7 @@ def test_the_console_prints_when_it_is_rung(reader: Reader, doorbell: Doorbell) 
         console = Console(log, doorbell, reader.output)
         console.print_line("a connected")
         assert reader.read_until(b"\n") == b"a connected\n"
-        say(log, b"<a>hello\n")
+        append_message(log, b"<a>hello\n")
         doorbell.ring()
         assert reader.read_until(b"\n") == b"<a>hello\n"
         console.close(PATIENCE)
@@ -352,7 +354,7 @@ def test_an_undecided_line_is_left_out_at_the_end(reader: Reader, doorbell: Door
     with new_log(ROOMY) as log:
         console = Console(log, doorbell, reader.output)
         decide = console.reserve_line()
-        say(log, b"<a>hello\n")
+        append_message(log, b"<a>hello\n")
         console.close(PATIENCE)
         assert reader.read() == b"<a>hello\n"
         decide("a connected")
@@ -362,7 +364,7 @@ def test_the_console_reads_again_while_another_process_holds_the_lock(
     reader: Reader, doorbell: Doorbell
 ) -> None:
     """Nobody rings again. The console neither waits for that process nor forgets the log."""
-    begin, said, end = os.pipe(), os.pipe(), os.pipe()
+    begin, written, end = os.pipe(), os.pipe(), os.pipe()
     with new_log(ROOMY) as log:
         child = os.fork()
         if not child:
@@ -370,14 +372,14 @@ def test_the_console_reads_again_while_another_process_holds_the_lock(
             with log:
                 log.append(batch_of(Run(1, b"<a>hello\n")))
                 doorbell.ring()
-                os.write(said[1], b".")
+                os.write(written[1], b".")
                 os.read(end[0], 1)
             os._exit(0)
         console = Console(log, doorbell, reader.output)
         console.print_line("a connected")
         assert reader.read_until(b"\n") == b"a connected\n"
         os.write(begin[1], b".")
-        assert os.read(said[0], 1)
+        assert os.read(written[0], 1)
         console.close(0)
         assert thread() is not None, "the thread must still print"
         assert not select.select([reader.fd], [], [], 0)[0]
@@ -386,7 +388,7 @@ def test_the_console_reads_again_while_another_process_holds_the_lock(
         assert os.waitpid(child, 0) == (child, 0)
         console.close(PATIENCE)
         assert thread() is None
-    for fd in (*begin, *said, *end):
+    for fd in (*begin, *written, *end):
         os.close(fd)
 
 
@@ -424,14 +426,14 @@ def test_a_notice_during_close_is_printed(
                 talk.pop()()
             return text
 
-    def last_words() -> None:
-        console.print_line("the last words")
+    def print_last_line() -> None:
+        console.print_line("the last line")
         close.set()
         closed.wait(PATIENCE)
 
     close, closed = threading.Event(), threading.Event()
     console = Interrupted(None, doorbell, reader.output)
-    talk.append(last_words)
+    talk.append(print_last_line)
     console.print_line("first")
     assert close.wait(PATIENCE)
     closing_thread = threading.Thread(target=console.close, args=(PATIENCE,))
@@ -440,11 +442,11 @@ def test_a_notice_during_close_is_printed(
     closed.set()
     closing_thread.join(PATIENCE)
     assert thread() is None
-    assert reader.end() == b"first\nthe last words\n"
+    assert reader.end() == b"first\nthe last line\n"
 
 
 def test_an_unread_pipe_delays_nobody(reader: Reader, doorbell: Doorbell) -> None:
-    """Lines of the meantime are printed once somebody reads."""
+    """Lines that were printed meanwhile appear once the output is read."""
     console = Console(None, doorbell, reader.output)
     line = "x" * 1000
     for _ in range(MAX_LINES):
@@ -474,7 +476,7 @@ def test_a_non_blocking_pipe_is_waited_for(reader: Reader, doorbell: Doorbell) -
 def test_a_closed_pipe_ends_only_the_console(reader: Reader, doorbell: Doorbell) -> None:
     console = Console(None, doorbell, reader.output)
     reader.hang_up()
-    console.print_line("nobody reads this")
+    console.print_line("nothing reads this")
     if (running := thread()) is not None:
         running.join(PATIENCE)
     assert thread() is None

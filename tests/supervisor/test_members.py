@@ -28,7 +28,7 @@ SETTINGS = Settings(max_clients=10)
 GEOMETRY = Geometry.of(SETTINGS.limits)
 
 
-class Home:
+class MembersDriver:
     """Members, and their peers."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Home:
         registry = cast(RegistryProcess, Registry(100, 0, 1))
         self.log = Log(anonymous_file("a test's log", GEOMETRY.file_size), GEOMETRY)
         self.log.format()
-        self.log.seat(0)
+        self.log.prepare_seat(0)
         sources = Sources(SETTINGS.sources)
         self.members = Members(
             self.loop, self.log, self.slots, sources, registry, self.counters, self._reserve_line
@@ -78,130 +78,134 @@ class Home:
             peer.close()
 
 
-@pytest.fixture(name="home")
-def fixture_home() -> Iterator[Home]:
-    home = Home()
-    yield home
-    home.close()
+@pytest.fixture(name="driver")
+def fixture_driver() -> Iterator[MembersDriver]:
+    driver = MembersDriver()
+    yield driver
+    driver.close()
 
 
 CONNECTED, DISCONNECTED = "127.0.0.1 connected", "127.0.0.1 disconnected"
 RESET = struct.pack("ii", 1, 0)
 
 
-def test_a_member_is_announced_after_a_moment_even_if_it_says_nothing(home: Home) -> None:
-    home.join()
-    home.wait(ANNOUNCE_AFTER / 2)
-    home.join()
-    assert (home.lines, home.counters.joins) == ([], 0)
-    home.wait(ANNOUNCE_AFTER / 2)
-    assert (home.lines, home.counters.joins) == ([CONNECTED], 1)
-    home.wait(ANNOUNCE_AFTER / 2)
-    assert (home.lines, home.counters.joins) == ([CONNECTED] * 2, 2)
-    assert home.loop.idle() is None
-    home.leave()
-    assert home.lines[2:] == [DISCONNECTED]
-    assert home.counters.leaves == {LeaveReason.CLOSED: 1}
+def test_a_member_is_announced_after_a_moment_even_if_it_sends_nothing(
+    driver: MembersDriver,
+) -> None:
+    driver.join()
+    driver.wait(ANNOUNCE_AFTER / 2)
+    driver.join()
+    assert (driver.lines, driver.counters.joins) == ([], 0)
+    driver.wait(ANNOUNCE_AFTER / 2)
+    assert (driver.lines, driver.counters.joins) == ([CONNECTED], 1)
+    driver.wait(ANNOUNCE_AFTER / 2)
+    assert (driver.lines, driver.counters.joins) == ([CONNECTED] * 2, 2)
+    assert driver.loop.idle() is None
+    driver.leave()
+    assert driver.lines[2:] == [DISCONNECTED]
+    assert driver.counters.leaves == {LeaveReason.CLOSED: 1}
 
 
 @pytest.mark.parametrize("how", ["closed", "reset"])
-def test_a_connection_that_is_closed_at_once_is_a_probe(home: Home, how: str) -> None:
-    peer = home.join()
+def test_a_connection_that_is_closed_at_once_is_a_probe(driver: MembersDriver, how: str) -> None:
+    peer = driver.join()
     if how == "reset":
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     peer.close()
-    home.leave(reason=LeaveReason(how))
-    assert home.lines == [None]
-    counters = home.counters
+    driver.leave(reason=LeaveReason(how))
+    assert driver.lines == [None]
+    counters = driver.counters
     assert (counters.probes, counters.joins, counters.leaves.total()) == (1, 0, 0)
-    home.wait(ANNOUNCE_AFTER)
-    assert home.lines == [None]
+    driver.wait(ANNOUNCE_AFTER)
+    assert driver.lines == [None]
 
 
-def test_a_short_visit_with_a_message_is_announced(home: Home) -> None:
-    peer = home.join()
+def test_a_short_visit_with_a_message_is_announced(driver: MembersDriver) -> None:
+    peer = driver.join()
     peer.sendall(b"hi")
     peer.close()
-    home.leave()
-    assert home.lines == [CONNECTED, DISCONNECTED]
-    assert (home.counters.probes, home.counters.joins) == (0, 1)
+    driver.leave()
+    assert driver.lines == [CONNECTED, DISCONNECTED]
+    assert (driver.counters.probes, driver.counters.joins) == (0, 1)
 
 
-def test_a_member_that_is_kicked_at_once_is_announced(home: Home) -> None:
-    peer = home.join()
-    home.members.disconnect([1], LeaveReason.KICKED)
+def test_a_member_that_is_kicked_at_once_is_announced(driver: MembersDriver) -> None:
+    peer = driver.join()
+    driver.members.disconnect([1], LeaveReason.KICKED)
     assert has_ended(peer)
-    home.leave()
-    assert home.lines == [CONNECTED, f"{DISCONNECTED}: kicked"]
+    driver.leave()
+    assert driver.lines == [CONNECTED, f"{DISCONNECTED}: kicked"]
 
 
 @pytest.mark.parametrize("silence", [0.0, ANNOUNCE_AFTER])
 def test_another_protocol_is_refused_and_its_connection_is_no_member(
-    home: Home, silence: float
+    driver: MembersDriver, silence: float
 ) -> None:
     """A browser may connect before it has a request to send: then it has joined, and leaves."""
-    home.join()
-    home.wait(silence)
-    home.leave(reason=LeaveReason.HTTP)
+    driver.join()
+    driver.wait(silence)
+    driver.leave(reason=LeaveReason.HTTP)
     was_member = bool(silence)
-    assert home.counters.refusals == {"spoke HTTP": 1}
-    assert home.counters.joins == home.counters.leaves.total() == was_member
+    assert driver.counters.refusals == {"spoke HTTP": 1}
+    assert driver.counters.joins == driver.counters.leaves.total() == was_member
     expected = [CONNECTED, f"{DISCONNECTED}: spoke HTTP"] if was_member else [None]
-    assert home.lines == expected
+    assert driver.lines == expected
 
 
-# --- the line that says why ----------------------------------------------------------------------
+# --- the line with the reason -------------------------------------------------------------------
 
 KICKED = b"<room>You were kicked\n"
 
 
-def served(home: Home) -> tuple[socket.socket, Client]:
+def served(driver: MembersDriver) -> tuple[socket.socket, Client]:
     """Return a member that has received the welcome, and no message yet: its peer, and itself."""
-    peer = home.join()
-    client = home.members.by_id[1]
+    peer = driver.join()
+    client = driver.members.by_id[1]
     client.connection.setblocking(False)
     client.greeting = b"hi\n"
     client.connection.send(client.greeting)
-    head = home.log.head
-    checkpoint = Checkpoint(home.log.offset(head), head, len(client.greeting), 0)
-    home.slots.note(client.slot, checkpoint)
+    head = driver.log.head
+    checkpoint = Checkpoint(driver.log.offset(head), head, len(client.greeting), 0)
+    driver.slots.note(client.slot, checkpoint)
     return peer, client
 
 
-def test_a_member_hears_why_it_is_disconnected(home: Home) -> None:
-    peer, client = served(home)
-    append(home.log, Run(2, b"<b>hello\n"))
+def test_a_member_receives_the_reason_of_its_disconnection(driver: MembersDriver) -> None:
+    peer, client = served(driver)
+    append(driver.log, Run(2, b"<b>hello\n"))
     client.connection.send(b"<b>hello\n")
-    home.members.disconnect([1], LeaveReason.KICKED)
+    driver.members.disconnect([1], LeaveReason.KICKED)
     assert receive_all(peer) == b"hi\n<b>hello\n" + KICKED
 
 
 @pytest.mark.parametrize(("sender", "begin"), [(2, b"\n"), (1, b"")], ids=["another's", "its own"])
-def test_prefix_4_the_line_begins_a_line(home: Home, sender: int, begin: bytes) -> None:
-    peer, client = served(home)
-    append(home.log, Run(sender, b"<x>half"))
+def test_prefix_4_the_line_begins_a_line(driver: MembersDriver, sender: int, begin: bytes) -> None:
+    peer, client = served(driver)
+    append(driver.log, Run(sender, b"<x>half"))
     if sender != 1:
         client.connection.send(b"<x>half")
-    home.members.disconnect([1], LeaveReason.KICKED)
+    driver.members.disconnect([1], LeaveReason.KICKED)
     assert receive_all(peer).removesuffix(KICKED).endswith(begin or b"hi\n")
 
 
-def test_a_member_that_is_behind_hears_no_line(home: Home) -> None:
-    """The line could come inside a message."""
-    peer, client = served(home)
-    append(home.log, Run(2, b"<b>hello\n"))
+def test_a_member_that_is_behind_receives_no_line(driver: MembersDriver) -> None:
+    """The line could arrive inside a message."""
+    peer, client = served(driver)
+    append(driver.log, Run(2, b"<b>hello\n"))
     client.connection.send(b"<b>he")
-    home.members.disconnect([1], LeaveReason.KICKED)
+    driver.members.disconnect([1], LeaveReason.KICKED)
     assert receive_all(peer) == b"hi\n<b>he"
 
 
 @pytest.mark.parametrize("sent", [b"", b"h"])
-def test_welcome_1_a_connection_without_the_welcome_hears_no_line(home: Home, sent: bytes) -> None:
-    peer = home.join()
-    client = home.members.by_id[1]
+def test_welcome_1_a_connection_without_the_welcome_receives_no_line(
+    driver: MembersDriver, sent: bytes
+) -> None:
+    peer = driver.join()
+    client = driver.members.by_id[1]
     client.greeting = b"hi\n"
     if sent:
-        home.slots.note(client.slot, Checkpoint(0, home.log.head, len(client.greeting), 0))
+        driver.slots.note(client.slot, Checkpoint(0, driver.log.head, len(client.greeting), 0))
         client.connection.send(sent)
-    home.members.disconnect([1], LeaveReason.KICKED)
+    driver.members.disconnect([1], LeaveReason.KICKED)
     assert receive_all(peer) == sent

@@ -26,7 +26,7 @@ def test_the_metrics_process_is_answered_and_replaced(children: Children) -> Non
     metrics.start()
     children.last.channel.send({"ask": "totals"})
     children.loop.turn()
-    assert children.last.told() == [{"members": 7}]
+    assert children.last.records() == [{"members": 7}]
     children.last.die(1)
     children.loop.turn()
     children.loop.turn()

@@ -1,4 +1,4 @@
-"""Connections through a trusted proxy, until their PROXY header has come."""
+"""Connections through a trusted proxy, until their PROXY header has arrived."""
 
 import socket
 import struct
@@ -8,7 +8,7 @@ import pytest
 
 from chatroom.protocol.proxy_header import SIGNATURE
 from chatroom.supervisor import pending as module
-from chatroom.supervisor.pending import HEADER_WITHIN, LOCAL_STAYS, PendingConnections
+from chatroom.supervisor.pending import HEADER_WITHIN, LOCAL_DELAY, PendingConnections
 from chatroom.system.networks import parse_network
 from tests.system.loops import ManualLoop
 
@@ -20,13 +20,13 @@ BINARY += struct.pack("!HH", 5000, 8080)
 Admitted = tuple[socket.socket, str, int, int]
 
 
-class Porch:
+class PendingDriver:
     """Pending connections, and an event loop that the test steps."""
 
     def __init__(self) -> None:
         self.loop = ManualLoop()
         self.admitted: list[Admitted] = []
-        self.proxies = PendingConnections(
+        self.pending = PendingConnections(
             [parse_network("127.0.0.0/8"), parse_network("2001:db8::/32")],
             self.loop,
             self._admit,
@@ -36,20 +36,20 @@ class Porch:
     def _admit(self, *admitted: object) -> None:
         self.admitted.append(admitted)  # type: ignore[arg-type]
 
-    def comes(self, said: bytes = b"") -> socket.socket:
+    def connect(self, data: bytes = b"") -> socket.socket:
         ours, peer = socket.socketpair()
         ours.setblocking(False)
         peer.settimeout(10)
         self.peers.append(peer)
-        peer.sendall(said)
-        self.proxies.expect(ours, "127.0.0.1", 4444)
+        peer.sendall(data)
+        self.pending.expect(ours, "127.0.0.1", 4444)
         return peer
 
     def turn(self) -> None:
         self.loop.turn()
 
     def close(self) -> None:
-        self.proxies.close()
+        self.pending.close()
         for connection, *_ in self.admitted:
             connection.close()
         for peer in self.peers:
@@ -57,11 +57,11 @@ class Porch:
         self.loop.close()
 
 
-@pytest.fixture(name="porch")
-def fixture_porch() -> Iterator[Porch]:
-    porch = Porch()
-    yield porch
-    porch.close()
+@pytest.fixture(name="driver")
+def fixture_driver() -> Iterator[PendingDriver]:
+    driver = PendingDriver()
+    yield driver
+    driver.close()
 
 
 def is_dropped(peer: socket.socket) -> bool:
@@ -76,123 +76,123 @@ def is_dropped(peer: socket.socket) -> bool:
     [("127.9.9.9", True), ("2001:db8::1", True), ("128.0.0.1", False), ("unix", False)],
 )
 def test_only_trusted_addresses_may_send_a_header(
-    address: str, trusted: bool, porch: Porch
+    address: str, trusted: bool, driver: PendingDriver
 ) -> None:
-    assert porch.proxies.trust(address) == trusted
+    assert driver.pending.trusts(address) == trusted
 
 
 @pytest.mark.parametrize("header", [LINE, BINARY])
 def test_a_client_behind_a_proxy_is_admitted_with_all_its_input(
-    header: bytes, porch: Porch
+    header: bytes, driver: PendingDriver
 ) -> None:
-    porch.comes(header + b"hello\n")
-    ((connection, *who),) = porch.admitted
-    assert who == ["192.0.2.7", 5000, len(header)]
+    driver.connect(header + b"hello\n")
+    ((connection, *client),) = driver.admitted
+    assert client == ["192.0.2.7", 5000, len(header)]
     assert connection.recv(99) == b"hello\n"
-    assert porch.loop.sources == 0
+    assert driver.loop.sources == 0
 
 
 @pytest.mark.parametrize("header", [LOCAL, b"PROXY UNKNOWN\r\n"])
 def test_a_connection_of_the_proxy_itself_keeps_its_own_address(
-    header: bytes, porch: Porch
+    header: bytes, driver: PendingDriver
 ) -> None:
-    """A LOCAL connection is admitted when it sends data, or after LOCAL_STAYS."""
-    porch.comes(header + b"hello\n")
-    silent = porch.comes(header)
-    porch.turn()
-    ((_, *who),) = porch.admitted
-    assert who == ["127.0.0.1", 4444, len(header)]
-    assert porch.loop.step() == pytest.approx(LOCAL_STAYS)
-    porch.loop.time += LOCAL_STAYS / 2
-    porch.turn()
-    assert len(porch.admitted) == 1
-    porch.loop.time += LOCAL_STAYS
-    assert porch.loop.step() is None
-    assert porch.admitted[1][1:] == ("127.0.0.1", 4444, len(header))
+    """A LOCAL connection is admitted when it sends data, or after LOCAL_DELAY."""
+    driver.connect(header + b"hello\n")
+    silent = driver.connect(header)
+    driver.turn()
+    ((_, *client),) = driver.admitted
+    assert client == ["127.0.0.1", 4444, len(header)]
+    assert driver.loop.step() == pytest.approx(LOCAL_DELAY)
+    driver.loop.time += LOCAL_DELAY / 2
+    driver.turn()
+    assert len(driver.admitted) == 1
+    driver.loop.time += LOCAL_DELAY
+    assert driver.loop.step() is None
+    assert driver.admitted[1][1:] == ("127.0.0.1", 4444, len(header))
     assert silent.fileno() >= 0
-    assert porch.loop.sources == 0
+    assert driver.loop.sources == 0
 
 
 @pytest.mark.parametrize("header", [LOCAL, b"PROXY UNKNOWN\r\n"])
 def test_a_health_check_of_a_proxy_is_not_a_member(
-    header: bytes, porch: Porch, caplog: pytest.LogCaptureFixture
+    header: bytes, driver: PendingDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    porch.comes(header).close()
-    porch.turn()
-    assert porch.admitted == []
-    assert porch.loop.sources == 0
-    assert porch.loop.step() is None
+    driver.connect(header).close()
+    driver.turn()
+    assert driver.admitted == []
+    assert driver.loop.sources == 0
+    assert driver.loop.step() is None
     assert caplog.text == ""
 
 
 def test_pending_connections_are_limited_and_the_oldest_is_dropped(
-    porch: Porch, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    driver: PendingDriver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "MAX_PENDING", 2)
-    first, second, third = (porch.comes() for _ in range(3))
+    first, second, third = (driver.connect() for _ in range(3))
     assert is_dropped(first)
     assert "too many connections wait" in caplog.text
     for peer in (second, third):
         peer.sendall(LINE)
-    porch.turn()
-    assert len(porch.admitted) == 2
+    driver.turn()
+    assert len(driver.admitted) == 2
 
 
 @pytest.mark.parametrize("header", [LINE, BINARY])
-def test_a_header_may_come_byte_by_byte(header: bytes, porch: Porch) -> None:
-    peer = porch.comes()
+def test_a_header_may_arrive_byte_by_byte(header: bytes, driver: PendingDriver) -> None:
+    peer = driver.connect()
     for number in range(len(header)):
-        assert porch.admitted == []
+        assert driver.admitted == []
         peer.sendall(header[number : number + 1])
-        porch.turn()
-        porch.turn()  # the part that was read is not seen again
+        driver.turn()
+        driver.turn()  # the part that was read is not seen again
     peer.sendall(b"x")
-    ((connection, *who),) = porch.admitted
-    assert who == ["192.0.2.7", 5000, len(header)]
+    ((connection, *client),) = driver.admitted
+    assert client == ["192.0.2.7", 5000, len(header)]
     assert connection.recv(9) == b"x"
 
 
-@pytest.mark.parametrize("said", [b"hello\n", b"PROXY TCP4 a b 1 2\r\n", BINARY[:-1] + b"\n" * 9])
+@pytest.mark.parametrize("data", [b"hello\n", b"PROXY TCP4 a b 1 2\r\n", BINARY[:-1] + b"\n" * 9])
 def test_an_invalid_header_is_refused(
-    said: bytes, porch: Porch, caplog: pytest.LogCaptureFixture
+    data: bytes, driver: PendingDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if said.startswith(SIGNATURE):
-        said = said[:12] + b"\x31" + said[13:]  # version 3
-    assert is_dropped(porch.comes(said))
-    assert porch.admitted == []
+    if data.startswith(SIGNATURE):
+        data = data[:12] + b"\x31" + data[13:]  # version 3
+    assert is_dropped(driver.connect(data))
+    assert driver.admitted == []
     assert "event=proxy-refused address=127.0.0.1 says=" in caplog.text
-    assert porch.loop.sources == 0
+    assert driver.loop.sources == 0
 
 
 def test_a_connection_without_a_header_is_dropped_in_time(
-    porch: Porch, caplog: pytest.LogCaptureFixture
+    driver: PendingDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = porch.comes(LINE[:20])
-    porch.loop.time += 1
-    second = porch.comes()
-    assert porch.loop.step() == HEADER_WITHIN - 1
-    porch.loop.time += HEADER_WITHIN - 1
-    assert porch.loop.step() == 1
+    first = driver.connect(LINE[:20])
+    driver.loop.time += 1
+    second = driver.connect()
+    assert driver.loop.step() == HEADER_WITHIN - 1
+    driver.loop.time += HEADER_WITHIN - 1
+    assert driver.loop.step() == 1
     assert is_dropped(first)
     assert f"no header within {HEADER_WITHIN:g} s" in caplog.text
     second.sendall(LINE)
-    porch.turn()
-    assert len(porch.admitted) == 1
-    assert porch.loop.step() is None
+    driver.turn()
+    assert len(driver.admitted) == 1
+    assert driver.loop.step() is None
 
 
-@pytest.mark.parametrize("said", [b"", LINE[:9]])
+@pytest.mark.parametrize("data", [b"", LINE[:9]])
 def test_a_connection_closed_before_its_header_is_not_logged(
-    said: bytes, porch: Porch, caplog: pytest.LogCaptureFixture
+    data: bytes, driver: PendingDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    peer = porch.comes(said)
+    peer = driver.connect(data)
     peer.close()
-    porch.turn()
-    assert porch.loop.sources == 0
+    driver.turn()
+    assert driver.loop.sources == 0
     assert caplog.text == ""
 
 
-def test_close_drops_pending_connections(porch: Porch) -> None:
-    peers = [porch.comes(), porch.comes(LINE[:5])]
-    porch.proxies.close()
+def test_close_drops_pending_connections(driver: PendingDriver) -> None:
+    peers = [driver.connect(), driver.connect(LINE[:5])]
+    driver.pending.close()
     assert all(map(is_dropped, peers))

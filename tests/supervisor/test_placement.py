@@ -81,7 +81,7 @@ def test_members_come_to_rest_wherever_they_were(seed: int) -> None:
 
 
 def test_a_room_whose_size_changes_little_stays_where_it_is() -> None:
-    """One member joins and leaves, at each size: nobody else moves."""
+    """One member joins and leaves, at each size: no other member moves."""
     loads = {0: 0, 1: 0}
     for _ in range(2 * PACK):
         loads[place(loads, PACK)] += 1

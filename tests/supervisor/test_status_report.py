@@ -38,22 +38,22 @@ class Room:
         self.log.format()
         size = Slots.file_size(SETTINGS.limits)
         self.slots = Slots(anonymous_file("a test's slots", size), SETTINGS.limits)
-        self.tally = Counters(started_at=40.0)
+        self.counters = Counters(started_at=40.0)
         self.clients: dict[int, Client] = {}
         self.peers: list[socket.socket] = []
         self.workers = {number: self._worker(number) for number in range(2)}
         pool = SimpleNamespace(workers=self.workers, wanted=2, seats=SETTINGS.seats)
-        self.overview = StatusReport(
+        self.report = StatusReport(
             self.log,
             self.slots,
             cast(WorkerPool, pool),
             self.clients,
-            self.tally,
+            self.counters,
             "127.0.0.1:1",
             10,
         )
         for number in self.workers:
-            self.log.seat(number)
+            self.log.prepare_seat(number)
 
     def _worker(self, number: int) -> Any:
         return SimpleNamespace(pid=100 + number, ready=number == 0)
@@ -76,11 +76,11 @@ class Room:
         assert gone is not None, "this system does not count bytes"
         self.slots.note(client.slot, Checkpoint(self.log.offset(head), head, gone, 0))
 
-    def say(self, sender: int, text: bytes) -> None:
+    def append(self, sender: int, text: bytes) -> None:
         assert append(self.log, Run(sender, text, 1)) is not None
 
     def lags(self) -> list[int | None]:
-        return [client["lag"] for client in self.overview.whole()["members"]]
+        return [member["lag"] for member in self.report.full()["members"]]
 
     def close(self) -> None:
         for client in self.clients.values():
@@ -108,7 +108,7 @@ def fixture_room() -> Iterator[Room]:
 
 
 def test_an_empty_room(room: Room) -> None:
-    assert room.overview.whole() == {
+    assert room.report.full() == {
         "room": {
             "version": __version__,
             "build": BUILD,
@@ -158,28 +158,28 @@ def test_durations_do_not_depend_on_the_system_s_clock(
     room.join(3)
     clocks["monotonic"] += 5
     clocks["time"] += 5 + step
-    found = room.overview.whole()
+    found = room.report.full()
     assert (found["room"]["up"], found["room"]["since"]) == (65.0, 1000.0 + step)
     [member] = found["members"]
     assert (member["here"], member["since"]) == (35.0, 1030.0 + step)
 
 
 def test_the_report_holds_all_counters(room: Room) -> None:
-    tally = room.tally
-    tally.joins = 7
-    tally.leaves[LeaveReason.CLOSED] += 2
-    tally.refusals[RefusalReason.FULL] += 1
-    tally.deaths[1] += 3
-    tally.deaths[5] += 1
-    tally.recovered(0.25)
-    tally.recovered(0.75)
-    tally.recovered(0.5)
-    for seat, waits in ((0, 1), (5, 2)):  # the latter is nobody's any more
-        room.log.tally(seat, 10 * waits, 100 * waits)
+    counters = room.counters
+    counters.joins = 7
+    counters.leaves[LeaveReason.CLOSED] += 2
+    counters.refusals[RefusalReason.FULL] += 1
+    counters.deaths[1] += 3
+    counters.deaths[5] += 1
+    counters.recovered(0.25)
+    counters.recovered(0.75)
+    counters.recovered(0.5)
+    for seat, waits in ((0, 1), (5, 2)):  # no worker has the latter any more
+        room.log.count_work(seat, 10 * waits, 100 * waits)
         for _ in range(waits):
-            room.log.wait_for_room(seat)
-    room.say(1, b"<a>x\n")
-    found = room.overview.whole()
+            room.log.wait_for_space(seat)
+    room.append(1, b"<a>x\n")
+    found = room.report.full()
     assert (
         found["room"]
         | {
@@ -212,7 +212,7 @@ def test_the_report_describes_a_member(room: Room) -> None:
     client = room.join(3, worker=1)
     room.peers[0].sendall(b"hello\n")
     assert client.connection.recv(2) == b"he", "read and unread bytes count as said"
-    (found,) = room.overview.whole()["members"]
+    (found,) = room.report.full()["members"]
     assert found == {
         "id": 3,
         "address": "127.0.0.1",
@@ -224,18 +224,18 @@ def test_the_report_describes_a_member(room: Room) -> None:
         "heard": 10,
         "lag": 0,
     }
-    assert [client["members"] for client in room.overview.whole()["workers"]] == [0, 1]
+    assert [worker["members"] for worker in room.report.full()["workers"]] == [0, 1]
 
 
 def test_the_lag_counts_unsent_bytes_without_a_member_s_own(room: Room) -> None:
     client, _ = room.join(1), room.join(2, worker=1)
-    room.say(1, b"<a>12\n")
-    room.say(2, b"<b>3\n")
-    room.say(1, b"<a>456\n")
-    room.say(2, b"<b>78\n")
+    room.append(1, b"<a>12\n")
+    room.append(2, b"<b>3\n")
+    room.append(1, b"<a>456\n")
+    room.append(2, b"<b>78\n")
     assert room.lags() == [18, 24], "a lag includes its own text behind other text"
-    assert [client["lag"] for client in room.overview.whole()["workers"]] == [18, 24]
-    assert room.overview.whole()["room"]["lag"] == 24
+    assert [worker["lag"] for worker in room.report.full()["workers"]] == [18, 24]
+    assert room.report.full()["room"]["lag"] == 24
     client.connection.sendall(b"<b>3\n")
     assert room.lags()[0] == 6, "its cursor has passed its own text"
     client.connection.sendall(b"<b>")
@@ -249,9 +249,9 @@ def test_the_lag_counts_unsent_bytes_without_a_member_s_own(room: Room) -> None:
 def test_the_lag_without_a_checkpoint_is_unknown(room: Room) -> None:
     room.join(1)
     room.slots.clear(1)
-    room.say(2, b"<b>3\n")
+    room.append(2, b"<b>3\n")
     assert room.lags() == [None]
-    assert room.overview.whole()["room"]["lag"] == 0
+    assert room.report.full()["room"]["lag"] == 0
 
 
 def test_the_lag_is_unknown_once_the_checkpoint_is_lapped(room: Room) -> None:
@@ -259,10 +259,10 @@ def test_the_lag_is_unknown_once_the_checkpoint_is_lapped(room: Room) -> None:
     room.join(1)
     room.join(2)
     for _ in range(SETTINGS.log_entries - 1):
-        room.say(5, b"<c>\n")
+        room.append(5, b"<c>\n")
     assert room.lags()[0] == 4 * (SETTINGS.log_entries - 1)
     room.note(room.clients[2])
-    room.say(5, b"<c>\n")
+    room.append(5, b"<c>\n")
     assert room.lags() == [None, 4]
 
 
@@ -270,7 +270,7 @@ def test_bytes_and_lag_of_a_unix_socket_s_client_are_unknown(room: Room) -> None
     ours, theirs = socket.socketpair()
     room.peers.append(theirs)
     room.clients[1] = Client(ours, UNIX, 0, "", 0, 1)
-    (found,) = room.overview.whole()["members"]
+    (found,) = room.report.full()["members"]
     assert (found["address"], found["port"]) == ("unix", 0)
     assert found["said"] is found["heard"] is found["lag"] is None
 
@@ -278,11 +278,11 @@ def test_bytes_and_lag_of_a_unix_socket_s_client_are_unknown(room: Room) -> None
 def test_totals_are_the_same_without_a_list_of_members(room: Room) -> None:
     for id in range(1, 4):
         room.join(id, worker=id % 2)
-    room.say(9, b"<a>12\n")
+    room.append(9, b"<a>12\n")
     room.clients[3].connection.sendall(b"<a>")
-    whole = room.overview.whole()
-    assert [client["lag"] for client in whole.pop("members")] == [6, 6, 3]
-    assert [client["lag"] for client in whole["workers"]] == [6, 6], (
+    whole = room.report.full()
+    assert [member["lag"] for member in whole.pop("members")] == [6, 6, 3]
+    assert [worker["lag"] for worker in whole["workers"]] == [6, 6], (
         "a worker's lag is its slowest member's"
     )
-    assert room.overview.totals() == whole
+    assert room.report.totals() == whole

@@ -1,4 +1,4 @@
-"""The main process's part of the transcript, with a fake process, which the test plays."""
+"""The main process's part of the transcript, with a fake process that the test controls."""
 
 import logging
 import os
@@ -13,16 +13,16 @@ from chatroom.config.settings import Settings
 from chatroom.log.ring import Geometry, Log
 from chatroom.supervisor import child
 from chatroom.supervisor.child import READY_WITHIN
-from chatroom.supervisor.transcript import LEAST_WATCHED, MAX_CLOSING_STARTS, TranscriptProcess
+from chatroom.supervisor.transcript import MAX_CLOSING_STARTS, MIN_WATCHDOG, TranscriptProcess
 from chatroom.system.channel import Record
 from chatroom.system.doorbell import Doorbell
-from tests.log.entries import new_log, say
+from tests.log.entries import append_message, new_log
 from tests.supervisor.children import Children
 
 SMALL = Geometry(text=1024, entries=64, kept=512, kept_entries=32)
 
 
-class Stage(Children):
+class TranscriptDriver(Children):
     """The main process's event loop and transcript."""
 
     def __init__(self, log: Log, bell: Doorbell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,12 +32,12 @@ class Stage(Children):
         self.transcript = TranscriptProcess(self.loop, self.settings, "here", log, bell)
         self.transcript.start()
 
-    def says(self, record: Record, *descriptors: int) -> None:
+    def report(self, record: Record, *descriptors: int) -> None:
         """Send a record as the process."""
         self.last.channel.send(record, descriptors)
         self.loop.turn()
 
-    def dies(self, exitcode: int = -9) -> None:
+    def die(self, exitcode: int = -9) -> None:
         """End the process; another one is started, at once or after the backoff."""
         process = self.last
         process.die(exitcode)
@@ -46,61 +46,61 @@ class Stage(Children):
             self.loop.time += self.loop.idle() or 0
 
 
-@pytest.fixture(name="stage")
-def fixture_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+@pytest.fixture(name="driver")
+def fixture_driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[TranscriptDriver]:
     with new_log(SMALL) as log, closing(Doorbell.new()) as bell:
-        stage = Stage(log, bell, monkeypatch)
-        yield stage
-        if stage.last.exitcode is None:
-            stage.last.die(0)
-            stage.transcript.close()
-        stage.close()
+        driver = TranscriptDriver(log, bell, monkeypatch)
+        yield driver
+        if driver.last.exitcode is None:
+            driver.last.die(0)
+            driver.transcript.close()
+        driver.close()
 
 
-def test_a_process_receives_its_descriptors_at_the_start(stage: Stage) -> None:
-    assert stage.last.told() == [{"bell": 1, "file": None}]
-    assert len(stage.last.descriptors) == 2
+def test_a_process_receives_its_descriptors_at_the_start(driver: TranscriptDriver) -> None:
+    assert driver.last.records() == [{"bell": 1, "file": None}]
+    assert len(driver.last.descriptors) == 2
 
 
-def test_the_next_process_gets_the_open_file(stage: Stage, tmp_path: Path) -> None:
-    stage.last.told()
+def test_the_next_process_gets_the_open_file(driver: TranscriptDriver, tmp_path: Path) -> None:
+    driver.last.records()
     for number in range(2):
         with (tmp_path / f"{number}").open("w") as file:
-            stage.says({"opened": [17, number]}, file.fileno())
-    stage.dies()
-    assert stage.last.told() == [{"bell": 1, "file": [17, 1]}]
-    found = os.fstat(stage.last.descriptors[-1])
+            driver.report({"opened": [17, number]}, file.fileno())
+    driver.die()
+    assert driver.last.records() == [{"bell": 1, "file": [17, 1]}]
+    found = os.fstat(driver.last.descriptors[-1])
     assert os.path.samestat(found, (tmp_path / "1").stat())
 
 
 def test_a_rotation_is_logged(
-    stage: Stage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    driver: TranscriptDriver, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with (tmp_path / "said.jsonl").open("w") as file:
-        stage.says({"opened": [0, 7], "rotated": ["/x/said.jsonl.1", 4194303]}, file.fileno())
+        driver.report({"opened": [0, 7], "rotated": ["/x/said.jsonl.1", 4194303]}, file.fileno())
     assert caplog.text.count("event=transcript-") == 1
     event = "event=transcript-rotated file=said.jsonl to=/x/said.jsonl.1 size=4194303 says="
     assert event in caplog.text
-    stage.dies()
-    assert stage.last.told() == [{"bell": 1, "file": [0, 7]}]
+    driver.die()
+    assert driver.last.records() == [{"bell": 1, "file": [0, 7]}]
 
 
-def test_a_request_to_reopen_outlives_the_process(stage: Stage) -> None:
-    stage.transcript.reopen()
-    stage.transcript.reopen()
-    stage.says({"reopened": 1})
-    stage.dies()
-    assert stage.last.told()[1:] == [{"reopen": 2}]
-    stage.says({"reopened": 2})
-    stage.dies()
-    assert stage.last.told()[1:] == []
+def test_a_request_to_reopen_outlives_the_process(driver: TranscriptDriver) -> None:
+    driver.transcript.reopen()
+    driver.transcript.reopen()
+    driver.report({"reopened": 1})
+    driver.die()
+    assert driver.last.records()[1:] == [{"reopen": 2}]
+    driver.report({"reopened": 2})
+    driver.die()
+    assert driver.last.records()[1:] == []
 
 
 def test_trouble_is_logged_when_it_begins_and_ends(
-    stage: Stage, caplog: pytest.LogCaptureFixture
+    driver: TranscriptDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
     for record in ({"fine": True}, {"trouble": "disk full"}, {"fine": True}, {"fine": True}):
-        stage.says(record)
+        driver.report(record)
     stuck, resumed = [
         record.message for record in caplog.records if record.levelno >= logging.WARNING
     ]
@@ -109,29 +109,29 @@ def test_trouble_is_logged_when_it_begins_and_ends(
 
 
 def test_a_process_that_does_not_end_is_killed(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    driver: TranscriptDriver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def wait(sources: object, timeout: float) -> list[object]:
-        stage.loop.time += timeout
+        driver.loop.time += timeout
         return []
 
     monkeypatch.setattr(child, "wait", wait)
-    stage.transcript.close()
-    assert stage.last.exitcode == -9
+    driver.transcript.close()
+    assert driver.last.exitcode == -9
     assert "the last messages may be missing" in caplog.text
 
 
 def test_a_process_that_dies_at_the_end_is_replaced_a_few_times(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    driver: TranscriptDriver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def wait(sources: object, timeout: float) -> list[object]:
-        assert stage.last.told()[-1].keys() == {"stop"}
-        stage.last.die(-9)
-        return [stage.last.sentinel]
+        assert driver.last.records()[-1].keys() == {"stop"}
+        driver.last.die(-9)
+        return [driver.last.sentinel]
 
     monkeypatch.setattr(child, "wait", wait)
-    stage.transcript.close()
-    assert len(stage.started) == 1 + MAX_CLOSING_STARTS
+    driver.transcript.close()
+    assert len(driver.started) == 1 + MAX_CLOSING_STARTS
     assert "the last messages may be missing" in caplog.text
 
 
@@ -139,58 +139,58 @@ def test_a_process_that_dies_at_the_end_is_replaced_a_few_times(
 
 
 def test_a_process_that_makes_no_progress_is_replaced(
-    stage: Stage, caplog: pytest.LogCaptureFixture
+    driver: TranscriptDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A process that has nothing to write, has reported trouble or goes on is not stuck."""
-    stage.transcript.renew(replace(stage.settings, watchdog=8))
+    """A process that has nothing to write, has reported trouble or makes progress is not stuck."""
+    driver.transcript.renew(replace(driver.settings, watchdog=8))
 
-    def waits(signs: Record | None = None) -> None:
+    def wait_turn(signs: Record | None = None) -> None:
         for _ in range(10):
             if signs is not None:
-                stage.says(signs)
-            stage.loop.turn()
-            wait = stage.loop.idle()
+                driver.report(signs)
+            driver.loop.turn()
+            wait = driver.loop.idle()
             assert wait is not None
-            stage.loop.time += wait
+            driver.loop.time += wait
 
-    waits()
-    assert len(stage.started) == 1
-    say(stage.log, b"<a>hello\n")
-    waits({"at": 0})
-    stage.says({"trouble": "disk full"})
-    waits()
-    stage.says({"fine": True})
-    assert len(stage.started) == 1
-    hung = stage.last
-    waits()
+    wait_turn()
+    assert len(driver.started) == 1
+    append_message(driver.log, b"<a>hello\n")
+    wait_turn({"at": 0})
+    driver.report({"trouble": "disk full"})
+    wait_turn()
+    driver.report({"fine": True})
+    assert len(driver.started) == 1
+    hung = driver.last
+    wait_turn()
     assert hung.exitcode == -9
-    assert len(stage.started) == 2, "the next one has time to start"
-    stage.says({"at": stage.log.head})
-    waits()
-    waits()
-    assert len(stage.started) == 2
+    assert len(driver.started) == 2, "the next one has time to start"
+    driver.report({"at": driver.log.head})
+    wait_turn()
+    wait_turn()
+    assert len(driver.started) == 2
     assert caplog.text.count("event=transcript-stuck file=said.jsonl says=") == 1
 
 
-def test_a_process_has_at_least_five_seconds_and_thirty_to_start(stage: Stage) -> None:
+def test_a_process_has_at_least_five_seconds_and_thirty_to_start(driver: TranscriptDriver) -> None:
     """It reports its position once a second; a start under load takes longer than a second."""
-    stage.transcript.renew(replace(stage.settings, watchdog=0.5))
-    say(stage.log, b"<a>hello\n")
-    begun = stage.loop.time
-    while len(stage.started) == 1:
-        stage.loop.turn()
-        stage.loop.time += stage.loop.idle() or 0.01
-    assert stage.loop.time - begun >= READY_WITHIN
-    stage.says({"fine": True})
-    begun = stage.loop.time
-    while len(stage.started) == 2:
-        stage.loop.turn()
-        stage.loop.time += stage.loop.idle() or 0.01
-    assert LEAST_WATCHED <= stage.loop.time - begun <= 2 * LEAST_WATCHED
+    driver.transcript.renew(replace(driver.settings, watchdog=0.5))
+    append_message(driver.log, b"<a>hello\n")
+    begun = driver.loop.time
+    while len(driver.started) == 1:
+        driver.loop.turn()
+        driver.loop.time += driver.loop.idle() or 0.01
+    assert driver.loop.time - begun >= READY_WITHIN
+    driver.report({"fine": True})
+    begun = driver.loop.time
+    while len(driver.started) == 2:
+        driver.loop.turn()
+        driver.loop.time += driver.loop.idle() or 0.01
+    assert MIN_WATCHDOG <= driver.loop.time - begun <= 2 * MIN_WATCHDOG
 
 
 def test_the_number_of_missed_messages_is_logged(
-    stage: Stage, caplog: pytest.LogCaptureFixture
+    driver: TranscriptDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stage.says({"missed": 17})
+    driver.report({"missed": 17})
     assert "event=transcript-missed file=said.jsonl messages=17 says=" in caplog.text

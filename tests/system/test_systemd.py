@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from chatroom.system.listening import endpoint
-from chatroom.system.systemd import SystemdNotifier, for_another
+from chatroom.system.systemd import SystemdNotifier, passed_to_another
 
 
 @pytest.fixture(name="heard")
@@ -103,11 +103,11 @@ def test_sockets_from_the_manager_are_inherited() -> None:
 
 def test_sockets_for_another_process_are_explained() -> None:
     ours = str(os.getpid())
-    said = for_another({"LISTEN_FDS": "2", "LISTEN_PID": "1"})
+    said = passed_to_another({"LISTEN_FDS": "2", "LISTEN_PID": "1"})
     assert said.startswith(f"LISTEN_PID is '1', but this is process {ours}: ")
     assert "must start the room with exec" in said
     for pid, count in ((ours, "2"), ("1", "0"), ("1", "x"), ("1", ""), ("", "2")):
-        assert for_another({"LISTEN_FDS": count, "LISTEN_PID": pid}) == ""
+        assert passed_to_another({"LISTEN_FDS": count, "LISTEN_PID": pid}) == ""
 
 
 @pytest.mark.parametrize(("name", "formatted"), [(b"a test's", "a test's"), (b"\xff", r"\xff")])

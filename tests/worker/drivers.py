@@ -1,7 +1,7 @@
-"""Drivers for the worker's tests: connections, a clock, and workers that never sleep.
+"""Drivers for the worker's tests: connections, a clock, and workers that never wait.
 
 Everything runs in the test's own process and thread. A worker runs until it would wait. Then the
-test goes on, and knows how long the worker would have waited.
+test continues, and knows how long the worker would have waited.
 """
 
 import contextlib
@@ -41,15 +41,15 @@ SMALL: dict[str, Any] = {
     "log_size": 64 * KIB,
     "room_rate": 0,
 }
-"""Settings of a room with a small log, whose rate has no limit."""
+"""Settings of a room with a small log and without a limit of its rate."""
 
 
-class Line:
-    """A connection that takes `room` bytes, and raises BrokenPipeError if it is `broken`."""
+class FakeConnection:
+    """A connection that takes `space` bytes, and raises BrokenPipeError if it is `broken`."""
 
-    def __init__(self, room: int = EVERYTHING) -> None:
-        self.room = room
-        self.heard = b""
+    def __init__(self, space: int = EVERYTHING) -> None:
+        self.space = space
+        self.received = b""
         self.calls = 0
         self.broken = False
 
@@ -63,14 +63,14 @@ class Line:
         self.calls += 1
         if self.broken:
             raise BrokenPipeError
-        if not self.room:
+        if not self.space:
             raise BlockingIOError
-        taken = b"".join(data)[: self.room]
-        self.room -= len(taken)
-        self.heard += taken
+        taken = b"".join(data)[: self.space]
+        self.space -= len(taken)
+        self.received += taken
         return len(taken)
 
-    def recv_into(self, room: memoryview) -> int:
+    def recv_into(self, buffer: memoryview) -> int:
         raise AssertionError("delivery does not read")
 
 
@@ -82,30 +82,30 @@ def fill(connection: socket.socket) -> None:
             connection.send(b"{}" + b" " * 998)
 
 
-def member_on(line: Line, id: int = 1) -> Member:
+def member_on(line: FakeConnection, id: int = 1) -> Member:
     return Member(id, f"192.0.2.{id}", f"<192.0.2.{id}>", cast(socket.socket, line), 0, 64)
 
 
-# --- workers that never sleep --------------------------------------------------------------------
+# --- workers that never wait ---------------------------------------------------------------------
 
 
-class Asleep(BaseException):
-    """Raised where a worker would wait for `timeout` seconds; None: without a timeout."""
+class WouldWait(BaseException):
+    """Raised when a worker would wait for `timeout` seconds; None: without a timeout."""
 
     def __init__(self, timeout: float | None) -> None:
         super().__init__(timeout)
         self.timeout = timeout
 
 
-class Ended(Exception):
-    """Raised where a worker has ended."""
+class WorkerEnded(Exception):
+    """Raised when a worker has ended."""
 
 
-class Sleepless:
+class NonWaitingEpoll:
     """An epoll that never waits."""
 
-    woken = 0
-    """Number of calls of `poll`, on all of these, that found an event."""
+    polls_with_events = 0
+    """Number of `poll` calls, on all instances, that found an event."""
 
     def __init__(self) -> None:
         self._epoll = EPOLL()
@@ -118,8 +118,8 @@ class Sleepless:
     def poll(self, timeout: float | None, most: int) -> list[tuple[int, int]]:
         events = self._epoll.poll(0, most)
         if not events and (timeout is None or timeout > 0):
-            raise Asleep(timeout)
-        Sleepless.woken += 1
+            raise WouldWait(timeout)
+        NonWaitingEpoll.polls_with_events += 1
         return events
 
 
@@ -133,14 +133,14 @@ class Clock:
         self.now += self.ticks
         return self.now
 
-    def rule(self, monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> None:
+    def install(self, monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> None:
         """Replace the clock of workers and of other modules."""
         for module in (delivery, input, loop, shutdown, *modules):
             monkeypatch.setattr(module, "monotonic", self)
 
 
 class Client:
-    """A member's own end of its connection."""
+    """The client's end of a member's connection."""
 
     def __init__(self, id: int, address: str, end: socket.socket) -> None:
         self.id = id
@@ -152,35 +152,37 @@ class Client:
     def prefix(self) -> bytes:
         return b"<%s>" % self.address.encode()
 
-    def say(self, data: bytes) -> None:
+    def send(self, data: bytes) -> None:
         assert self._end.send(data) == len(data)
 
-    def say_what_fits(self, data: bytes | memoryview) -> int:
+    def send_what_fits(self, data: bytes | memoryview) -> int:
         """Send until the connection takes no more; return the number of bytes sent."""
-        said = 0
+        sent = 0
         with contextlib.suppress(BlockingIOError):
-            while said < len(data):
-                said += self._end.send(data[said:])
-        return said
+            while sent < len(data):
+                sent += self._end.send(data[sent:])
+        return sent
 
-    def hear(self, most: int = EVERYTHING) -> bytes:
+    def receive(self, most: int = EVERYTHING) -> bytes:
         """Receive the data that has arrived, at most `most` bytes."""
-        heard = b""
+        received = b""
         with contextlib.suppress(BlockingIOError):
-            while len(heard) < most and (data := self._end.recv(min(most - len(heard), 65536))):
-                heard += data
-        return heard
+            while len(received) < most and (
+                data := self._end.recv(min(most - len(received), 65536))
+            ):
+                received += data
+        return received
 
     def has_ended(self) -> bool:
         """Return True if everything was received, and the end too."""
         return has_ended(self._end)
 
-    def narrow(self) -> None:
+    def shrink_send_buffer(self) -> None:
         """Set a small send buffer."""
         self._end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
     def finish(self) -> None:
-        """Close the sending side, and go on receiving."""
+        """Close the sending side; receiving is still possible."""
         self._end.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
@@ -214,8 +216,8 @@ class Room:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, workers: int = 1, **options: Any) -> None:
         self.clock = Clock()
-        self.clock.rule(monkeypatch)
-        monkeypatch.setattr(select, "epoll", Sleepless)
+        self.clock.install(monkeypatch)
+        monkeypatch.setattr(select, "epoll", NonWaitingEpoll)
         self.settings = Settings(workers=workers, **options)
         geometry = Geometry.of(self.settings.limits)
         self._fd = anonymous_file("a test's log", geometry.file_size)
@@ -235,7 +237,7 @@ class Room:
             ours, theirs = Channel.pair()
             self.channels.append(ours)
             self.theirs.append(theirs)
-            self.log.seat(number)
+            self.log.prepare_seat(number)
             seat = Seat(
                 number, self.settings.limits, self.log, self.slots, self.room_rate, self.doorbells
             )
@@ -282,7 +284,7 @@ class Room:
         """Return a new member that has received the welcome."""
         client = self.adopt(worker, address)
         self.run(worker)
-        assert client.hear() == self.settings.greeting
+        assert client.receive() == self.settings.greeting
         return client
 
     def run(self, number: int = 0) -> float | None:
@@ -293,17 +295,17 @@ class Room:
         worker = self.workers[number]
         try:
             worker.run()
-        except Asleep as asleep:
-            return asleep.timeout
-        raise Ended
+        except WouldWait as would_wait:
+            return would_wait.timeout
+        raise WorkerEnded
 
     def settle(self) -> None:
         """Run all workers until none has anything to do."""
         for _ in range(MANY):
-            before = Sleepless.woken
+            before = NonWaitingEpoll.polls_with_events
             for number in range(len(self.workers)):
                 self.run(number)
-            if Sleepless.woken == before:
+            if NonWaitingEpoll.polls_with_events == before:
                 return
         raise AssertionError("the workers wake each other without end")
 
@@ -324,10 +326,10 @@ class Room:
     def left(self, worker: int = 0) -> list[tuple[int, str]]:
         """Return members that the worker has reported as left since the last call, with reasons."""
         return [
-            (id, reason) for record in self.told(worker) for id, reason in record.get("left", [])
+            (id, reason) for record in self.records(worker) for id, reason in record.get("left", [])
         ]
 
-    def told(self, worker: int = 0) -> list[Record]:
+    def records(self, worker: int = 0) -> list[Record]:
         """Return the records that the worker has sent to the main process since the last call."""
         records = []
         with contextlib.suppress(ChannelClosed):

@@ -13,17 +13,24 @@ from hypothesis.strategies import integers, just, lists, one_of, sampled_from, t
 from chatroom.log.ring import Geometry, Log, Span
 from chatroom.system.doorbell import Doorbell
 from chatroom.worker import delivery
-from chatroom.worker.delivery import CATCH_UP_WITHIN, FEW, MAX_SPANS, Delivery, after, others
+from chatroom.worker.delivery import (
+    CATCH_UP_WITHIN,
+    FEW_MEMBERS,
+    MAX_SPANS,
+    Delivery,
+    after,
+    others,
+)
 from chatroom.worker.member import Member
-from tests.log.entries import Run, append, head, new_log, say
-from tests.worker.drivers import EVERYTHING, Clock, Line, member_on
+from tests.log.entries import Run, append, append_message, head, new_log
+from tests.worker.drivers import EVERYTHING, Clock, FakeConnection, member_on
 
 LAG, LAG_ENTRIES = 100, 12
 GEOMETRY = Geometry(text=256, entries=32, kept=LAG, kept_entries=LAG_ENTRIES)
 
 
-class Watched:
-    """An epoll for Lines, which have no descriptors."""
+class FakeEpoll:
+    """An epoll for fake connections, which have no descriptors."""
 
     def __init__(self) -> None:
         self.fds: list[int] = []
@@ -35,29 +42,29 @@ class Watched:
         self.fds.remove(fd)
 
 
-class Stage:
+class DeliveryDriver:
     """The delivery of one worker, and its log."""
 
     def __init__(self, log: Log, *doorbells: Doorbell) -> None:
         self.log = log
-        self.writable = Watched()
+        self.writable = FakeEpoll()
         geometry = log.geometry
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setattr(select, "epoll", lambda: self.writable)
             self.delivery = Delivery(0, log, [*doorbells], geometry.kept, geometry.kept_entries)
 
-    def join(self, id: int, room: int = EVERYTHING) -> tuple[Member, Line]:
-        line = Line(room)
-        member = member_on(line, id)
+    def join(self, id: int, space: int = EVERYTHING) -> tuple[Member, FakeConnection]:
+        connection = FakeConnection(space)
+        member = member_on(connection, id)
         self.delivery.join(member)
-        return member, line
+        return member, connection
 
-    def say(self, text: bytes, member: Member | None = None) -> None:
+    def append(self, text: bytes, member: Member | None = None) -> None:
         """Append a message of a member; by default of a member of another worker."""
         with self.log:
             if self.delivery:
                 self.log.advance(0, self.delivery.position)
-        start = say(self.log, text, member.id if member else 99)
+        start = append_message(self.log, text, member.id if member else 99)
         if member:
             # As the loop does: the LF that will end the line is the member's own too.
             member.owns(start, start + len(text) + (not text.endswith(b"\n")))
@@ -71,10 +78,10 @@ class Stage:
         return [member for id, member in self.delivery.behind.items() if id not in before]
 
 
-@pytest.fixture(name="stage")
-def fixture_stage() -> Iterator[Stage]:
+@pytest.fixture(name="driver")
+def fixture_driver() -> Iterator[DeliveryDriver]:
     with new_log(GEOMETRY) as log:
-        yield Stage(log)
+        yield DeliveryDriver(log)
 
 
 def positions(log: Log) -> list[int]:
@@ -85,347 +92,357 @@ def positions(log: Log) -> list[int]:
 # --- level ---------------------------------------------------------------------------------------
 
 
-def test_cast_1_all_level_members_receive_new_text_in_one_call(stage: Stage) -> None:
-    (_, member), (_, other) = stage.join(1), stage.join(2)
-    stage.say(b"<a>hi\n")
-    stage.say(b"<b>hello\n")
-    assert stage.turn() == []
-    assert member.heard == other.heard == b"<a>hi\n<b>hello\n"
+def test_cast_1_all_level_members_receive_new_text_in_one_call(driver: DeliveryDriver) -> None:
+    (_, member), (_, other) = driver.join(1), driver.join(2)
+    driver.append(b"<a>hi\n")
+    driver.append(b"<b>hello\n")
+    assert driver.turn() == []
+    assert member.received == other.received == b"<a>hi\n<b>hello\n"
     assert member.calls == other.calls == 1
-    assert stage.turn() == []
+    assert driver.turn() == []
     assert member.calls == 1, "no call without new text"
 
 
-def test_welcome_3_a_newcomer_receives_all_later_messages(stage: Stage) -> None:
-    stage.say(b"<a>before\n")
-    _, member = stage.join(1)
-    stage.say(b"<a>after\n")
-    stage.turn()
-    assert member.heard == b"<a>after\n"
+def test_welcome_3_a_newcomer_receives_all_later_messages(driver: DeliveryDriver) -> None:
+    driver.append(b"<a>before\n")
+    _, member = driver.join(1)
+    driver.append(b"<a>after\n")
+    driver.turn()
+    assert member.received == b"<a>after\n"
 
 
-def test_a_newcomer_begins_at_the_worker_s_position(stage: Stage) -> None:
-    stage.join(1)
-    stage.say(b"<a>not delivered yet\n")
-    _, late = stage.join(2)
-    stage.turn()
-    assert late.heard == b"<a>not delivered yet\n"
+def test_a_newcomer_begins_at_the_worker_s_position(driver: DeliveryDriver) -> None:
+    driver.join(1)
+    driver.append(b"<a>not delivered yet\n")
+    _, late = driver.join(2)
+    driver.turn()
+    assert late.received == b"<a>not delivered yet\n"
 
 
-def test_cast_2_no_member_receives_its_own_message(stage: Stage) -> None:
-    (alice, member), (bob, other), (_, third) = stage.join(1), stage.join(2), stage.join(3)
-    stage.say(b"<a>1\n", alice)
-    stage.say(b"<b>2\n", bob)
-    stage.say(b"<a>3\n", alice)
-    stage.turn()
-    assert member.heard == b"<b>2\n"
-    assert other.heard == b"<a>1\n<a>3\n"
-    assert third.heard == b"<a>1\n<b>2\n<a>3\n"
+def test_cast_2_no_member_receives_its_own_message(driver: DeliveryDriver) -> None:
+    (alice, member), (bob, other), (_, third) = driver.join(1), driver.join(2), driver.join(3)
+    driver.append(b"<a>1\n", alice)
+    driver.append(b"<b>2\n", bob)
+    driver.append(b"<a>3\n", alice)
+    driver.turn()
+    assert member.received == b"<b>2\n"
+    assert other.received == b"<a>1\n<a>3\n"
+    assert third.received == b"<a>1\n<b>2\n<a>3\n"
     assert not alice.own
     assert not bob.own, "spans behind the cursor are dropped"
 
 
-def test_line_6_the_lf_that_ends_a_line_does_not_reach_its_sender(stage: Stage) -> None:
-    (alice, member), (_, other) = stage.join(1), stage.join(2)
-    stage.say(b"<a>hel", alice)
-    stage.turn()
-    stage.say(b"<b>hi\n")
-    stage.turn()
-    assert member.heard == b"<b>hi\n"
-    assert other.heard == b"<a>hel\n<b>hi\n"
+def test_line_6_the_lf_that_ends_a_line_does_not_reach_its_sender(driver: DeliveryDriver) -> None:
+    (alice, member), (_, other) = driver.join(1), driver.join(2)
+    driver.append(b"<a>hel", alice)
+    driver.turn()
+    driver.append(b"<b>hi\n")
+    driver.turn()
+    assert member.received == b"<b>hi\n"
+    assert other.received == b"<a>hel\n<b>hi\n"
 
 
-def test_line_6_a_newcomer_does_not_receive_the_end_of_an_earlier_line(stage: Stage) -> None:
-    stage.say(b"<a>hel")
-    _, first = stage.join(1)
-    _, second = stage.join(2)
-    stage.say(b"<b>hi\n")
-    stage.turn()
-    assert first.heard == second.heard == b"<b>hi\n"
+def test_line_6_a_newcomer_does_not_receive_the_end_of_an_earlier_line(
+    driver: DeliveryDriver,
+) -> None:
+    driver.append(b"<a>hel")
+    _, first = driver.join(1)
+    _, second = driver.join(2)
+    driver.append(b"<b>hi\n")
+    driver.turn()
+    assert first.received == second.received == b"<b>hi\n"
 
 
-def test_line_6_a_newcomer_that_speaks_first_receives_no_lf(stage: Stage) -> None:
-    stage.say(b"<b>hel")
-    alice, member = stage.join(1)
-    stage.say(b"<a>hi\n", alice)
-    stage.say(b"<b>lo\n")
-    stage.turn()
-    assert member.heard == b"<b>lo\n"
+def test_line_6_a_newcomer_that_sends_first_receives_no_lf(driver: DeliveryDriver) -> None:
+    driver.append(b"<b>hel")
+    alice, member = driver.join(1)
+    driver.append(b"<a>hi\n", alice)
+    driver.append(b"<b>lo\n")
+    driver.turn()
+    assert member.received == b"<b>lo\n"
 
 
-def test_text_that_wraps_arrives_whole(stage: Stage) -> None:
-    (alice, member), (_, other) = stage.join(1), stage.join(2)
+def test_text_that_wraps_arrives_whole(driver: DeliveryDriver) -> None:
+    (alice, member), (_, other) = driver.join(1), driver.join(2)
     expected = b""
     for number in range(30):
         line = b"<b>%d %s\n" % (number, b"x" * number)
-        stage.say(line)
-        stage.say(b"<a>\n", alice)
+        driver.append(line)
+        driver.append(b"<a>\n", alice)
         expected += line
-        stage.turn()
-    assert member.heard == expected
-    assert other.heard.replace(b"<a>\n", b"") == expected
+        driver.turn()
+    assert member.received == expected
+    assert other.received.replace(b"<a>\n", b"") == expected
 
 
 # --- behind --------------------------------------------------------------------------------------
 
 
-def test_load_1_a_partial_send_is_resumed_at_its_end(stage: Stage) -> None:
-    (slow, narrow), (_, wide) = stage.join(1, room=4), stage.join(2)
-    stage.say(b"<a>hello\n")
-    assert stage.turn() == [slow]
-    assert stage.delivery.behind == {1: slow}
-    stage.say(b"<b>hi\n")
-    assert stage.turn() == [], "no further send before the socket is writable"
-    assert wide.heard == b"<a>hello\n<b>hi\n"
-    assert narrow.heard == b"<a>h"
-    narrow.room = 6
-    assert not stage.delivery.resume(slow)
-    narrow.room = EVERYTHING
-    assert stage.delivery.resume(slow)
-    assert narrow.heard == wide.heard
-    assert not stage.delivery.behind
-    stage.say(b"<a>again\n")
-    assert stage.turn() == []
-    assert narrow.heard == wide.heard, "it is level again"
+def test_load_1_a_partial_send_is_resumed_at_its_end(driver: DeliveryDriver) -> None:
+    (slow, narrow), (_, wide) = driver.join(1, space=4), driver.join(2)
+    driver.append(b"<a>hello\n")
+    assert driver.turn() == [slow]
+    assert driver.delivery.behind == {1: slow}
+    driver.append(b"<b>hi\n")
+    assert driver.turn() == [], "no further send before the socket is writable"
+    assert wide.received == b"<a>hello\n<b>hi\n"
+    assert narrow.received == b"<a>h"
+    narrow.space = 6
+    assert not driver.delivery.resume(slow)
+    narrow.space = EVERYTHING
+    assert driver.delivery.resume(slow)
+    assert narrow.received == wide.received
+    assert not driver.delivery.behind
+    driver.append(b"<a>again\n")
+    assert driver.turn() == []
+    assert narrow.received == wide.received, "it is level again"
 
 
-def test_load_1_a_member_that_takes_nothing_is_behind(stage: Stage) -> None:
-    slow, narrow = stage.join(1, room=0)
-    stage.say(b"<a>hello\n")
-    assert stage.turn() == [slow]
-    assert not stage.delivery.resume(slow)
-    narrow.room = EVERYTHING
-    assert stage.delivery.resume(slow)
-    assert narrow.heard == b"<a>hello\n"
+def test_load_1_a_member_that_takes_nothing_is_behind(driver: DeliveryDriver) -> None:
+    slow, narrow = driver.join(1, space=0)
+    driver.append(b"<a>hello\n")
+    assert driver.turn() == [slow]
+    assert not driver.delivery.resume(slow)
+    narrow.space = EVERYTHING
+    assert driver.delivery.resume(slow)
+    assert narrow.received == b"<a>hello\n"
 
 
-@pytest.mark.parametrize("room", range(20))
+@pytest.mark.parametrize("space", range(20))
 def test_cast_2_a_member_that_was_behind_resumes_between_its_own_messages(
-    room: int, stage: Stage
+    space: int, driver: DeliveryDriver
 ) -> None:
-    alice, narrow = stage.join(1, room=room)
-    for said in (b"<b>1\n", b"<c>2\n"):
-        stage.say(b"<a>mine\n", alice)
-        stage.say(said)
-    stage.say(b"<a>and mine", alice)
-    stuck = stage.turn()
-    assert narrow.heard == b"<b>1\n<c>2\n"[:room]
-    assert stuck == ([alice] if room < 10 else [])
-    stage.say(b"<b>3\n")
-    stage.turn()
-    narrow.room = EVERYTHING
+    alice, narrow = driver.join(1, space=space)
+    for sent in (b"<b>1\n", b"<c>2\n"):
+        driver.append(b"<a>mine\n", alice)
+        driver.append(sent)
+    driver.append(b"<a>and mine", alice)
+    stuck = driver.turn()
+    assert narrow.received == b"<b>1\n<c>2\n"[:space]
+    assert stuck == ([alice] if space < 10 else [])
+    driver.append(b"<b>3\n")
+    driver.turn()
+    narrow.space = EVERYTHING
     if stuck:
-        assert stage.delivery.resume(alice)
-    assert narrow.heard == (
-        b"<b>1\n<c>2\n<b>3\n" if stuck or room >= 15 else b"<b>1\n<c>2\n<b>3\n"[:room]
+        assert driver.delivery.resume(alice)
+    assert narrow.received == (
+        b"<b>1\n<c>2\n<b>3\n" if stuck or space >= 15 else b"<b>1\n<c>2\n<b>3\n"[:space]
     )
 
 
-def test_a_member_with_only_its_own_text_ahead_needs_no_send(stage: Stage) -> None:
-    alice, line = stage.join(1, room=0)
-    stage.say(b"<a>1\n", alice)
-    stage.say(b"<a>2", alice)
-    assert stage.turn() == []
-    assert line.calls == 0
+def test_a_member_with_only_its_own_text_ahead_needs_no_send(driver: DeliveryDriver) -> None:
+    alice, connection = driver.join(1, space=0)
+    driver.append(b"<a>1\n", alice)
+    driver.append(b"<a>2", alice)
+    assert driver.turn() == []
+    assert connection.calls == 0
 
 
 def test_more_views_than_the_kernel_takes_go_out_in_several_calls() -> None:
     count = MAX_SPANS + 100
     with new_log(Geometry(1 << 16, 1 << 12, 1 << 14, 1 << 11)) as log:
-        stage = Stage(log)
-        alice, line = stage.join(1)
+        driver = DeliveryDriver(log)
+        alice, connection = driver.join(1)
         for number in range(count):
-            stage.say(b"<a>\n", alice)
-            stage.say(b"<b>%d\n" % number)
-        assert stage.turn() == [alice]
-        assert line.heard == b"".join(b"<b>%d\n" % number for number in range(MAX_SPANS))
-        assert stage.delivery.resume(alice)
-        assert line.heard == b"".join(b"<b>%d\n" % number for number in range(count))
+            driver.append(b"<a>\n", alice)
+            driver.append(b"<b>%d\n" % number)
+        assert driver.turn() == [alice]
+        assert connection.received == b"".join(b"<b>%d\n" % number for number in range(MAX_SPANS))
+        assert driver.delivery.resume(alice)
+        assert connection.received == b"".join(b"<b>%d\n" % number for number in range(count))
 
 
 # --- gone ----------------------------------------------------------------------------------------
 
 
-def test_leave_1_a_broken_connection_does_not_affect_others(stage: Stage) -> None:
-    (_, broken), (speaker, also_broken), (_, line) = (stage.join(id) for id in (1, 2, 3))
+def test_leave_1_a_broken_connection_does_not_affect_others(driver: DeliveryDriver) -> None:
+    (_, broken), (sender, also_broken), (_, connection) = (driver.join(id) for id in (1, 2, 3))
     broken.broken = also_broken.broken = True
-    stage.say(b"<a>1\n", speaker)
-    stage.say(b"<b>2\n")
-    assert stage.turn() == []
-    assert line.heard == b"<a>1\n<b>2\n"
-    assert len(stage.delivery) == 1, "broken members are dropped"
+    driver.append(b"<a>1\n", sender)
+    driver.append(b"<b>2\n")
+    assert driver.turn() == []
+    assert connection.received == b"<a>1\n<b>2\n"
+    assert len(driver.delivery) == 1, "broken members are dropped"
 
 
-def test_leave_1_a_connection_may_break_while_it_is_behind(stage: Stage) -> None:
-    gone, broken = stage.join(1, room=0)
-    stage.say(b"<a>1\n")
-    assert stage.turn() == [gone]
+def test_leave_1_a_connection_may_break_while_it_is_behind(driver: DeliveryDriver) -> None:
+    gone, broken = driver.join(1, space=0)
+    driver.append(b"<a>1\n")
+    assert driver.turn() == [gone]
     broken.broken = True
-    assert stage.delivery.resume(gone), "there is nothing to wait for"
-    assert not stage.delivery
-    assert positions(stage.log) == [], "the log does not wait for this worker"
+    assert driver.delivery.resume(gone), "there is nothing to wait for"
+    assert not driver.delivery
+    assert positions(driver.log) == [], "the log does not wait for this worker"
 
 
-def test_leave_1_a_member_that_left_is_sent_nothing(stage: Stage) -> None:
-    (alice, first), (bob, other), (_, third) = stage.join(1), stage.join(2, room=3), stage.join(3)
-    stage.say(b"<x>1\n")
-    stage.turn()
+def test_leave_1_a_member_that_left_is_sent_nothing(driver: DeliveryDriver) -> None:
+    (alice, first), (bob, other), (_, third) = (
+        driver.join(1),
+        driver.join(2, space=3),
+        driver.join(3),
+    )
+    driver.append(b"<x>1\n")
+    driver.turn()
     for member in (alice, bob, alice):
-        stage.delivery.leave(member)
-    other.room = EVERYTHING
-    stage.say(b"<x>2\n")
-    stage.turn()
-    assert (first.heard, other.heard, third.heard) == (b"<x>1\n", b"<x>", b"<x>1\n<x>2\n")
-    assert len(stage.delivery) == 1
+        driver.delivery.leave(member)
+    other.space = EVERYTHING
+    driver.append(b"<x>2\n")
+    driver.turn()
+    assert (first.received, other.received, third.received) == (b"<x>1\n", b"<x>", b"<x>1\n<x>2\n")
+    assert len(driver.delivery) == 1
 
 
-def test_leave_3_the_log_does_not_wait_for_a_worker_without_members(stage: Stage) -> None:
-    assert positions(stage.log) == []
-    alice, bob = stage.join(1)[0], stage.join(2)[0]
-    assert positions(stage.log) == [0]
-    stage.delivery.leave(alice)
-    assert positions(stage.log) == [0]
-    stage.delivery.leave(bob)
-    assert positions(stage.log) == []
-    assert not stage.delivery
-    assert stage.delivery.members() == []
+def test_leave_3_the_log_does_not_wait_for_a_worker_without_members(driver: DeliveryDriver) -> None:
+    assert positions(driver.log) == []
+    alice, bob = driver.join(1)[0], driver.join(2)[0]
+    assert positions(driver.log) == [0]
+    driver.delivery.leave(alice)
+    assert positions(driver.log) == [0]
+    driver.delivery.leave(bob)
+    assert positions(driver.log) == []
+    assert not driver.delivery
+    assert driver.delivery.members() == []
 
 
-def test_leave_5_a_member_that_comes_back_begins_at_the_head(stage: Stage) -> None:
-    stage.delivery.leave(stage.join(1)[0])
+def test_leave_5_a_member_that_comes_back_begins_at_the_head(driver: DeliveryDriver) -> None:
+    driver.delivery.leave(driver.join(1)[0])
     for _ in range(100):
-        stage.say(b"<b>nobody hears this\n")
-    _, line = stage.join(1)
-    stage.say(b"<b>hello\n")
-    stage.turn()
-    assert line.heard == b"<b>hello\n"
-    assert positions(stage.log) == [0]
+        driver.append(b"<b>nobody receives this\n")
+    _, connection = driver.join(1)
+    driver.append(b"<b>hello\n")
+    driver.turn()
+    assert connection.received == b"<b>hello\n"
+    assert positions(driver.log) == [0]
 
 
 # --- served by another ---------------------------------------------------------------------------
 
 
-def test_load_4_a_pinned_worker_keeps_its_position_until_it_is_unpinned(stage: Stage) -> None:
-    """The worker delivers, loses its last member and gets another one meanwhile."""
-    with stage.log:
-        stage.log.wait_for_room(1)
-    alice, line = stage.join(1)
-    stage.delivery.pin()
-    say(stage.log, b"<b>1\n", 99)
-    stage.turn()
-    stage.delivery.advance()
-    stage.delivery.leave(alice)
-    stage.join(2)
-    with stage.log:
-        assert stage.delivery.advance_locked() == []
-    assert stage.log.worker_position(0) == 1
-    stage.delivery.unpin()
-    assert stage.log.worker_position(0) == 2
-    stage.delivery.leave(stage.delivery.members()[0])
-    assert positions(stage.log) == []
-    assert line.heard == b"<b>1\n"
+def test_load_4_a_pinned_worker_keeps_its_position_until_it_is_unpinned(
+    driver: DeliveryDriver,
+) -> None:
+    """Meanwhile the worker delivers, loses its last member and gets another one."""
+    with driver.log:
+        driver.log.wait_for_space(1)
+    alice, connection = driver.join(1)
+    driver.delivery.pin()
+    append_message(driver.log, b"<b>1\n", 99)
+    driver.turn()
+    driver.delivery.advance()
+    driver.delivery.leave(alice)
+    driver.join(2)
+    with driver.log:
+        assert driver.delivery.advance_locked() == []
+    assert driver.log.worker_position(0) == 1
+    driver.delivery.unpin()
+    assert driver.log.worker_position(0) == 2
+    driver.delivery.leave(driver.delivery.members()[0])
+    assert positions(driver.log) == []
+    assert connection.received == b"<b>1\n"
 
 
 @pytest.mark.parametrize("others", [0, 1])
-@pytest.mark.parametrize("room", [0, 3, EVERYTHING])
+@pytest.mark.parametrize("space", [0, 3, EVERYTHING])
 def test_load_4_a_member_taken_over_continues_at_its_cursor(
-    room: int, others: int, stage: Stage
+    space: int, others: int, driver: DeliveryDriver
 ) -> None:
     """All but its own messages are sent at once; the rest follows when the socket is writable."""
-    start = say(stage.log, b"<a>1\n", 99)
-    own = say(stage.log, b"<b>mine\n", 1)
-    say(stage.log, b"<a>2", 99)
+    start = append_message(driver.log, b"<a>1\n", 99)
+    own = append_message(driver.log, b"<b>mine\n", 1)
+    append_message(driver.log, b"<a>2", 99)
     for id in range(others):
-        stage.join(id + 7)
-    line = Line(room)
-    member = member_on(line, 1)
-    stage.delivery.take_over(member, start + 3, 1, [(own, own + 8)])
-    assert line.heard == b"1\n<a>2"[:room]
-    assert stage.delivery.behind == ({1: member} if room < 6 else {})
-    assert stage.delivery.cursor_of(member) == (
-        (start + 3 + room, 1) if room < 2 else ((own + 9, 3) if room < 6 else (own + 12, 4))
+        driver.join(id + 7)
+    connection = FakeConnection(space)
+    member = member_on(connection, 1)
+    driver.delivery.take_over(member, start + 3, 1, [(own, own + 8)])
+    assert connection.received == b"1\n<a>2"[:space]
+    assert driver.delivery.behind == ({1: member} if space < 6 else {})
+    assert driver.delivery.cursor_of(member) == (
+        (start + 3 + space, 1) if space < 2 else ((own + 9, 3) if space < 6 else (own + 12, 4))
     )
-    line.room = EVERYTHING
-    stage.say(b"<a>3\n")
-    stage.turn()
-    if member.id in stage.delivery.behind:
-        stage.delivery.resume(member)
-    assert line.heard == b"1\n<a>2\n<a>3\n"
+    connection.space = EVERYTHING
+    driver.append(b"<a>3\n")
+    driver.turn()
+    if member.id in driver.delivery.behind:
+        driver.delivery.resume(member)
+    assert connection.received == b"1\n<a>2\n<a>3\n"
 
 
 @pytest.mark.parametrize("last", ["its own", "another's"])
-def test_line_6_a_member_taken_over_does_not_receive_its_own_lf(last: str, stage: Stage) -> None:
+def test_line_6_a_member_taken_over_does_not_receive_its_own_lf(
+    last: str, driver: DeliveryDriver
+) -> None:
     sender = 1 if last == "its own" else 2
-    start = say(stage.log, b"<a>hel", sender)
-    line = Line()
-    member = member_on(line, 1)
+    start = append_message(driver.log, b"<a>hel", sender)
+    connection = FakeConnection()
+    member = member_on(connection, 1)
     end = start + 6
-    stage.delivery.take_over(member, end, 1, [(start, end)] if sender == 1 else [])
-    stage.say(b"<c>hi\n")
-    stage.turn()
-    assert line.heard == (b"<c>hi\n" if sender == 1 else b"\n<c>hi\n")
+    driver.delivery.take_over(member, end, 1, [(start, end)] if sender == 1 else [])
+    driver.append(b"<c>hi\n")
+    driver.turn()
+    assert connection.received == (b"<c>hi\n" if sender == 1 else b"\n<c>hi\n")
 
 
-def test_line_6_a_checkpoint_behind_a_coming_lf_skips_that_lf(stage: Stage) -> None:
+def test_line_6_a_checkpoint_behind_a_coming_lf_skips_that_lf(driver: DeliveryDriver) -> None:
     """The member joined during the unfinished line, so its checkpoint lies behind the coming LF."""
-    start = say(stage.log, b"<a>hel", 2)
-    line = Line()
-    stage.delivery.take_over(member_on(line, 1), start + 7, 1, [])
-    stage.say(b"<c>hi\n")
-    stage.turn()
-    assert line.heard == b"<c>hi\n"
+    start = append_message(driver.log, b"<a>hel", 2)
+    connection = FakeConnection()
+    driver.delivery.take_over(member_on(connection, 1), start + 7, 1, [])
+    driver.append(b"<c>hi\n")
+    driver.turn()
+    assert connection.received == b"<c>hi\n"
 
 
 # --- how far behind ------------------------------------------------------------------------------
 
 
-def test_load_2_the_limit_in_bytes(stage: Stage) -> None:
-    slow, _ = stage.join(1, room=10)
-    stage.join(2)
-    stage.say(b"x" * 59 + b"\n")
-    stage.turn()
-    stage.say(b"x" * 49 + b"\n")
-    stage.turn()
-    assert stage.delivery.offset - slow.cursor == LAG
-    assert stage.delivery.too_slow() == []
-    stage.say(b"\n")
-    stage.turn()
-    assert stage.delivery.too_slow() == [slow]
+def test_load_2_the_limit_in_bytes(driver: DeliveryDriver) -> None:
+    slow, _ = driver.join(1, space=10)
+    driver.join(2)
+    driver.append(b"x" * 59 + b"\n")
+    driver.turn()
+    driver.append(b"x" * 49 + b"\n")
+    driver.turn()
+    assert driver.delivery.offset - slow.cursor == LAG
+    assert driver.delivery.laggards() == []
+    driver.append(b"\n")
+    driver.turn()
+    assert driver.delivery.laggards() == [slow]
 
 
-def test_load_2_the_limit_in_entries(stage: Stage) -> None:
-    slow, narrow = stage.join(1, room=1)
-    stage.join(2)
+def test_load_2_the_limit_in_entries(driver: DeliveryDriver) -> None:
+    slow, narrow = driver.join(1, space=1)
+    driver.join(2)
     for _ in range(LAG_ENTRIES + 1):
-        stage.say(b"\n")
-        stage.turn()
-    assert stage.delivery.too_slow() == [], "the member has received one entry"
-    narrow.room = 3
-    stage.delivery.resume(slow)
+        driver.append(b"\n")
+        driver.turn()
+    assert driver.delivery.laggards() == [], "the member has received one entry"
+    narrow.space = 3
+    driver.delivery.resume(slow)
     for _ in range(3):
-        assert stage.delivery.too_slow() == []
-        stage.say(b"\n")
-        stage.turn()
-    assert stage.delivery.too_slow() == []
-    stage.say(b"\n")
-    stage.turn()
-    assert stage.delivery.too_slow() == [slow]
+        assert driver.delivery.laggards() == []
+        driver.append(b"\n")
+        driver.turn()
+    assert driver.delivery.laggards() == []
+    driver.append(b"\n")
+    driver.turn()
+    assert driver.delivery.laggards() == [slow]
 
 
-def test_load_2_one_batch_may_exceed_the_limit_in_entries(stage: Stage) -> None:
-    slow, _ = stage.join(1, room=0)
-    append(stage.log, *[Run(99, b"\n")] * (LAG_ENTRIES + 1))
-    assert stage.turn() == [slow]
-    assert stage.delivery.too_slow() == [slow]
+def test_load_2_one_batch_may_exceed_the_limit_in_entries(driver: DeliveryDriver) -> None:
+    slow, _ = driver.join(1, space=0)
+    append(driver.log, *[Run(99, b"\n")] * (LAG_ENTRIES + 1))
+    assert driver.turn() == [slow]
+    assert driver.delivery.laggards() == [slow]
 
 
-def test_load_2_a_level_member_is_never_too_slow(stage: Stage) -> None:
-    _, line = stage.join(1)
+def test_load_2_a_level_member_is_never_too_slow(driver: DeliveryDriver) -> None:
+    _, connection = driver.join(1)
     for _ in range(50):
-        stage.say(b"x" * 99 + b"\n")
-        stage.turn()
-        assert stage.delivery.too_slow() == []
-    assert len(line.heard) == 5000
+        driver.append(b"x" * 99 + b"\n")
+        driver.turn()
+        assert driver.delivery.laggards() == []
+    assert len(connection.received) == 5000
 
 
 # --- the grace period ----------------------------------------------------------------------------
@@ -433,45 +450,45 @@ def test_load_2_a_level_member_is_never_too_slow(stage: Stage) -> None:
 
 @pytest.mark.parametrize("catches_up", [False, True])
 def test_load_4_a_lagging_member_taken_over_has_a_grace_period(
-    catches_up: bool, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    catches_up: bool, driver: DeliveryDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """LOAD-2: it is disconnected if it has not caught up when the grace period ends."""
     clock = Clock()
     monkeypatch.setattr(delivery, "monotonic", clock)
-    start = say(stage.log, b"x" * LAG + b"\n", 99)
-    line = Line(0)
-    member = member_on(line, 1)
-    stage.delivery.take_over(member, start, 1, [])
-    assert stage.delivery.grace_until == clock.now + CATCH_UP_WITHIN
-    assert stage.delivery.too_slow() == []
+    start = append_message(driver.log, b"x" * LAG + b"\n", 99)
+    connection = FakeConnection(0)
+    member = member_on(connection, 1)
+    driver.delivery.take_over(member, start, 1, [])
+    assert driver.delivery.grace_until == clock.now + CATCH_UP_WITHIN
+    assert driver.delivery.laggards() == []
     clock.now += CATCH_UP_WITHIN - 1
     if catches_up:
-        line.room = LAG // 2 + 1
-        assert not stage.delivery.resume(member)
-        assert stage.delivery.too_slow() == []
+        connection.space = LAG // 2 + 1
+        assert not driver.delivery.resume(member)
+        assert driver.delivery.laggards() == []
     else:
-        assert stage.delivery.too_slow() == []
+        assert driver.delivery.laggards() == []
         clock.now += 1
-        assert stage.delivery.too_slow() == [member]
-    assert stage.delivery.grace_until is None
+        assert driver.delivery.laggards() == [member]
+    assert driver.delivery.grace_until is None
 
 
-def test_a_member_taken_over_with_little_lag_has_no_grace_period(stage: Stage) -> None:
-    start = say(stage.log, b"x" * 49 + b"\n", 99)
-    stage.delivery.take_over(member_on(Line(0), 1), start, 1, [])
-    assert stage.delivery.grace_until is None
+def test_a_member_taken_over_with_little_lag_has_no_grace_period(driver: DeliveryDriver) -> None:
+    start = append_message(driver.log, b"x" * 49 + b"\n", 99)
+    driver.delivery.take_over(member_on(FakeConnection(0), 1), start, 1, [])
+    assert driver.delivery.grace_until is None
 
 
 # --- other workers -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("members", "first"), [(FEW, "sent"), (FEW + 1, "rung")])
+@pytest.mark.parametrize(("members", "first"), [(FEW_MEMBERS, "sent"), (FEW_MEMBERS + 1, "rung")])
 def test_few_members_are_served_before_others_are_woken_many_after(
     members: int, first: str
 ) -> None:
     rung: list[bool] = []
 
-    class Rung(Line):
+    class RecordingConnection(FakeConnection):
         def send(self, data: bytes | memoryview) -> int:
             rung.append(is_rung())
             return super().send(data)
@@ -480,11 +497,11 @@ def test_few_members_are_served_before_others_are_woken_many_after(
         return bool(select.select([doorbell], [], [], 0)[0])
 
     with new_log(GEOMETRY) as log, contextlib.closing(Doorbell.new()) as doorbell:
-        stage = Stage(log, doorbell)
+        driver = DeliveryDriver(log, doorbell)
         for id in range(1, members + 1):
-            stage.delivery.join(member_on(Rung(), id))
-        stage.say(b"<a>hi\n")
-        stage.delivery.deliver(head(log), 0, [0])
+            driver.delivery.join(member_on(RecordingConnection(), id))
+        driver.append(b"<a>hi\n")
+        driver.delivery.deliver(head(log), 0, [0])
         assert rung == [first == "rung"] * members
         assert is_rung()
 
@@ -523,12 +540,12 @@ IDS = [1, 2, 3, 4]
 STEPS = lists(
     one_of(
         tuples(
-            just("say"),
+            just("append"),
             sampled_from([0, *IDS]),
             sampled_from([b"a\n", b"bb", b"\n", b"ccccccc\nc\n", b"d" * 30 + b"\n", b"e" * 50]),
         ),
         tuples(just("turn"), just(0), just(b"")),
-        tuples(just("room"), sampled_from(IDS), integers(0, 60).map(bytes)),
+        tuples(just("space"), sampled_from(IDS), integers(0, 60).map(bytes)),
         tuples(just("resume"), sampled_from(IDS), just(b"")),
         tuples(just("join"), sampled_from(IDS), just(b"")),
         tuples(just("leave"), sampled_from(IDS), just(b"")),
@@ -540,66 +557,66 @@ STEPS = lists(
 class Model:
     """A model of the room in which every byte has an owner."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
+    def __init__(self, driver: DeliveryDriver) -> None:
+        self.driver = driver
         self.stream: list[tuple[int, int]] = []
         """Bytes of the log, each with the id of its sender."""
-        self.joined: dict[int, tuple[Member, Line, int]] = {}
+        self.joined: dict[int, tuple[Member, FakeConnection, int]] = {}
         """Members by id, each with the offset at which it joined."""
 
-    def say(self, id: int, text: bytes) -> None:
+    def append(self, id: int, text: bytes) -> None:
         member = self.joined[id][0] if id in self.joined else None
-        self.turn()  # without delivery there is no room
-        self.stage.say(text, member)
+        self.turn()  # without delivery, the log has no space
+        self.driver.append(text, member)
         if self.stream and self.stream[-1][0] != ord("\n"):
             self.stream.append((ord("\n"), self.stream[-1][1]))
         self.stream += [(byte, member.id if member else 0) for byte in text]
 
     def turn(self) -> None:
-        if not self.stage.delivery:
+        if not self.driver.delivery:
             return
-        self.stage.turn()
-        for member in self.stage.delivery.too_slow():
-            lag = self.stage.delivery.offset - member.cursor
-            entries = self.stage.delivery.position - member.entry
+        self.driver.turn()
+        for member in self.driver.delivery.laggards():
+            lag = self.driver.delivery.offset - member.cursor
+            entries = self.driver.delivery.position - member.entry
             assert lag > LAG or entries > LAG_ENTRIES
             self.leave(member.id)
 
     def join(self, id: int) -> None:
         if id not in self.joined:
-            offset = self.stage.delivery.offset if self.stage.delivery else len(self.stream)
-            self.joined[id] = (*self.stage.join(id, room=10), offset)
+            offset = self.driver.delivery.offset if self.driver.delivery else len(self.stream)
+            self.joined[id] = (*self.driver.join(id, space=10), offset)
 
     def leave(self, id: int) -> None:
         if id in self.joined:
-            member, line, offset = self.joined.pop(id)
-            self.stage.delivery.leave(member)
-            assert self.due(id, offset).startswith(line.heard)
-            # Another member may get the id, so its bytes belong to nobody now.
+            member, connection, offset = self.joined.pop(id)
+            self.driver.delivery.leave(member)
+            assert self.due(id, offset).startswith(connection.received)
+            # Another member may get the id, so the bytes have no owner from now on.
             self.stream = [(byte, 0 if owner == id else owner) for byte, owner in self.stream]
 
     def resume(self, id: int) -> None:
-        if id in self.stage.delivery.behind:
-            self.stage.delivery.resume(self.joined[id][0])
+        if id in self.driver.delivery.behind:
+            self.driver.delivery.resume(self.joined[id][0])
 
     def due(self, id: int, offset: int) -> bytes:
         """Return the bytes that a member must receive.
 
-        These are all after `offset`, except its own and a LF that ends a line before it joined.
+        These are all after `offset`, except its own, and a LF that ends a line begun earlier.
         """
         if offset > 0 and self.stream[offset - 1][0] != ord("\n"):
             offset += 1
         return bytes(byte for byte, owner in self.stream[offset:] if owner != id)
 
-    def play(self, steps: list[tuple[str, int, bytes]]) -> None:
+    def run_steps(self, steps: list[tuple[str, int, bytes]]) -> None:
         for action, id, data in steps:
             match action:
-                case "say":
-                    self.say(id, data)
+                case "append":
+                    self.append(id, data)
                 case "turn":
                     self.turn()
-                case "room" if id in self.joined:
-                    self.joined[id][1].room += len(data)
+                case "space" if id in self.joined:
+                    self.joined[id][1].space += len(data)
                 case "resume":
                     self.resume(id)
                 case "join":
@@ -611,16 +628,16 @@ class Model:
 @given(STEPS)
 def test_cast_5_each_member_receives_all_but_its_own_in_one_order(steps: list[Any]) -> None:
     with new_log(GEOMETRY) as log:
-        model = Model(Stage(log))
+        model = Model(DeliveryDriver(log))
         for id in IDS[:2]:
             model.join(id)
-        model.play(steps)
+        model.run_steps(steps)
         model.turn()
-        for id, (_, line, offset) in model.joined.items():
-            line.room = EVERYTHING
-            while id in model.stage.delivery.behind:
+        for id, (_, connection, offset) in model.joined.items():
+            connection.space = EVERYTHING
+            while id in model.driver.delivery.behind:
                 model.resume(id)
-            assert line.heard == model.due(id, offset)
+            assert connection.received == model.due(id, offset)
 
 
 # --- a real connection ---------------------------------------------------------------------------
@@ -628,24 +645,24 @@ def test_cast_5_each_member_receives_all_but_its_own_in_one_order(steps: list[An
 
 def test_load_1_a_narrow_socket_receives_everything_in_the_end() -> None:
     with new_log(Geometry(1 << 20, 1 << 12, 1 << 19, 1 << 11)) as log:
-        stage = Stage(log)
+        driver = DeliveryDriver(log)
         ours, theirs = socket.socketpair()
         with ours, theirs:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
             ours.setblocking(False)
             theirs.settimeout(10)
             member = Member(1, "192.0.2.1", "<192.0.2.1>", ours, 0, 64)
-            stage.delivery.join(member)
+            driver.delivery.join(member)
             expected = b""
             for number in range(100):
-                stage.say(b"<a>%s\n" % (b"%d" % number * 500))
-                stage.say(b"<b>mine\n", member)
+                driver.append(b"<a>%s\n" % (b"%d" % number * 500))
+                driver.append(b"<b>mine\n", member)
                 expected += b"<a>%s\n" % (b"%d" % number * 500)
-            assert stage.turn() == [member]
-            heard = b""
-            while not stage.delivery.resume(member):
-                heard += theirs.recv(10_000)
+            assert driver.turn() == [member]
+            received = b""
+            while not driver.delivery.resume(member):
+                received += theirs.recv(10_000)
             ours.shutdown(socket.SHUT_WR)
             while data := theirs.recv(1 << 20):
-                heard += data
-            assert heard == expected
+                received += data
+            assert received == expected

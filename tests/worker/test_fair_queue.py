@@ -14,7 +14,7 @@ from chatroom.config.sizes import KIB, MIB
 from chatroom.log.room_rate import RoomRate
 from chatroom.worker.fair_queue import QUANTUM, FairQueue
 from chatroom.worker.member import Member
-from tests.worker.drivers import Client, Line, MakeRoom, Room, new_room_rate
+from tests.worker.drivers import Client, FakeConnection, MakeRoom, Room, new_room_rate
 
 BURST = MIB
 SETTINGS = Settings(room_rate=100 * KIB, room_burst=BURST, max_clients=50)
@@ -28,8 +28,10 @@ def room_rate() -> Iterator[RoomRate]:
     os.close(room_rate.fd)
 
 
-def a_member(id: int, source: int) -> Member:
-    return Member(id, "192.0.2.1", "<192.0.2.1>", cast(socket.socket, Line()), 0, 64, 0, source)
+def new_member(id: int, source: int) -> Member:
+    return Member(
+        id, "192.0.2.1", "<192.0.2.1>", cast(socket.socket, FakeConnection()), 0, 64, 0, source
+    )
 
 
 CALM, BUSY, FULL = BURST // 4, BURST * 5 // 8, BURST * 7 // 8
@@ -39,7 +41,7 @@ def test_the_source_with_the_lowest_tag_is_next(room_rate: RoomRate) -> None:
     room_rate.charge_sources([(1, 3000), (2, 1000), (3, 2000)], 1000.0)
     queue = FairQueue(room_rate, 0)
     for id in (1, 2, 3):
-        queue.put(a_member(id, id))
+        queue.put(new_member(id, id))
     queue.begin(1000.0)
     popped = [queue.pop(BUSY) for _ in range(4)]
     assert [member and member.id for member in popped] == [2, 3, 1, None]
@@ -48,7 +50,7 @@ def test_the_source_with_the_lowest_tag_is_next(room_rate: RoomRate) -> None:
 def test_each_source_has_one_turn_in_a_turn_of_the_worker(room_rate: RoomRate) -> None:
     queue = FairQueue(room_rate, 0)
     for id, source in ((1, 1), (2, 1), (3, 1), (4, 2)):
-        queue.put(a_member(id, source))
+        queue.put(new_member(id, source))
     turns = []
     for _ in range(4):
         queue.begin(1000.0)
@@ -62,17 +64,17 @@ def test_each_source_has_one_turn_in_a_turn_of_the_worker(room_rate: RoomRate) -
 
 
 def test_a_source_that_is_ahead_waits(room_rate: RoomRate) -> None:
-    """It is read from when the room's debt is low, or when the virtual time has come near."""
+    """It is read from when the room's debt is low, or when the virtual time is near its tag."""
     room_rate.charge_sources([(1, QUANTUM + 1)], 1000.0)
     room_rate.publish(1, 0)
     queue = FairQueue(room_rate, 0)
-    queue.put(a_member(1, 1))
+    queue.put(new_member(1, 1))
     queue.begin(1000.0)
     assert queue.pop(BUSY) is None
     assert queue.due == pytest.approx(1000.01)
     room_rate.publish(1, 1)
     assert queue.pop(BUSY) is not None
-    queue.put(a_member(2, 2))
+    queue.put(new_member(2, 2))
     room_rate.charge_sources([(2, 10 * QUANTUM)], 1000.0)
     queue.begin(1000.0)
     assert queue.pop(BUSY) is None
@@ -92,7 +94,7 @@ def test_the_last_part_of_the_burst_is_for_those_below_their_share(room_rate: Ro
 def test_a_queue_publishes_its_lowest_tag(room_rate: RoomRate) -> None:
     room_rate.charge_sources([(1, 700), (2, 900)], 1000.0)
     queue = FairQueue(room_rate, 3)
-    members = [a_member(1, 1), a_member(2, 2)]
+    members = [new_member(1, 1), new_member(2, 2)]
     for member in members:
         queue.put(member)
     queue.begin(1000.0)
@@ -117,7 +119,7 @@ def test_members_of_no_rate_do_not_wait(room_rate: RoomRate) -> None:
     room_rate.charge(BURST // 4 + 1, 1000.0)
     assert queue.is_needed(1000.0)
     assert not queue.is_needed(1000.1)
-    queue.put(a_member(1, 1))
+    queue.put(new_member(1, 1))
     assert queue.is_needed(1000.1), "the waiting go first"
 
 
@@ -135,15 +137,15 @@ class Flood:
         self.appended: Counter[str] = Counter()
         self._seen = room.log.head
 
-    def go_on(self, seconds: float, payload: Callable[[], bytes]) -> None:
+    def run_for(self, seconds: float, payload: Callable[[], bytes]) -> None:
         """Run the workers for some time, and receive everything."""
         until = self.room.clock.now + seconds
         while self.room.clock.now < until:
             for flooder in self.flooders:
-                flooder.say_what_fits(payload())
+                flooder.send_what_fits(payload())
             self.room.settle()
             for client in self.room.clients:
-                client.hear()
+                client.receive()
             self.note()
             self.room.clock.now += 0.05
 
@@ -179,18 +181,18 @@ PAYLOADS = {
 def test_sources_have_equal_shares_whatever_they_send(
     flood: Flood, payload: Callable[[], bytes]
 ) -> None:
-    flood.go_on(5, payload)  # use the burst up
+    flood.run_for(5, payload)  # use the burst up
     flood.appended.clear()
-    flood.go_on(20, payload)
+    flood.run_for(20, payload)
     many, one = flood.appended["192.0.2.1"], flood.appended["192.0.2.2"]
     assert 0.8 < many / one < 1.25
 
 
 def test_the_room_s_rate_is_used_up(flood: Flood) -> None:
     payload = PAYLOADS["lines of 80 bytes"]
-    flood.go_on(5, payload)
+    flood.run_for(5, payload)
     flood.appended.clear()
-    flood.go_on(20, payload)
+    flood.run_for(20, payload)
     cost = flood.appended.total() / (80 + len("<192.0.2.1>")) * 128
     assert cost == pytest.approx(20 * FLOOD["room_rate"], rel=0.1)
 
@@ -201,10 +203,10 @@ def test_a_typist_s_line_is_read_at_once_during_a_flood(
     flood: Flood, payload: Callable[[], bytes]
 ) -> None:
     typist = flood.room.join(0, "192.0.2.9")
-    flood.go_on(5, payload)
+    flood.run_for(5, payload)
     for number in range(8):
-        flood.go_on(1, payload)
-        typist.say(b"line %d\n" % number)
+        flood.run_for(1, payload)
+        typist.send(b"line %d\n" % number)
         flood.room.settle()
         flood.note()
         assert flood.appended["192.0.2.9"] >= (number + 1) * 18, "in this very turn"
@@ -217,9 +219,9 @@ def test_a_room_without_a_rate_counts_no_reads(make_room: MakeRoom) -> None:
 
     def talk(lines: int) -> int:
         for _ in range(lines):
-            alice.say(b"hello\n")
+            alice.send(b"hello\n")
             room.run()
-            bob.hear()
+            bob.receive()
         return sys.getallocatedblocks()
 
     before = talk(100)

@@ -60,7 +60,7 @@ class Reader:
             self.runs.append((sender, reach, messages - before))
             before = messages
         if batch:
-            self.input.attribute(0)
+            self.input.record_own(0)
         return batch.text()
 
     def turns(self) -> list[bytes]:
@@ -87,7 +87,7 @@ def test_a_throttled_member_that_was_disconnected_is_not_read_from_any_more(
 ) -> None:
     reader.begin(rate=1000, burst=4 * KIB)
     flooder = reader.join()
-    flooder.say(b"flood\n" * 1000 + b"rest")
+    flooder.send(b"flood\n" * 1000 + b"rest")
     reader.turns()
     assert reader.wait(), "it is throttled"
     [member] = reader.members
@@ -110,7 +110,7 @@ def test_telnet_commands_use_up_the_rates_once_although_nothing_is_appended(
     command: bytes, reader: Reader
 ) -> None:
     alice = reader.join()
-    alice.say(b"a" + command * COMMANDS)
+    alice.send(b"a" + command * COMMANDS)
     assert reader.turn() == b""
     for _ in range(2):
         reader.input.charge(False)
@@ -132,15 +132,15 @@ def test_an_unfinished_line_costs_its_source_what_it_costs_the_room(
     """Else an address that connects again for each line would have more than its share."""
     alice = reader.join()
     [member] = reader.members
-    alice.say(b"\x01" * 1000)
+    alice.send(b"\x01" * 1000)
     if end == "the close":
         alice.close()
-    said = reader.turn()
+    sent = reader.turn()
     reader.clock.now += 1
-    said += reader.turn()
-    assert len(said) == len("<192.0.2.1>") + 3000
+    sent += reader.turn()
+    assert len(sent) == len("<192.0.2.1>") + 3000
     reader.input.charge(False)
-    assert reader.seat.room_rate.tag(member.source) == len(said)
+    assert reader.seat.room_rate.tag(member.source) == len(sent)
 
 
 # --- messages ------------------------------------------------------------------------------------
@@ -149,15 +149,15 @@ def test_an_unfinished_line_costs_its_source_what_it_costs_the_room(
 def test_line_2_and_3_pieces_join_and_lines_are_separate_messages(reader: Reader) -> None:
     """LINE-2, LINE-3."""
     alice = reader.join()
-    said = b""
+    sent = b""
     for piece in (b"he", b"llo \xe2", b"\x82\xac", b"\r", b"\none\ntwo\n"):
-        alice.say(piece)
-        said += reader.turn()
-    assert said == "<192.0.2.1>hello €\n<192.0.2.1>one\n<192.0.2.1>two\n".encode()
+        alice.send(piece)
+        sent += reader.turn()
+    assert sent == "<192.0.2.1>hello €\n<192.0.2.1>one\n<192.0.2.1>two\n".encode()
 
 
 @pytest.mark.parametrize(
-    ("said", "heard"),
+    ("sent", "received"),
     [
         (b"\n", b"<192.0.2.1>\n"),
         (b"\r\n\n", b"<192.0.2.1>\n<192.0.2.1>\n"),
@@ -165,24 +165,24 @@ def test_line_2_and_3_pieces_join_and_lines_are_separate_messages(reader: Reader
         (b" kept \t\n", b"<192.0.2.1> kept \t\n"),
     ],
 )
-def test_line_4_an_empty_line_is_a_message(said: bytes, heard: bytes, reader: Reader) -> None:
+def test_line_4_an_empty_line_is_a_message(sent: bytes, received: bytes, reader: Reader) -> None:
     """LINE-1, LINE-3, LINE-4, CAST-3: lines of all kinds, several at once, each with its prefix."""
-    reader.join().say(said)
-    assert reader.turn() == heard
+    reader.join().send(sent)
+    assert reader.turn() == received
 
 
 def test_text_2_and_3_input_is_sanitised(reader: Reader) -> None:
     """TEXT-2, TEXT-3."""
-    reader.join().say(b"\x1b[2J\xff\n")
+    reader.join().send(b"\x1b[2J\xff\n")
     assert reader.turn() == "<192.0.2.1>␛[2J�\n".encode()
 
 
 def test_load_4_each_run_holds_its_end_in_the_sender_s_input(reader: Reader) -> None:
-    """LOAD-4: another worker can go on from there."""
+    """LOAD-4: another worker can continue from there."""
     alice = reader.join()
-    alice.say(b"one\r\ntwo\nthr")
+    alice.send(b"one\r\ntwo\nthr")
     reader.turn()
-    alice.say(b"ee\nfo\xc3")
+    alice.send(b"ee\nfo\xc3")
     reader.turn()
     reader.clock.now += 1
     reader.turn()
@@ -196,24 +196,24 @@ def test_cast_2_each_sender_s_spans_of_the_batch_are_recorded(reader: Reader) ->
     """The LF that will end an unfinished text is the sender's own too (LINE-6)."""
     alice, bob = reader.join(), reader.join()
     first, second = reader.members
-    bob.say(b"hel")
+    bob.send(b"hel")
     assert reader.turn() == b""
-    alice.say(b"hello\n")
+    alice.send(b"hello\n")
     bob.finish()
     reader.input.note_readable(first)
-    said = reader.turn()
-    middle = said.index(b"<192.0.2.2>")
+    sent = reader.turn()
+    middle = sent.index(b"<192.0.2.2>")
     assert first.own == [(0, middle)]
-    assert second.own == [(middle, len(said) + 1)]
+    assert second.own == [(middle, len(sent) + 1)]
 
 
 def test_load_4_input_read_by_a_dead_worker_is_framed_again(reader: Reader) -> None:
-    """The old input comes before new input, which is read only afterwards."""
-    said = b"one\ntw"
-    reader.seat.slots.room(0, 0, len(said))[:] = said
-    alice = reader.join(read=len(said))
+    """The old input is framed before new input, which is read only afterwards."""
+    sent = b"one\ntw"
+    reader.seat.slots.input_buffer(0, 0, len(sent))[:] = sent
+    alice = reader.join(read=len(sent))
     assert reader.wait() == 0
-    alice.say(b"o\n")
+    alice.send(b"o\n")
     assert b"".join(reader.turns()) == b"<192.0.2.1>one\n<192.0.2.1>two\n"
     assert not reader.input.unbatched
     assert reader.runs[-1] == (1, 8, 1)
@@ -223,7 +223,7 @@ def test_a_read_without_data_does_not_remove_a_member(reader: Reader) -> None:
     alice = reader.join()
     reader.input.note_readable(reader.members[0])
     assert reader.turn() == b""
-    alice.say(b"hello\n")
+    alice.send(b"hello\n")
     assert reader.turn() == b"<192.0.2.1>hello\n"
     assert reader.departures == []
 
@@ -233,7 +233,7 @@ def test_a_read_without_data_does_not_remove_a_member(reader: Reader) -> None:
 
 def test_leave_2_the_end_of_a_connection_ends_its_last_line(reader: Reader) -> None:
     alice = reader.join()
-    alice.say(b"bye\nfor now\xc3")
+    alice.send(b"bye\nfor now\xc3")
     alice.finish()
     assert b"".join(reader.turns()) == "<192.0.2.1>bye\n<192.0.2.1>for now�".encode()
     assert reader.departures == [(reader.members[0], LeaveReason.CLOSED)]
@@ -242,7 +242,7 @@ def test_leave_2_the_end_of_a_connection_ends_its_last_line(reader: Reader) -> N
 
 def test_leave_2_a_reset_ends_waiting_text(reader: Reader) -> None:
     alice = reader.join()
-    alice.say(b"hel")
+    alice.send(b"hel")
     assert reader.turn() == b""
     reader.members[0].socket.send(b"unread\n")
     alice.close()
@@ -255,14 +255,14 @@ def test_a_member_that_was_removed_is_not_read_from(reader: Reader) -> None:
     """The member was readable, silent or throttled before."""
     reader.begin(rate=1000, burst=KIB)
     readable, silent, throttled = (reader.join() for _ in range(3))
-    silent.say(b"half")
-    throttled.say(b"x" * 3000 + b"\n")
+    silent.send(b"half")
+    throttled.send(b"x" * 3000 + b"\n")
     reader.turn()
-    readable.say(b"hello\n")
+    readable.send(b"hello\n")
     reader.input.note_readable(reader.members[0])
     for client, member in zip((readable, silent, throttled), reader.members, strict=True):
         reader.input.remove(member)
-        client.say(b"more\n")
+        client.send(b"more\n")
     assert reader.turns() == []
     reader.clock.now += 10
     assert reader.turns() == []
@@ -273,7 +273,7 @@ def test_a_member_that_was_removed_is_not_read_from(reader: Reader) -> None:
 
 
 def test_line_5_unfinished_text_is_appended_after_a_silence(reader: Reader) -> None:
-    reader.join().say(b"hel")
+    reader.join().send(b"hel")
     assert reader.turn() == b""
     assert reader.wait() == pytest.approx(0.2)
     reader.clock.now += 0.15
@@ -287,7 +287,7 @@ def test_line_5_unfinished_text_is_appended_after_a_silence(reader: Reader) -> N
 def test_line_5_the_silence_begins_with_the_last_piece(reader: Reader) -> None:
     alice = reader.join()
     for piece in (b"h", b"e", b"l"):
-        alice.say(piece)
+        alice.send(piece)
         reader.clock.now += 0.15
         assert reader.turn() == b""
     reader.clock.now += 0.25
@@ -296,10 +296,10 @@ def test_line_5_the_silence_begins_with_the_last_piece(reader: Reader) -> None:
 
 def test_line_5_each_member_s_silence_is_timed_separately(reader: Reader) -> None:
     alice, bob = reader.join(), reader.join()
-    alice.say(b"a")
+    alice.send(b"a")
     reader.turn()
     reader.clock.now += 0.1
-    bob.say(b"b")
+    bob.send(b"b")
     assert reader.turn() == b""
     assert reader.wait() == pytest.approx(0.1)
     reader.clock.now += 0.15
@@ -312,10 +312,10 @@ def test_line_5_each_member_s_silence_is_timed_separately(reader: Reader) -> Non
 
 def test_line_5_a_line_end_before_the_silence_completes_the_line(reader: Reader) -> None:
     alice = reader.join()
-    alice.say(b"hel")
+    alice.send(b"hel")
     reader.turn()
     reader.clock.now += 0.15
-    alice.say(b"lo\n")
+    alice.send(b"lo\n")
     assert reader.turn() == b"<192.0.2.1>hello\n"
     assert reader.wait() is None
 
@@ -323,28 +323,28 @@ def test_line_5_a_line_end_before_the_silence_completes_the_line(reader: Reader)
 def test_line_5_time_in_which_the_worker_did_not_read_is_no_silence(reader: Reader) -> None:
     """A busy worker finds the end of the line when it reads again."""
     alice = reader.join()
-    alice.say(b"hel")
+    alice.send(b"hel")
     reader.turn()
     reader.clock.now += 10
-    alice.say(b"lo\n")
+    alice.send(b"lo\n")
     assert b"".join(reader.turns()) == b"<192.0.2.1>hello\n"
 
 
 def test_line_2_time_in_which_a_member_is_throttled_is_no_silence(reader: Reader) -> None:
     """The sender is throttled in the middle of a line."""
     reader.begin(rate=10_000, burst=10_000)
-    said = b"".join(b"%d %s\n" % (number, b"." * 90) for number in range(400))
-    reader.join().say(said)
-    heard = b""
+    sent = b"".join(b"%d %s\n" % (number, b"." * 90) for number in range(400))
+    reader.join().send(sent)
+    received = b""
     for _ in range(500):
         reader.clock.now += 0.1
-        heard += reader.turn()
-    assert heard == b"".join(b"<192.0.2.1>" + line for line in said.splitlines(keepends=True))
+        received += reader.turn()
+    assert received == b"".join(b"<192.0.2.1>" + line for line in sent.splitlines(keepends=True))
 
 
 def test_line_5_a_flooding_member_that_stops_is_silent(reader: Reader) -> None:
     reader.begin(rate=10_000, burst=10_000, room_rate=0)
-    reader.join().say((b"much" * 25 + b"\n") * 150 + b"and half")
+    reader.join().send((b"much" * 25 + b"\n") * 150 + b"and half")
     assert b"".join(reader.turns()).endswith(b"much\n")
     reader.clock.now += 0.3
     assert reader.turn() == b"<192.0.2.1>and half"
@@ -352,18 +352,18 @@ def test_line_5_a_flooding_member_that_stops_is_silent(reader: Reader) -> None:
 
 def test_line_5_an_incomplete_character_waits_for_its_end(reader: Reader) -> None:
     alice = reader.join()
-    alice.say(b"a\xe2\x82")
+    alice.send(b"a\xe2\x82")
     reader.turn()
     reader.clock.now += 1
     assert reader.turn() == b"<192.0.2.1>a"
     assert reader.wait() is None
-    alice.say(b"\xac\n")
+    alice.send(b"\xac\n")
     assert reader.turn() == "<192.0.2.1>€\n".encode(), "TEXT-1"
 
 
 def test_flush_after_is_a_setting(reader: Reader) -> None:
     reader.begin(flush_after=3)
-    reader.join().say(b"hel")
+    reader.join().send(b"hel")
     reader.turn()
     assert reader.wait() == pytest.approx(3)
 
@@ -380,7 +380,7 @@ def senders(reader: Reader) -> list[int]:
 
 def test_simultaneous_input_is_one_batch(reader: Reader) -> None:
     for client in [reader.join() for _ in range(5)]:
-        client.say(b"hello\n")
+        client.send(b"hello\n")
     reader.turn()
     assert sorted(senders(reader)) == [1, 2, 3, 4, 5]
 
@@ -390,13 +390,13 @@ def test_load_3_a_flood_is_read_in_small_parts_and_delays_nobody(reader: Reader)
     flooders = [reader.join() for _ in range(40)]
     victim = reader.join()
     for client in flooders:
-        client.say(b"\n" * 1000)
-    victim.say(b"hello\n")
+        client.send(b"\n" * 1000)
+    victim.send(b"hello\n")
     most_at_once = reader.settings.read_size * len(b"<192.0.2.40>\n")
-    assert all(len(said) < reader.settings.batch + most_at_once for said in reader.turns())
+    assert all(len(sent) < reader.settings.batch + most_at_once for sent in reader.turns())
     order = senders(reader)
     assert {*order[: len(reader.members)]} == {member.id for member in reader.members}, (
-        "each is heard once before one is heard twice"
+        "each is read from once before one is read from twice"
     )
     for client in flooders:
         assert order.count(client.id) >= 1000 // reader.settings.read_size
@@ -412,7 +412,7 @@ def test_load_3_a_flood_is_read_in_small_parts_and_delays_nobody(reader: Reader)
 def test_batches_are_bounded_in_entries_too(text: bytes, later: float, reader: Reader) -> None:
     reader.begin(**SMALL)
     for client in [reader.join() for _ in range(100)]:
-        client.say(text)
+        client.send(text)
     sizes = []
     if later:
         assert reader.turn() == b""
@@ -431,14 +431,14 @@ def test_drain_appends_all_input_read_and_stops_reading(reader: Reader) -> None:
     reader.begin(**SMALL)
     clients = [reader.join() for _ in range(3 * reader.settings.batch_entries)]
     for client in clients:
-        client.say(b"unfinished")
+        client.send(b"unfinished")
         reader.turn()
     reader.input.note_readable(reader.members[0])
     reader.input.drain()
-    clients[0].say(b" and more\n")
+    clients[0].send(b" and more\n")
     assert reader.wait() == 0
-    said = reader.turns()
-    assert len(said) == 3
-    assert b"\n".join(said) == b"\n".join(client.prefix + b"unfinished" for client in clients)
+    sent = reader.turns()
+    assert len(sent) == 3
+    assert b"\n".join(sent) == b"\n".join(client.prefix + b"unfinished" for client in clients)
     assert not reader.input.unbatched
     assert reader.wait() is None

@@ -8,7 +8,7 @@ import pytest
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.system.channel import ChannelClosed
 from tests.log.entries import Run, append
-from tests.worker.drivers import SMALL, WELCOME, MakeRoom, Room, Sleepless, fill
+from tests.worker.drivers import SMALL, WELCOME, MakeRoom, NonWaitingEpoll, Room, fill
 
 # --- messages ------------------------------------------------------------------------------------
 
@@ -17,11 +17,11 @@ def test_cast_1_and_2_a_line_reaches_every_other_member_once(make_room: MakeRoom
     """CAST-1, CAST-2: with any number of workers."""
     room = make_room(workers=2)
     alice, bob, carol, dave = (room.join(worker) for worker in (0, 0, 1, 1))
-    alice.say(b"hello\n")
+    alice.send(b"hello\n")
     room.settle()
     for other in (bob, carol, dave):
-        assert other.hear() == b"<192.0.2.1>hello\n"
-    assert alice.hear() == b""
+        assert other.receive() == b"<192.0.2.1>hello\n"
+    assert alice.receive() == b""
 
 
 def test_cast_5_all_members_receive_one_order(make_room: MakeRoom) -> None:
@@ -29,31 +29,31 @@ def test_cast_5_all_members_receive_one_order(make_room: MakeRoom) -> None:
     alice, bob, carol = room.join(0), room.join(1), room.join(1)
     for number in range(20):
         for client in (bob, alice):
-            client.say(b"%d\n" % number)
+            client.send(b"%d\n" % number)
     room.settle()
-    order = carol.hear()
+    order = carol.receive()
     assert order.count(b"\n") == 40
     for client in (alice, bob):
         lines = order.splitlines(keepends=True)
-        assert client.hear() == b"".join(
+        assert client.receive() == b"".join(
             line for line in lines if not line.startswith(client.prefix)
         )
 
 
-def test_cast_6_two_members_at_one_address_hear_each_other(room: Room) -> None:
+def test_cast_6_two_members_at_one_address_receive_each_other_s_lines(room: Room) -> None:
     member, other = (room.join(address="192.0.2.1") for _ in range(2))
-    member.say(b"hello\n")
+    member.send(b"hello\n")
     room.run()
-    assert other.hear() == b"<192.0.2.1>hello\n"
-    assert member.hear() == b""
+    assert other.receive() == b"<192.0.2.1>hello\n"
+    assert member.receive() == b""
 
 
 def test_cast_7_a_message_of_a_member_alone_reaches_nobody(room: Room) -> None:
     alone = room.join()
-    alone.say(b"is anyone there?\n")
+    alone.send(b"is anyone there?\n")
     assert room.run() is None
-    assert alone.hear() == b""
-    assert room.told() == []
+    assert alone.receive() == b""
+    assert room.records() == []
 
 
 def test_cast_3_a_paste_of_a_megabyte_arrives_whole(make_room: MakeRoom) -> None:
@@ -61,48 +61,48 @@ def test_cast_3_a_paste_of_a_megabyte_arrives_whole(make_room: MakeRoom) -> None
     room = make_room(workers=2, rate=0, room_rate=0)
     alice, bob = room.join(0), room.join(1)
     lines = [b"%05d %s\n" % (number, b"x" * 44) for number in range(20_000)]
-    left, heard = memoryview(b"".join(lines)), b""
-    while left or heard.count(b"\n") < len(lines):
-        said = alice.say_what_fits(left)
-        left = left[said:]
+    left, received = memoryview(b"".join(lines)), b""
+    while left or received.count(b"\n") < len(lines):
+        sent = alice.send_what_fits(left)
+        left = left[sent:]
         room.settle()
-        more = bob.hear()
-        assert said or more, "the transfer has stalled"
-        heard += more
-    assert heard == b"".join(alice.prefix + line for line in lines)
+        more = bob.receive()
+        assert sent or more, "the transfer has stalled"
+        received += more
+    assert received == b"".join(alice.prefix + line for line in lines)
 
 
 def test_line_5_a_worker_wakes_up_when_a_silence_ends(room: Room) -> None:
     alice, bob = room.join(), room.join()
-    alice.say(b"hel")
+    alice.send(b"hel")
     assert room.run() == pytest.approx(room.settings.flush_after)
     room.clock.now += room.settings.flush_after
     assert room.run() is None
-    assert bob.hear() == b"<192.0.2.1>hel"
+    assert bob.receive() == b"<192.0.2.1>hel"
 
 
 def test_line_6_the_next_message_begins_a_line(make_room: MakeRoom) -> None:
     room = make_room(workers=2)
     alice, bob, carol = room.join(0), room.join(1), room.join(1)
-    alice.say(b"hel")
+    alice.send(b"hel")
     room.settle()
     room.clock.now += 1
     room.settle()
     late = room.join(1)
-    bob.say(b"hi\n")
+    bob.send(b"hi\n")
     room.settle()
-    assert carol.hear() == b"<192.0.2.1>hel\n<192.0.2.2>hi\n"
-    assert alice.hear() == b"<192.0.2.2>hi\n", "the LF counts as part of its own message"
-    assert bob.hear() == b"<192.0.2.1>hel\n"
-    assert late.hear() == b"<192.0.2.2>hi\n"
+    assert carol.receive() == b"<192.0.2.1>hel\n<192.0.2.2>hi\n"
+    assert alice.receive() == b"<192.0.2.2>hi\n", "the LF counts as part of its own message"
+    assert bob.receive() == b"<192.0.2.1>hel\n"
+    assert late.receive() == b"<192.0.2.2>hi\n"
 
 
-def test_last_words_are_counted_without_any_other_member(make_room: MakeRoom) -> None:
+def test_messages_are_counted_without_any_other_member(make_room: MakeRoom) -> None:
     """Last words count as messages, but not as deliveries."""
     room = make_room()
     for number in range(1, 4):
         guest = room.join()
-        guest.say(b"hi")
+        guest.send(b"hi")
         guest.close()
         room.settle()
         assert room.log.work(0).appended == number
@@ -120,11 +120,11 @@ def test_records_for_a_full_channel_are_sent_later(room: Room) -> None:
         client.close()
         room.run()
     assert room.left() == []
-    told: list[tuple[int, str]] = []
-    while len(told) < 3:
+    departures: list[tuple[int, str]] = []
+    while len(departures) < 3:
         room.run()
-        told += room.left()
-    assert [id for id, _ in told] == [1, 2, 3]
+        departures += room.left()
+    assert [id for id, _ in departures] == [1, 2, 3]
     assert room.run() is None
     assert worker.backlog == 0
 
@@ -136,11 +136,11 @@ def test_records_for_a_narrow_channel_are_sent_in_order(room: Room) -> None:
         client.close()
         room.run()
     assert room.theirs[0].backlog > 10
-    told: list[tuple[int, str]] = []
-    while len(told) < len(clients):
+    departures: list[tuple[int, str]] = []
+    while len(departures) < len(clients):
         room.run()
-        told += room.left()
-    assert told == [(client.id, LeaveReason.CLOSED) for client in clients]
+        departures += room.left()
+    assert departures == [(client.id, LeaveReason.CLOSED) for client in clients]
     assert room.run() is None
 
 
@@ -150,11 +150,11 @@ def test_records_for_a_narrow_channel_are_sent_in_order(room: Room) -> None:
 def test_only_workers_with_members_are_woken(make_room: MakeRoom) -> None:
     room = make_room(workers=3)
     alice, bob = room.join(0), room.join(1)
-    alice.say(b"hello\n")
+    alice.send(b"hello\n")
     room.run(0)
     assert room.rung() == [1, "console"]
     room.run(1)
-    assert bob.hear() == b"<192.0.2.1>hello\n"
+    assert bob.receive() == b"<192.0.2.1>hello\n"
     assert room.rung() == []
 
 
@@ -175,16 +175,16 @@ class FullRoom:
         self.room = room
         self.alice, self.carol = room.join(0), room.join(0)
         self.bob = room.join(1)
-        self.alice.narrow()
-        self.said = 0
-        while (more := self.alice.say_what_fits(b"x" * 50 + b"\n")) == 51:
-            self.said += more
+        self.alice.shrink_send_buffer()
+        self.sent = 0
+        while (more := self.alice.send_what_fits(b"x" * 50 + b"\n")) == 51:
+            self.sent += more
             self.room.run(0)
-        self.said += more
+        self.sent += more
 
     def rest(self) -> bytes:
         """Return the rest of the line that was cut."""
-        return (b"x" * 50 + b"\n")[self.said % 51 :] if self.said % 51 else b""
+        return (b"x" * 50 + b"\n")[self.sent % 51 :] if self.sent % 51 else b""
 
 
 @pytest.fixture(name="full")
@@ -194,7 +194,7 @@ def fixture_full(make_room: MakeRoom) -> FullRoom:
 
 def test_a_worker_that_cannot_append_does_not_read(full: FullRoom) -> None:
     head = full.room.head()
-    assert full.alice.say_what_fits(b"x") == 0, "the sender feels backpressure"
+    assert full.alice.send_what_fits(b"x") == 0, "the sender feels backpressure"
     assert full.room.run(0) is None, "the worker does not spin"
     assert full.room.head() == head
 
@@ -203,23 +203,23 @@ def test_a_worker_appends_again_once_the_slowest_has_delivered(
     full: FullRoom,
 ) -> None:
     full.room.settle()
-    full.alice.say(full.rest())
+    full.alice.send(full.rest())
     full.room.settle()
-    lines = full.said // 51 + bool(full.rest())
+    lines = full.sent // 51 + bool(full.rest())
     expected = (full.alice.prefix + b"x" * 50 + b"\n") * lines
-    assert full.bob.hear() == expected
-    assert full.carol.hear() == expected, "nothing is lost, and nothing doubled"
+    assert full.bob.receive() == expected
+    assert full.carol.receive() == expected, "nothing is lost, and nothing doubled"
 
 
-def assert_two_fall_asleep(room: Room) -> None:
+def assert_two_wait(room: Room) -> None:
     """Assert that the first two workers do not wake each other without end."""
     for _ in range(3):
         room.run(0)
         room.run(1)
-    before = Sleepless.woken
+    before = NonWaitingEpoll.polls_with_events
     room.run(0)
     room.run(1)
-    assert Sleepless.woken == before
+    assert NonWaitingEpoll.polls_with_events == before
 
 
 def test_workers_that_wait_for_the_slowest_do_not_wake_each_other(make_room: MakeRoom) -> None:
@@ -229,8 +229,8 @@ def test_workers_that_wait_for_the_slowest_do_not_wake_each_other(make_room: Mak
     room.join(2)  # its worker does not run
     fill_log(room, less=10)
     room.run(0)
-    alice.say(b"hello\n")
-    assert_two_fall_asleep(room)
+    alice.send(b"hello\n")
+    assert_two_wait(room)
 
 
 def test_workers_that_cannot_append_do_not_wake_each_other(make_room: MakeRoom) -> None:
@@ -240,27 +240,27 @@ def test_workers_that_cannot_append_do_not_wake_each_other(make_room: MakeRoom) 
     fill_log(room, less=10)
     room.run(0)
     room.run(1)
-    alice.say(b"hello\n")
-    bob.say(b"hi\n")
-    assert_two_fall_asleep(room)
+    alice.send(b"hello\n")
+    bob.send(b"hi\n")
+    assert_two_wait(room)
     room.settle()
-    assert carol.hear().endswith((b"hello\n<192.0.2.2>hi\n", b"hi\n<192.0.2.1>hello\n"))
+    assert carol.receive().endswith((b"hello\n<192.0.2.2>hi\n", b"hi\n<192.0.2.1>hello\n"))
 
 
-def test_leave_2_a_leave_is_reported_after_the_last_words_are_appended(full: FullRoom) -> None:
+def test_leave_2_a_leave_is_reported_after_the_last_input_is_appended(full: FullRoom) -> None:
     full.alice.close()
     full.carol.close()
     full.room.run(0)
     assert full.room.left(0) == []
     full.room.settle()
     assert sorted(full.room.left(0)) == [(1, LeaveReason.CLOSED), (2, LeaveReason.RESET)]
-    assert full.bob.hear().count(b"x") == full.said - full.said // 51
+    assert full.bob.receive().count(b"x") == full.sent - full.sent // 51
 
 
 def test_a_worker_without_members_is_not_waited_for(full: FullRoom) -> None:
     full.bob.close()
     full.room.settle()
-    assert full.alice.say_what_fits(b"x" * 1000) == 1000
+    assert full.alice.send_what_fits(b"x" * 1000) == 1000
     full.room.settle()
     with full.room.log:
         assert full.room.log.serving() == [0]
@@ -278,13 +278,13 @@ def test_a_worker_that_cannot_append_rings_the_slowest(make_room: MakeRoom) -> N
     fill_log(room)
     room.run(0)
     assert room.rung() == []
-    alice.say(b"hello\n")
+    alice.send(b"hello\n")
     room.run(0)
     assert room.rung() == [1]
     room.run(1)
     assert room.rung() == [0], "it has made room"
     room.settle()
-    assert bob.hear().endswith(b"<192.0.2.1>hello\n")
+    assert bob.receive().endswith(b"<192.0.2.1>hello\n")
 
 
 def test_a_worker_that_cannot_append_still_delivers_and_adopts(make_room: MakeRoom) -> None:
@@ -293,16 +293,16 @@ def test_a_worker_that_cannot_append_still_delivers_and_adopts(make_room: MakeRo
     room.join(1)
     fill_log(room, less=10)
     room.run(0)
-    alice.say(b"hello\n")
+    alice.send(b"hello\n")
     room.run(0)
-    carol.hear()
+    carol.receive()
     newcomer = room.adopt(0)
     room.run(0)
     assert append(room.log, Run(99, b"<b>short\n")) is not None
     room.doorbells[0].ring()
     room.run(0)
-    assert newcomer.hear() == WELCOME + b"<b>short\n"
-    assert carol.hear() == b"<b>short\n"
+    assert newcomer.receive() == WELCOME + b"<b>short\n"
+    assert carol.receive() == b"<b>short\n"
 
 
 def test_a_worker_does_not_wait_for_itself(make_room: MakeRoom) -> None:
@@ -310,17 +310,17 @@ def test_a_worker_does_not_wait_for_itself(make_room: MakeRoom) -> None:
     room = make_room(workers=2, **SMALL)
     alice, carol = room.join(0), room.join(0)
     fill_log(room)
-    alice.say(b"hello\n")
+    alice.send(b"hello\n")
     room.settle()
-    assert carol.hear().endswith(b"<192.0.2.1>hello\n")
+    assert carol.receive().endswith(b"<192.0.2.1>hello\n")
 
 
 def test_a_worker_that_cannot_append_is_not_drained(full: FullRoom) -> None:
     full.room.tell({"drain": True}, 0)
     assert full.room.run(0) is None
-    assert full.room.told(0) == []
+    assert full.room.records(0) == []
     full.room.settle()
-    assert full.room.told(0) == [{"drained": True}]
+    assert full.room.records(0) == [{"drained": True}]
 
 
 # --- the end -------------------------------------------------------------------------------------

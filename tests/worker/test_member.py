@@ -8,7 +8,7 @@ import pytest
 from chatroom.log.origin import Origin
 from chatroom.worker.member import Member
 from tests.system.ends import receive_all
-from tests.worker.drivers import Line, fill, member_on
+from tests.worker.drivers import FakeConnection, fill, member_on
 
 Pair = tuple[Member, socket.socket]
 
@@ -37,7 +37,7 @@ def fixture_pair() -> Iterator[Pair]:
 def test_own_spans_are_ordered_and_merged(
     spans: list[tuple[int, int]], own: list[tuple[int, int]]
 ) -> None:
-    member = member_on(Line())
+    member = member_on(FakeConnection())
     for span in spans:
         member.owns(*span)
     assert member.own == own
@@ -58,7 +58,9 @@ def test_a_member_holds_its_prefix_and_its_connection(pair: Pair) -> None:
 
 def test_cast_6_two_members_at_one_address_are_different() -> None:
     address, prefix = "192.0.2.1", "<192.0.2.1>"
-    member, other = (Member(id, address, prefix, member_on(Line()).socket, 0, 64) for id in (1, 2))
+    member, other = (
+        Member(id, address, prefix, member_on(FakeConnection()).socket, 0, 64) for id in (1, 2)
+    )
     assert len({member: None, other: None}) == 2
 
 

@@ -1,4 +1,4 @@
-"""Members that come to a worker and leave it."""
+"""Members that a worker adopts, and that leave it."""
 
 import gc
 import os
@@ -18,40 +18,40 @@ def test_welcome_1_and_2_a_newcomer_alone_is_greeted(room: Room) -> None:
     alice = room.join()
     bob = room.adopt()
     room.run()
-    assert bob.hear() == WELCOME
-    assert alice.hear() == b""
+    assert bob.receive() == WELCOME
+    assert alice.receive() == b""
 
 
 def test_welcome_3_a_welcomed_member_receives_all_later_messages(room: Room) -> None:
     alice = room.join()
-    alice.say(b"before\n")
+    alice.send(b"before\n")
     room.run()
     bob = room.join()
-    alice.say(b"after\n")
+    alice.send(b"after\n")
     room.run()
-    assert bob.hear() == b"<192.0.2.1>after\n"
+    assert bob.receive() == b"<192.0.2.1>after\n"
 
 
 def test_a_newcomer_receives_nothing_that_others_had_already_received(make_room: MakeRoom) -> None:
     """The newcomer's worker has not delivered those messages yet."""
     room = make_room(workers=2)
     alice, witness, late = room.join(0), room.join(0), room.join(1)
-    alice.say(b"before\n")
+    alice.send(b"before\n")
     room.run(0)
-    assert witness.hear() == b"<192.0.2.1>before\n"
+    assert witness.receive() == b"<192.0.2.1>before\n"
     newcomer = room.adopt(1)
     room.run(1)
-    assert late.hear() == b"<192.0.2.1>before\n"
-    assert newcomer.hear() == WELCOME
+    assert late.receive() == b"<192.0.2.1>before\n"
+    assert newcomer.receive() == WELCOME
 
 
 def test_leave_2_text_of_a_client_that_left_before_its_welcome_arrives(room: Room) -> None:
     alice = room.join()
     gone = room.adopt()
-    gone.say(b"good bye")
+    gone.send(b"good bye")
     gone.close()
     room.run()
-    assert alice.hear() == b"<192.0.2.2>good bye"
+    assert alice.receive() == b"<192.0.2.2>good bye"
     assert room.left() == [(gone.id, LeaveReason.CLOSED)]
 
 
@@ -69,13 +69,13 @@ def test_a_client_that_takes_only_a_part_of_the_welcome_is_reset(make_room: Make
 # --- leave ---------------------------------------------------------------------------------------
 
 
-def test_leave_2_and_4_a_half_close_delivers_last_words_and_is_answered(room: Room) -> None:
+def test_leave_2_and_4_a_half_close_delivers_all_input_and_is_answered(room: Room) -> None:
     """LEAVE-2, LEAVE-4."""
     alice, bob = room.join(), room.join()
-    alice.say(b"bye\nfor now\xc3")
+    alice.send(b"bye\nfor now\xc3")
     alice.finish()
     room.run()
-    assert bob.hear() == "<192.0.2.1>bye\n<192.0.2.1>for now�".encode()
+    assert bob.receive() == "<192.0.2.1>bye\n<192.0.2.1>for now�".encode()
     assert room.left() == [(alice.id, LeaveReason.CLOSED)]
     assert alice.has_ended()
     assert not bob.has_ended()
@@ -83,13 +83,13 @@ def test_leave_2_and_4_a_half_close_delivers_last_words_and_is_answered(room: Ro
 
 def test_leave_1_a_reset_member_has_left_and_others_go_on(room: Room) -> None:
     alice, bob, carol = room.join(), room.join(), room.join()
-    bob.say(b"unread\n")
+    bob.send(b"unread\n")
     room.run()
     alice.close()  # unread data makes this a reset
-    bob.say(b"still here\n")
+    bob.send(b"still here\n")
     room.run()
     assert room.left() == [(alice.id, LeaveReason.RESET)]
-    assert carol.hear() == b"<192.0.2.2>unread\n<192.0.2.2>still here\n"
+    assert carol.receive() == b"<192.0.2.2>unread\n<192.0.2.2>still here\n"
 
 
 def test_leave_2_a_flood_is_delivered_after_its_sender_has_left(
@@ -98,11 +98,11 @@ def test_leave_2_a_flood_is_delivered_after_its_sender_has_left(
     """A member's own messages do not count as lag."""
     room = make_room(workers=2, **SMALL)
     alice, bob, carol = room.join(0), room.join(0), room.join(1)
-    alice.say(b"hello\n")
-    bob.say(b"y\n" * 2000)
+    alice.send(b"hello\n")
+    bob.send(b"y\n" * 2000)
     bob.close()
     room.settle()
-    assert carol.hear().count(b"y\n") == 2000
+    assert carol.receive().count(b"y\n") == 2000
     assert room.left() == [(bob.id, LeaveReason.CLOSED)]
 
 
@@ -111,7 +111,7 @@ def test_leave_3_a_room_that_all_have_left_is_idle(make_room: MakeRoom) -> None:
     gc.collect()  # else descriptors of older tests might be closed meanwhile
     before = len(os.listdir("/dev/fd"))
     clients = [room.join(worker) for worker in (0, 1, 0, 1)]
-    clients[0].say(b"hel")
+    clients[0].send(b"hel")
     room.settle()
     for client in clients:
         client.close()
@@ -127,12 +127,12 @@ def test_leave_5_a_client_that_comes_back_is_a_new_member(room: Room) -> None:
     alice, bob = room.join(), room.join()
     bob.close()
     room.run()
-    alice.say(b"nobody hears this\n")
+    alice.send(b"nobody receives this\n")
     room.run()
     again = room.join(address=bob.address)
-    alice.say(b"hello\n")
+    alice.send(b"hello\n")
     room.run()
-    assert again.hear() == b"<192.0.2.1>hello\n"
+    assert again.receive() == b"<192.0.2.1>hello\n"
 
 
 def test_many_leaves_at_once_are_split_into_records_that_fit(
@@ -144,7 +144,7 @@ def test_many_leaves_at_once_are_split_into_records_that_fit(
     for client in clients:
         client.close()
     room.run()
-    assert [len(record["left"]) for record in room.told()] == [30, 30, 30, 10]
+    assert [len(record["left"]) for record in room.records()] == [30, 30, 30, 10]
 
 
 # --- slow readers --------------------------------------------------------------------------------
@@ -158,13 +158,13 @@ def test_load_1_and_2_a_slow_member_delays_nobody_and_is_disconnected(make_room:
     expected = b""
     for number in range(1000):
         line = b"%d %s\n" % (number, b"x" * 50)
-        alice.say(line)
+        alice.send(line)
         room.run()
         expected += alice.prefix + line
-        assert bob.hear() == alice.prefix + line
+        assert bob.receive() == alice.prefix + line
     assert room.left() == [(slow.id, LeaveReason.LAGGED)]
-    heard = slow.hear().removeprefix(WELCOME)
-    assert expected.startswith(heard)
+    received = slow.receive().removeprefix(WELCOME)
+    assert expected.startswith(received)
     assert slow.has_ended()
 
 
@@ -174,15 +174,15 @@ def test_load_1_a_member_that_reads_late_receives_everything(make_room: MakeRoom
     room.run()
     expected = WELCOME
     for number in range(1000):
-        alice.say(b"%d\n" % number)
-        slow.say(b"mine\n")
+        alice.send(b"%d\n" % number)
+        slow.send(b"mine\n")
         room.run()
         expected += b"<192.0.2.1>%d\n" % number
-    heard = b""
-    while len(heard) < len(expected):
-        heard += slow.hear(1000)
+    received = b""
+    while len(received) < len(expected):
+        received += slow.receive(1000)
         room.run()
-    assert heard == expected
+    assert received == expected
     assert room.left() == []
     assert room.run() is None
 
@@ -192,7 +192,7 @@ def test_leave_1_a_lagging_member_that_is_reset_has_left(make_room: MakeRoom) ->
     alice, slow = room.join(), room.adopt(buffer=1)
     room.run()
     for _ in range(100):
-        alice.say(b"x" * 50 + b"\n")
+        alice.send(b"x" * 50 + b"\n")
         room.run()
     slow.close()
     room.run()
@@ -204,26 +204,26 @@ def test_leave_1_a_lagging_member_that_is_reset_has_left(make_room: MakeRoom) ->
 
 
 def test_a_request_that_a_silence_interrupts_is_recognised_at_its_end(room: Room) -> None:
-    """LINE-5: what came before the silence was delivered, like any text. The rest never is."""
+    """LINE-5: the text before the silence was delivered, like any text. The rest never is."""
     alice, page = room.join(), room.join()
-    page.say(b"POST /a")
+    page.send(b"POST /a")
     room.run()
     room.clock.now += 1
     room.run()
-    assert alice.hear() == b"<192.0.2.2>POST /a"
-    page.say(b" HTTP/1.1\r\n")
-    page.say(b"\r\nspoken by a web page\n")
+    assert alice.receive() == b"<192.0.2.2>POST /a"
+    page.send(b" HTTP/1.1\r\n")
+    page.send(b"\r\nspoken by a web page\n")
     room.run()
     assert room.left() == [(page.id, LeaveReason.HTTP)]
-    assert page.hear().startswith(b"HTTP/1.1 400 ")
+    assert page.receive().startswith(b"HTTP/1.1 400 ")
     assert page.has_ended()
-    assert alice.hear() == b""
+    assert alice.receive() == b""
 
 
 def test_text_before_a_request_makes_it_text(room: Room) -> None:
     alice, bob = room.join(), room.join()
-    bob.say(b"GET off my lawn\n")
+    bob.send(b"GET off my lawn\n")
     room.run()
-    bob.say(b"GET / HTTP/1.1\n")
+    bob.send(b"GET / HTTP/1.1\n")
     room.run()
-    assert alice.hear() == b"<192.0.2.2>GET off my lawn\n<192.0.2.2>GET / HTTP/1.1\n"
+    assert alice.receive() == b"<192.0.2.2>GET off my lawn\n<192.0.2.2>GET / HTTP/1.1\n"

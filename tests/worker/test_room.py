@@ -23,8 +23,8 @@ WORKERS = [0, 1]
 CLIENTS = range(5)
 STEPS = lists(
     one_of(
-        tuples(just("say"), sampled_from(CLIENTS), sampled_from(WORDS)),
-        tuples(just("hear"), sampled_from(CLIENTS), integers(1, 3000)),
+        tuples(just("send"), sampled_from(CLIENTS), sampled_from(WORDS)),
+        tuples(just("receive"), sampled_from(CLIENTS), integers(1, 3000)),
         tuples(just("run"), sampled_from(WORKERS), just(0)),
         tuples(just("wait"), just(0), floats(0.05, 0.3)),
         tuples(just("close"), sampled_from(CLIENTS), just(0)),
@@ -40,71 +40,71 @@ class RecordingClient:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self.said = b""
-        self.heard = b""
-        self.speaks = True
-        self.listens = True
+        self.sent = b""
+        self.received = b""
+        self.sends = True
+        self.receives = True
 
-    def say(self, data: bytes) -> None:
-        if self.speaks:
-            self.said += data[: self.client.say_what_fits(data)]
+    def send(self, data: bytes) -> None:
+        if self.sends:
+            self.sent += data[: self.client.send_what_fits(data)]
 
-    def hear(self, most: int = EVERYTHING) -> None:
-        if self.listens:
-            self.heard += self.client.hear(most)
+    def receive(self, most: int = EVERYTHING) -> None:
+        if self.receives:
+            self.received += self.client.receive(most)
 
     def finish(self) -> None:
-        if self.speaks:
-            self.speaks = False
+        if self.sends:
+            self.sends = False
             self.client.finish()
 
     def close(self) -> None:
-        self.hear()
-        if not self.heard:
+        self.receive()
+        if not self.received:
             return  # its worker could not greet it; over TCP it could
-        self.speaks = self.listens = False
+        self.sends = self.receives = False
         self.client.close()
 
 
-class Play:
+class RandomSteps:
     """Five clients of two workers, and a witness that sends nothing and receives everything."""
 
     def __init__(self, room: Room) -> None:
         self.room = room
-        self.everyone = [RecordingClient(room.adopt(worker)) for worker in (0, 1, 0)]
+        self.clients = [RecordingClient(room.adopt(worker)) for worker in (0, 1, 0)]
         self.witness = RecordingClient(room.adopt(1, "2001:db8::1"))
         for worker in WORKERS:
             room.run(worker)
 
-    def step(self, action: str, which: int, argument: Any) -> None:
-        someone = self.everyone[which % len(self.everyone)]
+    def step(self, action: str, number: int, argument: Any) -> None:
+        client = self.clients[number % len(self.clients)]
         match action:
             case "run":
-                self.room.run(which)
+                self.room.run(number)
             case "wait":
                 self.room.clock.now += argument
             case "adopt":
-                if len(self.everyone) < len(CLIENTS):
-                    self.everyone.append(RecordingClient(self.room.adopt(which)))
-            case "say":
-                someone.say(argument)
-            case "hear":
-                someone.hear(argument)
+                if len(self.clients) < len(CLIENTS):
+                    self.clients.append(RecordingClient(self.room.adopt(number)))
+            case "send":
+                client.send(argument)
+            case "receive":
+                client.receive(argument)
             case "finish":
-                someone.finish()
+                client.finish()
             case "close":
-                someone.close()
-        self.witness.hear()
+                client.close()
+        self.witness.receive()
 
     def end(self) -> None:
         """Run until everything is appended and received."""
         for _ in range(2):
             self.room.settle()
-            for told in (self.witness, *self.everyone):
-                told.hear()
+            for recorder in (self.witness, *self.clients):
+                recorder.receive()
             self.room.clock.now += 1
         self.room.settle()
-        self.witness.hear()
+        self.witness.receive()
 
     def check(self) -> None:
         lagged = {
@@ -113,35 +113,35 @@ class Play:
             for id, reason in self.room.left(at)
             if reason == LeaveReason.LAGGED
         }
-        assert self.witness.heard.startswith(WELCOME)
-        lines = self.witness.heard.removeprefix(WELCOME).splitlines(keepends=True)
-        prefixes = tuple(told.client.prefix for told in self.everyone)
+        assert self.witness.received.startswith(WELCOME)
+        lines = self.witness.received.removeprefix(WELCOME).splitlines(keepends=True)
+        prefixes = tuple(recorder.client.prefix for recorder in self.clients)
         assert all(line.startswith(prefixes) for line in lines), "PREFIX-4"
-        for told in self.everyone:
-            self.check_said(told, lines)
-            self.check_heard(told, lines, told.client.id in lagged)
+        for recorder in self.clients:
+            self.check_sent(recorder, lines)
+            self.check_received(recorder, lines, recorder.client.id in lagged)
 
-    def check_said(self, told: RecordingClient, lines: list[bytes]) -> None:
-        prefix = told.client.prefix
-        said = b"".join(
+    def check_sent(self, recorder: RecordingClient, lines: list[bytes]) -> None:
+        prefix = recorder.client.prefix
+        sent = b"".join(
             line.removeprefix(prefix).removesuffix(b"\n")
             for line in lines
             if line.startswith(prefix)
         )
-        letters = told.said
-        if told.speaks:  # half a character, or a CR, waits for the rest
+        letters = recorder.sent
+        if recorder.sends:  # half a character, or a CR, waits for the rest
             for beginning in (b"\xe2\x82", b"\xe2", b"\r"):
                 letters = letters.removesuffix(beginning)
         letters = letters.replace(b"\r\n", b"").replace(b"\n", b"")
-        assert said.decode() == letters.decode(errors="replace"), "all of it, and in order"
+        assert sent.decode() == letters.decode(errors="replace"), "all of it, and in order"
 
-    def check_heard(self, told: RecordingClient, lines: list[bytes], lagged: bool) -> None:
-        others = [line for line in lines if not line.startswith(told.client.prefix)]
-        heard = told.heard.removeprefix(WELCOME)
-        assert heard in b"".join(others), "nothing torn, doubled, or of its own"
-        if told.listens and not lagged and not told.client.has_ended():
-            assert told.heard.startswith(WELCOME)
-            whole_lines = heard.splitlines(keepends=True)
+    def check_received(self, recorder: RecordingClient, lines: list[bytes], lagged: bool) -> None:
+        others = [line for line in lines if not line.startswith(recorder.client.prefix)]
+        received = recorder.received.removeprefix(WELCOME)
+        assert received in b"".join(others), "nothing torn, doubled, or of its own"
+        if recorder.receives and not lagged and not recorder.client.has_ended():
+            assert recorder.received.startswith(WELCOME)
+            whole_lines = received.splitlines(keepends=True)
             assert whole_lines == others[len(others) - len(whole_lines) :], "up to the last one"
 
 
@@ -152,10 +152,10 @@ def test_random_steps_deliver_every_message_in_one_order(steps: list[Any]) -> No
     with pytest.MonkeyPatch.context() as monkeypatch:
         room = Room(monkeypatch, 2, **SMALL)
         try:
-            play = Play(room)
+            random_steps = RandomSteps(room)
             for step in steps:
-                play.step(*step)
-            play.end()
-            play.check()
+                random_steps.step(*step)
+            random_steps.end()
+            random_steps.check()
         finally:
             room.close()

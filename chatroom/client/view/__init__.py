@@ -3,8 +3,8 @@
 It takes the whole screen, as other chats in tmux and over ssh do, instead of writing above a prompt
 into the terminal's scrollback. Only a program that draws the whole screen can count unread lines,
 let an unfinished text grow in place, and wrap everything again when the size of the screen changes.
-The advantages of the scrollback are kept: on leaving, the end of the conversation stays on the
-screen; and the mouse selects and copies as usual, unless `--mouse` is given.
+The advantages of the scrollback are kept: when the user leaves, the end of the conversation stays
+on the screen; and the mouse selects and copies as usual, unless `--mouse` is given.
 
 In reading order:
 
@@ -12,7 +12,7 @@ In reading order:
     cells.py          pure: text in which terminals agree about the columns
     pages.py          pure: the rows of the conversation that are on the screen
     link.py           the connection, and reconnecting when it is lost
-    output.py         output that never blocks, and draws rows whole
+    output.py         output that never blocks, and draws whole rows
     window.py         the contents of the screen, and the keys
     run.py            the window from its first frame to its last
 

@@ -1,12 +1,12 @@
-"""The cells of a row: text in which terminals and this program agree about the columns. Pure.
+"""The cells of a row: text whose columns are the same for terminals and this program. Pure.
 
 No standard defines the width of a character: terminals, multiplexers and libraries have different
 tables. Replacing doubtful characters would make whole scripts unreadable. Instead
 
-- a character that a terminal may give more cells than prompt_toolkit does is followed by FILLER,
-  a cell that is not drawn: so it gets the most cells that any terminal gives it;
-- the output (output.py) moves the cursor to the column of the next character after each one whose
-  width is in doubt, so that a terminal that gives it fewer cells does not misplace the rest;
+- a character that takes more cells in some terminal than in prompt_toolkit is followed by FILLER, a
+  cell that is not drawn, so that it gets the maximum number of cells;
+- after each character whose width is in doubt, the output (output.py) moves the cursor to the next
+  character's column, so that a terminal that gives it fewer cells does not misplace the rest;
 - each emoji is shown by itself, because the cells of joined emoji can't be known.
 """
 
@@ -40,7 +40,7 @@ _AGREED = re.compile("[\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fa5\uac00-\ud7a3]")
 
 @lru_cache(4096)
 def _cells(char: str) -> int:
-    """Return the most cells that a terminal gives a character."""
+    """Return the maximum number of cells that a terminal gives a character."""
     cells = get_cwidth(char)
     if "\U0001f000" <= char <= "\U0001faff":
         return 2  # Emoji. A table older than the character gives it one cell, or none.
@@ -52,7 +52,7 @@ def _cells(char: str) -> int:
 
 @lru_cache(4096)
 def is_agreed(char: str) -> bool:
-    """Return True if every terminal gives a character, and its accents, the same cells."""
+    """Return True if all terminals give a character, with its accents, the same cells."""
     return char.isascii() or _AGREED.fullmatch(char) is not None
 
 

@@ -17,9 +17,9 @@ YOU = "<You>"
 #: Prefix of the client's own notices.
 NOTICE = "── "
 
-#: Lines to keep. The oldest are dropped once there are 10 % more.
+#: Number of lines to keep. The oldest lines are dropped once there are 10 % more.
 KEPT = 10_000
-#: Characters after which a longer line is split.
+#: Maximum length of a line in characters; a longer line is split.
 LONGEST = 16 * 1024
 #: Number of senders to tell apart; after that, numbering starts again.
 PEOPLE = 1000
@@ -111,14 +111,14 @@ class Conversation:
         self._finished(self._add(Line("notice", self._now(), visible(words), NOTICE)))
 
     def clear(self) -> None:
-        """Drop all lines but one that is unfinished, since its rest belongs to its sender."""
+        """Drop all lines except an unfinished one, whose rest must follow its sender's prefix."""
         kept = [self._open] if self._open else []
         self.dropped += len(self.lines) - len(kept)
         self.lines[:] = kept
 
     @property
     def senders(self) -> list[str]:
-        """The last senders, at most PEOPLE, without the brackets of their prefixes."""
+        """The most recent senders, at most PEOPLE, without the brackets of their prefixes."""
         return [head[1:-1] for head in self._people if head != ROOM_PREFIX]
 
     def _grow(self, piece: str) -> bool:

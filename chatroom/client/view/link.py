@@ -9,22 +9,22 @@ from typing import Any, Protocol
 
 from chatroom.client.address import reason
 from chatroom.client.connection import CHUNK, Connection
-from chatroom.protocol.leave_reason import LAST_WORDS, LeaveReason
+from chatroom.protocol.leave_reason import CLOSING_MESSAGES, LeaveReason
 
 #: Backoff: seconds before the first attempt to reconnect, and the maximum. Each pause is twice as
 #: long as the one before.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 #: Each pause is multiplied by a random number in this range, so that the members of a room that has
-#: restarted do not all come back at the same moment.
+#: restarted do not all reconnect at the same moment.
 JITTER = 0.5, 1.5
 
-#: Last lines of a connection after which the client does not reconnect, and what it says then. No
-#: member can forge them (PREFIX-4).
+#: Last lines of a connection after which the client does not reconnect, each with the client's
+#: notice. No member can forge them (PREFIX-4).
 FINAL = {
-    LAST_WORDS[LeaveReason.KICKED].decode(): "you were kicked",
-    LAST_WORDS[LeaveReason.BANNED].decode(): "you were banned",
+    CLOSING_MESSAGES[LeaveReason.KICKED].decode(): "you were kicked",
+    CLOSING_MESSAGES[LeaveReason.BANNED].decode(): "you were banned",
 }
-#: Characters to keep of what was received last: more than each line of FINAL.
+#: Number of last received characters to keep: more than each line of FINAL.
 LAST_LINE = 100
 
 #: Bytes that may wait to be sent; with more, `send` refuses text.
@@ -42,13 +42,13 @@ def pauses() -> Iterator[float]:
 class Listener(Protocol):
     """A receiver of a link's events."""
 
-    def heard(self, text: str) -> None:
+    def on_text(self, text: str) -> None:
         """Handle text from the room."""
 
-    def told(self, words: str) -> None:
+    def on_notice(self, words: str) -> None:
         """Handle a notice for the user, such as that the connection was lost."""
 
-    def lost(self) -> None:
+    def on_lost(self) -> None:
         """Handle the end of a connection; later text comes from a new one."""
 
 
@@ -76,33 +76,34 @@ class Link:
         self._sending: asyncio.Task[None] | None = None
         self._send_error: OSError | None = None
         self._pause: asyncio.Future[None] | None = None
-        # True once text was sent, or a second line began: the first may be a refusal (JOIN-5).
+        # True once text was sent, or a second line has begun: the first line may be a refusal
+        # (JOIN-5).
         self._works = False
         self.since: float | None = monotonic()
         self.until = 0.0
 
     async def run(self, listener: Listener) -> str:
-        """Receive and reconnect. Return why the connection was lost if it is not made again.
+        """Receive and reconnect.
 
-        That is the case without `reconnect`, and after a kick or a ban.
+        Without `reconnect`, or after a kick or a ban, return why the connection was lost.
         """
         waits = pauses()
         while True:
             assert self._room
             began = monotonic()
             why = await self._listen(self._room, listener)
-            listener.lost()
+            listener.on_lost()
             if not self._reconnect or why in FINAL.values():
                 return why
-            listener.told(f"connection lost: {why}")
+            listener.on_notice(f"connection lost: {why}")
             if self._works or monotonic() - began > LONGEST_PAUSE:
                 waits = pauses()
             self._works = False
-            self._room = await self._come_back(waits, listener)
+            self._room = await self._connect_again(waits, listener)
             self.since = monotonic()
-            listener.told("connected again")
+            listener.on_notice("connected again")
 
-    async def _come_back(self, waits: Iterator[float], listener: Listener) -> Connection:
+    async def _connect_again(self, waits: Iterator[float], listener: Listener) -> Connection:
         failed = ""
         while True:
             pause = next(waits)
@@ -113,7 +114,7 @@ class Link:
                 return await self._connect()
             except (OSError, UnicodeError) as error:
                 if (why := reason(error)) != failed:  # Report the same reason only once.
-                    listener.told(f"no connection: {why}; trying again")
+                    listener.on_notice(f"no connection: {why}; trying again")
                     failed = why
 
     async def _listen(self, room: Connection, listener: Listener) -> str:
@@ -127,7 +128,7 @@ class Link:
                 beyond = text if greeted else text.partition("\n")[2]
                 greeted |= "\n" in text
                 self._works |= bool(beyond)
-                listener.heard(text)
+                listener.on_text(text)
         except OSError as error:
             lost = error
         lost = self._send_error or lost
@@ -171,7 +172,7 @@ class Link:
         except OSError as error:
             self._send_error = error  # `_listen` reports it after all received text.
 
-    def hurry(self) -> None:
+    def reconnect_now(self) -> None:
         """Reconnect now if the link waits for the next attempt."""
         if self._pause and not self._pause.done():
             self.until = monotonic()
@@ -187,5 +188,5 @@ class Link:
                     await self._sending
                 await self._room.send_eof()
                 async for text in self._room.texts():
-                    listener.heard(text)
+                    listener.on_text(text)
         self._room.close()

@@ -1,13 +1,13 @@
-"""Output to a terminal that never blocks, and whose rows are drawn whole.
+"""Output to a terminal that never blocks, and draws whole rows.
 
 prompt_toolkit writes a frame and waits until the terminal has taken it. If the terminal is not read
-(its ssh hangs), no key and no signal would be handled meanwhile. Here the rest of a frame is
-queued, and no other frame is drawn until the queue is empty.
+(its ssh hangs), no key and no signal is handled meanwhile. Here the rest of a frame is queued, and
+no other frame is drawn until the queue is empty.
 
-prompt_toolkit writes what differs from the last frame, and moves the cursor by as many cells as it
-believes to have written. Where the terminal has another belief, the screen is torn: a digit of a
-message may stand in the next one. So what it writes is dropped here. `draw` takes the same frame
-and draws each row that has changed whole, from its first column; see also cells.py.
+prompt_toolkit writes what differs from the last frame, and moves the cursor by the number of cells
+that it computes. If the terminal computes another number, the screen is wrong: a digit of one
+message may appear in the next. So its writes are dropped here. `draw` takes the same frame and
+draws each changed row whole, from its first column; see also cells.py.
 """
 
 import asyncio
@@ -144,7 +144,7 @@ class Output(Vt100_Output):
         self.flush()
 
     def _row(self, y: int, screen: Screen, columns: int, look: Look, depth: ColorDepth) -> str:
-        """Return what draws a row of a frame, from its first column on."""
+        """Return the text and escape sequences that draw a row, from its first column on."""
         row = screen.data_buffer[y]
         end = 1 + max(
             (x for x, cell in row.items() if cell.char != " " or look(cell.style) != DEFAULT_ATTRS),
@@ -160,7 +160,7 @@ class Output(Vt100_Output):
         while x < min(end, columns):
             cell = row[x]
             drawn.append(links.get(x, ""))
-            # An accent by itself is the trace of one that was merged with the cell before.
+            # An accent by itself was already merged with the cell before it.
             if cell.width and FILLER not in cell.char:
                 if here != x:
                     drawn.append(goto(y, x))
@@ -191,7 +191,7 @@ class Output(Vt100_Output):
         self._write()
 
     def retry(self) -> None:
-        """Try again to write the queue: the kernel does not report every space that gets free."""
+        """Try again to write the queue: the kernel does not always report that there is space."""
         if self._waiting:
             self._write()
 

@@ -1,7 +1,7 @@
 """The rows of a conversation that are on the screen. Pure.
 
 prompt_toolkit's windows can wrap lines too, but they compute the number of rows as the length
-divided by the width. Wide characters do not fit at every right edge, so some lines need more rows,
+divided by the width. A wide character may not fit at the right edge, so some lines need more rows,
 and their ends would be lost below the screen. Also, lines are broken between words here.
 """
 
@@ -16,16 +16,16 @@ from prompt_toolkit.utils import get_cwidth
 from chatroom.client.view.cells import FILLER, settled
 from chatroom.client.view.conversation import Conversation, Line
 
-#: Cells of indentation of a line's further rows; fewer on a very narrow screen.
+#: Indentation (cells) of all rows of a line but the first; less on a very narrow screen.
 INDENT = 2
 
 
-# An address of the web, in the characters that RFC 3986 allows (`<` and `>` are not among them).
+# A web address, in the characters that RFC 3986 allows (`<` and `>` are not among them).
 _URL = re.compile(r"https?://[!#-;=?-Z\[\]_a-z~]*[#-&*+/-9=?-Z_a-z~-]")
 
 
 class UrlPart(NamedTuple):
-    """A part of a row that belongs to a URL, which may go on in other rows."""
+    """A part of a row that belongs to a URL, which may continue in other rows."""
 
     start: int
     end: int
@@ -43,9 +43,9 @@ def wrap(text: str, width: int, head: int = 0, *, rest: bool = False) -> tuple[W
 
     Its first `head` characters, the time and the sender, are kept together with the next word.
     Every row but the first is indented, and the first too if the line is the `rest` of another.
-    Otherwise a sender could choose a text whose further rows look like another sender's message.
-    A row that continues a URL is not indented, so that the URL can be copied: it does not begin
-    with a bracket, and thus not with a prefix if those of the room have brackets.
+    Otherwise a sender could write a text whose second row looks like another sender's message. A
+    row that continues a URL is not indented, so that the URL can be copied: it does not begin with
+    a bracket, and thus not with a prefix if those of the room have brackets.
     """
     text = settled(text)
     urls = [found.span() for found in _URL.finditer(text)]
@@ -62,8 +62,8 @@ def wrap(text: str, width: int, head: int = 0, *, rest: bool = False) -> tuple[W
     while index < len(text):
         char = text[index]
         cells = get_cwidth(char)
-        # A row holds at least one character; a space may lie beyond its right edge, unseen, and a
-        # filler in the column that stays free.
+        # A row holds at least one character. A space may lie beyond the right edge, where it is not
+        # visible, and a filler in the free last column.
         if cells and used + cells > width and index > start and char not in (" ", FILLER):
             end = space if space > start else index
             rows.append(_row(text, start, end, margin, urls))
@@ -174,7 +174,7 @@ class Pages:
             line = self._conversation.lines[number - dropped]
             if text and text.casefold() in line.shown.casefold():
                 self._last, self.found = Place(number, WHOLE), number
-                # Keep the screen full if the line is one of the first.
+                # If the line is one of the first, keep the screen full.
                 self.scroll(self._height - len(list(islice(self._above(), self._height))))
                 return True
         return False
@@ -182,7 +182,7 @@ class Pages:
     def _lowest(self) -> Place:
         """Return the place of the lowest visible row.
 
-        If the screen has become wider, its line may have fewer rows than the place says.
+        If the screen has become wider, its line may have fewer rows than the place's row number.
         """
         if self._last is None:
             return Place(self._conversation.total - 1, WHOLE)

@@ -7,7 +7,7 @@ from typing import TextIO
 
 from chatroom.client.address import UNCHECKED, RoomAddress
 from chatroom.client.connection import Connection
-from chatroom.client.session import LAST_WORDS, PATIENCE, Ending, ending_of
+from chatroom.client.session import OUTPUT_WITHIN, PATIENCE, Ending, ending_of
 from chatroom.client.signals import ENDING, handle_signals
 from chatroom.client.text import left_to_right, visible
 from chatroom.client.view.cells import FILLER
@@ -46,7 +46,7 @@ async def run(
             log=log,
         )
         if address.unchecked:
-            chat.told(UNCHECKED)
+            chat.on_notice(UNCHECKED)
         handle_signals(
             {
                 signal.SIGCONT: chat.resume,
@@ -54,14 +54,14 @@ async def run(
                 **{number: partial(chat.end, ending_of(number)) for number in ENDING},
             }
         )
-        ending = await _stay(chat, link)
-        screen.write_raw(_farewell(chat))
+        ending = await _run_window(chat, link)
+        screen.write_raw(_closing_text(chat))
         screen.flush()
-        await screen.drain(LAST_WORDS)
+        await screen.drain(OUTPUT_WITHIN)
     return ending
 
 
-async def _stay(chat: Chat, link: Link) -> Ending:
+async def _run_window(chat: Chat, link: Link) -> Ending:
     """Show the window until there is an ending, and leave the room."""
 
     async def listen() -> None:
@@ -76,11 +76,11 @@ async def _stay(chat: Chat, link: Link) -> Ending:
     listening.cancel()
     await asyncio.wait([listening])
     await link.leave(chat, PATIENCE)
-    chat.lost()  # An unfinished line is written to the log.
+    chat.on_lost()  # This writes an unfinished line to the log.
     return ending
 
 
-def _farewell(chat: Chat) -> str:
+def _closing_text(chat: Chat) -> str:
     """Return the text that stays on the screen: the last rows, and a line that was not sent."""
     size = chat.output.get_size()
     chat.pages.end()

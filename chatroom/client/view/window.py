@@ -1,7 +1,7 @@
 """The contents of the screen, and the keys.
 
-From top to bottom: the conversation, the status, and the line being typed. prompt_toolkit does the
-editing, the history and pasting; this module adds the rest.
+From top to bottom: the conversation, the status, and the typed line. prompt_toolkit does the
+editing, the history and pasting; this module does the rest.
 """
 
 import os
@@ -103,17 +103,17 @@ FRAME = 0.05
 TICK = 1.0
 #: Rows to scroll for a step of the wheel.
 NOTCH = 3
-#: Maximum number of visible rows of the line being typed.
+#: Maximum number of visible rows of the typed line.
 HIGHEST_INPUT = 8
 #: Minimum number of rows for the conversation, if the screen has as many.
-LEAST_CONVERSATION = 2
+MIN_CONVERSATION = 2
 #: Minimum length of a shortened name; a shorter one is not shown.
 SHORTEST_NAME = 6
 #: Minimum time in seconds between two bells.
 SILENCE = 1.0
 
 
-def lasted(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a duration in words, in its two largest units."""
     minutes = int(seconds) // 60
     hours, minutes_left = divmod(minutes, 60)
@@ -125,7 +125,7 @@ def lasted(seconds: float) -> str:
     return f"for {minutes} min" if minutes else "just now"
 
 
-def fitted(alarms: str, shorter: str, name: str, since: str, width: int) -> tuple[str, str]:
+def fit_status(alarms: str, shorter: str, name: str, since: str, width: int) -> tuple[str, str]:
     """Return a status line of at most `width` cells, as its alarms and the rest.
 
     If `alarms` do not fit, they are replaced by `shorter`. `name` is shortened, and `since` left
@@ -142,7 +142,7 @@ def fitted(alarms: str, shorter: str, name: str, since: str, width: int) -> tupl
 
 
 def linked(row: StyleAndTextTuples, urls: Iterable[UrlPart], number: int) -> StyleAndTextTuples:
-    """Return a row whose URLs are links (OSC 8). `number`: tells apart the links of each line."""
+    """Return a row whose URLs are links (OSC 8). `number`: number of the line, for ids."""
     chars = list(explode_text_fragments(row))
     for start, end, url in reversed([*urls]):
         chars.insert(end, ("[ZeroWidthEscape]", "\x1b]8;;\x1b\\"))
@@ -175,7 +175,7 @@ def fragments(row: Row, clock: bool, mention: bool = False) -> StyleAndTextTuple
 
 @cache
 def _named(name: str) -> re.Pattern[str]:
-    """Return a pattern for a name as a whole word, which an address within another is not."""
+    """Return a pattern for a name as a whole word; a part of a longer address does not match."""
     return re.compile(rf"(?<![\w.:]){re.escape(name)}(?!\w|[.:]\w)", re.IGNORECASE)
 
 
@@ -232,7 +232,7 @@ class ConversationView(UIControl):
 
 
 class Chat(Application[Ending]):
-    """The window, and the listener of a link. It ends when the user leaves, or by `end`."""
+    """The window, the listener of a link. It is closed when the user leaves, or by `end`."""
 
     def __init__(
         self,
@@ -276,12 +276,12 @@ class Chat(Application[Ending]):
 
     # --- events of the link -----------------------------------------------------------------------
 
-    def heard(self, text: str) -> None:
+    def on_text(self, text: str) -> None:
         if self._conversation.arrived(text) and self._bell:
             self.ring()
         self.invalidate()
 
-    def told(self, words: str) -> None:
+    def on_notice(self, words: str) -> None:
         self._conversation.note(words)
         self.invalidate()
 
@@ -291,14 +291,14 @@ class Chat(Application[Ending]):
                 print(line.logged, file=self._log, flush=True)
             except OSError as error:
                 self._log = None
-                self.told(f"no more lines are written to the log: {reason(error)}")
+                self.on_notice(f"no more lines are written to the log: {reason(error)}")
 
     def mentions(self, line: Line) -> bool:
         """Return True if the line contains the user's address or nickname."""
         names = [name for name in (self._link.own_address, self._nickname) if name]
         return line.kind == "said" and any(_named(name).search(line.text) for name in names)
 
-    def lost(self) -> None:
+    def on_lost(self) -> None:
         self._conversation.ended()
         self._unsent_noted = False  # Tell the user again when a line can't be sent.
 
@@ -314,7 +314,7 @@ class Chat(Application[Ending]):
             self.exit(result=ending)
 
     def invalidate(self) -> None:
-        """Draw a frame soon, unless the terminal still has to take the last one."""
+        """Draw a frame soon, unless the terminal has not taken all of the last one yet."""
         self._screen.retry()
         if not self._screen.stuck:
             super().invalidate()
@@ -348,9 +348,9 @@ class Chat(Application[Ending]):
             self._screen.bell()
 
     def enter(self) -> None:
-        """Send the typed lines, or carry out a command. If this fails, keep them.
+        """Send the typed lines, or run a command. If this fails, keep them.
 
-        A paste of several lines is no command: its lines may begin with the path of a file.
+        A paste of several lines is not a command: its lines may begin with the path of a file.
         """
         text = self.typed.text.strip("\n")
         if not text.startswith("/") or "\n" in text:
@@ -362,9 +362,9 @@ class Chat(Application[Ending]):
 
     def send(self, text: str) -> None:
         """Send lines; if they can't be sent, the typed line is kept."""
-        # A paste mostly ends with a line end, and Enter may be hit twice: send no empty message.
+        # A paste often ends with a line end, and Enter may be pressed twice: send no empty message.
         lines = text.split("\n") if text else []
-        self._link.hurry()
+        self._link.reconnect_now()
         if not lines:
             self.typed.reset()
             return
@@ -381,7 +381,7 @@ class Chat(Application[Ending]):
         self._done()
 
     def _done(self) -> None:
-        """Make room for the next line, and return to the end of the conversation."""
+        """Clear the typed line, and return to the end of the conversation."""
         self.typed.reset(append_to_history=True)
         self.typed.load_history_if_not_yet_loaded()  # Without waiting for the next frame.
         self.pages.end()
@@ -389,10 +389,10 @@ class Chat(Application[Ending]):
     def find(self) -> None:
         """Scroll to the last line that contains the typed text; if repeated, to the one before."""
         if not self.pages.find(self.typed.text):
-            self._screen.bell()  # As a shell's search does.
+            self._screen.bell()  # as a shell's search does
 
     def _carry_out(self, text: str) -> bool:
-        """Carry out a command; return False if there is no such command."""
+        """Run a command; return False if there is no such command."""
         match text.split():
             case ["/quit"]:
                 self.end(Ending(0))
@@ -423,8 +423,8 @@ class Chat(Application[Ending]):
         return Layout(HSplit([Window(view), status, line]), field)
 
     def _input_height(self) -> Dimension:
-        """Return the height of the typed line; it leaves room for the conversation."""
-        left = self.output.get_size().rows - 1 - LEAST_CONVERSATION
+        """Return the height of the typed line; it leaves rows for the conversation."""
+        left = self.output.get_size().rows - 1 - MIN_CONVERSATION
         return Dimension(min=1, max=max(1, min(left, HIGHEST_INPUT)))
 
     def _status(self) -> StyleAndTextTuples:
@@ -435,7 +435,7 @@ class Chat(Application[Ending]):
             alarms = f" not connected, trying again {'now' if soon else f'in {left:.0f} s'} "
             shorter = f" not connected: {'now' if soon else f'{left:.0f} s'} "
         else:
-            since = f" connected {lasted(monotonic() - self._link.since)}"
+            since = f" connected {format_duration(monotonic() - self._link.since)}"
         if unread := self.pages.unread:
             alarms += f" {unread} unread: PageDown "
             shorter += f" {unread} unread "
@@ -443,14 +443,15 @@ class Chat(Application[Ending]):
             alarms += " scrolled: PageDown "
             shorter += " scrolled "
         width = self.output.get_size().columns
-        alarm, rest = fitted(alarms, shorter, f" {self._name} ", since, width)
+        alarm, rest = fit_status(alarms, shorter, f" {self._name} ", since, width)
         return [("class:lost", alarm), ("", rest)]
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
         nothing_typed = Condition(lambda: not self.typed.text)
         keys.add("enter")(lambda _event: self.enter())
-        # Eager: with selected text, the library has longer keys that begin with Ctrl-C.
+        # Eager, because with selected text the library has longer key sequences that begin with
+        # Ctrl-C.
         keys.add("c-c", eager=True)(lambda _event: self.end(Ending(0)))
         keys.add("c-d", filter=nothing_typed)(lambda _event: self.end(Ending(0)))
         keys.add("c-z")(lambda _event: self.stop())
@@ -461,7 +462,7 @@ class Chat(Application[Ending]):
         keys.add("c-r")(lambda _event: self.find())
         at_end = Condition(lambda: self.typed.cursor_position == len(self.typed.text))
         keys.add("end", filter=at_end)(lambda _event: self.pages.end())
-        # Keys of the library that submit the line to it. It would be lost.
+        # Keys with which the library would take the line, so that it would be lost.
         for key in [("c-o",), ("escape", "#")]:
             keys.add(*key)(lambda _event: None)
         return keys

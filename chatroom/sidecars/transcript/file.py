@@ -1,7 +1,8 @@
 """The transcript's file. It is only appended to, and holds only whole lines.
 
-Lines that can't be written completely are cut off at once. If a process was killed while it was
-writing, the next one cuts off the torn line: see `repair`. A full file is renamed: see `rotate`.
+Lines that can't be written completely are removed at once. If a process was killed while it was
+writing, the next one removes the incomplete line: see `repair`. A full file is renamed: see
+`rotate`.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from chatroom.config.sizes import KIB
 from chatroom.sidecars.transcript.lines import accounted, begins_like_ours
 
 BLOCK = 64 * KIB
-"""Bytes to read at once, from the end backwards."""
+"""Number of bytes to read at once, from the end backwards."""
 
 
 class TranscriptFile:
@@ -27,14 +28,14 @@ class TranscriptFile:
         self.after = after
         self._unsynced = False
         self._damaged: int | None = None
-        """Offset of a torn write that could not be cut off, or None."""
+        """Offset of an incomplete write that could not be removed, or None."""
 
     @classmethod
     def open(cls, path: Path, after: int) -> "TranscriptFile":
         """Open or create a file for the lines after message number `after`.
 
-        A torn last line of an earlier room is cut off. Raises OSError, also if the file
-        is not a regular one or another room writes to it.
+        An incomplete last line of an earlier room is removed. Raises OSError, also if the file is
+        not a regular one or another room writes to it.
         """
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
         try:
@@ -52,7 +53,7 @@ class TranscriptFile:
             raise
 
     def is_at(self, path: Path) -> bool:
-        """Return True if `path` leads to this file."""
+        """Return True if `path` is a name of this file."""
         try:
             found, ours = os.stat(path), os.fstat(self.fd)
         except OSError:
@@ -78,9 +79,9 @@ class TranscriptFile:
         return self.size == self.begin
 
     def repair(self) -> int:
-        """Cut off a torn last line; return the last message number that the file accounts for."""
+        """Remove an incomplete last line; return the last number for which the file accounts."""
         if self.size < self.begin:
-            self.begin = 0  # somebody has truncated the file
+            self.begin = 0  # another program has truncated the file
         end = _repair_end(self.fd, self.begin)
         while end > self.begin:
             start = _line_start(self.fd, end - 1, self.begin)
@@ -115,12 +116,12 @@ class TranscriptFile:
         """Flush the file to the disk, add ".1" to its name `path`, and return the new name.
 
         An older file of that name is replaced. The file may have the new name already, if a process
-        died before it opened another one. If somebody else has moved the file, leave it there and
+        died before it opened another one. If another program has moved the file, leave it there and
         return None.
         """
         self._cut_off_damage()
         self.sync()
-        name = os.path.realpath(path)  # of a link, rename the target: the next one is made there
+        name = os.path.realpath(path)  # of a link, rename the target
         aside = Path(f"{name}.1")
         if self.is_at(path):
             try:
@@ -147,7 +148,7 @@ class TranscriptFile:
 def _repair_end(fd: int, begin: int) -> int:
     """Make the file end with a whole line, change nothing before `begin`, and return the size.
 
-    A torn line of a transcript is cut off. Any other text is kept, and a LF is appended.
+    An incomplete line of a transcript is removed. Any other text is kept, and a LF is appended.
     """
     size = os.fstat(fd).st_size
     start = _line_start(fd, size, begin)

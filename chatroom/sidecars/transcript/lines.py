@@ -6,8 +6,8 @@
 
 A header begins a file, and also the lines that a room appends to an existing file. `run` names the
 run of the room. Its messages are numbered from 1; `after` is the number of the last one before the
-header. Members receive an unfinished text and its rest as two messages (LINE-5), and so they are
-two here. `time` is the time of writing, usually some milliseconds after the message.
+header. Members receive an unfinished text and its rest as two messages (LINE-5), so these are two
+lines here. `time` is the time of writing, usually some milliseconds after the message.
 """
 
 import json
@@ -65,7 +65,7 @@ def accounted(line: bytes) -> int | None:
 
 
 def begins_like_ours(torn: bytes) -> bool:
-    """Return True if a torn line may be one of a transcript."""
+    """Return True if an incomplete line may be one of a transcript."""
     return any(
         torn.startswith(begin) or begin.startswith(torn)
         for begin in (b'{"%s": ' % kind.encode() for kind in KINDS)

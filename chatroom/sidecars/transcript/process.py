@@ -2,11 +2,11 @@
 
 It reports errors to the main process. Before it writes to a file that it has opened, it passes a
 descriptor of the file to the main process. If it dies, the next process gets that file, finds the
-last message in it and goes on from there. When the main process is gone, this process writes the
-remaining messages and ends.
+last message in it and continues from there. When the main process has ended, this process writes
+the remaining messages and ends.
 
 With --transcript-size, a file is rotated when the next line does not fit: it is renamed, and a new
-one is opened. Each step can be repeated by another process, which finds from the file what is done.
+one is opened. Another process can repeat each step: the file shows which steps were done.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from chatroom.wording import stamp
 PAUSE = 0.02
 """Pause (s) between two reads of the log. It leaves the processors to the workers."""
 SMALL_CHUNK = 4 * KIB
-"""Bytes of the log to read at once when a larger chunk can't be written."""
+"""Number of bytes of the log to read at once when a larger chunk can't be written."""
 SYNC_EVERY = 1.0
 """Maximum time (s) from a write until it is flushed to the disk."""
 RETRY_AFTER = 1.0
@@ -39,7 +39,7 @@ RETRY_AFTER = 1.0
 FLUSH_AFTER = 0.05
 """Pause (s) before resending reports that the channel did not take."""
 LAST_WITHIN = 1.0
-"""Timeout (s) for writing the rest when the main process is gone."""
+"""Timeout (s) for writing the rest when the main process has ended."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors after which a smaller write may still succeed."""
@@ -108,7 +108,7 @@ class TranscriptWriter:
         """Time (s, monotonic) to read the log; None: when the doorbell rings; inf: when another
         file is open."""
         self._chunk = CHUNK
-        """Bytes of the log to write at once."""
+        """Number of bytes of the log to write at once."""
         self._sync_at: float | None = None
         """Time (s, monotonic) to flush the file to the disk; None: nothing to flush."""
         self._end_by: float | None = None
@@ -116,11 +116,11 @@ class TranscriptWriter:
         self._finished = False
         """True if nothing is left, or the rest can't be written."""
         self._reported = 0
-        """Position in the log reported last: all before it is on the disk."""
+        """Position in the log reported last: everything before it is on the disk."""
         self._missed = 0
         """Number of missed messages that were not reported yet."""
         self._orphaned = False
-        """True once the main process is gone."""
+        """True once the main process has ended."""
 
     def run(self) -> None:
         while self._end_by is None or not (self._finished or monotonic() >= self._end_by):
@@ -163,7 +163,7 @@ class TranscriptWriter:
 
     @property
     def _blocked(self) -> bool:
-        """True while reports wait for the channel, such as the one of a file just opened."""
+        """True while reports wait for the channel, such as the report of a new file."""
         return self._channel.backlog > 0 and not self._orphaned
 
     def _handle_message(self) -> None:
@@ -175,7 +175,7 @@ class TranscriptWriter:
                     self._finish_within(within)
 
     def _finish_within(self, within: float) -> None:
-        """Write the rest and end, `within` seconds at most: no more messages will be appended."""
+        """Write the rest, which is complete now, and end within `within` seconds."""
         now = monotonic()
         self._end_by = now + within
         self._look_at = now
@@ -230,7 +230,7 @@ class TranscriptWriter:
         if self._reopen:
             self._tell({"reopened": self._reopen})
         self._open_at, self._reopen = None, 0
-        self._look_at = monotonic()  # but not before the main process knows of the file: `_blocked`
+        self._look_at = monotonic()  # but not before the main process has the file: `_blocked`
 
     def _write(self, file: TranscriptFile, follower: Follower, now: float) -> None:
         """Write a chunk of messages."""
@@ -277,7 +277,7 @@ class TranscriptWriter:
         return data.rfind(b"\n", 0, max(0, room)) + 1
 
     def _on_full(self, follower: Follower, fitting: bytes, now: float) -> None:
-        """Rotate the file, then write the rest of the chunk, from which `fitting` was written."""
+        """Rotate the file next; `fitting` is the written part of the chunk, the rest follows."""
         if fitting:
             number = accounted(fitting[fitting.rfind(b"\n", 0, -1) + 1 :])
             assert number is not None

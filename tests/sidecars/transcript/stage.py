@@ -13,7 +13,7 @@ from chatroom.sidecars.transcript.process import PAUSE, TranscriptWriter
 from chatroom.system import poller
 from chatroom.system.channel import Channel, Record
 from chatroom.system.doorbell import Doorbell
-from tests.log.entries import say
+from tests.log.entries import append_message
 from tests.sidecars.transcript.lines import read
 
 ROOMY = Geometry(text=1 << 16, entries=1 << 10, kept=1 << 15, kept_entries=1 << 9)
@@ -81,7 +81,7 @@ class Stage:
         return self.turn()
 
     def say(self, text: str, sender: int = 1) -> list[Record]:
-        say(self.log, f"<{sender}>{text}\n".encode(), sender)
+        append_message(self.log, f"<{sender}>{text}\n".encode(), sender)
         self.bell.ring()
         return self.later(PAUSE)
 

@@ -7,7 +7,7 @@ import pytest
 
 from chatroom.sidecars.transcript.file import TranscriptFile
 from chatroom.sidecars.transcript.process import PAUSE, RETRY_AFTER, SYNC_EVERY
-from tests.log.entries import Run, append, say
+from tests.log.entries import Run, append, append_message
 from tests.sidecars.transcript.lines import read
 from tests.sidecars.transcript.stage import Stage
 
@@ -30,7 +30,7 @@ def test_nothing_is_written_before_the_main_process_has_the_file(
         if stage.theirs.backlog:
             break
         stage.theirs.send({"at": 0})
-    say(stage.log, b"<1>x\n")
+    append_message(stage.log, b"<1>x\n")
     for _ in range(3):
         stage.writer._wait()
         stage.writer._turn()
@@ -60,13 +60,13 @@ def test_the_writer_reads_when_rung_and_then_pauses(stage: Stage) -> None:
     stage.turn()
     stage.later(PAUSE)
     assert stage.waits is None or stage.waits > PAUSE
-    say(stage.log, b"<1>a\n")
+    append_message(stage.log, b"<1>a\n")
     assert stage.turn() == []
     assert stage.texts == [], "nobody has rung"
     stage.bell.ring()
     stage.turn()
     assert stage.texts == ["a"]
-    say(stage.log, b"<1>b\n")
+    append_message(stage.log, b"<1>b\n")
     stage.bell.ring()
     stage.turn()
     assert stage.texts == ["a"], "it pauses"
@@ -92,7 +92,7 @@ def test_the_file_is_synced_after_a_while(stage: Stage, monkeypatch: pytest.Monk
 
 def test_a_writer_with_nothing_to_write_reports_its_position(stage: Stage) -> None:
     """For example, it replaces a process that died after writing everything."""
-    say(stage.log, b"<1>x\n")
+    append_message(stage.log, b"<1>x\n")
     stage.path.parent.mkdir()
     stage.turn()
     assert stage.later(SYNC_EVERY) == [{"at": stage.log.head}]
@@ -155,7 +155,7 @@ def test_a_new_file_that_cannot_be_opened_leaves_the_old_one(stage: Stage) -> No
 def test_the_writer_stops_after_everything_is_written(stage: Stage) -> None:
     stage.path.parent.mkdir()
     stage.turn()
-    say(stage.log, b"<1>x\n")
+    append_message(stage.log, b"<1>x\n")
     stage.channel.send({"stop": 1.0})
     stage.writer.run()
     assert stage.texts == ["x"]
@@ -165,7 +165,7 @@ def test_the_writer_stops_after_everything_is_written(stage: Stage) -> None:
 def test_the_writer_ends_when_the_main_process_has_ended(stage: Stage) -> None:
     stage.path.parent.mkdir()
     stage.turn()
-    say(stage.log, b"<1>x\n")
+    append_message(stage.log, b"<1>x\n")
     stage.channel.close()
     stage.writer.run()
     assert [(line["address"], line["text"]) for line in read(stage.path)[1:]] == [("at1", "x")]

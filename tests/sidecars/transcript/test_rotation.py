@@ -13,7 +13,7 @@ from chatroom.sidecars.transcript import file as file_module
 from chatroom.sidecars.transcript.file import TranscriptFile
 from chatroom.sidecars.transcript.process import PAUSE, RETRY_AFTER, SYNC_EVERY
 from chatroom.system.channel import Record
-from tests.log.entries import Run, append, new_log, say
+from tests.log.entries import Run, append, append_message, new_log
 from tests.sidecars.transcript.lines import read
 from tests.sidecars.transcript.stage import ROOMY, Stage
 
@@ -58,7 +58,7 @@ def test_messages_that_were_read_at_once_fill_several_files(stage: Stage, aside:
 def test_a_file_that_an_earlier_room_has_filled_is_renamed(stage: Stage, aside: Path) -> None:
     there = b"x" * (LIMIT + 19) + b"\n"
     stage.path.write_bytes(there)
-    say(stage.log, b"<1>x\n")
+    append_message(stage.log, b"<1>x\n")
     assert {"opened": [0, 0], "rotated": [str(aside), LIMIT + 20]} in stage.turn()
     assert aside.read_bytes() == there
     assert [line.get("n", line.get("after")) for line in read(stage.path)] == [0, 1]

@@ -1,7 +1,7 @@
-"""A main process with fake workers, which the test plays.
+"""A main process with fake workers, which the test controls.
 
-A test is a generator, a story. It continues whenever the main process would wait, so the events of
-a test are in order, without a thread, a process or a clock.
+A test is a generator, its *steps*. It continues whenever the main process would wait, so the events
+of a test are in order, without a thread, a process or a clock.
 """
 
 import contextlib
@@ -34,9 +34,9 @@ from chatroom.system.event_loop import EventLoop
 from chatroom.system.signals import HANDLED_SIGNALS
 from chatroom.system.systemd import SystemdNotifier
 from tests.integration.waiting import PATIENCE
-from tests.supervisor.children import PlayedProcess, fake_spawn
+from tests.supervisor.children import FakeProcess, fake_spawn
 
-Story = Iterator[None]
+Steps = Iterator[None]
 """A test's generator; at each yield, the main process runs until it would wait."""
 
 
@@ -47,8 +47,8 @@ class Adopted(NamedTuple):
     greeting: str
 
 
-class Process(PlayedProcess):
-    """A fake worker's process, which the test plays."""
+class FakeWorker(FakeProcess):
+    """A fake worker's process, which the test controls."""
 
     def __init__(self, args: tuple[int, Settings, socket.socket]) -> None:
         super().__init__(args)
@@ -59,7 +59,7 @@ class Process(PlayedProcess):
     def tell(self, record: Record) -> None:
         self.channel.send(record)
 
-    def told(self) -> list[Record]:
+    def records(self) -> list[Record]:
         """Return the records received since the last call, except `adopt`."""
         records = []
         for record, descriptors in self.channel.receive():
@@ -75,9 +75,9 @@ class Process(PlayedProcess):
         return records
 
     def serve(self) -> list[Record]:
-        """Carry out the records adopt, yield and ack; return the other records."""
+        """Handle the records adopt, yield and ack; return the other records."""
         records = []
-        for record in self.told():
+        for record in self.records():
             match record:
                 case {"ack": _}:
                     self.tell(record)
@@ -97,7 +97,7 @@ class Process(PlayedProcess):
 
     def kill(self) -> None:
         with contextlib.suppress(ChannelClosed):
-            self.told()
+            self.records()
         super().kill()
 
 
@@ -120,27 +120,27 @@ class LocalRegistry(Registry):
         pass
 
 
-class StageLoop(EventLoop):
-    """An event loop that continues the story whenever no source is ready."""
+class MainLoop(EventLoop):
+    """An event loop that continues the steps whenever no source is ready."""
 
-    def __init__(self, stage: "Stage") -> None:
-        super().__init__(lambda: stage.now)
-        self._stage = stage
+    def __init__(self, main: "MainProcess") -> None:
+        super().__init__(lambda: main.now)
+        self._main = main
 
     def wait(self, timeout: float | None) -> list[tuple[SelectorKey, int]]:
         if events := super().wait(0):
             return events
-        self._stage.waits = timeout
-        next(self._stage.story)
+        self._main.waits_for = timeout
+        next(self._main.steps)
         return super().wait(0)
 
 
-class Stage:
-    """Replaces those parts of the main process that a test can't use unchanged."""
+class MainProcess:
+    """A main process; the parts that a test can't use unchanged are replaced."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        self.processes: list[Process] = []
+        self.processes: list[FakeWorker] = []
         self.printed: list[str] = []
         self.quiet = False
         self.closed = 0
@@ -148,12 +148,12 @@ class Stage:
         """Number of workers that were started before the room waited for the registry."""
         self.left: dict[int, LeaveReason] = {}
         """Reason for which each member left, by id."""
-        self.waits: float | None = None
+        self.waits_for: float | None = None
         """Seconds that the main process would wait now; None: for ever."""
-        self.story: Story = iter(())
+        self.steps: Steps = iter(())
         self.notifier: SystemdNotifier | None = None
         self.reload: Callable[[], Settings] | None = self._read_again
-        self.fails: ChatroomError | None = None
+        self.reload_error: ChatroomError | None = None
         """Error for the next reload to raise."""
         # Parts of the main process, noted when it makes them.
         self.log: Log
@@ -163,24 +163,24 @@ class Stage:
         self.acceptor: Acceptor
         self.pool: WorkerPool
         self.doorbells: list[Doorbell]
-        stage = self
+        main = self
 
         class Console:
             def __init__(self, log: object, doorbell: object, fd: int) -> None:
-                stage.quiet = log is None
+                main.quiet = log is None
 
             def print_line(self, line: str) -> None:
-                stage.printed.append(line)
+                main.printed.append(line)
 
             def reserve_line(self) -> Callable[[str | None], None]:
                 return lambda line: None if line is None else self.print_line(line)
 
             def close(self) -> None:
-                stage.closed += 1
+                main.closed += 1
 
-        def start(args: Any) -> Process:
-            stage.processes.append(Process(args))
-            return stage.processes[-1]
+        def start(args: Any) -> FakeWorker:
+            main.processes.append(FakeWorker(args))
+            return main.processes[-1]
 
         monkeypatch.setattr(supervisor, "Console", Console)
         monkeypatch.setattr(members, "ANNOUNCE_AFTER", 0.0)
@@ -190,73 +190,73 @@ class Stage:
 
     def _note_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Note each part of the main process when it is made."""
-        stage = self
+        main = self
 
-        class OwnLog(Log):
+        class NotedLog(Log):
             def __init__(self, fd: int, geometry: Geometry) -> None:
                 super().__init__(fd, geometry)
-                stage.log = self
+                main.log = self
 
-        class OwnSlots(Slots):
+        class NotedSlots(Slots):
             def __init__(self, fd: int, limits: Limits) -> None:
                 super().__init__(fd, limits)
-                stage.slots = self
+                main.slots = self
 
-        class OwnRegistry(LocalRegistry):
+        class NotedRegistry(LocalRegistry):
             def __init__(self, *arguments: Any) -> None:
                 super().__init__(*arguments)
-                stage.registry = self
+                main.registry = self
 
             def connect(self) -> None:
-                stage.started_before_registry = len(stage.workers)
+                main.started_before_registry = len(main.workers)
 
-        class OwnMembers(Members):
+        class NotedMembers(Members):
             def __init__(self, *arguments: Any) -> None:
                 super().__init__(*arguments)
-                stage.members = self
+                main.members = self
 
             def leave(self, reasons: dict[int, LeaveReason]) -> None:
-                stage.left |= reasons
+                main.left |= reasons
                 super().leave(reasons)
 
-        class OwnAcceptor(Acceptor):
+        class NotedAcceptor(Acceptor):
             def __init__(self, *arguments: Any) -> None:
                 super().__init__(*arguments)
-                stage.acceptor = self
+                main.acceptor = self
 
-        class OwnPool(WorkerPool):
+        class NotedPool(WorkerPool):
             def __init__(self, *arguments: Any) -> None:
                 super().__init__(*arguments)
-                stage.pool = self
-                stage.doorbells = arguments[5]
+                main.pool = self
+                main.doorbells = arguments[5]
 
-        monkeypatch.setattr(supervisor, "Log", OwnLog)
-        monkeypatch.setattr(supervisor, "Slots", OwnSlots)
-        monkeypatch.setattr(supervisor, "RegistryProcess", OwnRegistry)
-        monkeypatch.setattr(supervisor, "Members", OwnMembers)
-        monkeypatch.setattr(supervisor, "Acceptor", OwnAcceptor)
-        monkeypatch.setattr(supervisor, "WorkerPool", OwnPool)
+        monkeypatch.setattr(supervisor, "Log", NotedLog)
+        monkeypatch.setattr(supervisor, "Slots", NotedSlots)
+        monkeypatch.setattr(supervisor, "RegistryProcess", NotedRegistry)
+        monkeypatch.setattr(supervisor, "Members", NotedMembers)
+        monkeypatch.setattr(supervisor, "Acceptor", NotedAcceptor)
+        monkeypatch.setattr(supervisor, "WorkerPool", NotedPool)
 
-    def run(self, story: Story, **options: Any) -> None:
-        """Run a room with a story to the end of both. A reload reads `self.settings`."""
+    def run(self, steps: Steps, **options: Any) -> None:
+        """Run a room and the steps of a test to their ends. A reload reads `self.settings`."""
         here = (Endpoint("127.0.0.1"),)
         defaults: dict[str, Any] = {"listen": here, "watchdog": 0, "workers": 1, "pack": 1}
         self.settings = Settings(**defaults | options)
-        self.story = story
-        loop = StageLoop(self)
+        self.steps = steps
+        loop = MainLoop(self)
         try:
             supervisor.run(self.settings, (), self.notifier, self.reload, loop)
         except StopIteration:
-            pytest.fail("the story is over, and the main process waits")
-        assert next(story, "over") == "over", "the main process has ended before the story"
+            pytest.fail("the steps are over, and the main process waits")
+        assert next(steps, "over") == "over", "the main process has ended before the steps"
 
     def _read_again(self) -> Settings:
-        if self.fails is not None:
-            raise self.fails
+        if self.reload_error is not None:
+            raise self.reload_error
         return self.settings
 
     def close(self) -> None:
-        """Free the resources that the end of a real main process would free."""
+        """Free the resources that a real main process frees at its end."""
         for process in self.processes:
             assert process.exitcode is not None, "a worker was left behind"
         with contextlib.suppress(AttributeError):  # the main process did not get so far
@@ -268,7 +268,7 @@ class Stage:
                 client.connection.close()
 
     @property
-    def workers(self) -> list[Process]:
+    def workers(self) -> list[FakeWorker]:
         """Processes of the living workers, by number."""
         alive = [process for process in self.processes if process.exitcode is None]
         return sorted(alive, key=lambda process: process.number)
@@ -280,11 +280,11 @@ class Stage:
         bell.clear()
         return ringing
 
-    def begin(self) -> Story:
+    def begin(self) -> Steps:
         """Make all workers ready."""
         yield
         for worker in self.workers:
-            worker.told()
+            worker.records()
             worker.tell({"ready": True})
         yield
         self.now += BALANCE_AFTER
@@ -294,7 +294,7 @@ class Stage:
         host, _, port = self.printed[0].removeprefix("listening on ").rpartition(":")
         return socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE)
 
-    def end(self) -> Story:
+    def end(self) -> Steps:
         """Stop the room, and end all workers."""
         os.kill(os.getpid(), signal.SIGTERM)
         yield
@@ -303,18 +303,18 @@ class Stage:
             worker.tell({"drained": True})
         yield
         for worker in self.workers:
-            assert worker.told() == [{"stop": True}]
+            assert worker.records() == [{"stop": True}]
             worker.die(0)
         yield
 
 
-@pytest.fixture(name="stage")
-def fixture_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    stage = Stage(monkeypatch)
+@pytest.fixture(name="main")
+def fixture_main(monkeypatch: pytest.MonkeyPatch) -> Iterator[MainProcess]:
+    main = MainProcess(monkeypatch)
     handlers = {number: signal.getsignal(number) for number in HANDLED_SIGNALS}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    yield stage
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # what waited comes to the stage's handlers
+    yield main
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # pending signals go to the test's handlers
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    stage.close()
+    main.close()

@@ -1,7 +1,7 @@
-"""A whole room in one process and one thread: the main process' parts, and workers that die.
+"""A whole room in one process and one thread: the main process' parts, and killable workers.
 
 A worker runs until it would wait, or until it reaches a given line of its code. There it stops, as
-if it had been killed, and the main process sees its end when it runs the next time.
+if it had been killed. The main process finds that it has ended when it runs the next time.
 """
 
 import array
@@ -55,7 +55,7 @@ from tests.integration.waiting import PATIENCE
 from tests.log.entries import Run, runs
 from tests.supervisor.children import fake_spawn
 from tests.system.loops import ManualLoop
-from tests.worker.drivers import MANY, Asleep, Clock, Sleepless, new_room_rate
+from tests.worker.drivers import MANY, Clock, NonWaitingEpoll, WouldWait, new_room_rate
 
 PACKAGE = str(Path(chatroom.__file__).parent)
 
@@ -81,16 +81,16 @@ def descriptors() -> set[int]:
     return {int(name) for name in os.listdir("/dev/fd")}
 
 
-class Mortal:
+class KillableWorker:
     """A stand-in for a worker's process."""
 
-    def __init__(self, house: "House", number: int, end: socket.socket) -> None:
+    def __init__(self, room: "KillableRoom", number: int, end: socket.socket) -> None:
         self.number = number
         self.exitcode: int | None = None
         self.pid = 1_000_000 + number
         self.sentinel, self._alive = socket.socketpair()
         self.channel = Channel(end)
-        self._house = house
+        self._room = room
         self._worker: Worker | None = None
         self._held: list[socket.socket] = []
 
@@ -100,16 +100,16 @@ class Mortal:
         Return True if it is alive.
         """
         worker = self._worker or self._begin()
-        self._house.hold = self._held.append
+        self._room.hold = self._held.append
         before = descriptors()
         tracer = sys.gettrace()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # resources are left open where the worker dies
             try:
                 if line is not None:
-                    sys.settrace(_killer(line))
+                    sys.settrace(_killing_tracer(line))
                 worker.run()
-            except Asleep:
+            except WouldWait:
                 return True
             except Killed:
                 pass
@@ -123,17 +123,17 @@ class Mortal:
 
     def _begin(self) -> Worker:
         record, shared = next(self.channel.receive())
-        assert record == {"doorbells": len(self._house.doorbells)}
+        assert record == {"doorbells": len(self._room.doorbells)}
         for fd in shared:
             os.close(fd)
-        house = self._house
+        room = self._room
         seat = Seat(
             self.number,
-            house.settings.limits,
-            house.log,
-            house.slots,
-            house.room_rate,
-            house.doorbells,
+            room.settings.limits,
+            room.log,
+            room.slots,
+            room.room_rate,
+            room.doorbells,
         )
         self._worker = Worker(seat, self.channel)
         self.channel.send({"ready": True})
@@ -162,8 +162,8 @@ class Mortal:
         return self._worker is not None and bool(self._worker.delivery.behind)
 
     @property
-    def throttles(self) -> bool:
-        """True while it will read from a member later."""
+    def throttled(self) -> bool:
+        """True while it waits before it reads from a member again."""
         return self._worker is not None and self._worker.input.due() is not None
 
     def wait(self) -> int:
@@ -171,7 +171,7 @@ class Mortal:
         return self.exitcode
 
 
-def _killer(line: int) -> Any:
+def _killing_tracer(line: int) -> Any:
     left = line
 
     def enter(frame: FrameType, event: str, argument: object) -> Any:
@@ -195,7 +195,7 @@ def _unsent(connection: socket.socket) -> int:
     return size[0]
 
 
-class Recorded(Log):
+class RecordingLog(Log):
     """A log that keeps a history of all entries."""
 
     def __init__(self, fd: int, geometry: Geometry) -> None:
@@ -214,71 +214,71 @@ class Recorded(Log):
             self.seen += 1
 
 
-class Guest:
-    """A client, with all that it sent and received, and the time at which it joined."""
+class RoomClient:
+    """A client of a KillableRoom. It records what it sent and received, and when it joined."""
 
-    def __init__(self, house: "House", number: int, buffer: int | None) -> None:
-        self.house = house
+    def __init__(self, room: "KillableRoom", number: int, buffer: int | None) -> None:
+        self.room = room
         self.address = f"127.0.0.{number + 2}"
         self.end = socket.socket()
         if buffer is not None:
             self.end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-            # With a small MSS the kernel announces new room at once, without being probed.
+            # With a small MSS the kernel announces new space at once, without being probed.
             self.end.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
         self.end.bind((self.address, 0))
-        self.end.connect(house.where)
+        self.end.connect(room.where)
         self.end.setblocking(False)
         self.end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.said = b""
-        self.heard = b""
-        self.not_before = house.entries()
+        self.sent = b""
+        self.received = b""
+        self.not_before = room.entries()
         """Number of entries in the log when it connected."""
         self.not_after: int | None = None
-        """Number of entries in the log when it had received the greeting; None before."""
-        self.speaks = self.listens = True
+        """Number of entries in the log when it had received the greeting; None before that."""
+        self.sends = self.receives = True
         self.ended = False
         self.gone = False
 
     @property
     def id(self) -> int:
-        return self.house.ids[self.address]
+        return self.room.ids[self.address]
 
     @property
     def prefix(self) -> bytes:
         return b"<%s>" % self.address.encode()
 
-    def say(self, data: bytes) -> None:
-        if self.speaks:
+    def send(self, data: bytes) -> None:
+        if self.sends:
             with contextlib.suppress(BlockingIOError, ConnectionError):
-                self.said += data[: self.end.send(data)]
+                self.sent += data[: self.end.send(data)]
 
-    def hear(self, most: int = 1 << 20) -> int:
+    def receive(self, most: int = 1 << 20) -> int:
         """Receive data that has arrived, at most `most` bytes; return the size."""
-        before = len(self.heard)
+        before = len(self.received)
         if hasattr(socket, "TCP_QUICKACK") and not self.ended:  # else the ACK takes 40 ms
             self.end.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         with contextlib.suppress(BlockingIOError):
-            while self.listens and not self.ended and (more := most - len(self.heard) + before):
+            while self.receives and not self.ended and (more := most - len(self.received) + before):
                 try:
                     data = self.end.recv(more)
                 except ConnectionError:
                     data = b""
                 self.ended = not data
-                self.heard += data
-        if self.not_after is None and len(self.heard) >= len(self.house.settings.greeting):
-            self.not_after = self.house.entries()
-        return len(self.heard) - before
+                self.received += data
+        if self.not_after is None and len(self.received) >= len(self.room.settings.greeting):
+            self.not_after = self.room.entries()
+        return len(self.received) - before
 
     def finish(self) -> None:
-        """Close the sending side, and go on receiving."""
-        if self.speaks:
-            self.speaks = False
+        """Close the sending side; receiving is still possible."""
+        if self.sends:
+            self.sends = False
             with contextlib.suppress(OSError):
                 self.end.shutdown(socket.SHUT_WR)
 
-    def go(self, how: str) -> None:
+    def leave(self, how: str) -> None:
         """Close the connection, or reset it. Data that arrives later is answered by a reset."""
-        self.speaks = self.listens = False
+        self.sends = self.receives = False
         self.ended = self.gone = True
         if how == "reset":
             self.end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -286,19 +286,19 @@ class Guest:
 
     def check(self, history: list[Run]) -> None:
         self._check_said(history)
-        self._check_heard(history)
+        self._check_received(history)
 
     def _check_said(self, history: list[Run]) -> None:
         """Check that each entry matches the input that it covers, and that no input is left.
 
-        Input of a guest that is gone may have been lost by a reset.
+        Input of a client that is gone may have been lost by a reset.
         """
         reach = 0
-        limit = self.house.settings.max_line
+        limit = self.room.settings.max_line
         for run in history:
             if run.sender != self.id:
                 continue
-            chunk, reach = telnet.parse(self.said[reach : run.reach]).text, run.reach
+            chunk, reach = telnet.parse(self.sent[reach : run.reach]).text, run.reach
             if not chunk:
                 assert (run.text, run.messages) == (b"\n", 0), "only a line's end (LINE-6) is empty"
                 continue
@@ -310,39 +310,39 @@ class Guest:
             else:
                 assert run.text in (expected, expected + b"\n")
                 assert run.messages == block.count(b"\n") + (not block.endswith(b"\n"))
-        if self.gone or self.house.left.get(self.id) == LeaveReason.LAGGED:
+        if self.gone or self.room.left.get(self.id) == LeaveReason.LAGGED:
             return
-        rest = telnet.parse(self.said[reach:]).text
-        begun = () if not self.speaks else (b"\r", b"\xe2", b"\xe2\x82")
+        rest = telnet.parse(self.sent[reach:]).text
+        begun = () if not self.sends else (b"\r", b"\xe2", b"\xe2\x82")
         assert not rest or rest in begun, "all input was appended"
 
-    def _check_heard(self, history: list[Run]) -> None:
-        """Check that the guest received exactly the others' entries, from one entry on."""
-        greeting = self.house.settings.greeting
+    def _check_received(self, history: list[Run]) -> None:
+        """Check that the client received exactly the others' entries, from one entry on."""
+        greeting = self.room.settings.greeting
         if self.not_after is None:
-            assert not self.listens or self.house.left.get(self.id) == LeaveReason.LAGGED
+            assert not self.receives or self.room.left.get(self.id) == LeaveReason.LAGGED
             return
-        assert self.heard.startswith(greeting)
-        heard = TELNET_ANSWER.sub(b"", self.heard.removeprefix(greeting))
-        whole = self.listens and self.house.left.get(self.id) is None
+        assert self.received.startswith(greeting)
+        received = TELNET_ANSWER.sub(b"", self.received.removeprefix(greeting))
+        whole = self.receives and self.room.left.get(self.id) is None
         for first in range(self.not_before, self.not_after + 1):
             expected = b"".join(run.text for run in history[first:] if run.sender != self.id)
             if first and not history[first - 1].text.endswith(b"\n") and first < len(history):
-                # The LF ends a line that the guest has not received.
+                # The LF ends a line that the client has not received.
                 expected = expected[history[first].sender != self.id :]
-            if expected == heard if whole else expected.startswith(heard):
+            if expected == received if whole else expected.startswith(received):
                 return
-        raise AssertionError(f"{self.address} heard {heard[:2000]!r}\n{history[-40:]}")
+        raise AssertionError(f"{self.address} received {received[:2000]!r}\n{history[-40:]}")
 
 
-class House:
-    """The main process with its parts, its workers, and their guests."""
+class KillableRoom:
+    """The main process with its parts, its workers, and their clients."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, workers: int = 2, **options: Any) -> None:
         self.clock = Clock()
         self.loop = ManualLoop(self.clock)
-        self.clock.rule(monkeypatch)
-        monkeypatch.setattr(select, "epoll", Sleepless)
+        self.clock.install(monkeypatch)
+        monkeypatch.setattr(select, "epoll", NonWaitingEpoll)
         monkeypatch.setattr(
             membership, "socket", SimpleNamespace(**vars(socket) | {"socket": self._open})
         )
@@ -350,7 +350,7 @@ class House:
         monkeypatch.setattr(assignment, "DEATHS", 1 << 30)
         self.settings = Settings(workers=workers, watchdog=0, **SMALL | options)
         geometry = Geometry.of(self.settings.limits)
-        self.log = Recorded(anonymous_file("a test's log", geometry.file_size), geometry)
+        self.log = RecordingLog(anonymous_file("a test's log", geometry.file_size), geometry)
         self.log.format()
         size = Slots.file_size(self.settings.limits)
         self.slots = Slots(anonymous_file("a test's slots", size), self.settings.limits)
@@ -362,11 +362,11 @@ class House:
         self.registry = Registry(self.settings.max_clients, 0, self.settings.pack)
         registry = cast(RegistryProcess, self.registry)
         counters = Counters()
-        house = self
+        room = self
 
         class Watched(Members):
             def leave(self, reasons: dict[int, LeaveReason]) -> None:
-                house.left |= reasons
+                room.left |= reasons
                 super().leave(reasons)
 
         self.left: dict[int, LeaveReason] = {}
@@ -390,10 +390,10 @@ class House:
             Bans(),
             self._hand_over,
         )
-        self.processes: list[Mortal] = []
+        self.processes: list[KillableWorker] = []
         self.hold: Callable[[socket.socket], None]
         """Function that notes a connection of the worker that is running."""
-        self.guests: list[Guest] = []
+        self.clients: list[RoomClient] = []
         self.ids: dict[str, int] = {}
         self.pool.start(self.assignment)
         self.acceptor.accept(True)
@@ -402,8 +402,8 @@ class House:
     def close(self) -> None:
         for process in self.processes:
             process.kill()
-        for guest in self.guests:
-            guest.end.close()
+        for client in self.clients:
+            client.end.close()
         self.pool.end()
         self.acceptor.close()
         self.members.leave(dict.fromkeys(self.members.by_id, LeaveReason.CLOSED))
@@ -414,8 +414,8 @@ class House:
         os.close(self.slots.fd)
         os.close(self.room_rate.fd)
 
-    def _start(self, args: tuple[Any, ...]) -> Mortal:
-        self.processes.append(Mortal(self, args[0], args[2]))
+    def _start(self, args: tuple[Any, ...]) -> KillableWorker:
+        self.processes.append(KillableWorker(self, args[0], args[2]))
         return self.processes[-1]
 
     def _open(self, *, fileno: int) -> socket.socket:
@@ -434,10 +434,10 @@ class House:
         return len(self.log.history)
 
     @property
-    def alive(self) -> list[Mortal]:
+    def alive(self) -> list[KillableWorker]:
         return [process for process in self.processes if process.exitcode is None]
 
-    def main(self) -> bool:
+    def run_main(self) -> bool:
         """Run the main process until it would wait; return True if it had anything to do."""
         for turn in range(MANY):
             due = self.loop.idle() == 0
@@ -449,24 +449,24 @@ class House:
     def settle(self) -> None:
         """Run all processes until none has anything to do."""
         for _ in range(MANY):
-            woken = Sleepless.woken
-            busy = self.main()
+            polls_with_events = NonWaitingEpoll.polls_with_events
+            busy = self.run_main()
             for process in self.alive:
                 process.run()
-            if not busy and woken == Sleepless.woken:
+            if not busy and polls_with_events == NonWaitingEpoll.polls_with_events:
                 return
         raise AssertionError("the processes wake each other without end")
 
-    def join(self, buffer: int | None = None) -> Guest:
-        guest = Guest(self, len(self.guests), buffer)
-        self.guests.append(guest)
-        return guest
+    def join(self, buffer: int | None = None) -> RoomClient:
+        client = RoomClient(self, len(self.clients), buffer)
+        self.clients.append(client)
+        return client
 
-    def joined(self, count: int) -> list[Guest]:
-        """Return new guests that have received the greeting."""
-        guests = [self.join() for _ in range(count)]
-        self.finish(until=lambda: all(guest.not_after is not None for guest in guests))
-        return guests
+    def join_many(self, count: int) -> list[RoomClient]:
+        """Return `count` new clients that have received the greeting."""
+        clients = [self.join() for _ in range(count)]
+        self.finish(until=lambda: all(client.not_after is not None for client in clients))
+        return clients
 
     def finish(self, until: Callable[[], bool] = lambda: False) -> None:
         """Run until everything is appended and received, or `until` returns True."""
@@ -477,45 +477,47 @@ class House:
             before = self.entries()
             self.settle()
             self.clock.now += 0.3
-            heard = sum(guest.hear() for guest in self.guests)
-            if heard or self.entries() > before:
+            received = sum(client.receive() for client in self.clients)
+            if received or self.entries() > before:
                 quiet = 0
-            elif self._on_the_way():  # wait for the kernel, or for the clock
+            elif self._in_flight():  # wait for the kernel, or for the clock
                 quiet = 0
-                select.select([guest.end for guest in self.guests if not guest.ended], [], [], 0.01)
+                select.select(
+                    [client.end for client in self.clients if not client.ended], [], [], 0.01
+                )
             else:
                 quiet += 1
 
-    def _on_the_way(self) -> bool:
+    def _in_flight(self) -> bool:
         """Return True if data was sent that has not arrived."""
         ours = [client.connection for client in self.members.by_id.values()]
-        theirs = [guest.end for guest in self.guests if not guest.ended]
-        gone = [guest for guest in self.guests if self.ids.get(guest.address) in self.left]
+        theirs = [client.end for client in self.clients if not client.ended]
+        gone = [client for client in self.clients if self.ids.get(client.address) in self.left]
         return (
             any(_unsent(end) for end in (*ours, *theirs))
-            or not all(guest.ended or not guest.listens for guest in gone)
-            or any(process.behind or process.throttles for process in self.alive)
+            or not all(client.ended or not client.receives for client in gone)
+            or any(process.behind or process.throttled for process in self.alive)
         )
 
     def check(self) -> None:
-        """Check the messages of all guests, and that no guest was disconnected without a reason."""
+        """Check all clients' messages, and that no client was disconnected without a reason."""
         self.log.record()
-        for guest in self.guests:
-            guest.check(self.log.history)
-            if guest.speaks and guest.listens and guest.address in self.ids:
-                assert self.left.get(guest.id) in (None, LeaveReason.LAGGED)
+        for client in self.clients:
+            client.check(self.log.history)
+            if client.sends and client.receives and client.address in self.ids:
+                assert self.left.get(client.id) in (None, LeaveReason.LAGGED)
         with self.log:
             alive = {process.number for process in self.alive}
             assert set(self.log.serving()) <= alive, "the log waits for a dead worker"
 
 
 @contextlib.contextmanager
-def a_house(**options: Any) -> Iterator[House]:
+def killable_room(**options: Any) -> Iterator[KillableRoom]:
     """Yield a room; skip the test if the workers' code is compiled."""
     skip_if_compiled()
     with pytest.MonkeyPatch.context() as monkeypatch:
-        house = House(monkeypatch, **options)
+        room = KillableRoom(monkeypatch, **options)
         try:
-            yield house
+            yield room
         finally:
-            house.close()
+            room.close()

@@ -1,4 +1,4 @@
-"""Connections that are no clients: other protocols at the room's port, and health checks."""
+"""Connections that are not clients: other protocols at the room's port, and health checks."""
 
 import socket
 
@@ -11,7 +11,7 @@ POST = (
 CLIENT_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x\n" * 250
 
 
-def test_a_web_page_can_not_speak_in_the_room() -> None:
+def test_a_web_page_can_not_send_to_the_room() -> None:
     """`fetch("http://HOST:PORT/", {method: "POST", mode: "no-cors", body: …})` is answered in
     HTTP, after the welcome (WELCOME-1), and reaches nobody. TLS is closed."""
     with room("--workers", 2, *NEVER_SILENT) as here:
@@ -47,6 +47,6 @@ def test_a_health_check_leaves_no_line_on_the_console() -> None:
                 pass
         guest = here.join("127.0.0.2")
         guest.say("hello\n")
-        assert here.prints("hello\n") == b"127.0.0.2 connected\n<127.0.0.2>hello\n"
+        assert here.read_until("hello\n") == b"127.0.0.2 connected\n<127.0.0.2>hello\n"
         guest.close()
-        assert here.prints("disconnected\n") == b"127.0.0.2 disconnected\n"
+        assert here.read_until("disconnected\n") == b"127.0.0.2 disconnected\n"

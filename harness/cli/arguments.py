@@ -87,9 +87,15 @@ def writable(text: str) -> Path:
 _TARGET: dict[str, dict[str, Any]] = {
     "--command": {
         "metavar": "COMMAND",
-        "help": "start the server with this command; {host} and {port} are filled in",
+        "help": "start the server with this command; {host} and {port} are filled in, and {port2}"
+        " and so on for a room with several ports",
     },
-    "--target": {"metavar": "HOST:PORT", "help": "address of a running server"},
+    "--target": {
+        "metavar": "HOST:PORT",
+        "action": "append",
+        "default": [],
+        "help": "address of a running server; give it once for each address of one room",
+    },
 }
 
 _SHARED: dict[str, dict[str, Any]] = {

@@ -1,7 +1,8 @@
 """Judge a chat server by the clauses of PROTOCOL.md.
 
 The server is started from a command, in which {host} and {port} are filled in, or
-reached at an address. With a command, several servers are judged at once. A broken
+reached at an address. A room may have several addresses: clients are spread over them.
+With a command, several servers are judged at once. A broken
 MUST clause fails the run; a broken SHOULD clause does so with --strict, or if the
 profile that --profile names claims the clause. A clause that could not be judged is
 "unknown". --seed sets the points at which the test of LINE-2 cuts its lines.
@@ -97,7 +98,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     with started(parser, options, options.timeout_scale, unstarted):
         pass  # Start and stop the server once, to report it if it does not start.
     print(
-        f"judging {options.command or options.target}, "
+        f"judging {options.command or ', '.join(options.target)}, "
         f"profile {options.profile or profiles.DEFAULT}, seed {chosen.seed}",
         file=sys.stderr,
         flush=True,
@@ -115,7 +116,7 @@ def _options(options: argparse.Namespace) -> Options:
     profile = str(profiles.find(options.profile or profiles.DEFAULT).resolve())
     return Options(
         command=options.command,
-        address=options.target,
+        addresses=tuple(options.target),
         profile=profile,
         clauses=tuple(options.only),
         repeat=options.repeat,
@@ -163,7 +164,9 @@ def _conclude(
 
     verdict = judge(all_clauses(), outcome.results, rules, outcome.troubles)
     about = {
-        "target": {"command": options.command} if options.command else {"address": options.target},
+        "target": {"command": options.command}
+        if options.command
+        else {"address": ", ".join(options.target)},
         "profile": options.profile or profiles.DEFAULT,
         "dialect": load_profile(parser, options).dialect(),
         "strict": options.strict,

@@ -123,7 +123,8 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if not violations:
         parser.error(f"{str(options.history)!r} shows no violation")
     found = _against(options, parser, recorded, violations[0], profile)
-    text = file_of(*found, violations[0], options.command or options.target, profile, out.name)
+    about = options.command or options.target[0]
+    text = file_of(*found, violations[0], about, profile, out.name)
     write(parser, out, text, "x")
     print(f"{described(found[0])}; to see it: python3 {out} HOST PORT")
     return 0
@@ -141,6 +142,8 @@ def _against(
     welcome, prefix, notices = _dialect(profile)
 
     with started(parser, options) as target:
+        if target.others:
+            parser.error("the script can connect to one address only: name one port, or one target")
 
         def plays(script: Script, hurry: bool) -> bool:
             target.fresh()

@@ -80,9 +80,15 @@ class Result:
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("conformance", "judging a chat server (harness.conformance)")
     group.addoption(
-        "--command", help="command that starts the server; {host} and {port} are filled in"
+        "--command", help="command that starts the server; {host}, {port}, {port2} … are filled in"
     )
-    group.addoption("--target", metavar="HOST:PORT", help="address of a running server")
+    group.addoption(
+        "--target",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="address of a running server; give it once for each address of one room",
+    )
     group.addoption(
         "--profile", default="chatroom", help="the server's dialect: name or file of a profile"
     )

@@ -46,14 +46,14 @@ _ENVIRONMENT = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PY
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a run. A run needs `command` or `address`; collecting the tests needs neither.
+    """Options of a run. A run needs `command` or `addresses`; collecting the tests needs neither.
 
     clauses: clauses to judge; empty: all. jobs: number of servers judged at once, each in a process
     of its own. junit: file for pytest's own report.
     """
 
     command: str | None = None
-    address: str | None = None
+    addresses: tuple[str, ...] = ()
     profile: str = "chatroom"
     clauses: tuple[str, ...] = ()
     repeat: int = 1
@@ -66,7 +66,7 @@ class Options:
         """Return the arguments for pytest."""
         named: list[tuple[str, Any]] = [
             ("command", self.command),
-            ("target", self.address),
+            *(("target", address) for address in self.addresses),
             ("profile", self.profile),
             *(("clause", clause) for clause in self.clauses),
             ("repeat", self.repeat),

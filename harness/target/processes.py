@@ -118,6 +118,11 @@ class Server:
                     self._settled.set()
         self._settled.set()
 
+    @property
+    def status(self) -> int | None:
+        """Exit status of the command, negative for a signal; None if it was not seen to end."""
+        return self._process.returncode
+
     def age(self) -> float:
         """Return the seconds since the start of the command."""
         return time.monotonic() - self._started

@@ -1,18 +1,22 @@
 """The server under test: started from a command, or reached at an address.
 
-Each process that a command starts inherits a mark in its environment. By this mark, children,
-daemons and processes in other sessions are found and ended.
+Each process that a command starts inherits a mark in its environment. By this mark, by their
+parents and by their sessions, the server's processes are found and ended, even if it detaches.
+A server that somebody else runs at the command's request, such as the engine of a container, is
+known by its listening sockets alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import re
 import shlex
 import socket
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,7 @@ from harness.descriptors import check_descriptors
 from harness.errors import CannotJudge, NotApplicable, StartError, Undecided
 from harness.target.interrupts import allow_signals, defer_signals
 from harness.target.listeners import listening, sockets_of
+from harness.target.orphans import adopt, reap, release
 from harness.target.processes import STEP, Server, comes, free_port, is_taken
 
 MARK = "CHATROOM_HARNESS_TARGET"
@@ -31,6 +36,14 @@ START_WITHIN = 10.0
 """Seconds within which a server must listen."""
 STOP_WITHIN = 2.0
 """Seconds between SIGTERM and SIGKILL."""
+OUTSIDE_AFTER = 1.0
+"""Seconds from the start until a listener that the command has not started counts as the server: a
+process that has taken the port in the same moment makes the command fail before that."""
+STAYS = 0.3
+"""Seconds for which a test connection to such a listener must stay open: an engine of containers
+accepts connections before the server does, and closes them."""
+CLOCK_TICK = 0.1
+"""Error (s) of the time at which a process began, according to the kernel."""
 KILL_WITHIN = 5.0
 """Seconds within which killed processes must be gone."""
 LAST_WORDS_WITHIN = 0.5
@@ -70,7 +83,7 @@ def part_used(before: dict[int, Times], after: dict[int, Times], seconds: float)
 
 
 class Target:
-    """A server at `address`, of which nothing else is known."""
+    """A server at `endpoints`, of which nothing else is known."""
 
     ours = False
     """True if the harness can start, stop and inspect it."""
@@ -81,29 +94,38 @@ class Target:
     stays_open = False
     """True once the server has left a connection open that its client had closed."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *others: tuple[str, int]) -> None:
+        """`others`: further endpoints of the same room."""
         self.host = host
         self.port = port
+        self.others = [*others]
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return ", ".join(itertools.starmap(at, self.endpoints))
 
     @property
     def address(self) -> tuple[str, int]:
+        """The first endpoint."""
         return self.host, self.port
+
+    @property
+    def endpoints(self) -> list[tuple[str, int]]:
+        """The addresses at which the server accepts connections to one room; one or more."""
+        return [self.address, *self.others]
 
     @property
     def local(self) -> bool:
         """True if it is reached through this machine's loopback."""
-        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+        return all(is_local(host) for host, _ in self.endpoints)
 
     def start(self) -> None:
         """Check that the server can be reached. Raise StartError if not."""
-        try:
-            socket.create_connection(self.address, START_WITHIN).close()
-        except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
-            reason = getattr(error, "strerror", None) or error
-            raise StartError(f"{self} can't be reached: {reason}") from None
+        for endpoint in self.endpoints:
+            try:
+                socket.create_connection(endpoint, START_WITHIN).close()
+            except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
+                reason = getattr(error, "strerror", None) or error
+                raise StartError(f"{at(*endpoint)} can't be reached: {reason}") from None
 
     def stop(self) -> None:
         """Do nothing: the harness has not started it."""
@@ -147,7 +169,7 @@ class Target:
 
 
 class Command(Target):
-    """A server that is started from a command: {host} and {port} are filled in."""
+    """A server that is started from a command: {host}, {port} and {port2} … are filled in."""
 
     ours = True
 
@@ -167,10 +189,20 @@ class Command(Target):
         self._printed = ""
         """Last output, kept after a stop."""
         self._mark = ""
+        self._sessions: set[int] = set()
+        """Sessions of the server's processes: that of its command, and that of a daemon."""
+        self._strangers: set[int] = set()
+        """Inodes of the sockets that listened at its ports before its start."""
+        self._outside = False
+        """True if a process that the command has not started listens in its place."""
         if "{port}" not in template:
             raise ValueError("the command must contain {port}")
         if not shlex.split(template):
             raise ValueError("the command is empty")
+        names = {int(number) for number in re.findall(r"\{port(\d+)\}", template)}
+        self._ports = 1 + len(names)
+        for missing in {*range(2, self._ports + 1)} - names:
+            raise ValueError(f"the command must contain {{port{missing}}}, too")
 
     def __str__(self) -> str:
         return f"{self._template} {self._options}".strip()
@@ -201,39 +233,70 @@ class Command(Target):
 
     def _start(self) -> None:
         try:
-            self.port = self.port or free_port(self.host)
+            self._draw_ports()
         except OSError as error:
             check_descriptors(error)
             raise StartError(f"no free port for the server at {self.host}: {error}") from None
         values = {"{host}": self.host, "{port}": str(self.port)}
+        values |= {f"{{port{n}}}": str(port) for n, (_, port) in enumerate(self.others, 2)}
         command = shlex.split(f"{self._template} {self._options}")
         for name, value in values.items():
             command = [part.replace(name, value) for part in command]
         self._mark = uuid.uuid4().hex
+        self._strangers = self._listeners()
+        self._outside = False
+        adopt()
         try:
             self._server = Server(command, None, {**os.environ, MARK: self._mark})
         except OSError as error:
+            release()
             check_descriptors(error)
             raise StartError(f"can't run {command[0]!r}: {error.strerror}") from None
+        self._sessions = {self._server.pid}
+
+    def _draw_ports(self) -> None:
+        """Draw the ports, unless the server has been started at them before."""
+        if not self.port:
+            self.port, self.others = free_port(self.host), []
+        while len(self.endpoints) < self._ports:
+            endpoint = self.host, free_port(self.host)
+            if endpoint not in self.endpoints:
+                self.others.append(endpoint)
 
     def _lost_its_port(self) -> bool:
         with contextlib.suppress(OSError):
-            return is_taken(self.host, self.port)
+            return any(itertools.starmap(is_taken, self.endpoints))
         return False
 
     def _await_listening(self) -> None:
         deadline = time.monotonic() + self._start_within
-        while not self._listens():
-            if how := self.death():
+        while missing := [port for _, port in self.endpoints if not self._listens(port)]:
+            if (how := self.death()) and not self._may_have_detached():
                 raise self._given_up(f"it {how}")
             if time.monotonic() >= deadline:
                 lines = self.output().strip().splitlines()[-1:]
                 printed = (
                     f"; its last line: {_shown(lines[0])}" if lines else ", and printed nothing"
                 )
-                raise self._given_up(f"it does not listen after {self._start_within:g} s{printed}")
+                where = f" at port {missing[0]}" if self.others else ""
+                raise self._given_up(
+                    f"it does not listen{where} after {self._start_within:g} s (--timeout-scale"
+                    f" gives it more time){printed}"
+                )
             with allow_signals():
                 time.sleep(STEP)
+
+    def _may_have_detached(self) -> bool:
+        """Return whether the command has ended as that of a daemon does, and has left an orphan, or
+        something that listens."""
+        if not self._server or self._server.status != 0:
+            return False
+        began = time.time() - self._server.age() - CLOCK_TICK
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.Error):
+                if child.create_time() >= began and _session(child) not in (0, os.getsid(0)):
+                    return _alive(child)
+        return bool(self._listeners() - self._strangers)
 
     def _given_up(self, why: str) -> StartError:
         """Stop the server; return an error with the reason."""
@@ -246,11 +309,14 @@ class Command(Target):
     def stop(self) -> None:
         """Terminate the server; after STOP_WITHIN, kill it and all that it started.
 
-        Raise CannotJudge if a process can't be ended.
+        Raise CannotJudge if a process can't be ended, or if the server still listens.
         """
         if self._server is not None:
             with self._blocking(), defer_signals():
-                self._stop(self._server)
+                try:
+                    self._stop(self._server)
+                finally:
+                    release()
 
     def _stop(self, server: Server) -> None:
         processes = self.processes()
@@ -261,19 +327,28 @@ class Command(Target):
             comes(lambda: not _alive(main), STOP_WITHIN)
         # A process that lost both mark and parent meanwhile is only in the older list.
         deadline = time.monotonic() + KILL_WITHIN
+        ended = {process.pid for process in processes}
         while left := [*filter(_alive, processes), *self.processes()]:
             for process in left:
+                ended.add(process.pid)
                 with contextlib.suppress(psutil.Error):
                     process.kill()
             if time.monotonic() >= deadline:
                 break
             time.sleep(STEP)
         server.stop(LAST_WORDS_WITHIN)
+        reap(ended - {server.pid})
         self._printed = server.output()
         self._server = None
         if left := [*filter(_alive, left)]:
             pids = ", ".join(sorted({str(process.pid) for process in left}))
             raise CannotJudge(f"the target's processes can't be ended: {pids}")
+        # A container's engine may need some time after the end of its client.
+        if not comes(lambda: not self._listeners() - self._strangers, STOP_WITHIN):
+            raise CannotJudge(
+                f"the target can't be ended: the command has ended, but {self._owners()} still"
+                f" listens at port {', '.join(str(port) for _, port in self.endpoints)}"
+            )
 
     def fresh(self) -> None:
         self.stop()
@@ -284,6 +359,8 @@ class Command(Target):
         """Return how the server ended, as `Target.death` does. A server runs while any of its
         processes runs, even without the main one."""
         if self._server is None or not self._server.death(0) or self.processes():
+            return ""
+        if self._outside and self._listeners() - self._strangers:
             return ""
         return _shown(self._server.death(LAST_WORDS_WITHIN))
 
@@ -297,7 +374,8 @@ class Command(Target):
         """Return all living processes of the server, the main one first.
 
         These are the main process, those with the mark, and the children of both: some
-        processes overwrite their environment or start with another one.
+        processes overwrite their environment or start with another one. Of this process's
+        descendants, orphans included, these are also those in a session of the server's.
         """
         main = self._server.pid if self._server and not self._server.death(0) else 0
         found: dict[int, psutil.Process] = {}
@@ -308,19 +386,24 @@ class Command(Target):
             with contextlib.suppress(psutil.Error):
                 if process.pid == main or process.environ().get(MARK) == self._mark:
                     found[process.pid] = process
-        family = list(found.values())
-        for process in family:
-            for child in children.get(process.pid, []):
-                if child.pid not in found:
-                    found[child.pid] = child
-                    family.append(child)
-        alive = [process for process in family if _alive(process)]
+        for process in _descendants(children.get(os.getpid(), []), children):
+            if _session(process) in self._sessions:
+                found[process.pid] = process
+        alive = filter(_alive, _descendants(found.values(), children))
         return sorted(alive, key=lambda process: process.pid != main)
+
+    def _inspect(self, what: str) -> list[psutil.Process]:
+        """Return the server's processes. Raise Undecided if they are not those of the command."""
+        if self._outside:
+            raise Undecided(
+                "the command has not started the process that listens, as with a container: " + what
+            )
+        return self.processes()
 
     def costs(self) -> Costs:
         descriptors = memory = 0
         with self._blocking():
-            for process in self.processes():
+            for process in self._inspect("its costs are unknown"):
                 with contextlib.suppress(psutil.Error):
                     descriptors += process.num_fds()
                     memory += process.memory_full_info().uss
@@ -329,12 +412,14 @@ class Command(Target):
     def times(self) -> dict[int, Times]:
         found: dict[int, Times] = {}
         with self._blocking():
-            for process in self.processes():
+            for process in self._inspect("its threads' times are unknown"):
                 with contextlib.suppress(psutil.Error):
                     found |= _times(process)
         return found
 
     def holders(self, ports: Iterable[int]) -> list[int]:
+        if self._outside:
+            raise NotApplicable("the command has not started the process that listens")
         wanted = set(ports)
         found = []
         for process in self.processes()[1:]:
@@ -344,25 +429,65 @@ class Command(Target):
                     found.append(process.pid)
         return found
 
-    def _listens(self) -> bool:
-        """Return whether the server listens, according to the kernel: a connection could harm it.
-
-        The socket of another process does not count, if the owner can be seen.
-        """
-        sockets = listening(self.port)
+    def _listens(self, port: int) -> bool:
+        """Return whether the server listens at a port of its own, according to the kernel: a
+        connection could harm it."""
+        sockets = listening(port)
         if sockets is None:  # not Linux
-            with contextlib.suppress(OSError), socket.create_connection(self.address, 1):
+            with contextlib.suppress(OSError), socket.create_connection((self.host, port), 1):
                 return True
             return False
-        if not sockets:
+        sockets -= self._strangers
+        if not sockets or not self._server:
             return False
         # Usually the main process owns it. To check only this costs a hundredth of checking all.
-        if self._server and sockets & sockets_of(self._server.pid):
+        if sockets & sockets_of(self._server.pid):
             return True
         if any(sockets & sockets_of(process.pid) for process in self.processes()):
             return True
-        everybody = (sockets_of(process.pid) for process in psutil.process_iter())
-        return not sockets <= set().union(*everybody)  # the owner can't be seen
+        owners = _owners(sockets)
+        if any(map(self._include, owners)):
+            return True
+        if not owners:  # it belongs to another user
+            self._outside = True
+            return True
+        self._outside = self._server.age() >= OUTSIDE_AFTER and _stays_open((self.host, port))
+        return self._outside
+
+    def _include(self, process: psutil.Process) -> bool:
+        """Count a listener, and all in its session, as the server's if it is an orphan that the
+        command has left; return whether it is."""
+        try:
+            orphan = psutil.Process() in process.parents() and MARK not in process.environ()
+        except psutil.Error:
+            return False
+        session = _session(process)
+        if not orphan or session in (0, os.getsid(0)):
+            return False
+        self._sessions.add(session)
+        return True
+
+    def _listeners(self) -> set[int]:
+        """Return the inodes of the sockets that listen at the server's ports, its own or not."""
+        return set().union(*(listening(port) or () for _, port in self.endpoints))
+
+    def _owners(self) -> str:
+        """Return the processes that listen at the server's ports, for a message."""
+        names = []
+        for process in _owners(self._listeners() - self._strangers):
+            with contextlib.suppress(psutil.Error):
+                names.append(f"process {process.pid} ({_shown(process.name())})")
+        return ", ".join(names) or "a process of another user"
+
+
+def at(host: str, port: int) -> str:
+    """Return an endpoint as text: HOST:PORT, with an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_local(host: str) -> bool:
+    """Return whether a host is reached through this machine's loopback."""
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -373,14 +498,17 @@ def parse_address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def make_target(command: str | None, address: str | None, scale: float = 1.0) -> Target:
-    """Return the target that the options name. Raise ValueError if they name none, or two.
+def make_target(command: str | None, addresses: Sequence[str], scale: float = 1.0) -> Target:
+    """Return the target that the options name: a command, or the addresses of one room.
 
-    `scale` multiplies the time to start.
+    `scale` multiplies the time to start. Raise ValueError if they name none, or both.
     """
-    if bool(command) == bool(address):
+    if bool(command) == bool(addresses):
         raise ValueError("give either --command or --target")
-    return Command(command, scale=scale) if command else Target(*parse_address(address or ""))
+    if command:
+        return Command(command, scale=scale)
+    first, *others = map(parse_address, addresses)
+    return Target(*first, *others)
 
 
 def _shown(output: str) -> str:
@@ -399,6 +527,43 @@ def _times(process: psutil.Process) -> dict[int, Times]:
         times = process.cpu_times()
         found[process.pid] = Times(times.user + times.system, 0.0)
     return found
+
+
+def _stays_open(endpoint: tuple[str, int]) -> bool:
+    """Return whether a connection to an endpoint is not closed at once."""
+    try:
+        with socket.create_connection(endpoint, STAYS) as connection:
+            return connection.recv(1) != b""
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+
+
+def _owners(sockets: set[int]) -> list[psutil.Process]:
+    """Return the processes that hold any of these sockets, as far as they can be seen."""
+    return [process for process in psutil.process_iter() if sockets & sockets_of(process.pid)]
+
+
+def _descendants(
+    roots: Iterable[psutil.Process], children: Mapping[int, Sequence[psutil.Process]]
+) -> list[psutil.Process]:
+    """Return these processes and all their descendants. `children`: by the parent's id."""
+    found = {process.pid: process for process in roots}
+    family = [*found.values()]
+    for process in family:
+        for child in children.get(process.pid, []):
+            if child.pid not in found:
+                found[child.pid] = child
+                family.append(child)
+    return family
+
+
+def _session(process: psutil.Process) -> int:
+    """Return the id of a process's session; 0 if it has ended."""
+    with contextlib.suppress(OSError):
+        return os.getsid(process.pid)
+    return 0
 
 
 def _alive(process: psutil.Process) -> bool:

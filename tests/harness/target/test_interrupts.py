@@ -255,7 +255,7 @@ def test_an_error_of_stop_does_not_hide_an_interrupt(
     monkeypatch.setattr(target.Target, "stop", stop)
     monkeypatch.setattr(target.Target, "start", lambda _: None)
     parser = argparse.ArgumentParser(prog="prog")
-    named = argparse.Namespace(command=None, target="127.0.0.1:9")
+    named = argparse.Namespace(command=None, target=["127.0.0.1:9"])
     with arguments.started(parser, named):
         pass
     with pytest.raises(KeyboardInterrupt), arguments.started(parser, named):

@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import socket
+import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from tests.integration.waiting import until
 
 PYTHON = shlex.quote(sys.executable)
 REFERENCE = f"{PYTHON} -m harness.reference {{host}} {{port}}"
+
+SCALE = "(--timeout-scale gives it more time)"
 
 #: A server that only listens, at its two arguments, with imports for variants.
 LISTENS = """
@@ -185,6 +188,141 @@ def test_a_server_that_drops_its_environment_is_stopped(before: str) -> None:
     assert not any(map(is_alive, (main, child)))
 
 
+#: Lines that make a process a daemon without its environment, with an orphan in its session.
+DETACHES = """
+if len(sys.argv) == 3:
+    os.fork() and os._exit(0)
+    os.setsid()
+    os.fork() and os._exit(0)
+    os.execve(sys.executable, [sys.executable, "-c", CODE, *sys.argv[1:], "daemon"], {})
+signal.signal(15, signal.SIG_IGN)
+if os.fork() == 0:
+    if os.fork() == 0:
+        signal.pause()
+    os._exit(0)
+os.wait()
+here = listen()
+signal.pause()
+"""
+DETACHES = f"CODE = {LISTENS + DETACHES!r}\n{DETACHES}"
+
+
+def test_a_daemon_that_forks_twice_and_clears_its_environment_is_found_and_stopped() -> None:
+    server = started(python(DETACHES))
+    try:
+        assert server._server
+        assert server._server._process.wait(10) == 0
+        daemon, orphan = server.processes()
+        assert daemon.ppid() == orphan.ppid() == os.getpid()
+        assert os.getsid(daemon.pid) == os.getsid(orphan.pid) != os.getsid(0)
+        assert server.death() == ""
+        assert server.costs().descriptors > 6
+    finally:
+        server.stop()
+    assert refused(server.address)
+    assert not psutil.pid_exists(daemon.pid)
+    assert not psutil.pid_exists(orphan.pid)
+
+
+def test_orphans_are_adopted_only_while_a_server_runs() -> None:
+    def adopts() -> bool:
+        code = (
+            "import os\nif os.fork(): os._exit(0)\nos.setsid(); os.read(0, 1); print(os.getppid())"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            process.wait()
+            return int(process.communicate()[0]) == os.getpid()
+
+    assert not adopts()
+    servers = [started(REFERENCE) for _ in range(2)]
+    try:
+        servers.pop().stop()
+        assert adopts()
+    finally:
+        servers.pop().stop()
+    assert not adopts()
+    with pytest.raises(StartError):
+        started("/nowhere/server {port}")
+    assert not adopts()
+
+
+#: An engine that runs servers at the request of others, and is no descendant of theirs, as for
+#: containers. A server ends with the connection of its client, or with the engine.
+ENGINE = """
+import os, select, socket, subprocess, sys
+engine = socket.create_server(("127.0.0.1", 0))
+if os.fork():
+    print(engine.getsockname()[1], flush=True)
+    os._exit(0)
+servers, clients = [], {}
+while True:
+    for ready in select.select([engine, *clients], [], [])[0]:
+        if ready is engine:
+            client = engine.accept()[0]
+            how, *command = client.recv(999).decode().split("\\n")
+            if how == "end":
+                [(server.kill(), server.wait()) for server in servers]
+                sys.exit()
+            servers.append(subprocess.Popen(command))
+            clients[client] = how
+        elif not ready.recv(1):
+            if clients.pop(ready) == "ends":
+                servers[-1].terminate()
+                servers[-1].wait()
+"""
+
+ENGINE_CLIENT = """
+import signal, socket, sys
+connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+connection.sendall("\\n".join(sys.argv[2:]).encode())
+signal.pause()
+"""
+
+
+def ask_engine(port: int, *words: str) -> str:
+    return shlex.join([sys.executable, "-c", ENGINE_CLIENT, str(port), *words])
+
+
+@pytest.fixture
+def engine() -> Iterator[int]:
+    """Run an engine; yield its port."""
+    with subprocess.Popen([sys.executable, "-c", ENGINE], stdout=subprocess.PIPE) as starter:
+        assert starter.stdout
+        port = int(starter.stdout.readline())
+    yield port
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"end")
+        assert connection.recv(1) == b""
+
+
+def test_a_server_that_an_engine_runs_for_the_command_is_found(engine: int) -> None:
+    server = started(ask_engine(engine, "ends", *shlex.split(REFERENCE)))
+    try:
+        assert greeting(server) == b"Welcome"
+        assert server.death() == ""
+        for ask in server.costs, server.times:
+            with pytest.raises(Undecided, match="the command has not started the process that"):
+                ask()
+        with pytest.raises(NotApplicable, match="has not started the process that listens"):
+            server.holders([1])
+    finally:
+        server.stop()
+    assert refused(server.address)
+
+
+def test_a_server_that_outlives_its_command_is_named(engine: int) -> None:
+    server = started(ask_engine(engine, "stays", *shlex.split(REFERENCE)))
+    port = server.port
+    with pytest.raises(
+        CannotJudge,
+        match=rf"the command has ended, but process \d+ \(\w+\) still listens at port {port}$",
+    ):
+        server.stop()
+    assert greeting(server) == b"Welcome"
+
+
 @pytest.mark.parametrize(
     ("command", "complaint"),
     [
@@ -216,11 +354,15 @@ def test_a_server_that_ends_at_once_is_a_start_error(command: str, complaint: st
 @pytest.mark.parametrize(
     ("code", "seconds", "complaint"),
     [
-        ("signal.pause()", 0.5, "it does not listen after 0.5 s, and printed nothing"),
+        (
+            "signal.pause()",
+            0.5,
+            f"it does not listen after 0.5 s {SCALE}, and printed nothing",
+        ),
         (
             "signal.signal(15, signal.SIG_IGN)\nprint('\\x07hm', flush=True)\nsignal.pause()",
             3,
-            "it does not listen after 3 s; its last line: \ufffdhm",
+            f"it does not listen after 3 s {SCALE}; its last line: \ufffdhm",
         ),
         (
             "os.fork() and sys.exit()\nos.setsid()\nsignal.pause()",
@@ -230,7 +372,7 @@ def test_a_server_that_ends_at_once_is_a_start_error(command: str, complaint: st
         (
             "while True: os.write(1, b'x' * 9999)",
             2,
-            "it does not listen after 2 s; its last line: xxx",
+            f"it does not listen after 2 s {SCALE}; its last line: xxx",
         ),
     ],
 )

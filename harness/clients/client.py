@@ -97,6 +97,7 @@ class Client:
         self,
         name: str,
         address: str,
+        server: tuple[str, int],
         connection: socket.socket,
         clock: Clock,
         log: Log,
@@ -106,6 +107,8 @@ class Client:
         self.name = name
         self.address = address
         """The source address, as the server should see it."""
+        self.server = server
+        """The endpoint to which it is connected."""
         self.login_name = login_name
         """Name with which it logs in, if the profile has a login with a name."""
         self.heard = bytearray()
@@ -395,4 +398,4 @@ async def connect(
         raise
     log.add(name, "connects", f"{connection.getsockname()[0]}".encode())
     address = connection.getsockname()[0]
-    return Client(name, address, connection, clock, log, profile, login_name)
+    return Client(name, address, server, connection, clock, log, profile, login_name)

@@ -32,7 +32,7 @@ from harness.errors import (
 )
 from harness.profile import Profile
 from harness.target.interrupts import defer_signals
-from harness.target.target import Target
+from harness.target.target import Target, at, is_local
 
 LONGEST_WELCOME = 1 << 20
 """Number of bytes, from the beginning of a stream, that are searched for the welcome."""
@@ -67,6 +67,8 @@ class Room:
         self._members: list[Client] = []
         self._others: list[Target] = []
         self._witness: Client | None = None
+        self._first: int | None = None
+        """Place of the endpoint for the first client, once it is drawn."""
         self._run = f"z{next(_runs) % 16**8:08x}"
         self._tokens = itertools.count()
         self._numbers = itertools.count()
@@ -100,20 +102,21 @@ class Room:
         target: Target | None = None,
         login_name: str | None = None,
     ) -> Client:
-        """Connect a client that has not logged in, and has received nothing yet.
+        """Connect a client to the target's next endpoint. It has not logged in, and has received
+        nothing yet.
 
         source: an address; None: one that no other client has, if the target is local.
         login_name: None: one that no other client has. Raise Undecided if `source` can't be bound
         to, TargetGoneError if the target was gone before the test.
         """
-        server = target or self.target
         number = next(self._numbers)
-        if source is None and server.local and ":" not in server.host:
+        endpoint = self._endpoint(number, (target or self.target).endpoints, source)
+        if source is None and is_local(endpoint[0]) and ":" not in endpoint[0]:
             source = self.address()
         try:
             client = await connect(
                 _name(number),
-                server.address,
+                endpoint,
                 source,
                 self.clock,
                 self.log,
@@ -125,13 +128,29 @@ class Room:
             if self.target.ours or self._clients or not self.since:
                 raise
             raise TargetGoneError(
-                f"the server at {self.target} has accepted no connections since {self.since}"
+                f"the server at {at(*endpoint)} has accepted no connections since {self.since}"
             ) from None
         except OSError as error:
             check_descriptors(error)
             raise Undecided(f"can't connect from {source}: {error.strerror}") from None
         self._clients.append(client)
         return client
+
+    def _endpoint(
+        self, number: int, endpoints: Sequence[tuple[str, int]], source: str | None
+    ) -> tuple[str, int]:
+        """Return the endpoint for the client of this number, of the same family as `source`.
+
+        Clients take the endpoints in turn, and each round begins one further: if two kinds of
+        clients alternate in a test, each kind is at every endpoint. A test begins at random.
+        """
+        if source is not None:
+            fit = [endpoint for endpoint in endpoints if (":" in endpoint[0]) == (":" in source)]
+            endpoints = fit or endpoints
+        count = len(endpoints)
+        if count > 1 and self._first is None:
+            self._first = self.random.randrange(count)
+        return endpoints[((self._first or 0) + number + number // count) % count]
 
     async def enter(
         self,
@@ -190,7 +209,8 @@ class Room:
         token, deaf = await self._speak_until_heard(witness, self._members)
         if deaf:
             raise JoinError(
-                f"{deaf[0]} has connected, but does not receive messages{self.fate()}",
+                f"{deaf[0]} has connected, but does not receive messages"
+                f"{_apart(witness, self._members, deaf)}{self.fate()}",
                 token,
                 bytes(deaf[0].heard),
             )
@@ -215,7 +235,8 @@ class Room:
         token, deaf = await self._speak_until_heard(speaker, [listener])
         if deaf:
             raise Violation(
-                f"{listener} receives no message of {speaker}{self.fate()}",
+                f"{listener} receives no message of {speaker}"
+                f"{_apart(speaker, [listener], deaf)}{self.fate()}",
                 token,
                 bytes(listener.heard),
             )
@@ -368,7 +389,7 @@ class Room:
 
     def at(self, server: Target, host: str) -> Target:
         """Return the same server at another of its addresses."""
-        return Target(host, server.port)
+        return Target(host, server.port, *((host, port) for _, port in server.others))
 
     def output(self) -> str:
         """Return the latest output of the server that was started last."""
@@ -454,6 +475,17 @@ def expect(
 def expect_equal(what: str, expected: bytes, actual: bytes) -> None:
     """Raise Violation unless the bytes are equal."""
     expect(expected == actual, what, expected, actual)
+
+
+def _apart(speaker: Client, listeners: Sequence[Client], deaf: Sequence[Client]) -> str:
+    """Return a note that the listeners at other endpoints than the speaker's are deaf, and no
+    others; empty if that is not so."""
+    if any((listener in deaf) == (listener.server == speaker.server) for listener in listeners):
+        return ""
+    return (
+        f"; {speaker} is at {at(*speaker.server)}, {deaf[0]} at {at(*deaf[0].server)}: perhaps"
+        " these are not one room"
+    )
 
 
 def _name(number: int) -> str:

@@ -234,6 +234,7 @@ class Command(Target):
     def _start(self) -> None:
         try:
             self._draw_ports()
+            self._strangers = self._listeners()
         except OSError as error:
             check_descriptors(error)
             raise StartError(f"no free port for the server at {self.host}: {error}") from None
@@ -243,7 +244,6 @@ class Command(Target):
         for name, value in values.items():
             command = [part.replace(name, value) for part in command]
         self._mark = uuid.uuid4().hex
-        self._strangers = self._listeners()
         self._outside = False
         adopt()
         try:

@@ -224,6 +224,7 @@ def test_an_invalid_conformance_test_is_refused(
     [
         ([], 4, "give either --command or --target"),
         (["--target=nowhere"], 4, "'nowhere' is not HOST:PORT"),
+        (["--target=a:1", "--target=b"], 4, "'b' is not HOST:PORT"),
         ([f"--command={REFERENCE}", "--profile=none"], 4, "profile 'none' is neither a file nor"),
         (["--command=/nowhere {port}"], 3, "the target did not start: can't run '/nowhere'"),
     ],

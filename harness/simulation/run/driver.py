@@ -64,7 +64,8 @@ RESET = struct.pack("ii", 1, 0)
 class Job:
     """The job of one driver.
 
-    mine: numbers of the driver's sessions. ports: ports of the plan's links, in their order.
+    mine: numbers of the driver's sessions. endpoints: addresses of the target, which the sessions
+    take in turn. ports: ports of the plan's links, in their order.
     source: source address of all sessions, if the target is on another machine; empty: each
     session has its own. welcome: pattern of the welcome; None: there is none. patience: seconds
     of silence after which nothing more is expected. path: file for its events.
@@ -72,7 +73,7 @@ class Job:
 
     plan: Plan
     mine: range
-    target: tuple[str, int]
+    endpoints: list[tuple[str, int]]
     ports: list[int]
     source: str
     welcome: str | None
@@ -221,7 +222,9 @@ class Driver:
 
     def _connect(self, session: Session) -> None:
         job = self._job
-        where = job.target if session.link is None else ("127.0.0.1", job.ports[session.link])
+        where = job.endpoints[session.number % len(job.endpoints)]
+        if session.link is not None:
+            where = "127.0.0.1", job.ports[session.link]
         family = socket.AF_INET6 if ":" in where[0] else socket.AF_INET
         link = None if session.link is None else job.plan.links[session.link].fault
         more = {"population": session.population, "address": self._address(session), "link": link}

@@ -1,6 +1,6 @@
 """The faulty network's process, which carries clients' connections with the faults of their links.
 
-`proxy.py` starts this process with the target's address, a seed and the links. It listens
+`proxy.py` starts this process with the target's addresses, a seed and the links. It listens
 on a free port of 127.0.0.1 for each link and prints ``{"ports": [...]}``. A client that
 connects to one of them is connected to the target *from the same address*, by another
 port, and carried in both directions with that link's fault. The begin and the end of each fault
@@ -37,6 +37,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import json
 import os
 import pickle
@@ -69,8 +70,10 @@ CANNOT_JUDGE = 2
 class Network:
     """The links, and the connections through them."""
 
-    def __init__(self, target: tuple[str, int], seed: int, links: Sequence[Link]) -> None:
-        self.target = target
+    def __init__(
+        self, endpoints: Sequence[tuple[str, int]], seed: int, links: Sequence[Link]
+    ) -> None:
+        self.endpoints = itertools.cycle(endpoints)
         self.loop = asyncio.get_running_loop()
         self.connections: set[Connection] = set()
         self._seed = seed
@@ -176,7 +179,7 @@ class Connection:
         self._connect()
 
     def _connect(self) -> None:
-        error = self._server.connect_ex(self._network.target)
+        error = self._server.connect_ex(next(self._network.endpoints))
         if error in (errno.EINPROGRESS, errno.EINTR):
             self.loop.add_writer(self._server, self._connected)
         else:
@@ -271,9 +274,9 @@ def _print(record: Mapping[str, object]) -> None:
         os.write(1, json.dumps(record).encode() + b"\n")
 
 
-def _ipv4(target: tuple[str, int]) -> tuple[str, int]:
-    """Return the target with its IPv4 address. Raise CannotJudge if it has none."""
-    host, port = target
+def _ipv4(endpoint: tuple[str, int]) -> tuple[str, int]:
+    """Return an endpoint with its IPv4 address. Raise CannotJudge if it has none."""
+    host, port = endpoint
     try:
         found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -281,8 +284,8 @@ def _ipv4(target: tuple[str, int]) -> tuple[str, int]:
     return str(found[0][4][0]), port
 
 
-async def _carry(target: tuple[str, int], seed: int, links: Sequence[Link]) -> None:
-    await Network(_ipv4(target), seed, links).run()
+async def _carry(endpoints: Sequence[tuple[str, int]], seed: int, links: Sequence[Link]) -> None:
+    await Network([*map(_ipv4, endpoints)], seed, links).run()
 
 
 def main() -> int:

@@ -30,10 +30,13 @@ KEPT_LINES = 20
 class Proxy:
     """The network's process. Call `start` and `stop`, or use it as a context manager."""
 
-    def __init__(self, target: tuple[str, int], seed: int, links: Sequence[Link]) -> None:
+    def __init__(
+        self, endpoints: Sequence[tuple[str, int]], seed: int, links: Sequence[Link]
+    ) -> None:
+        """endpoints: addresses of the target, which the connections take in turn."""
         self.ports: list[int] = []
         """Ports on which it listens, in the links' order, once it has started."""
-        self._job = (target, seed, tuple(links))
+        self._job = ([*endpoints], seed, tuple(links))
         self._process: Child | None = None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._events: deque[dict[str, Any]] = deque()

@@ -94,11 +94,13 @@ class Run:
 
     def _run(self, parts: Path) -> None:
         plan = self.plan
+        if len({":" in host for host, _ in self.target.endpoints}) > 1:
+            raise CannotJudge("the target's addresses must be either IPv4 or IPv6")
         self._start = time.monotonic()  # provisional, until the drivers are ready
         with defer_signals(), contextlib.ExitStack() as cleanup, allow_signals():
             proxy = None
             if plan.links:
-                proxy = Proxy(self.target.address, plan.seed, plan.links)
+                proxy = Proxy(self.target.endpoints, plan.seed, plan.links)
                 cleanup.callback(self._record_links, proxy)  # its last events, too
                 cleanup.callback(proxy.stop)  # even if its start is interrupted
                 proxy.start()
@@ -123,7 +125,7 @@ class Run:
             Job(
                 plan,
                 range(number, len(plan.sessions), count),
-                self.target.address,
+                self.target.endpoints,
                 ports,
                 source_to(self.target),
                 None if welcome is None else welcome.pattern.decode(),

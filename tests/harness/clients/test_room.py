@@ -102,6 +102,21 @@ def test_tell_returns_the_prefix_and_last_words_end_a_talk() -> None:
         play(room_of(target), test)
 
 
+def test_clients_take_the_endpoints_in_turn() -> None:
+    """Each round begins one further, and a client takes one of the family of its address."""
+    two, six = [("127.0.0.1", 1), ("127.0.0.1", 2)], [("::1", 3)]
+    drawn = set()
+    for seed in range(9):
+        room = room_of(NOWHERE)
+        room.random.seed(seed)
+        taken = [room._endpoint(number, two, None)[1] for number in range(8)]
+        assert taken in ([1, 2, 2, 1, 1, 2, 2, 1], [2, 1, 1, 2, 2, 1, 1, 2])
+        drawn.add(taken[0])
+        assert room._endpoint(seed, [*two, *six], "::1") == six[0]
+        assert room._endpoint(seed, six, "127.0.0.1") == six[0], "there is no other"
+    assert drawn == {1, 2}
+
+
 def test_own_server_returns_the_target_if_none_can_be_started() -> None:
     async def test(room: Room) -> None:
         assert (room.own_server() is room.target) is not room.target.ours

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import socket
@@ -22,6 +23,8 @@ PYTHON = shlex.quote(sys.executable)
 REFERENCE = f"{PYTHON} -m harness.reference {{host}} {{port}}"
 
 SCALE = "(--timeout-scale gives it more time)"
+
+NEVER = "\nsignal.pause()"
 
 #: A server that only listens, at its two arguments, with imports for variants.
 LISTENS = """
@@ -226,9 +229,7 @@ def test_a_daemon_that_forks_twice_and_clears_its_environment_is_found_and_stopp
 
 def test_orphans_are_adopted_only_while_a_server_runs() -> None:
     def adopts() -> bool:
-        code = (
-            "import os\nif os.fork(): os._exit(0)\nos.setsid(); os.read(0, 1); print(os.getppid())"
-        )
+        code = "import os\nos.fork() and os._exit(0)\nos.read(0, 1)\nprint(os.getppid())"
         with subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         ) as process:
@@ -474,7 +475,12 @@ def test_part_used_counts_time_spent_waiting_for_a_processor() -> None:
 
 @pytest.mark.parametrize(
     ("command", "complaint"),
-    [("server", "port"), ("", "port"), ("'{port}", "quotation")],
+    [
+        ("server", "port"),
+        ("", "port"),
+        ("'{port}", "quotation"),
+        ("server {port} {port3}", "must contain {port2}, too"),
+    ],
 )
 def test_an_invalid_command_is_an_error(command: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
@@ -485,6 +491,28 @@ def test_host_and_port_are_filled_in_within_words() -> None:
     server = Command(f"{PYTHON} -c 'import sys; sys.exit(repr(sys.argv))' --at={{host}}:{{port}}")
     with pytest.raises(StartError, match=r"'--at=127\.0\.0\.1:\d+'\]"):
         server.start()
+
+
+def test_a_server_with_two_ports_has_started_when_it_listens_at_both() -> None:
+    ports = "{port} {port2} {port2}"
+    code = "import harness.reference.__main__ as reference\nreference.main(sys.argv[1:3])"
+    with pytest.raises(StartError) as caught:
+        started(f"{python(code).removesuffix('{port}')}{ports}", scale=0.3)
+    assert re.match(r"it does not listen at port \d+ after 3 s", str(caught.value))
+    both = "first = listen()\ntime.sleep(0.3)\nsys.argv[2] = sys.argv[3]\nsecond = listen()"
+    server = started(f"{python(both + NEVER).removesuffix('{port}')}{ports}")
+    try:
+        before = server.endpoints
+        assert len({port for _, port in before}) == 2
+        for endpoint in before:
+            socket.create_connection(endpoint).close()
+        server.stop()
+        server.start()
+        assert server.endpoints == before
+        server.fresh()
+        assert not {*server.endpoints} & {*before}
+    finally:
+        server.stop()
 
 
 # --- those that are an address -------------------------------------------------------------------
@@ -503,6 +531,14 @@ def test_a_target_at_an_address_is_not_started_or_stopped() -> None:
         server.stop()
     with pytest.raises(StartError, match=r"127\.0\.0\.1:\d+ can't be reached: Connection refused"):
         there.start()
+
+
+def test_each_address_of_a_room_must_be_reached() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        there = Target(*listener.getsockname(), ("127.0.0.1", 1))
+        with pytest.raises(StartError, match=r"127\.0\.0\.1:1 can't be reached"):
+            there.start()
+    assert str(Target("::1", 5, ("a", 6))) == "[::1]:5, a:6"
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def process_of_the_proxy() -> psutil.Process:
 @contextlib.contextmanager
 def line(link: Link, buffer: int = 0) -> Iterator[Line]:
     """A client connected by a link. buffer: bytes of the kernel's buffers; 0: the default."""
-    with listening(buffer) as listener, Proxy(listener.getsockname(), 1, [link]) as proxy:
+    with listening(buffer) as listener, Proxy([listener.getsockname()], 1, [link]) as proxy:
         client = connect(proxy.ports[0], buffer=buffer)
         with client, listener.accept()[0] as server:
             server.settimeout(PATIENCE)
@@ -151,7 +151,7 @@ def taken(connection: socket.socket, most: int = 64 << 20) -> int:
 
 
 def test_the_server_sees_the_true_address() -> None:
-    with listening() as listener, Proxy(listener.getsockname(), 1, [FAITHFUL, FAITHFUL]) as proxy:
+    with listening() as listener, Proxy([listener.getsockname()], 1, [FAITHFUL, FAITHFUL]) as proxy:
         assert len(set(proxy.ports)) == 2
         for port in proxy.ports:
             for address in ("127.0.3.7", "127.9.8.7"):
@@ -235,7 +235,7 @@ def test_an_unread_sender_feels_backpressure() -> None:
 def test_a_refusal_of_the_target_resets_the_client() -> None:
     with socket.socket() as taken_port:
         taken_port.bind(("127.0.0.1", 0))
-        with Proxy(taken_port.getsockname(), 1, [FAITHFUL]) as proxy:
+        with Proxy([taken_port.getsockname()], 1, [FAITHFUL]) as proxy:
             for _ in range(3):
                 with pytest.raises(ConnectionResetError), connect(proxy.ports[0]) as client:
                     client.recv(1)
@@ -245,7 +245,7 @@ def test_three_hundred_connections() -> None:
     links: list[Link] = [FAITHFUL, link_of("delay"), link_of("slow")]
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listening())
-        proxy = stack.enter_context(Proxy(listener.getsockname(), 1, links))
+        proxy = stack.enter_context(Proxy([listener.getsockname()], 1, links))
         clients = [
             stack.enter_context(connect(proxy.ports[number % 3], f"127.0.4.{number % 250 + 1}"))
             for number in range(300)
@@ -310,7 +310,7 @@ def test_a_fault_that_never_began_is_not_reported() -> None:
 
 def test_a_fault_does_not_outlive_its_connection() -> None:
     link = link_of("reset", after=0.5)
-    with listening() as listener, Proxy(listener.getsockname(), 1, [link]) as proxy:
+    with listening() as listener, Proxy([listener.getsockname()], 1, [link]) as proxy:
         connect(proxy.ports[0]).close()
         with listener.accept()[0] as server:
             assert server.recv(99) == b""
@@ -328,7 +328,7 @@ def test_each_connection_has_a_course_of_its_own() -> None:
     seed = next(seed for seed in count() if after(seed, 0) > PATIENCE and after(seed, 1) < 0.2)
     with (
         listening() as listener,
-        Proxy(listener.getsockname(), seed, [FAITHFUL, link]) as proxy,
+        Proxy([listener.getsockname()], seed, [FAITHFUL, link]) as proxy,
         connect(proxy.ports[1]) as first,
         listener.accept()[0],
         connect(proxy.ports[1]) as second,
@@ -458,7 +458,7 @@ def test_a_cut_off_works_before_the_server_has_accepted() -> None:
             except TimeoutError:
                 break
         links: list[Link] = [link_of("cut-off", after=0.2), link_of("half-close")]
-        with Proxy(full.getsockname(), 1, links) as proxy:
+        with Proxy([full.getsockname()], 1, links) as proxy:
             with connect(proxy.ports[0]) as client:
                 client.sendall(b"unread")
                 assert client.recv(99) == b""
@@ -505,7 +505,7 @@ def test_a_half_closed_client_is_read_while_the_server_does_not_read() -> None:
 
 def test_stop_closes_all_connections_and_ports() -> None:
     with listening() as listener:
-        proxy = Proxy(listener.getsockname(), 1, [link_of("stall")])
+        proxy = Proxy([listener.getsockname()], 1, [link_of("stall")])
         assert proxy.death() == ""
         proxy.stop()  # it has not started
         with proxy, connect(proxy.ports[0]) as client, listener.accept()[0] as server:
@@ -548,7 +548,7 @@ def test_no_more_is_read_than_a_gate_has_room_for() -> None:
 
 def test_a_proxy_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxy_module, "STOP_LIMIT", 0.1)
-    with Proxy(NOBODY, 1, [FAITHFUL]) as proxy:
+    with Proxy([NOBODY], 1, [FAITHFUL]) as proxy:
         process_of_the_proxy().send_signal(signal.SIGSTOP)
     assert proxy.death() == "ended (exit status -9)"
 
@@ -564,7 +564,7 @@ def test_the_process_ends_at_the_end_of_input_or_by_a_signal(how: str) -> None:
     try:
         assert process.stdout is not None
         assert process.stdin is not None
-        pickle.dump((NOBODY, 1, [FAITHFUL]), process.stdin)
+        pickle.dump(([NOBODY], 1, [FAITHFUL]), process.stdin)
         process.stdin.flush()
         assert len(json.loads(process.stdout.readline())["ports"]) == 1
         process.stdin.write(b"nothing is made of this\n")
@@ -594,7 +594,7 @@ def test_a_process_without_a_job_reports_an_error() -> None:
 
 
 def test_a_proxy_that_does_not_start_raises_cannot_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    proxy = Proxy(("::1", 9), 1, [FAITHFUL])
+    proxy = Proxy([("::1", 9)], 1, [FAITHFUL])
     why = "the target must have an IPv4 address, and '::1' has none"
     with pytest.raises(
         CannotJudge, match=rf"the proxy ended \(exit status 2\); its last line: .*: {why}$"
@@ -606,9 +606,9 @@ def test_a_proxy_that_does_not_start_raises_cannot_judge(monkeypatch: pytest.Mon
         with pytest.raises(
             CannotJudge, match="the proxy can't be started: No such file or directory"
         ):
-            Proxy(NOBODY, 1, [FAITHFUL]).start()
+            Proxy([NOBODY], 1, [FAITHFUL]).start()
     monkeypatch.setattr(proxy_module, "START_LIMIT", 0.0)
-    slow = Proxy(NOBODY, 1, [FAITHFUL])
+    slow = Proxy([NOBODY], 1, [FAITHFUL])
     with pytest.raises(CannotJudge, match="the proxy was not ready within 0 s"):
         slow.start()
     assert slow.death().startswith("ended")
@@ -617,7 +617,7 @@ def test_a_proxy_that_does_not_start_raises_cannot_judge(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("spare", [0, 1])
 def test_a_proxy_without_descriptors_reports_an_error(spare: int) -> None:
     """A connection needs two descriptors: here the first or the second is missing."""
-    with listening() as listener, Proxy(listener.getsockname(), 1, [FAITHFUL]) as proxy:
+    with listening() as listener, Proxy([listener.getsockname()], 1, [FAITHFUL]) as proxy:
         pid = process_of_the_proxy().pid
         limit = len(os.listdir(f"/proc/{pid}/fd")) + spare
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, limit))

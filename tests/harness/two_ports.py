@@ -27,7 +27,8 @@ class TwoPorts(Server):
             self.turn()
 
     def accept(self) -> None:
-        for self.listener in self.listeners:
+        for listener in self.listeners:
+            self.listener = listener
             super().accept()
 
 

@@ -57,6 +57,13 @@ def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert [pid for pid in left if is_alive(pid)] == []
 
 
+def has_ended(pid: int) -> None:
+    """Wait until a process that is not this one's child has ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        until(lambda: not is_alive(process), f"process {pid} has ended")
+
+
 def is_alive(process: psutil.Process) -> bool:
     """Return whether a process runs: one that has ended may still be there for its parent."""
     with contextlib.suppress(psutil.Error):
@@ -229,12 +236,15 @@ def test_a_daemon_that_forks_twice_and_clears_its_environment_is_found_and_stopp
 
 def test_orphans_are_adopted_only_while_a_server_runs() -> None:
     def adopts() -> bool:
-        code = "import os\nos.fork() and os._exit(0)\nos.read(0, 1)\nprint(os.getppid())"
+        code = "import os\nos.fork() and os._exit(0)\nos.read(0, 1)\n"
+        code += "print(os.getpid(), os.getppid())"
         with subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         ) as process:
             process.wait()
-            return int(process.communicate()[0]) == os.getpid()
+            orphan, parent = map(int, process.communicate()[0].split())
+        has_ended(orphan)
+        return parent == os.getpid()
 
     assert not adopts()
     servers = [started(REFERENCE) for _ in range(2)]
@@ -255,8 +265,9 @@ ENGINE = """
 import os, select, socket, subprocess, sys
 engine = socket.create_server(("127.0.0.1", 0))
 if os.fork():
-    print(engine.getsockname()[1], flush=True)
     os._exit(0)
+print(os.getpid(), engine.getsockname()[1], flush=True)
+os.close(1)
 servers, clients = [], {}
 while True:
     for ready in select.select([engine, *clients], [], [])[0]:
@@ -291,11 +302,11 @@ def engine() -> Iterator[int]:
     """Run an engine; yield its port."""
     with subprocess.Popen([sys.executable, "-c", ENGINE], stdout=subprocess.PIPE) as starter:
         assert starter.stdout
-        port = int(starter.stdout.readline())
+        pid, port = map(int, starter.stdout.readline().split())
     yield port
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(b"end")
-        assert connection.recv(1) == b""
+    has_ended(pid)
 
 
 def test_a_server_that_an_engine_runs_for_the_command_is_found(engine: int) -> None:

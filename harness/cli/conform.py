@@ -47,7 +47,7 @@ if TYPE_CHECKING:  # `bench` must run without the packages of the extra
     from harness.report.terminal import Line
 
 JOBS = 4
-"""Servers to judge at once, if there are as many cores."""
+"""Servers to judge at once, if there are half as many cores: a test mostly waits."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--list", action="store_true", help="list the clauses and their tests")
     jobs = "servers to judge at once, with --command"
-    add(parser, "--jobs", "N", whole(1), min(JOBS, os.cpu_count() or 1), jobs)
+    add(parser, "--jobs", "N", whole(1), min(JOBS, 2 * (os.cpu_count() or 1)), jobs)
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

@@ -38,7 +38,14 @@ LONGEST_WELCOME = 1 << 20
 """Number of bytes, from the beginning of a stream, that are searched for the welcome."""
 
 ATTENTIVE = 0.05
-"""Seconds between two checks that the harness itself is on time."""
+"""Seconds between two checks that the harness itself is on time, and the least time for a welcome
+of a server that does not seem to have one."""
+
+SILENCES = 3
+"""Number of clients that must receive nothing before a server does not seem to have a welcome."""
+
+CLOSES_WITHIN = 3
+"""Windows without any event after which a server does not seem to close its side."""
 
 _addresses = itertools.count()
 _runs = itertools.count(int(time.time() * 1000))
@@ -163,8 +170,24 @@ class Room:
         yet."""
         client = await self.connect(source, receive_buffer, target, login_name)
         await client.log_in()
-        await self.welcomed(client, self.window)
+        await self._take_welcome(client)
         return client
+
+    async def _take_welcome(self, client: Client) -> None:
+        """Take a client's welcome if it arrives within a window.
+
+        If an earlier client was not welcomed as the profile says, other text ends the wait, too. If
+        several have received nothing at all, the wait is short.
+        """
+        target = self.target
+        if target.unwelcoming:
+            short = target.silences >= SILENCES
+            await client.waits(lambda: bool(client.heard), ATTENTIVE if short else self.window)
+            taken = await self.welcomed(client, 0)
+        else:
+            taken = await self.welcomed(client, self.window)
+        target.unwelcoming = self.profile.welcome is not None and not taken
+        target.silences = 0 if taken or client.heard else target.silences + 1
 
     async def welcomed(self, client: Client, within: float | None = None) -> bytes:
         """Take all input up to the end of the welcome; return b"" if it does not arrive in time.
@@ -187,7 +210,10 @@ class Room:
 
     async def join(self, count: int) -> list[Client]:
         """Return `count` members, each at its own address."""
-        members = [await self.enter() for _ in range(count)]
+        members = [await self.connect() for _ in range(count)]
+        for member in members:
+            await member.log_in()
+        await asyncio.gather(*map(self._take_welcome, members))
         self._members += members
         await self.settle()
         return members
@@ -415,14 +441,30 @@ class Room:
         self.log.ended = True
         for client in self._clients:
             client.finish()
-        # A server may close its side late. If it never does, wait for it only once.
-        within = self.window if self.target.stays_open else self.clock.patience
-        deadline = time.monotonic() + within
-        while any(client.reading for client in self._clients) and time.monotonic() < deadline:
+        # A server may close its side late, when it has sent all. If it never does, wait only once.
+        within = self.window if self.target.stays_open else CLOSES_WITHIN * self.window
+        end = time.monotonic() + self.clock.patience
+        open_before: list[tuple[Client, int]] = []
+        deadline = end
+        while still_open := self._still_open():
+            if still_open != open_before:
+                open_before, deadline = still_open, time.monotonic() + within
+            if time.monotonic() >= min(deadline, end):
+                break
             await asyncio.sleep(0.001)  # the event loop reads until the server has closed its side
-        self.target.stays_open |= any(client.reading for client in self._clients)
+        self.target.stays_open |= bool(still_open)
         for client in self._clients:
             client.close()
+
+    def _still_open(self) -> list[tuple[Client, int]]:
+        """Return the target's clients whose connections are open, each with the amount of its
+        input. Other servers of the test end anyway."""
+        others = {endpoint for other in self._others for endpoint in other.endpoints}
+        return [
+            (client, len(client.heard))
+            for client in self._clients
+            if client.reading and client.server not in others
+        ]
 
     async def watch(self) -> None:
         """Record the largest delay of the harness itself, until cancelled."""

@@ -94,6 +94,11 @@ class Target:
     stays_open = False
     """True once the server has left a connection open that its client had closed."""
 
+    unwelcoming = False
+    """True if the latest client was not welcomed as the profile says."""
+    silences = 0
+    """Number of the latest clients that have received nothing within a window."""
+
     def __init__(self, host: str, port: int, *others: tuple[str, int]) -> None:
         """`others`: further endpoints of the same room."""
         self.host = host

@@ -6,14 +6,22 @@ import resource
 import shlex
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from harness import profile
 from harness.clients.client import Clock, Log
-from harness.clients.room import Room, applies, expect, expect_equal, needs_ipv6
+from harness.clients.room import (
+    CLOSES_WITHIN,
+    SILENCES,
+    Room,
+    applies,
+    expect,
+    expect_equal,
+    needs_ipv6,
+)
 from harness.clients.stream import sequence
 from harness.errors import CannotJudge, NotApplicable, Undecided, Violation
 from harness.target.target import Command, Target
@@ -253,6 +261,106 @@ def test_delays_cannot_be_judged_except_for_starts_and_stops() -> None:
         watch.cancel()
 
     play(room_of(target, Clock(0.4)), test)
+
+
+def strange(target: Target, clock: Clock) -> Room:
+    """Return a room whose profile does not know the server's welcome."""
+    return Room(target, profile.parse("welcome = 'Bonjour'", "strange"), clock, Log())
+
+
+def test_a_welcome_that_the_profile_does_not_know_is_awaited_once() -> None:
+    async def test(room: Room) -> None:
+        await room.enter()
+        assert room.target.unwelcoming
+        began = time.monotonic()
+        for _ in range(5):
+            assert (await room.enter()).heard == b"Welcome to socket practice\n"
+        assert time.monotonic() - began < 5 * room.window
+
+    async def as_usual(room: Room) -> None:
+        await room.enter()
+        assert not room.target.unwelcoming
+
+    with server() as target:
+        play(strange(target, Clock(5)), test)
+        play(room_of(target), as_usual)
+
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def serving(serve: Serve) -> AsyncIterator[Target]:
+    """Run a server in this process."""
+    made = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with made:
+        yield Target(*made.sockets[0].getsockname())
+
+
+async def never_closes(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+    await asyncio.Event().wait()
+
+
+def test_a_server_that_says_nothing_is_awaited_a_few_times() -> None:
+    async def main() -> None:
+        async with serving(never_closes) as target:
+            room = strange(target, Clock(2))
+            for number in range(SILENCES):
+                assert target.silences == number
+                await room.enter()
+            began = time.monotonic()
+            for _ in range(8):
+                await room.enter()
+            assert time.monotonic() - began < 8 * room.window
+            await room.leave()
+
+    asyncio.run(main())
+
+
+def test_a_server_that_never_closes_is_awaited_once() -> None:
+    async def main() -> None:
+        async with serving(never_closes) as target:
+            for windows in (CLOSES_WITHIN, 1):
+                room = room_of(target, Clock(2))
+                await room.connect()
+                began = time.monotonic()
+                await room.leave()
+                took = time.monotonic() - began
+                assert windows * room.window <= took < 0.8 * room.clock.patience
+                assert target.stays_open
+
+    asyncio.run(main())
+
+
+def test_a_server_that_still_sends_is_awaited_until_it_closes() -> None:
+    async def sends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        for _ in range(2 * CLOSES_WITHIN):
+            await asyncio.sleep(0.3)
+            writer.write(b"x")
+        writer.close()
+
+    async def main() -> None:
+        async with serving(sends) as target:
+            room = room_of(target, Clock())
+            client = await room.connect()
+            await room.leave()
+            assert client.ended == "closed"
+            assert not target.stays_open
+
+    asyncio.run(main())
+
+
+def test_clients_of_a_server_that_is_about_to_be_stopped_are_not_awaited() -> None:
+    async def main() -> None:
+        async with serving(never_closes) as target:
+            room = room_of(NOWHERE)
+            room._others = [target]
+            await room.connect(target=target)
+            await room.leave()
+            assert not NOWHERE.stays_open
+
+    asyncio.run(main())
 
 
 class _Stoppable(Target):

@@ -335,14 +335,14 @@ def test_a_server_that_never_closes_is_awaited_once() -> None:
 def test_a_server_that_still_sends_is_awaited_until_it_closes() -> None:
     async def sends(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
-        for _ in range(2 * CLOSES_WITHIN):
+        for _ in range(4 * CLOSES_WITHIN):
             await asyncio.sleep(0.3)
             writer.write(b"x")
         writer.close()
 
     async def main() -> None:
         async with serving(sends) as target:
-            room = room_of(target, Clock())
+            room = room_of(target, Clock(3))
             client = await room.connect()
             await room.leave()
             assert client.ended == "closed"

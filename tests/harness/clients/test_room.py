@@ -290,20 +290,28 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @contextlib.asynccontextmanager
-async def serving(serve: Serve) -> AsyncIterator[Target]:
-    """Run a server in this process."""
-    made = await asyncio.start_server(serve, "127.0.0.1", 0)
+async def serving(serve: Serve | None = None) -> AsyncIterator[Target]:
+    """Run a server in this process; without `serve`, it says nothing and never closes."""
+    over = asyncio.Event()
+    tasks = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.append(asyncio.current_task())
+        await (serve(reader, writer) if serve else over.wait())
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    made = await asyncio.start_server(handle, "127.0.0.1", 0)
     async with made:
         yield Target(*made.sockets[0].getsockname())
-
-
-async def never_closes(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
-    await asyncio.Event().wait()
+        over.set()
+        await asyncio.gather(*filter(None, tasks))
 
 
 def test_a_server_that_says_nothing_is_awaited_a_few_times() -> None:
     async def main() -> None:
-        async with serving(never_closes) as target:
+        async with serving() as target:
             room = strange(target, Clock(2))
             for number in range(SILENCES):
                 assert target.silences == number
@@ -319,7 +327,7 @@ def test_a_server_that_says_nothing_is_awaited_a_few_times() -> None:
 
 def test_a_server_that_never_closes_is_awaited_once() -> None:
     async def main() -> None:
-        async with serving(never_closes) as target:
+        async with serving() as target:
             for windows in (CLOSES_WITHIN, 1):
                 room = room_of(target, Clock(2))
                 await room.connect()
@@ -338,7 +346,6 @@ def test_a_server_that_still_sends_is_awaited_until_it_closes() -> None:
         for _ in range(4 * CLOSES_WITHIN):
             await asyncio.sleep(0.3)
             writer.write(b"x")
-        writer.close()
 
     async def main() -> None:
         async with serving(sends) as target:
@@ -353,7 +360,7 @@ def test_a_server_that_still_sends_is_awaited_until_it_closes() -> None:
 
 def test_clients_of_a_server_that_is_about_to_be_stopped_are_not_awaited() -> None:
     async def main() -> None:
-        async with serving(never_closes) as target:
+        async with serving() as target:
             room = room_of(NOWHERE)
             room._others = [target]
             await room.connect(target=target)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from harness.cli.arguments import add_shared, add_target, started, write
 from harness.cli.optional_deps import needs_extra
+from harness.encoding import print_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,5 +52,5 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if options.out:
         write(parser, options.out, text)
     else:
-        print(text, end="")
+        print_file(text)
     return 0

@@ -77,33 +77,52 @@ class Result:
     wire_dropped: int = 0
 
 
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "--command": {
+        "help": "command that starts the server; {host}, {port}, {port2} … are filled in",
+    },
+    "--target": {
+        "metavar": "HOST:PORT",
+        "action": "append",
+        "default": [],
+        "help": "address of a running server; give it once for each address of one room",
+    },
+    "--profile": {
+        "default": "chatroom",
+        "help": "the server's dialect: name or file of a profile",
+    },
+    "--clause": {"metavar": "ID", "action": "append", "help": "judge only this clause"},
+    "--timeout-scale": {
+        "metavar": "X",
+        "type": float,
+        "default": 1.0,
+        "help": "multiply all timeouts",
+    },
+    "--repeat": {"metavar": "N", "type": int, "default": 1, "help": "repeat each test N times"},
+    "--seed": {
+        "metavar": "N",
+        "type": int,
+        "default": 0,
+        "help": "seed for LINE-2's cut points; reuse it to repeat a run",
+    },
+}
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
+    others = [
+        word
+        for group in (parser._anonymous, *parser._groups)
+        for option in group.options
+        for word in (*option.names(), f"--{option.dest}".replace("_", "-"))
+    ]
+    if clash := next((name for name in _OPTIONS if name in others), None):
+        raise pytest.UsageError(
+            f"another plugin has an option {clash}, too: disable that plugin with -p no:NAME, or"
+            " run `python -m harness conform`"
+        )
     group = parser.getgroup("conformance", "judging a chat server (harness.conformance)")
-    group.addoption(
-        "--command", help="command that starts the server; {host}, {port}, {port2} … are filled in"
-    )
-    group.addoption(
-        "--target",
-        action="append",
-        default=[],
-        metavar="HOST:PORT",
-        help="address of a running server; give it once for each address of one room",
-    )
-    group.addoption(
-        "--profile", default="chatroom", help="the server's dialect: name or file of a profile"
-    )
-    group.addoption("--clause", action="append", metavar="ID", help="judge only this clause")
-    group.addoption(
-        "--timeout-scale", type=float, default=1.0, metavar="X", help="multiply all timeouts"
-    )
-    group.addoption("--repeat", type=int, default=1, metavar="N", help="repeat each test N times")
-    group.addoption(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="seed for LINE-2's cut points; reuse it to repeat a run",
-    )
+    for name, option in _OPTIONS.items():
+        group.addoption(name, **option)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -140,6 +159,29 @@ def clause_of(item: pytest.Item) -> tuple[str, str] | None:
     if "room" not in getattr(item, "fixturenames", ()):
         raise pytest.UsageError(f"{item.nodeid}: a test of a clause must have the fixture `room`")
     return clause, evidence
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
+    """Make each test of a clause a plain function. Plugins for asynchronous tests, such as
+    pytest-asyncio with `asyncio_mode = "auto"`, take all coroutine functions for their own."""
+    made = yield
+    return [_plain(node) for node in made] if isinstance(made, list) else _plain(made)
+
+
+def _plain(node: Any) -> Any:
+    if not isinstance(node, pytest.Function) or type(node) is pytest.Function:
+        return node
+    if not node.get_closest_marker("clause"):
+        return node
+    return pytest.Function.from_parent(
+        node.parent,
+        name=node.name,
+        callspec=getattr(node, "callspec", None),
+        callobj=node.obj,
+        fixtureinfo=node._fixtureinfo,
+        originalname=node.originalname,
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

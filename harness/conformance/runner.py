@@ -11,6 +11,7 @@ import inspect
 import io
 import json
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -115,7 +116,7 @@ def run(options: Options, on_result: Callable[[Result], None]) -> Outcome:
     """Run the tests; call `on_result` with each result as it comes."""
     listener = _Listener(on_result)
     report = [f"--junitxml={options.junit}"] if options.junit else []
-    parallel = options.jobs > 1 and options.command is not None
+    parallel = options.jobs > 1 and options.command is not None and _can_be_sent(options)
     how = ["-p", "xdist.plugin", f"-n{options.jobs}", "--dist=worksteal"] if parallel else []
     mark = uuid.uuid4().hex
     outcome = listener.outcome
@@ -132,6 +133,15 @@ def run(options: Options, on_result: Callable[[Result], None]) -> Outcome:
     ):
         outcome.troubles.append(last_line)
     return outcome
+
+
+def _can_be_sent(options: Options) -> bool:
+    """Return whether all that xdist sends to its processes is UTF-8. A file name need not be."""
+    try:
+        "".join((*options.arguments(), str(options.junit), *sys.argv, *sys.path)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _Collector:

@@ -268,6 +268,33 @@ def test_it(pytestconfig):
     tests.runpytest_subprocess(*plugins, "--profile", timeout=50).assert_outcomes(passed=1)
 
 
+@pytest.mark.parametrize("option", ['"--profile"', '"--random-seed", dest="seed"'])
+def test_an_option_of_another_plugin_s_is_a_usage_error(
+    tests: pytest.Pytester, option: str
+) -> None:
+    tests.makepyfile(another=f"def pytest_addoption(parser): parser.addoption({option})")
+    done = tests.runpytest_subprocess(
+        *("-p", "another", "-p", "harness.entry", "--pyargs", "harness.conformance"), timeout=50
+    )
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    [line] = filter(None, done.errlines)
+    assert re.match("ERROR: another plugin has an option --(profile|seed), too: disable", line)
+
+
+def test_a_plugin_for_asynchronous_tests_does_not_take_those_of_clauses(
+    tests: pytest.Pytester,
+) -> None:
+    pytest.importorskip("pytest_asyncio")
+    tests.makeini(
+        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
+        "filterwarnings = error\n"
+    )
+    other = "async def test_other():\n    await asyncio.sleep(0)\n"
+    tests.makepyfile(HEAD + TWO + other)
+    judge(tests, "-p", "pytest_asyncio.plugin", "--repeat=2").assert_outcomes(passed=5)
+    assert len(results(tests)) == 4
+
+
 @pytest.mark.parametrize("more", [[], ["-p", "xdist.plugin", "-n2"]])
 def test_an_installed_plugin_runs_the_conformance_tests(
     tests: pytest.Pytester, more: list[str]

@@ -168,6 +168,17 @@ def test_the_user_s_pytest_configuration_is_ignored(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"conftest.py", "pytest.ini"}
 
 
+def test_a_command_and_a_report_whose_names_are_not_utf8(harness: Harness, tmp_path: Path) -> None:
+    script, folder = tmp_path / os.fsdecode(b"caf\xe9.py"), tmp_path / os.fsdecode(b"\xe9")
+    script.write_text("from harness.reference.__main__ import main; main()")
+    command = f"{PYTHON} {shlex.quote(str(script))} {{host}} {{port}}"
+    only = ["--only", "CAST-7", "LINE-4", "--report", str(folder)]
+    done = harness("conform", "--command", command, *only, "--jobs", "2")
+    assert done.stdout.endswith("PASS: 2 passed\n")
+    assert json.loads((folder / "results.json").read_text())["target"] == {"command": command}
+    assert {path.name for path in folder.iterdir()} == {"results.json", "report.html", "junit.xml"}
+
+
 def test_a_server_that_starts_only_once_cannot_be_judged(harness: Harness) -> None:
     once = f"""sh -c 'mkdir once && exec {REFERENCE}'"""
     only = ("--only", "CAST-2", "CAST-7")

@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from harness import profile
 from harness.cli.probe import add_arguments, run
+from harness.target.processes import environment
 from tests.programs import program
 
 PYTHON = shlex.quote(sys.executable)
@@ -71,6 +73,25 @@ def test_a_profile_has_no_welcome_if_the_server_sends_none(tmp_path: Path) -> No
 def test_a_profile_goes_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     assert probe("--command", REFERENCE) == 0
     assert profile.parse(capsys.readouterr().out, "out").claims
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_profile_on_standard_output_is_utf8_in_any_encoding(
+    encoding: str, tmp_path: Path
+) -> None:
+    greeting = "Schön, dass du da bist: 1 €\n"
+    code = f"main.Server.greeting = {greeting.encode()!r}; main.main()"
+    (tmp_path / "server.py").write_text(f"from harness.reference import __main__ as main; {code}")
+    command = f"{PYTHON} {shlex.quote(str(tmp_path / 'server.py'))} {{host}} {{port}}"
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "probe", "--command", command],
+        env={**environment(), "PYTHONIOENCODING": encoding},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    found = profile.parse(done.stdout.decode(), "out").welcome
+    assert found
+    assert found.fullmatch(greeting.encode())
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 """Judge a chat server by the clauses of PROTOCOL.md.
 
 The server is started from a command, in which {host} and {port} are filled in, or
-reached at an address. A room may have several addresses: clients are spread over them.
-With a command, several servers are judged at once. A broken
-MUST clause fails the run; a broken SHOULD clause does so with --strict, or if the
-profile that --profile names claims the clause. A clause that could not be judged is
-"unknown". --seed sets the points at which the test of LINE-2 cuts its lines.
+reached at an address. A room may have several addresses, over which the clients are
+spread. With a command, several servers are judged at once. A broken MUST clause fails
+the run; a broken SHOULD clause does so with --strict, or if the profile that --profile
+names claims the clause. A clause that could not be judged is "unknown". --seed sets the
+points at which the test of LINE-2 cuts its lines, and the first address in each test.
 --report writes results.json, junit.xml and report.html.
 
 Exit status: 0 if the server passed; 1 if it broke a clause; 2 for wrong arguments,

@@ -103,7 +103,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "N",
         "type": int,
         "default": 0,
-        "help": "seed for LINE-2's cut points; reuse it to repeat a run",
+        "help": "seed of the tests' random choices; reuse it to repeat a run",
     },
 }
 

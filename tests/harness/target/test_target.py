@@ -268,7 +268,8 @@ if os.fork():
     os._exit(0)
 print(os.getpid(), engine.getsockname()[1], flush=True)
 os.close(1)
-servers, clients = [], {}
+clients = {}
+servers = []
 while True:
     for ready in select.select([engine, *clients], [], [])[0]:
         if ready is engine:
@@ -278,11 +279,12 @@ while True:
                 [(server.kill(), server.wait()) for server in servers]
                 sys.exit()
             servers.append(subprocess.Popen(command))
-            clients[client] = how
+            clients[client] = how, servers[-1]
         elif not ready.recv(1):
-            if clients.pop(ready) == "ends":
-                servers[-1].terminate()
-                servers[-1].wait()
+            how, server = clients.pop(ready)
+            if how == "ends":
+                server.terminate()
+                server.wait()
 """
 
 ENGINE_CLIENT = """

@@ -281,17 +281,42 @@ def test_an_option_of_another_plugin_s_is_a_usage_error(
     assert re.match("ERROR: another plugin has an option --(profile|seed), too: disable", line)
 
 
-def test_a_plugin_for_asynchronous_tests_does_not_take_those_of_clauses(
-    tests: pytest.Pytester,
-) -> None:
-    pytest.importorskip("pytest_asyncio")
-    tests.makeini(
-        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
-        "filterwarnings = error\n"
+#: A plugin that takes all coroutine functions, as pytest-asyncio does with `asyncio_mode = "auto"`.
+TAKES_ALL = """
+import asyncio, inspect, pytest
+
+class Coroutine(pytest.Function):
+    def runtest(self):
+        test = self.obj
+        self.obj = lambda *args, **kwargs: asyncio.run(test(*args, **kwargs))
+        super().runtest()
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem():
+    made = yield
+    return [taken(node) for node in made] if isinstance(made, list) else made
+
+def taken(node):
+    if not inspect.iscoroutinefunction(getattr(node, "obj", None)):
+        return node
+    return Coroutine.from_parent(
+        node.parent, name=node.name, callspec=getattr(node, "callspec", None), callobj=node.obj,
+        fixtureinfo=node._fixtureinfo, originalname=node.originalname,
     )
+"""
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_plugin_for_asynchronous_tests_does_not_take_those_of_clauses(
+    tests: pytest.Pytester, first: bool
+) -> None:
     other = "async def test_other():\n    await asyncio.sleep(0)\n"
-    tests.makepyfile(HEAD + TWO + other)
-    judge(tests, "-p", "pytest_asyncio.plugin", "--repeat=2").assert_outcomes(passed=5)
+    tests.makepyfile(test_it=HEAD + TWO + other, takes_all=TAKES_ALL)
+    plugins = ["-p", "harness.conformance.plugin"]
+    plugins[0 if first else 2 : 0] = ["-p", "takes_all"]
+    tests.runpytest_subprocess(
+        *plugins, "--command", REFERENCE, "--repeat=2", timeout=50
+    ).assert_outcomes(passed=5)
     assert len(results(tests)) == 4
 
 

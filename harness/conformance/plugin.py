@@ -38,6 +38,7 @@ from harness.errors import (
     Undecided,
     Violation,
 )
+from harness.target.crash import tail
 from harness.target.interrupts import allow_signals, defer_signals, interrupt_on_signals
 from harness.target.target import Target, make_target
 from harness.toml_reader import TomlError
@@ -50,7 +51,7 @@ timeout; this one ends a test that loops."""
 MOST_SHOWN = 1 << 20
 """Maximum number of expected bytes, and of actual bytes, in a result."""
 LAST_OUTPUT = 4000
-"""Maximum number of characters of the target's output in a result."""
+"""Maximum number of characters of the target's output in a result; a crash before them is kept."""
 
 PASS, FAIL, UNKNOWN, NOT_APPLICABLE = "pass", "fail", "unknown", "not-applicable"
 CANNOT_JUDGE = "could-not-judge"
@@ -275,7 +276,7 @@ def pytest_runtest_makereport(
             for event in room.log.events()
         ]
         result.wire_dropped = room.log.dropped
-        result.output = room.output()[-LAST_OUTPUT:]
+        result.output = tail(room.output(), LAST_OUTPUT)
         if (how := room.target.death()) and how not in result.detail:
             result.detail = f"{result.detail}; the server {how}".lstrip("; ")
         if error is not None and not isinstance(error, Undecided | NotApplicable):

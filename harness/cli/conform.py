@@ -158,10 +158,12 @@ def _conclude(
     shown: bool = True,
 ) -> int:
     """Judge the outcome, print the summary if `shown`, and write the report."""
+    from harness.conformance.diagnosis.diagnose import explain
     from harness.conformance.verdicts import judge, record
     from harness.report.terminal import summary
 
-    verdict = judge(all_clauses(), outcome.results, rules, outcome.troubles)
+    results = [explain(result) for result in outcome.results]
+    verdict = judge(all_clauses(), results, rules, outcome.troubles)
     about = {
         "target": {"command": options.command} if options.command else {"address": options.target},
         "profile": options.profile or profiles.DEFAULT,

@@ -62,7 +62,9 @@ class Result:
     """The result of one test.
 
     `expected`, `actual`: bytes in hex. `wire`: for each event the time in seconds, the client,
-    the kind of event, the first bytes in hex, and the number of bytes.
+    the kind of event, the first bytes in hex, and the number of bytes. `cause`: the usual cause of
+    the failure, if it is known. `clients`: the clients that the failure is about. `around`: index
+    in `wire` of the event at which it begins. The diagnosis sets these three.
     """
 
     test: str
@@ -76,6 +78,9 @@ class Result:
     output: str = ""
     wire: list[tuple[float, str, str, str, int]] = field(default_factory=list)
     wire_dropped: int = 0
+    cause: str = ""
+    clients: tuple[str, ...] = ()
+    around: int | None = None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -19,12 +19,13 @@ LONGEST = 500
 
 @dataclass(frozen=True)
 class Crash:
-    """A crash. says: its message, in one line. lines: the lines to show. begin: index of its first
-    character in the output."""
+    """A crash. says: its message, in one line. lines: the lines to show. begin, end: indexes of its
+    first character in the output, and of the one behind it."""
 
     says: str
     lines: tuple[str, ...]
     begin: int
+    end: int
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,14 @@ def find(output: str) -> Crash | None:
             while end < len(lines) and form.goes_on.match(lines[end]):
                 end += 1
             end = min(end + form.ends, len(lines))
-            found = _crash(form, lines[number:end], begin) or found
-        begin += sum(map(len, whole[number:end]))
-        number = end
+        behind = begin + sum(map(len, whole[number:end]))
+        if form is not None:
+            found = _crash(form, lines[number:end], begin, behind) or found
+        begin, number = behind, end
     return found
 
 
-def _crash(form: Form, block: list[str], begin: int) -> Crash | None:
+def _crash(form: Form, block: list[str], begin: int, end: int) -> Crash | None:
     block = [line for line in block if line]
     if len(block) < form.least:
         return None
@@ -102,7 +104,7 @@ def _crash(form: Form, block: list[str], begin: int) -> Crash | None:
     else:
         shown = block[:LINES]
         says = next((match[1] for line in block if (match := form.says.search(line))), "")
-    return Crash(says.strip(), tuple(shown), begin) if says else None
+    return Crash(says.strip(), tuple(shown), begin, end) if says else None
 
 
 def tail(output: str, most: int) -> str:

@@ -26,6 +26,9 @@ LONG = 64
 _NOTHING_MORE = re.compile(r"(?:Node\.js v\S+|exit status \d+|(?:note|SUMMARY): .*)?", re.DOTALL)
 """Text that may follow a crash."""
 
+_COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
+"""ECMA-48, SGR: a colour or another rendition."""
+
 _LISTENER = re.compile(
     r"(?P<name>[A-Z]\d*) (?:did not receive|has connected|receives no|missed a|was not welcomed)"
 )
@@ -167,12 +170,23 @@ class Case:
         return found
 
     def heard(self, client: str, since: int, until: int | None = None) -> bytes:
-        """Return the logged bytes that a client received from one event to another."""
-        return b"".join(
+        """Return the logged bytes that a client received from one event to another.
+
+        Colours are left out. If the server ends its lines with CR LF, they end with LF here.
+        """
+        raw = b"".join(
             event.data
             for event in self.events[since:until]
             if event.client == client and event.what == "receives"
         )
+        text = _COLOUR.sub(b"", raw)
+        return text.replace(b"\r\n", b"\n") if self._ends_with_crlf else text
+
+    @cached_property
+    def _ends_with_crlf(self) -> bool:
+        """True if every LF that was received follows a CR."""
+        received = b"".join(event.data for event in self.events if event.what == "receives")
+        return b"\r\n" in received and not re.search(rb"(?<!\r)\n", received)
 
     @cached_property
     def received(self) -> dict[str, bytes]:
@@ -216,7 +230,8 @@ class Case:
                 if event.what == "receives" and here:
                     seen = found.setdefault(message.speaker, Counter())
                     seen[before.rpartition(b"\n")[2]] += 1
-        return {client: seen.most_common(1)[0][0] for client, seen in found.items()}
+        # Of equal counts, the later counts: the first line may be a name, and stand in a notice.
+        return {client: max(reversed(seen), key=seen.__getitem__) for client, seen in found.items()}
 
     @property
     def prefix(self) -> bytes:

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from harness.conformance.diagnosis.case import LEAVES, Case
 from harness.conformance.diagnosis.pattern import pattern
-from harness.wording import counted, listed, quoted
+from harness.wording import as_text, counted, listed, quoted
 
 
 @pattern(
     "an echo", "The server sends a message to all its clients, and does not leave out the sender."
 )
 def echo(case: Case) -> str:
-    if case.clause != "CAST-2":
+    if case.clause != "CAST-2" or "received its own message" not in case.detail:
         return ""
     for message in reversed(case.messages):
         line = message.lines[0] if message.lines else b""
@@ -125,7 +125,7 @@ def same_address(case: Case) -> str:
         return (
             f"{message.speaker} sent {quoted(message.text)}: {listed(got)} received it,"
             f" {case.listener} did not. {case.listener} shares the address"
-            f" {shared.decode(errors='replace')} with another client."
+            f" {as_text(shared)} with another client."
         )
     return ""
 
@@ -167,7 +167,7 @@ def crowd(case: Case) -> str:
     heard = case.heard(case.listener, 0)
     end = ", and its connection was closed" if case.listener in closed else ""
     return (
-        f"{counted(len(case.address), 'client')} connected; {len(served)} of them are in the room."
+        f"{counted(len(case.address), 'client')} connected; {len(served)} of them have received anything."
         f" {case.listener} received {quoted(heard) if heard else 'nothing'}{end}."
     )
 

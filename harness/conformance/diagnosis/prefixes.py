@@ -6,7 +6,7 @@ import re
 
 from harness.conformance.diagnosis.case import Case, Message
 from harness.conformance.diagnosis.pattern import pattern
-from harness.wording import quoted
+from harness.wording import as_text, quoted
 
 
 @pattern(
@@ -94,7 +94,7 @@ def _bears(case: Case, what: str) -> str:
     message = case.message
     assert message
     return (
-        f"{message.speaker}, at {case.address[message.speaker].decode(errors='replace')}, sent"
+        f"{message.speaker}, at {as_text(case.address[message.speaker])}, sent"
         f" {quoted(message.text)}. It arrived as {quoted(case.output)}: with {what}."
     )
 

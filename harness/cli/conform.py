@@ -20,7 +20,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness import profile as profiles
 from harness.clauses import all_clauses
@@ -164,7 +164,7 @@ def _conclude(
 
     results = [explain(result) for result in outcome.results]
     verdict = judge(all_clauses(), results, rules, outcome.troubles)
-    about = {
+    about: dict[str, Any] = {
         "target": {"command": options.command} if options.command else {"address": options.target},
         "profile": options.profile or profiles.DEFAULT,
         "dialect": load_profile(parser, options).dialect(),
@@ -177,7 +177,7 @@ def _conclude(
     if options.only:  # a server that has gone breaks JOIN-1, too
         asked = {check.clause for check in checks} | {result.clause for result in outcome.results}
     if shown:
-        _print(summary(verdict, asked))
+        _print(summary(verdict, asked, about["dialect"]))
         if failed := [broken.clause.id for broken in verdict.failed()]:
             again = f"--only {' '.join(failed)} --seed {chosen.seed}"
             print(f"to repeat the failures, add {again}", file=sys.stderr)

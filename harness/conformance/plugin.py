@@ -38,7 +38,7 @@ from harness.errors import (
     Undecided,
     Violation,
 )
-from harness.target.crash import tail
+from harness.target.crash import since, tail
 from harness.target.interrupts import allow_signals, defer_signals, interrupt_on_signals
 from harness.target.target import Target, make_target
 from harness.toml_reader import TomlError
@@ -213,10 +213,13 @@ def room(
     made.random.seed(f"{request.config.getoption('seed')} {request.node.name}")
     made.since = request.session.stash.get(_JUDGED, "")
     request.node.stash[_ROOM] = made
+    request.node.stash[_PRINTED] = conformance_target.output()
     return made
 
 
 _ROOM = pytest.StashKey[Room]()
+_PRINTED = pytest.StashKey[str]()
+"""Output of the target before the test. What it printed during an earlier test is not shown."""
 _JUDGED = pytest.StashKey[str]()
 """Clause that was judged last. If the target has gone, it may have ended during that test."""
 _GONE = pytest.StashKey[bool]()
@@ -281,7 +284,7 @@ def pytest_runtest_makereport(
             for event in room.log.events()
         ]
         result.wire_dropped = room.log.dropped
-        result.output = tail(room.output(), LAST_OUTPUT)
+        result.output = tail(since(item.stash[_PRINTED], room.output()), LAST_OUTPUT)
         if (how := room.target.death()) and how not in result.detail:
             result.detail = f"{result.detail}; the server {how}".lstrip("; ")
         if error is not None and not isinstance(error, Undecided | NotApplicable):

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 LINES = 10
 """Maximum number of lines of a crash: its message, and the calls next to it."""
 
+SEEN = 2000
+"""Characters of an earlier output that suffice to find it in a later one."""
 LONGEST = 500
 """Maximum number of characters of a line that are read and kept."""
 
@@ -105,6 +107,17 @@ def _crash(form: Form, block: list[str], begin: int, end: int) -> Crash | None:
         shown = block[:LINES]
         says = next((match[1] for line in block if (match := form.says.search(line))), "")
     return Crash(says.strip(), tuple(shown), begin, end) if says else None
+
+
+def since(before: str, output: str) -> str:
+    """Return what was printed since the output was `before`.
+
+    The beginning of an output may have been dropped meanwhile; its end is then looked for.
+    """
+    if output.startswith(before):
+        return output[len(before) :]
+    known = before[-SEEN:]
+    return output.partition(known)[2] if known and known in output else output
 
 
 def tail(output: str, most: int) -> str:

@@ -270,6 +270,24 @@ TRACES = {
             "the line did not arrive whole",
         ),
     ),
+    "the beginning was lost": Trace(
+        failed(
+            "LINE-7",
+            THREE + f"A sends {'0123456789' * 25}…9000\nB receives <127.0.0.2>last words\\n",
+            "a long line did not arrive as it was sent",
+            b"0123456",
+            b"",
+        ),
+        ("A sent 9,000 bytes at once. B received 22 bytes, without the beginning:",),
+        "TCP is a stream",
+        failed(
+            "LINE-7",
+            THREE + f"A sends {'0123456789' * 25}…9000\nB receives <127.0.0.2>01234567…9011",
+            "a long line did not arrive as it was sent",
+            b"0123456",
+            b"",
+        ),
+    ),
     "the line end was lost": Trace(
         failed(
             "LINE-1",
@@ -682,9 +700,7 @@ TRACES = {
 
 
 def test_every_pattern_has_a_trace() -> None:
-    assert [pattern.name for pattern in PATTERNS] == sorted(
-        TRACES, key=[pattern.name for pattern in PATTERNS].index
-    )
+    assert {pattern.name for pattern in PATTERNS} == set(TRACES)
 
 
 @pytest.mark.parametrize("name", TRACES)
@@ -780,6 +796,13 @@ def test_the_output_s_crash_is_named_if_the_server_closed_a_connection() -> None
     assert "Writing to a client that has gone" in found.cause
     later = diagnose(failed("CAST-7", log, output=crash + "127.0.0.2 connected\n"))
     assert "Broken" not in later.what + later.cause
+
+
+def test_a_server_s_cr_lf_and_colours_do_not_hide_a_trace() -> None:
+    log = THREE.replace("first\\n\nB", "first\\r\\n\nB").replace("\\n\n", "\\r\\n\n")
+    log += "A sends one\\r\\ntwo\\r\\n\nB receives \\x1b[31m<127.0.0.2>\\x1b[0mone\\r\\ntwo\\r\\n"
+    found = diagnose(failed("LINE-3", log, "not every line has the first line's prefix"))
+    assert found.pattern == "the second line has no prefix"
 
 
 @pytest.mark.parametrize(

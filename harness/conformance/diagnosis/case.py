@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ _COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
 """ECMA-48, SGR: a colour or another rendition."""
 
 _LISTENER = re.compile(
-    r"(?P<name>[A-Z]\d*) (?:did not receive|has connected|receives no|missed a|was not welcomed)"
+    r"(?P<name>[A-Z]\d*) (?:did not receive|has connected|receives no|missed a|was not welcomed"
+    r"|was welcomed|received text)"
 )
 
 
@@ -62,6 +64,11 @@ class Message:
     @property
     def whole(self) -> bool:
         return len(self.text) == self.size
+
+    @property
+    def is_utf8(self) -> bool:
+        """True if the text is UTF-8, as far as the log shows it."""
+        return is_utf8(self.text, whole=self.whole)
 
     @property
     def lines(self) -> list[bytes]:
@@ -303,9 +310,10 @@ class Case:
         return "nobody received anything"
 
 
-def is_utf8(text: bytes) -> bool:
+def is_utf8(text: bytes, *, whole: bool = True) -> bool:
+    """Return whether a text is UTF-8. If it is not `whole`, its last character may be cut."""
     try:
-        text.decode()
+        codecs.getincrementaldecoder("utf-8")().decode(text, whole)
     except UnicodeDecodeError:
         return False
     return True

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from harness.conformance.diagnosis.case import LEAVES, Case, capital, deed, is_utf8, stop
-from harness.conformance.diagnosis.crashes import cause_of
+from harness.conformance.diagnosis.case import LEAVES, Case, capital, deed, stop
+from harness.conformance.diagnosis.crashes import cause_of, said_at_the_end
 from harness.conformance.diagnosis.pattern import pattern
-from harness.wording import listed, quoted, visible
+from harness.wording import listed, quoted
 
 
 @pattern(
@@ -29,7 +29,7 @@ def empty_line_ends(case: Case) -> str:
 )
 def bad_bytes_end(case: Case) -> str:
     message = case.message
-    if message and not is_utf8(message.text) and _is_closed(case, message.speaker, message.last):
+    if message and not message.is_utf8 and _is_closed(case, message.speaker, message.last):
         return (
             f"{message.speaker} sent {quoted(message.text)}, which is not UTF-8, and the server"
             " closed its connection."
@@ -65,11 +65,9 @@ def one_is_closed(case: Case) -> str | tuple[str, str]:
 
 
 def _with_crash(case: Case, what: str, cause: str = "") -> tuple[str, str]:
-    """Return a sentence and its cause, both with the crash with which the output ends."""
-    if case.crash is None:
-        return what, cause
-    says = visible(case.crash.says)
-    return f"{what} The server's output ends with {stop(says)}", cause_of(says) or cause
+    """Return a sentence and its cause, both with the crash with which the output ends, if any."""
+    says = said_at_the_end(case)
+    return (f"{what} {says}", cause_of(says) or cause) if says else (what, cause)
 
 
 def _is_closed(case: Case, client: str, since: int) -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 
+from harness.conformance.diagnosis.case import Case, stop
+from harness.wording import visible
+
 CRASHES = (
     (
         r"ECONNRESET|Connection reset|Errno 104",
-        "Reading from a client that resets its connection is an error, which the server does not"
-        " handle.",
+        "Reading from a client that has reset its connection, or writing to it, is an error, which"
+        " the server does not handle.",
     ),
     (
         r"SIGPIPE",
@@ -48,6 +51,13 @@ CRASHES = (
     ),
 )
 """Patterns of a crash's message or signal, each with the cause."""
+
+
+def said_at_the_end(case: Case) -> str:
+    """Return a sentence with the crash with which the server's output ends; empty for none."""
+    if case.crash is None:
+        return ""
+    return stop(f"The server's output ends with {visible(case.crash.says)}")
 
 
 def cause_of(message: str) -> str:

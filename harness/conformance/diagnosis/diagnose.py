@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from harness.conformance.diagnosis import closing, lines, members, prefixes, text
 from harness.conformance.diagnosis.case import Case, capital, deed, stop
-from harness.conformance.diagnosis.crashes import cause_of
+from harness.conformance.diagnosis.crashes import cause_of, said_at_the_end
 from harness.conformance.plugin import FAIL, Result
 from harness.wording import counted, quoted
 
@@ -54,6 +54,7 @@ PATTERNS = (
     lines.second_line_without_prefix,
     text.control_character_passes,
     lines.cut,
+    lines.beginning_lost,
     lines.line_end_lost,
     lines.cr_kept,
     lines.line_end_doubled,
@@ -106,13 +107,15 @@ def explain(result: Result) -> Result:
 def diagnose(result: Result) -> Diagnosis:
     """Return a failed result in words."""
     case = Case(result)
-    around = case.message.first if case.message else None
+    around = _around(case)
     if ended := _ENDED.search(case.detail):
         return _crash(case, ended)
     for pattern in PATTERNS:
         if found := pattern.match(case):
             return Diagnosis(*found, pattern.name, _clients(case), around)
-    return Diagnosis(_plain(case), "", "", _clients(case), around)
+    says = said_at_the_end(case)
+    what = " ".join(filter(None, (_plain(case), says)))
+    return Diagnosis(what, cause_of(says), "", _clients(case), around)
 
 
 def _crash(case: Case, ended: re.Match[str]) -> Diagnosis:
@@ -124,8 +127,9 @@ def _crash(case: Case, ended: re.Match[str]) -> Diagnosis:
     what = f"The server ended ({ended['how']}){when}{says}"
     if ended["which"] == "it":  # a start that failed
         what = f"{capital(before.rstrip(':'))}: it ended ({ended['how']}){says}"
-    around = case.events.index(done) if done else None
-    return Diagnosis(stop(what), cause, "the server ended" if cause else "", _clients(case), around)
+    return Diagnosis(
+        stop(what), cause, "the server ended" if cause else "", _clients(case), _around(case)
+    )
 
 
 def _plain(case: Case) -> str:
@@ -138,14 +142,7 @@ def _exchange(case: Case) -> str:
     """Return who sent the message, and who received it or something else; empty if the failure is
     not about the message."""
     message = case.message
-    section = case.clause.partition("-")[0]
-    own = section in ("PREFIX", "LINE", "TEXT")
-    if (
-        message is None
-        or not (case.is_about_the_message or own)
-        or section == "WELCOME"
-        or case.clause in _ABOUT_MORE
-    ):
+    if message is None or not _is_about(case) or case.clause.startswith(_ABOUT_MORE):
         return ""
     sent = f"{message.speaker} sent {quoted(message.text, message.size)}"
     if message.pieces > 1:
@@ -153,11 +150,28 @@ def _exchange(case: Case) -> str:
     return f"{sent}; {case.reception()}."
 
 
-_ABOUT_MORE = ("CAST-4", "JOIN-5", "LEAVE-3", "LEAVE-4")
+_ABOUT_MORE = ("WELCOME", "CAST-4", "JOIN-5", "LEAVE-3", "LEAVE-4")
 """Clauses whose failures are not about one message."""
+
+
+def _around(case: Case) -> int | None:
+    """Return the index of the event at which the failure begins; None if it is not known."""
+    if case.closed() and (done := case.before_the_end()):
+        return case.events.index(done)
+    return case.message.first if case.message and _is_about(case) else None
+
+
+def _is_about(case: Case) -> bool:
+    """Return whether the failure is about the message that the case has found."""
+    return case.is_about_the_message or case.clause.startswith(("PREFIX", "LINE", "TEXT"))
 
 
 def _clients(case: Case) -> tuple[str, ...]:
     message, leaver = case.message, case.leaver
-    named = [case.listener, message.speaker if message else "", leaver.client if leaver else ""]
+    hearer = next((client for client, heard in case.received.items() if heard), "")
+    named = [
+        case.listener or hearer,
+        message.speaker if message else "",
+        leaver.client if leaver else "",
+    ]
     return tuple(dict.fromkeys(filter(None, named)))

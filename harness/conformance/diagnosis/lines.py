@@ -86,6 +86,21 @@ def cut(case: Case) -> str:
     return ""
 
 
+@pattern("the beginning was lost", STREAM)
+def beginning_lost(case: Case) -> str:
+    """Only the end of a long line arrives, or its middle."""
+    message = case.message
+    if message is None or message.pieces > 1 or case.clause not in ("LINE-7", "TEXT-1"):
+        return ""
+    for client, heard in case.received.items():
+        if heard and message.text[:8] not in heard and case.size(client) < message.size:
+            return (
+                f"{message.speaker} sent {message.size:,} bytes at once. {client} received"
+                f" {case.size(client):,} bytes, without the beginning: {quoted(heard)}."
+            )
+    return ""
+
+
 def _size_of_beginning(case: Case, client: str, line: bytes) -> int:
     """Return how many bytes of a line a client received, if only its beginning; else 0."""
     message = case.message

@@ -167,8 +167,8 @@ def crowd(case: Case) -> str:
     heard = case.heard(case.listener, 0)
     end = ", and its connection was closed" if case.listener in closed else ""
     return (
-        f"{counted(len(case.address), 'client')} connected; {len(served)} of them have received anything."
-        f" {case.listener} received {quoted(heard) if heard else 'nothing'}{end}."
+        f"{counted(len(case.address), 'client')} connected; {len(served)} of them have received"
+        f" anything. {case.listener} received {quoted(heard) if heard else 'nothing'}{end}."
     )
 
 

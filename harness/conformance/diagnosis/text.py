@@ -172,7 +172,7 @@ def command(case: Case) -> str:
 )
 def bad_bytes_lost(case: Case) -> str:
     message = case.message
-    if message and not is_utf8(message.text) and not any(case.received.values()):
+    if message and not message.is_utf8 and not any(case.received.values()):
         return (
             f"{message.speaker} sent {quoted(message.text)}, which is not UTF-8, and nobody"
             " received anything."

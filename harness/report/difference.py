@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.wording import as_text
 
 SHOWN = 96
-"""Maximum number of bytes of a text that is shown whole."""
+"""Maximum number of bytes of two texts that are shown whole."""
 AROUND = 24
 """Bytes shown before the difference and after it, in a longer text."""
 IN_HEX = 8
@@ -59,8 +59,9 @@ def difference(expected: bytes, actual: bytes) -> Difference | None:
         end -= 1
     while at and expected[at : at + 1] and expected[at] & 0xC0 == 0x80:  # inside a character
         at -= 1
+    whole = max(len(expected), len(actual)) <= SHOWN
     sides = [
-        _side(name, text, at, max(at, len(text) - end))
+        _side(name, text, at, max(at, len(text) - end), whole=whole)
         for name, text in (("expected", expected), ("received", actual))
     ]
     return Difference(at, (len(expected), len(actual)), *sides)
@@ -74,14 +75,14 @@ def _common(one: bytes, other: bytes) -> int:
     return min(len(one), len(other))
 
 
-def _side(name: str, text: bytes, begin: int, end: int) -> Side:
+def _side(name: str, text: bytes, begin: int, end: int, *, whole: bool) -> Side:
     before, differs, after = text[:begin], text[begin:end], text[end:]
-    shown = differs if len(text) <= SHOWN else differs[:AROUND]
+    cut = not whole and len(differs) > AROUND
     return Side(
         name,
-        as_text(before) if len(text) <= SHOWN else _last(before),
-        as_text(shown) + ("…" if len(shown) < len(differs) else ""),
-        as_text(after) if len(text) <= SHOWN else _first(after, cut=len(shown) < len(differs)),
+        as_text(before) if whole else _last(before),
+        as_text(differs[:AROUND]) + "…" if cut else as_text(differs),
+        as_text(after) if whole else "" if cut else _first(after),
         differs[:IN_HEX].hex(" ") + (" …" if len(differs) > IN_HEX else ""),
     )
 
@@ -96,14 +97,12 @@ def _last(text: bytes) -> str:
     return "…" + as_text(shown)
 
 
-def _first(text: bytes, *, cut: bool) -> str:
-    """Return the first bytes of the text after a difference; nothing if that was cut itself."""
-    if cut:
-        return ""
-    shown = text[:AROUND]
-    while len(shown) < len(text) and text[len(shown)] & 0xC0 == 0x80:
-        shown = text[: len(shown) + 1]
-    return as_text(shown) + ("…" if len(shown) < len(text) else "")
+def _first(text: bytes) -> str:
+    """Return the first bytes of a text, up to the end of a character."""
+    size = AROUND
+    while size < len(text) and text[size] & 0xC0 == 0x80:
+        size += 1
+    return as_text(text[:size]) + ("…" if size < len(text) else "")
 
 
 def columns(text: str) -> int:

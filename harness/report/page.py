@@ -19,6 +19,7 @@ from harness.conformance.evidence import RESTS_ON, label
 from harness.conformance.plugin import FAIL, PASS, Result
 from harness.conformance.verdicts import ClauseVerdict, Verdict
 from harness.report.difference import Difference, difference
+from harness.report.matrix import notes
 from harness.report.terminal import (
     BYTES,
     LEGEND,
@@ -147,13 +148,22 @@ def _grouped(
         yield section, [*clauses]
 
 
-def matrix(names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row]) -> str:
+def matrix(
+    names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row], dialects: Sequence[str] = ()
+) -> str:
     """Return the page with the table of servers and clauses."""
     passed = [
         sum(cell is not None and cell["verdict"] == PASS for cell in cells)
         for cells in ([row.cells[number] for row in rows] for number in range(len(names)))
     ]
-    return render("matrix.html", names=names, verdicts=verdicts, passed=passed, rows=rows)
+    return render(
+        "matrix.html",
+        names=names,
+        verdicts=verdicts,
+        passed=passed,
+        rows=rows,
+        notes=[*filter(None, notes(names, dialects))],
+    )
 
 
 def render(template: str, **values: Any) -> str:

@@ -46,7 +46,8 @@ class Row:
     marked: bool = False
 
     def __str__(self) -> str:
-        return f"{'>' if self.marked else ' '} {self.time:>8}  {visible(self.ends):<13}  {self.text}".rstrip()
+        mark = ">" if self.marked else " "
+        return f"{mark} {self.time:>8}  {visible(self.ends):<13}  {self.text}".rstrip()
 
 
 def row(event: WireEvent, clients: Sequence[str] = ()) -> Row:

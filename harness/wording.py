@@ -1,4 +1,7 @@
-"""Numbers in sentences for people."""
+"""Numbers, names and bytes in sentences for people. Pure."""
+
+import codecs
+from collections.abc import Sequence
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
@@ -7,3 +10,37 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     `plural`: plural of the noun, if it is more than an added s.
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """Return names as `A`, `A and B` or `A, B and C`; if there are more than `most`, as
+    `A, B, C and 9 more`."""
+    shown = [*names]
+    if len(shown) > most:
+        shown[most - 1 :] = [f"{len(shown) - most + 1:,} more"]
+    return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
+
+
+def visible(text: str) -> str:
+    """Return the text on one line, with escapes for unprintable characters."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def as_text(data: bytes) -> str:
+    """Return bytes as text, with escapes for invalid UTF-8 and unprintable characters."""
+    return visible(data.decode(errors="backslashreplace"))
+
+
+def quoted(data: bytes, size: int | None = None, most: int = 64) -> str:
+    """Return bytes as text in quotes. If there are more than `most`, the end is left out.
+
+    `size`: number of all bytes, if `data` is only the beginning.
+    """
+    size = len(data) if size is None else size
+    if size <= most:
+        return f'"{as_text(data)}"'
+    # A character that is cut at the end is left out.
+    shown = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode(data[:most])
+    return f'"{visible(shown)}…" ({size:,} bytes)'

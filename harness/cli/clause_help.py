@@ -63,7 +63,8 @@ def explain(clause: Clause, checks: Sequence[Check], caught: Mapping[str, str]) 
     yield ""
     yield "Evidence for a pass"
     evidence = weakest([check.evidence for check in of_it])
-    yield f"  {RESTS_ON[evidence] if evidence else 'none: the clause is never judged'}"
+    why = RESTS_ON[evidence] if evidence else "none: the clause is never judged"
+    yield from _indented(why, "  ")
     yield ""
     yield from _section("Broken servers that the tests catch", caught)
 

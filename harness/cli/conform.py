@@ -21,7 +21,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness import profile as profiles
 from harness.clauses import all_clauses
@@ -159,11 +159,13 @@ def _conclude(
     shown: bool = True,
 ) -> int:
     """Judge the outcome, print the summary if `shown`, and write the report."""
+    from harness.conformance.diagnosis.diagnose import explain
     from harness.conformance.verdicts import judge, record
     from harness.report.terminal import summary
 
-    verdict = judge(all_clauses(), outcome.results, rules, outcome.troubles)
-    about = {
+    results = [explain(result) for result in outcome.results]
+    verdict = judge(all_clauses(), results, rules, outcome.troubles)
+    about: dict[str, Any] = {
         "target": {"command": options.command}
         if options.command
         else {"address": ", ".join(options.target)},
@@ -178,7 +180,7 @@ def _conclude(
     if options.only:  # a server that has gone breaks JOIN-1, too
         asked = {check.clause for check in checks} | {result.clause for result in outcome.results}
     if shown:
-        _print(summary(verdict, asked))
+        _print(summary(verdict, asked, about["dialect"]))
         if failed := [broken.clause.id for broken in verdict.failed()]:
             again = f"--only {' '.join(failed)} --seed {chosen.seed}"
             print(f"to repeat the failures, add {again}", file=sys.stderr)

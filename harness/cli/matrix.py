@@ -1,7 +1,8 @@
 """Compare servers by their results.json: a table of servers and clauses.
 
 A server is named after the folder of its results.json. The table is printed, or
-written as an HTML page with --out.
+written as an HTML page with --out. A verdict with * is about the form that the
+clause takes in the server's dialect; the dialects are listed below the table.
 
 Exit status: 0; 2 if a file is not a results.json.
 """
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from harness.cli.arguments import write
 from harness.cli.optional_deps import needs_extra
-from harness.report.matrix import markdown, merge, name_all, plain, read
+from harness.report.matrix import dialects, markdown, merge, name_all, plain, read
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,12 +35,12 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         except ValueError as error:
             parser.error(f"{path}: {error}")
     names, rows = name_all(options.results), merge(records)
-    verdicts = [record["verdict"] for record in records]
+    verdicts, spoken = [record["verdict"] for record in records], dialects(records)
     if options.out:
         from harness.report.page import matrix
 
-        write(parser, options.out, matrix(names, verdicts, rows))
+        write(parser, options.out, matrix(names, verdicts, rows, spoken))
     else:
         table = markdown if options.markdown else plain
-        sys.stdout.writelines(f"{line}\n" for line in table(names, verdicts, rows))
+        sys.stdout.writelines(f"{line}\n" for line in table(names, verdicts, rows, spoken))
     return 0

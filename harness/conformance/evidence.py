@@ -18,9 +18,11 @@ def weakest(found: list[str]) -> str | None:
 
 
 RESTS_ON = {
-    PROVED: "proved: a later message of the same sender has arrived",
-    OBSERVED: "observed: the required thing was seen to happen",
-    ABSENT: "nothing came: the harness watched for at least 0.3 s, times --timeout-scale",
+    PROVED: "proved: a later message of the same sender has arrived, and messages do not overtake"
+    " each other (CAST-4), so nothing can still be on its way",
+    OBSERVED: "observed: the harness has seen happen what the clause demands",
+    ABSENT: "nothing came: the harness watched for at least 0.3 s, times --timeout-scale, and what"
+    " the clause forbids did not happen; it may still happen later",
 }
 """Explanation of each kind of evidence, for reports."""
 

@@ -38,6 +38,7 @@ from harness.errors import (
     Undecided,
     Violation,
 )
+from harness.target.crash import since, tail
 from harness.target.interrupts import allow_signals, defer_signals, interrupt_on_signals
 from harness.target.target import Target, make_target
 from harness.toml_reader import TomlError
@@ -50,7 +51,7 @@ timeout; this one ends a test that loops."""
 MOST_SHOWN = 1 << 20
 """Maximum number of expected bytes, and of actual bytes, in a result."""
 LAST_OUTPUT = 4000
-"""Maximum number of characters of the target's output in a result."""
+"""Maximum number of characters of the target's output in a result; a crash before them is kept."""
 
 PASS, FAIL, UNKNOWN, NOT_APPLICABLE = "pass", "fail", "unknown", "not-applicable"
 CANNOT_JUDGE = "could-not-judge"
@@ -61,7 +62,9 @@ class Result:
     """The result of one test.
 
     `expected`, `actual`: bytes in hex. `wire`: for each event the time in seconds, the client,
-    the kind of event, the first bytes in hex, and the number of bytes.
+    the kind of event, the first bytes in hex, and the number of bytes. `cause`: the usual cause of
+    the failure, if it is known. `clients`: the clients that the failure is about. `around`: index
+    in `wire` of the event at which it begins. The diagnosis sets these three.
     """
 
     test: str
@@ -75,6 +78,9 @@ class Result:
     output: str = ""
     wire: list[tuple[float, str, str, str, int]] = field(default_factory=list)
     wire_dropped: int = 0
+    cause: str = ""
+    clients: tuple[str, ...] = ()
+    around: int | None = None
 
 
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -255,10 +261,13 @@ def room(
     made.random.seed(f"{request.config.getoption('seed')} {request.node.name}")
     made.since = request.session.stash.get(_JUDGED, "")
     request.node.stash[_ROOM] = made
+    request.node.stash[_PRINTED] = conformance_target.output()
     return made
 
 
 _ROOM = pytest.StashKey[Room]()
+_PRINTED = pytest.StashKey[str]()
+"""Output of the target before the test. What it printed during an earlier test is not shown."""
 _JUDGED = pytest.StashKey[str]()
 """Clause that was judged last. If the target has gone, it may have ended during that test."""
 _GONE = pytest.StashKey[bool]()
@@ -323,7 +332,7 @@ def pytest_runtest_makereport(
             for event in room.log.events()
         ]
         result.wire_dropped = room.log.dropped
-        result.output = room.output()[-LAST_OUTPUT:]
+        result.output = tail(since(item.stash[_PRINTED], room.output()), LAST_OUTPUT)
         if (how := room.target.death()) and how not in result.detail:
             result.detail = f"{result.detail}; the server {how}".lstrip("; ")
         if error is not None and not isinstance(error, Undecided | NotApplicable):

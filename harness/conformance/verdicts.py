@@ -207,6 +207,7 @@ def _record_test(result: Result) -> dict[str, Any]:
         "verdict": result.verdict,
         "evidence": result.evidence if result.verdict == PASS else None,
         "detail": result.detail,
+        "cause": result.cause,
         "expected": _cut(result.expected),
         "actual": _cut(result.actual),
         "seconds": round(result.seconds, 3),

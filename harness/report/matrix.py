@@ -43,6 +43,7 @@ def _is_record(record: Any) -> bool:
         and record.get("verdict") in ("pass", "fail", "invalid")
         and isinstance(record.get("clauses"), list)
         and all(_is_clause(clause) for clause in record["clauses"])
+        and _is_list_of_texts(record.get("dialect", []))
     )
 
 
@@ -52,7 +53,17 @@ def _is_clause(clause: Any) -> bool:
         and all(isinstance(clause.get(key), kind) for key, kind in _CLAUSE.items())
         and clause["verdict"] in VERDICTS
         and isinstance(clause.get("evidence"), str | None)
+        and isinstance(clause.get("form"), str | None)
     )
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def dialects(records: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the dialect in which each server was judged; empty: as PROTOCOL.md is written."""
+    return ["; ".join(record.get("dialect", [])) for record in records]
 
 
 def name_all(paths: Sequence[Path]) -> list[str]:
@@ -74,21 +85,42 @@ def merge(records: Sequence[dict[str, Any]]) -> list[Row]:
     ]
 
 
-def plain(names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
-    """Yield the table in aligned columns."""
+def plain(
+    names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row], dialects: Sequence[str] = ()
+) -> Iterator[str]:
+    """Yield the table in aligned columns, and a line for each server with a dialect."""
     table = list(_table(names, verdicts, rows))
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield from notes(names, dialects)
 
 
-def markdown(names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
-    """Yield the table in Markdown; failures are bold."""
+def markdown(
+    names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row], dialects: Sequence[str] = ()
+) -> Iterator[str]:
+    """Yield the table in Markdown, with bold failures, and a line for each server with a
+    dialect."""
     head, *body = _table(names, verdicts, rows)
-    yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in head)} |"
+    yield f"| {' | '.join(map(_escaped, head))} |"
     yield f"|{'---|' * len(head)}"
     for row in body:
-        yield f"| {' | '.join('**fail**' if cell == 'fail' else cell for cell in row)} |"
+        bold = [f"**{cell}**" if cell in ("fail", "fail*") else cell for cell in row]
+        yield f"| {' | '.join(bold)} |"
+    yield from map(_escaped, notes(names, dialects))
+
+
+def notes(names: Sequence[str], dialects: Sequence[str]) -> Iterator[str]:
+    """Yield an empty line, and a line for each server with a dialect; nothing if none has one."""
+    for name, dialect in zip(names, dialects, strict=False):
+        if dialect:
+            yield ""
+            yield f"{_visible(name)}, judged in its dialect (*): {_visible(dialect)}"
+
+
+def _escaped(text: str) -> str:
+    """Return a text without table borders of Markdown."""
+    return text.replace("|", chr(92) + "|")
 
 
 def _table(
@@ -96,7 +128,9 @@ def _table(
 ) -> Iterator[list[str]]:
     yield ["clause", "level", *map(_visible, names)]
     for row in rows:
-        cells = [cell["verdict"] if cell else "-" for cell in row.cells]
+        cells = [
+            cell["verdict"] + "*" * bool(cell.get("form")) if cell else "-" for cell in row.cells
+        ]
         yield [_visible(row.id), _visible(row.level), *cells]
     yield ["all", "", *verdicts]
 

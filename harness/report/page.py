@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,18 +17,23 @@ import jinja2
 
 from harness.conformance.evidence import RESTS_ON, label
 from harness.conformance.plugin import FAIL, PASS, Result
-from harness.conformance.verdicts import Verdict
+from harness.conformance.verdicts import ClauseVerdict, Verdict
+from harness.report.difference import Difference, difference
+from harness.report.matrix import notes
 from harness.report.terminal import (
     BYTES,
-    LAST_EVENTS,
+    LEGEND,
     as_hex,
-    as_text,
     clip,
     conclusion,
-    describe,
+    is_told,
     last_words,
-    visible,
+    ranked,
 )
+from harness.report.wire import Row as WireRow
+from harness.report.wire import WireEvent, around, describe, row
+from harness.target.crash import find
+from harness.wording import as_text, visible
 
 if TYPE_CHECKING:
     from harness.report.matrix import Row
@@ -46,19 +51,6 @@ LANE, LEFT, WIDTH = 14, 34, 900
 
 SHOWN_OUTPUT = 12
 """Maximum number of lines of the target's output."""
-
-Wire = Sequence[tuple[float, str, str, str, int]]
-
-
-@dataclass(frozen=True)
-class Event:
-    """A row of a wire log."""
-
-    time: str
-    client: str
-    what: str
-    text: str
-    rest: str
 
 
 @dataclass(frozen=True)
@@ -92,9 +84,10 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Test:
-    """A test on the page. `events`: None stands for the events that are left out.
+    """A test on the page.
 
-    last: last events of a failure, which are shown outside of the collapsed wire log.
+    around: rows of the wire log around a failure. events: rows of the whole wire log; None stands
+    for those that are left out. crashed: whether `output` is the message of a crash.
     """
 
     __test__ = False  # not a test for pytest
@@ -102,27 +95,38 @@ class Test:
     result: Result
     anchor: str
     about: str
+    difference: Difference | None
     bytes: list[tuple[str, str, str]]
-    last: list[str]
-    events: list[Event | None]
+    around: list[WireRow]
+    events: list[WireRow | None]
     total: int
     left_out: int
     timeline: Timeline | None
     output: list[str]
+    crashed: bool
 
 
 def report(verdict: Verdict, about: Mapping[str, Any], docs: Mapping[str, str]) -> str:
     """Return the page of a run. `docs`: descriptions of the tests, by name."""
     target = about["target"]
+    broken = ranked(verdict)
+    rest = [clause for clause in verdict.clauses if clause not in broken]
     return render(
         "report.html",
         verdict=verdict,
+        title=conclusion(verdict)[0][0],
         target=visible(next(iter(target.values()))),
         conclusion="".join(text for text, _ in conclusion(verdict)).partition(": ")[2],
+        dialect=about.get("dialect", []),
         about=[
-            (name.replace("_", " "), _formatted(about[name])) for name in about if name != "target"
+            (name.replace("_", " "), _formatted(about[name]))
+            for name in about
+            if name not in ("target", "dialect")
         ],
-        rests_on=RESTS_ON.values(),
+        groups=[*_grouped(broken, rest)],
+        broken=broken,
+        evidence=[sentence.partition(": ")[::2] for sentence in RESTS_ON.values()],
+        legend=LEGEND,
         tests={
             clause.clause.id: [
                 _test(f"{clause.clause.id}-{number}", result, docs.get(result.test, ""))
@@ -133,13 +137,33 @@ def report(verdict: Verdict, about: Mapping[str, Any], docs: Mapping[str, str]) 
     )
 
 
-def matrix(names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row]) -> str:
+def _grouped(
+    broken: Sequence[ClauseVerdict], rest: Sequence[ClauseVerdict]
+) -> Iterator[tuple[str, list[ClauseVerdict]]]:
+    """Yield the clauses in the order of the page, in groups with a title."""
+    for title, decides in (("Broken", True), ("Broken, but not counted", False)):
+        if found := [clause for clause in broken if clause.decides == decides]:
+            yield title, found
+    for section, clauses in itertools.groupby(rest, key=lambda clause: clause.clause.section):
+        yield section, [*clauses]
+
+
+def matrix(
+    names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row], dialects: Sequence[str] = ()
+) -> str:
     """Return the page with the table of servers and clauses."""
     passed = [
         sum(cell is not None and cell["verdict"] == PASS for cell in cells)
         for cells in ([row.cells[number] for row in rows] for number in range(len(names)))
     ]
-    return render("matrix.html", names=names, verdicts=verdicts, passed=passed, rows=rows)
+    return render(
+        "matrix.html",
+        names=names,
+        verdicts=verdicts,
+        passed=passed,
+        rows=rows,
+        notes=[*filter(None, notes(names, dialects))],
+    )
 
 
 def render(template: str, **values: Any) -> str:
@@ -158,21 +182,24 @@ def render(template: str, **values: Any) -> str:
 def _test(anchor: str, result: Result, about: str) -> Test:
     events, total = _events(result)
     known = [event for event in events if event is not None]
+    expected, actual = (bytes.fromhex(digits or "") for digits in (result.expected, result.actual))
     return Test(
         result,
         anchor,
         about,
+        difference(expected, actual),
         [
             _bytes(name, digits)
-            for name, digits in (("expected", result.expected), ("actual", result.actual))
-            if digits is not None
+            for name, digits in (("expected", result.expected), ("received", result.actual))
+            if digits is not None and not is_told(result)
         ],
-        [describe(event) for event in result.wire[-LAST_EVENTS:]] if result.verdict == FAIL else [],
-        [None if event is None else _event(event) for event in events],
+        around(result) if result.verdict == FAIL else [],
+        [None if event is None else row(event) for event in events],
         total,
         total - len(known),
         timeline(known),
         last_words(result.output, SHOWN_OUTPUT),
+        find(result.output) is not None,
     )
 
 
@@ -185,7 +212,7 @@ def _bytes(name: str, digits: str) -> tuple[str, str, str]:
     return name, f'"{as_text(data)}"{rest}', "\n".join(as_hex(data))
 
 
-def _events(result: Result) -> tuple[list[tuple[float, str, str, str, int] | None], int]:
+def _events(result: Result) -> tuple[list[WireEvent | None], int]:
     """Return the events to show, with None for those left out, and the total number of events."""
     limit = EVENTS_OF_A_FAILURE if result.verdict == FAIL else EVENTS
     total = len(result.wire) + result.wire_dropped
@@ -195,14 +222,7 @@ def _events(result: Result) -> tuple[list[tuple[float, str, str, str, int] | Non
     return [*result.wire[:half], None, *result.wire[-half:]], total
 
 
-def _event(event: tuple[float, str, str, str, int]) -> Event:
-    time, client, what, digits, size = event
-    data, _ = clip(bytes.fromhex(digits), BYTES)
-    rest = f" … of {size:,} bytes" if size > len(data) else ""
-    return Event(f"{time:.4f}", client, what, as_text(data), rest)
-
-
-def timeline(wire: Wire) -> Timeline | None:
+def timeline(wire: Sequence[WireEvent]) -> Timeline | None:
     """Return the timeline of events; None if there are none."""
     if not wire:
         return None
@@ -213,7 +233,7 @@ def timeline(wire: Wire) -> Timeline | None:
             event[2] if event[2] in ("sends", "receives") else "other",
             round(LEFT + 5 + place * (WIDTH - LEFT - 10), 1),
             lanes[event[1]].y,
-            describe(event).strip(),
+            describe(event),
         )
         for event, place in zip(wire, _places([event[0] for event in wire]), strict=True)
         if event[1] in lanes

@@ -11,9 +11,13 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from harness.clauses import Clause
-from harness.conformance.evidence import label
+from harness.conformance.evidence import RESTS_ON, label
 from harness.conformance.plugin import FAIL, NOT_APPLICABLE, PASS, UNKNOWN, Result
 from harness.conformance.verdicts import INVALID, NOT_RUN, ClauseVerdict, Verdict
+from harness.report.difference import columns, difference
+from harness.report.wire import around
+from harness.target.crash import find
+from harness.wording import as_text, visible
 
 Line = list[tuple[str, str]]
 """Parts of a line: text, and name of a style in STYLES."""
@@ -30,30 +34,22 @@ STYLES = {
 }
 """Styles for rich, by name."""
 
-LAST_EVENTS = 12
-"""Maximum number of wire events shown for a failure."""
 REASONS = 5
 """Maximum number of reasons shown for an invalid run."""
 LAST_OUTPUT = 8
 """Maximum number of lines of the target's output shown for a failure."""
 BYTES = 96
 """Maximum number of expected bytes, and of actual bytes, shown for a failure."""
-BYTES_OF_AN_EVENT = 64
-"""Maximum number of bytes shown of a wire event: it then fits on one line of most terminals."""
+LONGEST_LINE = 160
+"""Maximum number of characters shown of a line of the target's output."""
 BYTES_IN_HEX = 16
 """Bytes per line of hex."""
 
-
-def visible(text: str) -> str:
-    """Return the text on one line, with escapes for unprintable characters."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
-
-
-def as_text(data: bytes) -> str:
-    """Return bytes as text, with escapes for invalid UTF-8 and unprintable characters."""
-    return visible(data.decode(errors="backslashreplace"))
+LEGEND = (
+    "Clients are named A, B, C and so on, in the order in which they connected. Each line of a wire"
+    " log has the time in seconds and both ends: A → server means that A sent the text. The marked"
+    " lines belong to the failure."
+)
 
 
 def as_hex(data: bytes) -> list[str]:
@@ -69,8 +65,15 @@ def clip(data: bytes, limit: int = BYTES) -> tuple[bytes, str]:
 
 
 def last_words(output: str, limit: int = LAST_OUTPUT) -> list[str]:
-    """Return the last lines of a target's output, without empty ones."""
-    return [visible(line) for line in output.splitlines() if line.strip()][-limit:]
+    """Return the message of a crash in a target's output, or else its last lines.
+
+    Empty lines are left out, and long ones are cut.
+    """
+    crash = find(output)
+    lines = crash.lines if crash else [*filter(str.strip, output.splitlines())][-limit:]
+    return [
+        visible(line[:LONGEST_LINE]) + ("…" if len(line) > LONGEST_LINE else "") for line in lines
+    ]
 
 
 def plain(lines: Iterable[Line]) -> str:
@@ -81,15 +84,37 @@ def plain(lines: Iterable[Line]) -> str:
 # --- a run ---------------------------------------------------------------------------------------
 
 
-def summary(verdict: Verdict, asked: Collection[str] | None = None) -> Iterator[Line]:
-    """Yield the lines for the end of a run. `asked`: the only clauses to show; None: all."""
+def summary(
+    verdict: Verdict, asked: Collection[str] | None = None, dialect: Sequence[str] = ()
+) -> Iterator[Line]:
+    """Yield the lines for the end of a run.
+
+    asked: the only clauses to show; None: all. dialect: deviations of the profile's dialect.
+    """
     if asked is not None:
         shown = tuple(clause for clause in verdict.clauses if clause.clause.id in asked)
         verdict = replace(verdict, clauses=shown)
     yield from table(verdict.clauses)
-    for broken in verdict.failed():
+    kinds = {clause.evidence for clause in verdict.clauses}
+    for kind, sentence in RESTS_ON.items():
+        if kind in kinds:
+            yield [(sentence, "faint")]
+    if verdict.failed():
+        yield []
+        yield [(LEGEND, "faint")]
+    for broken in ranked(verdict):
         yield []
         yield from failure(broken)
+    yield from _remarks(verdict)
+    yield []
+    if dialect:
+        yield [("dialect: ", "faint"), (visible("; ".join(dialect)), "plain")]
+    yield from broken_clauses(verdict)
+    yield conclusion(verdict)
+
+
+def _remarks(verdict: Verdict) -> Iterator[Line]:
+    """Yield lines about known failures and an invalid run."""
     if verdict.stale or verdict.why:
         yield []
     for said in verdict.stale:
@@ -98,24 +123,35 @@ def summary(verdict: Verdict, asked: Collection[str] | None = None) -> Iterator[
         yield [(f"invalid: {visible(reason)}", INVALID)]
     if len(verdict.why) > REASONS:
         yield [(f"invalid: {len(verdict.why) - REASONS} more reasons", INVALID)]
-    yield []
-    yield from broken_clauses(verdict)
-    yield conclusion(verdict)
+
+
+def ranked(verdict: Verdict) -> list[ClauseVerdict]:
+    """Return the broken clauses in the order in which they matter: MUST clauses first, and those
+    that do not count last."""
+    return sorted(
+        verdict.failed(), key=lambda broken: (not broken.decides, broken.clause.level != "MUST")
+    )
 
 
 def table(judged: Sequence[ClauseVerdict]) -> Iterator[Line]:
-    """Yield a line for each clause: id, level, verdict, evidence, and detail if it did not pass."""
+    """Yield a line for each clause: id, level, verdict, evidence, and a note.
+
+    The note is the reason if there is no verdict. The reasons of failures stand below the table.
+    """
     rows = [("clause", "level", "verdict", "evidence", "")]
     for clause in judged:
-        mark = "" if clause.decides or clause.verdict != FAIL else "not counted: "
-        detail = visible(mark + clause.detail)
+        notes = [
+            "not counted" if clause.verdict == FAIL and not clause.decides else "",
+            "" if clause.verdict == FAIL else clause.detail,
+            "in the dialect's form" if clause.form and clause.results else "",
+        ]
         rows.append(
             (
                 clause.clause.id,
                 clause.clause.level,
                 clause.verdict,
                 label(clause.evidence) or "-",
-                detail,
+                visible("; ".join(filter(None, notes))),
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
@@ -133,6 +169,8 @@ def table(judged: Sequence[ClauseVerdict]) -> Iterator[Line]:
 def failure(broken: ClauseVerdict) -> Iterator[Line]:
     """Yield a clause's text, and the failures of its tests."""
     yield from quote(broken.clause, FAIL)
+    if broken.form:
+        yield [("  in the dialect: ", "faint"), (broken.form, "plain")]
     if not broken.decides:
         yield [("  not counted", "faint")]
     for result in broken.results:
@@ -146,34 +184,63 @@ def quote(clause: Clause, style: str = "strong") -> Iterator[Line]:
 
 
 def _failed_test(result: Result) -> Iterator[Line]:
-    yield [(f"  {result.test}: {visible(result.detail)}", "plain")]
-    for name, digits in (("expected", result.expected), ("actual", result.actual)):
-        if digits is not None:
-            data, rest = clip(bytes.fromhex(digits))
-            yield [(f"    {name:<9}", "faint"), (f'"{as_text(data)}"{rest}', "plain")]
-            yield from ([(f"    {'':<9}{digits}", "faint")] for digits in as_hex(data))
-    for number, event in enumerate(result.wire[-LAST_EVENTS:]):
-        yield [(f"    {'' if number else 'wire':<9}", "faint"), (describe(event), "plain")]
-    for number, text in enumerate(last_words(result.output)):
-        yield [(f"    {'' if number else 'output':<9}", "faint"), (text, "plain")]
+    yield [("  ", "plain"), (visible(result.detail), "strong")]
+    if result.cause:
+        yield [("  Usual cause: ", "faint"), (visible(result.cause), "plain")]
+    yield from _labelled("test", [visible(result.test)])
+    yield from _bytes(result)
+    yield from _labelled("wire", [str(each) for each in around(result)])
+    yield from _labelled("crash" if find(result.output) else "output", last_words(result.output))
 
 
-def describe(event: Sequence[float | str | int]) -> str:
-    """Return one line that describes an event of `Result.wire`."""
-    time, client, what, digits, size = event
-    said = bytes.fromhex(str(digits))
-    data, _ = clip(said, BYTES_OF_AN_EVENT)
-    rest = f" … of {size:,} bytes" if int(size) > len(data) else ""
-    words = f' "{as_text(data)}"{rest}' if said else ""
-    return f"{float(time):8.4f}  {visible(f'{client} {what}')}{words}"
+def _labelled(name: str, lines: Sequence[str]) -> Iterator[Line]:
+    """Yield lines, the first of them with a label."""
+    for number, text in enumerate(lines):
+        yield [(f"    {'' if number else name:<9}", "faint"), (text, "plain")]
+
+
+def is_told(result: Result) -> bool:
+    """Return whether the detail tells the expected bytes: a client's text that did not arrive."""
+    digits = result.expected or ""
+    return bool(digits) and (
+        as_text(bytes.fromhex(digits)) in result.detail
+        or any(what == "sends" and digits in data for _, _, what, data, _ in result.wire)
+    )
+
+
+def _bytes(result: Result) -> Iterator[Line]:
+    """Yield the expected and the received bytes, with their first difference marked."""
+    expected, actual = (
+        None if digits is None else bytes.fromhex(digits)
+        for digits in (result.expected, result.actual)
+    )
+    found = difference(expected or b"", actual or b"")
+    if found is None and is_told(result):
+        return
+    if found is None:
+        for name, data in (("expected", expected), ("received", actual)):
+            if data is not None:
+                shown, rest = clip(data)
+                yield from _labelled(name, [f'"{as_text(shown)}"{rest}'])
+        return
+    for side in (found.expected, found.actual):
+        yield from _labelled(side.name, [side.text])
+        blanks = " " * (columns(side.before) + 1)
+        yield from _labelled("", [f"{blanks}{'^' * max(1, columns(side.differs))} {side.hex}"])
+    yield from _labelled("differ", [found.place])
 
 
 def broken_clauses(verdict: Verdict) -> Iterator[Line]:
-    """Yield a line of ids for the broken clauses that count, and one for those that do not."""
-    for said, decides in (("broken", True), ("broken, but not counted", False)):
-        ids = [broken.clause.id for broken in verdict.failed() if broken.decides == decides]
-        if ids:
-            yield [(f"{said}: ", "faint"), (", ".join(ids), FAIL if decides else "plain")]
+    """Yield a line for each broken clause that counts, and one of ids for those that do not."""
+    broken = ranked(verdict)
+    for clause in (clause for clause in broken if clause.decides):
+        head = f"broken: {clause.clause.id} {clause.clause.level}"
+        detail = visible(clause.detail)
+        short = detail if len(detail) <= LONGEST_LINE else detail[:LONGEST_LINE].rstrip() + "…"
+        yield [(f"{head:<24} ", FAIL), (short, "plain")]
+    ids = [clause.clause.id for clause in broken if not clause.decides]
+    if ids:
+        yield [("broken, but not counted: ", "faint"), (", ".join(ids), "plain")]
 
 
 def conclusion(verdict: Verdict) -> Line:
@@ -195,4 +262,7 @@ def conclusion(verdict: Verdict) -> Line:
         parts.append(f"failures not counted: {len(aside)}")
         if verdict.verdict == FAIL and len(aside) == len(verdict.failed()):
             parts.append("and no clause passed")
-    return [(verdict.verdict.upper(), verdict.verdict), (f": {', '.join(parts)}", "plain")]
+    name = verdict.verdict.upper()
+    if verdict.verdict == PASS and verdict.in_dialect:
+        name += " in the dialect"
+    return [(name, verdict.verdict), (f": {', '.join(parts)}", "plain")]

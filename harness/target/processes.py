@@ -17,10 +17,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from harness.target.crash import find
 from harness.target.interrupts import defer_signals
 
-KEPT_OUTPUT = 16384
-"""Bytes of a server's latest output to keep: enough for its last message."""
+KEPT_OUTPUT = 65536
+"""Bytes of a server's latest output to keep: enough for the stacks of about 200 goroutines, behind
+the message with which a Go server crashed."""
 
 PORTS = range(20_000, 32_768)
 """Ports to draw from. They are below Linux's ephemeral ports; otherwise, the kernel could give a
@@ -143,13 +145,15 @@ class Server:
         return self._match
 
     def death(self, limit: float) -> str:
-        """Return how the server ended, with its last line; empty if it runs for `limit` s more."""
+        """Return how the server ended, with the message of its crash or its last line; empty if it
+        runs for `limit` s more."""
         status = status_within(self._process, limit)
         if status is None:
             return ""
         self._reader.join(limit)
         how = f"exit status {status}" if status >= 0 else _signal(-status)
-        return f"ended ({how}){self._last_line()}"
+        crash = find(self.output())
+        return f"ended ({how})" + (f"; its message: {crash.says}" if crash else self._last_line())
 
     def output(self) -> str:
         """Return the latest output."""

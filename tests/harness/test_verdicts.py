@@ -175,6 +175,7 @@ def test_the_record_has_every_clause_and_no_wire_log() -> None:
             "verdict": "fail",
             "evidence": None,
             "detail": "it was lost",
+            "cause": "",
             "expected": "00" * 512,
             "actual": None,
             "seconds": 1.235,

@@ -60,6 +60,37 @@ def test_markdown(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+@pytest.fixture
+def spoken(tmp_path: Path) -> str:
+    """A record of a server that was judged in a dialect."""
+    made = {**record(CAST_1="fail", CAST_2="pass"), "dialect": ["a login", "an|echo\x1b"]}
+    made["clauses"][0]["form"] = "Once, by name."
+    return written(tmp_path / "theirs", made)
+
+
+def test_a_dialect_is_marked_and_listed(
+    two: list[str], spoken: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["matrix", two[0], spoken]) == 0
+    note = "theirs, judged in its dialect (*): a login; an|echo?"
+    assert capsys.readouterr().out.splitlines() == [
+        "clause  level  ours  theirs",
+        "CAST-1  MUST   pass  fail*",
+        "CAST-2  MUST   pass  pass",
+        "all            pass  pass",
+        "",
+        note,
+    ]
+    assert main(["matrix", two[0], spoken, "--markdown"]) == 0
+    shown = capsys.readouterr().out
+    assert "| CAST-1 | MUST | pass | **fail*** |" in shown
+    assert note.replace("|", "\\|") in shown
+    page = tmp_path / "m.html"
+    assert main(["matrix", two[0], spoken, "--out", str(page)]) == 0
+    assert ">fail*</summary>" in page.read_text(encoding="utf-8")
+    assert f">{note}</p>" in page.read_text(encoding="utf-8")
+
+
 def test_a_page(two: list[str], tmp_path: Path) -> None:
     page = tmp_path / "m.html"
     assert main(["matrix", *two, "--out", str(page)]) == 0
@@ -93,6 +124,8 @@ def test_servers_with_equal_names_are_told_apart(
         {"verdict": ["pass"], "clauses": []},
         record("splendid"),
         record(CAST_1="splendid"),
+        {**record(), "dialect": "a login"},
+        {**record(), "dialect": [1]},
     ],
 )
 def test_an_invalid_record_is_reported_in_one_line(

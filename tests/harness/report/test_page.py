@@ -1,6 +1,7 @@
 """HTML pages: a server's bytes stay text, and the pages load nothing."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -10,7 +11,7 @@ from harness.conformance.plugin import FAIL, PASS, Result
 from harness.conformance.verdicts import Rules, judge
 from harness.report import page
 from harness.report.matrix import Row
-from harness.report.terminal import visible
+from harness.wording import visible
 
 EVIL = "</pre><script>alert(1)</script>\x1b[1m"
 ABOUT = {"target": {"command": f"server {EVIL}"}, "profile": "p", "seed": 7}
@@ -99,17 +100,48 @@ def test_the_pages_load_nothing() -> None:
 def test_the_verdict_comes_first_and_links_to_broken_clauses() -> None:
     read = made(failed(), Result("test_it", "CAST-5", "observed", FAIL))
     head = read.text.partition("Clauses")[0]
-    assert "broken: CAST-1\n" in head
+    assert "What to correct" in head
+    assert "CAST-1 MUST lost" in head
     assert "broken, but not counted: CAST-5\n" in head
     assert read.links[:2] == ["#CAST-1", "#CAST-5"]
 
 
 def test_a_failure_is_visible_without_opening_anything() -> None:
-    read = made(failed())
+    read = made(replace(failed(), cause="It was lost.", expected=b"one".hex()))
     assert f"lost {visible(EVIL)}" in read.text
-    assert '"</pre><script>alert(1)</script>\\x1b[1m"\n3c 2f 70' in read.text
-    assert '0.1000  </pre><script>alert(1)</script>\\x1b[1m sends "' in read.text
-    assert read.opened == [False, True]  # the log, the output
+    assert "Usual cause: It was lost." in read.text
+    assert '0.1000</pre><script>alert(1)</script>\\x1b[1m → server"' in read.text
+    assert read.opened == [False, False, False]  # the output, the bytes, the log
+
+
+def test_a_crash_is_visible_without_opening_anything() -> None:
+    trace = "Traceback (most recent call last):\n  File\nKeyError: 1\n"
+    read = made(replace(failed(), output=trace))
+    assert "the server’s crashTraceback (most recent call last):\n  File\nKeyError: 1" in read.text
+    assert read.opened[0]
+
+
+def test_the_difference_of_two_texts_is_marked() -> None:
+    made_of = replace(failed(), expected=b"one two".hex(), actual=b"one\ttwo".hex())
+    read = made(made_of)
+    assert "mark" in read.names
+    assert "They differ from byte 4 on (7 bytes)." in read.text
+
+
+def test_broken_clauses_come_before_the_others_and_must_clauses_first() -> None:
+    read = made(Result("test_it", "JOIN-4", "proved", FAIL), failed())
+    ids = [name for name in read.ids if name in all_clauses()]
+    assert ids[:3] == ["CAST-1", "JOIN-4", "JOIN-1"]
+
+
+def test_the_dialect_and_the_kinds_of_evidence_are_explained() -> None:
+    rules = Rules(forms={"CAST-2": "Once, by name."})
+    verdict = judge(all_clauses(), [Result("test_it", "CAST-2", "proved", PASS)], rules)
+    read = Reader(page.report(verdict, {**ABOUT, "dialect": ["a login", EVIL]}, {}))
+    assert "PASS in the dialect" in read.text
+    assert "judged in the dialect of the profile: a login; </pre>" in read.text
+    assert "in the dialect: Once, by name." in read.text
+    assert "a later message of the same sender has arrived" in read.text
 
 
 def test_every_wire_log_is_linked() -> None:

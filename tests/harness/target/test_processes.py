@@ -14,7 +14,14 @@ import pytest
 
 from harness.descriptors import raise_descriptor_limit
 from harness.target import processes
-from harness.target.processes import NotReadyError, Server, family, processor_times, weight
+from harness.target.processes import (
+    KEPT_OUTPUT,
+    NotReadyError,
+    Server,
+    family,
+    processor_times,
+    weight,
+)
 
 READY = re.compile(rb"ready (\d+)\n")
 
@@ -45,7 +52,8 @@ def test_the_output_of_a_server_is_read_and_stop_ends_it() -> None:
     assert 0 < server.ready_after < server.age() < 20
     with seen_to_end(server.pid):
         server.stop()
-    assert server.death(0) == f"ended (SIGTERM); its last line: {'x' * (16384 - 10)} ready 12"
+    last = f"{'x' * (KEPT_OUTPUT - 10)} ready 12"
+    assert server.death(0) == f"ended (SIGTERM); its last line: {last}"
 
 
 def test_wait_ready_without_a_pattern_returns_at_once() -> None:
@@ -64,6 +72,11 @@ def test_wait_ready_without_a_pattern_returns_at_once() -> None:
             "print('no luck\\n'); sys.exit(3)",
             20,
             r"ended \(exit status 3\); its last line: no luck$",
+        ),
+        (
+            "None.send(b'')",
+            20,
+            r"ended \(exit status 1\); its message: AttributeError: .* 'send'$",
         ),
         ("sys.exit(0)", 20, r"ended \(exit status 0\)$"),
         (

@@ -14,7 +14,6 @@ from hypothesis.strategies import floats, integers
 
 from harness.profile import load
 from harness.report.charts import WIDTH, Scale, over_time, ranks, short, steps, tail
-from harness.report.terminal import visible
 from harness.simulation.history import COMPLETE, History
 from harness.simulation.judge import KINDS, Violation
 from harness.simulation.judge.figures import figures
@@ -25,6 +24,7 @@ from harness.simulation.report.page import LETTER, labels, span, strip
 from harness.simulation.report.recording import (
     Group,
 )
+from harness.wording import visible
 from tests.harness.report.test_page import Reader
 from tests.harness.simulation.story import Story
 

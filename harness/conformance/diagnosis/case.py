@@ -1,0 +1,338 @@
+"""Facts from the wire log of a failed test: the message, its sender and its receivers."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+
+from harness.conformance.plugin import Result
+from harness.target.crash import find
+from harness.wording import listed, quoted
+
+LEAVES = {
+    "closes its side": "closed its side of the connection",
+    "closes": "closed its connection",
+    "resets": "reset its connection",
+}
+"""Events with which a client leaves, and their words."""
+
+
+LONG = 64
+"""Bytes of a text that suffice to find it in another."""
+
+
+_NOTHING_MORE = re.compile(r"(?:Node\.js v\S+|exit status \d+|(?:note|SUMMARY): .*)?", re.DOTALL)
+"""Text that may follow a crash."""
+
+_COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
+"""ECMA-48, SGR: a colour or another rendition."""
+
+_LISTENER = re.compile(
+    r"(?P<name>[A-Z]\d*) (?:did not receive|has connected|receives no|missed a|was not welcomed"
+    r"|was welcomed|received text)"
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event of `Result.wire`."""
+
+    client: str
+    what: str
+    data: bytes
+    size: int
+
+
+@dataclass(frozen=True)
+class Message:
+    """Text that one client sent, in one piece or more, and that a failure is about.
+
+    first, last: indexes of the first and last piece. pieces: their number. text: the bytes that the
+    log has. size: number of all bytes.
+    """
+
+    speaker: str
+    first: int
+    last: int
+    text: bytes
+    size: int
+    pieces: int = 1
+
+    @property
+    def whole(self) -> bool:
+        return len(self.text) == self.size
+
+    @property
+    def is_utf8(self) -> bool:
+        """True if the text is UTF-8, as far as the log shows it."""
+        return is_utf8(self.text, whole=self.whole)
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The finished lines of the text, without their ends."""
+        return [line.removesuffix(b"\r") for line in self.text.split(b"\n")[:-1]]
+
+
+class Case:
+    """A failed result, with what its log says of the message, its sender and its receivers."""
+
+    def __init__(self, result: Result) -> None:
+        self.clause = result.clause
+        self.detail = result.detail
+        self.expected = bytes.fromhex(result.expected or "")
+        self.actual = bytes.fromhex(result.actual or "")
+        self.events = [
+            Event(client, what, bytes.fromhex(digits), size)
+            for _, client, what, digits, size in result.wire
+        ]
+        named = _LISTENER.match(self.detail)
+        self.listener = named["name"] if named else ""
+        """The client that did not receive something, if the sentence names it."""
+        crash = find(result.output)
+        behind = result.output[crash.end :].strip() if crash else ""
+        self.crash = crash if crash and _NOTHING_MORE.fullmatch(behind) else None
+        """The crash with which the server's output ends, if it does."""
+
+    # --- who is there --------------------------------------------------------
+
+    @cached_property
+    def address(self) -> dict[str, bytes]:
+        """Addresses of the clients, in the order in which they connected; b"" if not logged."""
+        found: dict[str, bytes] = {}
+        for event in self.events:
+            found.setdefault(event.client, event.data if event.what == "connects" else b"")
+        return found
+
+    def there(self, at: int) -> list[str]:
+        """Return the clients that are connected at an event, in the order of their connects."""
+        gone = {
+            event.client
+            for event in self.events[:at]
+            if event.what in LEAVES or event.what.endswith("by the server")
+        }
+        begun = {event.client for event in self.events[:at]}
+        return [client for client in self.address if client in begun - gone]
+
+    @cached_property
+    def leaver(self) -> Event | None:
+        """The last client that left before the message, or during its delivery."""
+        message = self.message
+        if message is None:
+            return None
+        sends = [n for n, event in enumerate(self.events[: message.first]) if event.what == "sends"]
+        begin = sends[-2] if len(sends) > 1 else 0
+        leaves = [event for event in self.events[begin:] if event.what in LEAVES]
+        return leaves[-1] if leaves else None
+
+    # --- what was sent, and what was received --------------------------------
+
+    @cached_property
+    def message(self) -> Message | None:
+        """The message that the failure is about; None if the log does not show it.
+
+        It is the one that contains the expected bytes; else the last one of which something
+        is in the actual bytes; else the last one.
+        """
+        return next(filter(None, (self._expected_message, *reversed(self.messages))), None)
+
+    @cached_property
+    def _expected_message(self) -> Message | None:
+        wanted = self.expected.strip() or self.expected
+        for found in reversed(self.messages):
+            if wanted and wanted in found.text:
+                return found
+        for found in reversed(self.messages):
+            if any(len(line) > 2 and line in self.actual for line in found.lines):
+                return found
+        return None
+
+    @property
+    def is_about_the_message(self) -> bool:
+        """True if the expected or the actual bytes show that the failure is about the message."""
+        return self._expected_message is not None
+
+    @property
+    def sent_as_expected(self) -> bool:
+        """True if the expected bytes are a part of the message, as far as the log shows it."""
+        return bool(self.message and self.expected and self.expected[:LONG] in self.message.text)
+
+    @cached_property
+    def messages(self) -> list[Message]:
+        """All that was sent: events, and sequences of events in which a client sends one line."""
+        found: list[Message] = []
+        for number, event in enumerate(self.events):
+            if event.what != "sends":
+                continue
+            begun = next((m for m in reversed(found) if m.speaker == event.client), None)
+            if begun and b"\n" not in begun.text and begun.whole and event.data.strip():
+                found.remove(begun)
+                text, size = begun.text + event.data, begun.size + event.size
+                pieces = begun.pieces + 1
+                found.append(Message(event.client, begun.first, number, text, size, pieces))
+            else:
+                found.append(Message(event.client, number, number, event.data, event.size))
+        return found
+
+    def heard(self, client: str, since: int, until: int | None = None) -> bytes:
+        """Return the logged bytes that a client received from one event to another.
+
+        Colours are left out. If the server ends its lines with CR LF, they end with LF here.
+        """
+        raw = b"".join(
+            event.data
+            for event in self.events[since:until]
+            if event.client == client and event.what == "receives"
+        )
+        text = _COLOUR.sub(b"", raw)
+        return text.replace(b"\r\n", b"\n") if self._ends_with_crlf else text
+
+    @cached_property
+    def _ends_with_crlf(self) -> bool:
+        """True if every LF that was received follows a CR."""
+        received = b"".join(event.data for event in self.events if event.what == "receives")
+        return b"\r\n" in received and not re.search(rb"(?<!\r)\n", received)
+
+    @cached_property
+    def received(self) -> dict[str, bytes]:
+        """Bytes that each other client received since the message was sent."""
+        if self.message is None:
+            return {}
+        first = self.message.first
+        return {
+            client: self.heard(client, first)
+            for client in self.there(first)
+            if client != self.message.speaker
+        }
+
+    def size(self, client: str) -> int:
+        """Return the number of bytes that a client received since the message was sent."""
+        assert self.message
+        return sum(
+            event.size
+            for event in self.events[self.message.first :]
+            if event.client == client and event.what == "receives"
+        )
+
+    @cached_property
+    def output(self) -> bytes:
+        """Bytes that the listener received since the message was sent; another, if none is named.
+
+        Empty if nobody received anything.
+        """
+        if self.listener in self.received:
+            return self.received[self.listener]
+        return next((heard for heard in self.received.values() if heard), b"")
+
+    @cached_property
+    def prefixes(self) -> dict[str, bytes]:
+        """The usual text before each client's lines, of those that were received."""
+        found: dict[str, Counter[bytes]] = {}
+        lines = [m for m in self.messages if len(m.lines) == 1 and m.pieces == 1 and m.lines[0]]
+        for message in lines:
+            for event in self.events[message.first :]:
+                before, here, _ = event.data.partition(message.lines[0])
+                if event.what == "receives" and here:
+                    seen = found.setdefault(message.speaker, Counter())
+                    seen[before.rpartition(b"\n")[2]] += 1
+        # Of equal counts, the later counts: the first line may be a name, and stand in a notice.
+        return {client: max(reversed(seen), key=seen.__getitem__) for client, seen in found.items()}
+
+    @property
+    def prefix(self) -> bytes:
+        """The prefix of the message's sender; empty if it is not known."""
+        if self.message is None:
+            return b""
+        if known := self.prefixes.get(self.message.speaker):
+            return known
+        begin = self.events[self.message.first].data[:16].partition(b"\n")[0]
+        if begin not in self.output:
+            return b""
+        return self.output[: self.output.index(begin)].rpartition(b"\n")[2]
+
+    @cached_property
+    def change(self) -> tuple[bytes, bytes]:
+        """The expected text and the one that arrived instead, without prefix and line end."""
+        actual = self.actual
+        if b"\n" not in self.expected:
+            actual = actual.partition(b"\n")[0]
+        if self.prefix and actual.startswith(self.prefix):
+            actual = actual[len(self.prefix) :]
+        return self.expected, actual
+
+    def closed(self) -> list[str]:
+        """Return the clients whose connections the server closed, without those that had left."""
+        found: dict[str, None] = {}
+        left = set()
+        for event in self.events:
+            if event.what in LEAVES:
+                left.add(event.client)
+            elif event.what.endswith("by the server") and event.client not in left:
+                found[event.client] = None
+        return [*found]
+
+    def before_the_end(self) -> Event | None:
+        """Return what a client did before the server first closed a connection that was open.
+
+        A leave shortly before counts more than a message.
+        """
+        closed = self.closed()
+        ended = next(
+            (
+                number
+                for number, event in enumerate(self.events)
+                if event.what.endswith("by the server") and event.client in closed
+            ),
+            0,
+        )
+        done = [e for e in self.events[:ended] if e.what != "receives"][-2:]
+        return next((e for e in done if e.what in LEAVES), done[-1] if done else None)
+
+    def reception(self) -> str:
+        """Return who received the message, and who received something else, or nothing."""
+        got = [
+            c
+            for c, heard in self.received.items()
+            if self.sent_as_expected and self.expected in heard
+        ]
+        others = [client for client in self.received if client not in got]
+        rest = f"{listed(others)} did not"
+        heard = self.received.get(self.listener, b"")
+        if heard and others == [self.listener]:
+            rest = f"{self.listener} received {quoted(heard, self.size(self.listener))}"
+        if got and others:
+            return f"{listed(got)} received it, but {rest}"
+        same = [client for client, heard in self.received.items() if heard and heard == self.output]
+        if same:
+            return f"{listed(same)} received {quoted(self.output, self.size(same[0]))}"
+        return "nobody received anything"
+
+
+def is_utf8(text: bytes, *, whole: bool = True) -> bool:
+    """Return whether a text is UTF-8. If it is not `whole`, its last character may be cut."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(text, whole)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def deed(event: Event) -> str:
+    """Return what a client did, in the past tense."""
+    if event.what in LEAVES:
+        return f"{event.client} {LEAVES[event.what]}"
+    if event.what == "sends":
+        return f"{event.client} sent {quoted(event.data, event.size)}"
+    return (
+        f"{event.client} connected" if event.what == "connects" else f"{event.client} {event.what}"
+    )
+
+
+def capital(text: str) -> str:
+    return text if text.startswith(("b'", 'b"')) else text[:1].upper() + text[1:]
+
+
+def stop(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) or not text else f"{text}."

@@ -1,0 +1,65 @@
+"""Causes of crashes, by their messages."""
+
+from __future__ import annotations
+
+import re
+
+from harness.conformance.diagnosis.case import Case, stop
+from harness.wording import visible
+
+CRASHES = (
+    (
+        r"ECONNRESET|Connection reset|Errno 104",
+        "Reading from a client that has reset its connection, or writing to it, is an error, which"
+        " the server does not handle.",
+    ),
+    (
+        r"SIGPIPE",
+        "Writing to a connection that has gone raises SIGPIPE, which ends a process that does not"
+        " ignore it.",
+    ),
+    (
+        r"EPIPE|Broken ?pipe|Errno 32\b",
+        "Writing to a client that has gone is an error, which the server does not handle.",
+    ),
+    (
+        r"ENOTCONN|Transport endpoint is not connected|Errno 107",
+        "The client had gone before the server asked for its address.",
+    ),
+    (
+        r"UnicodeDecodeError",
+        "decode() raises an exception for bytes that are not UTF-8. Decode with U+FFFD for such"
+        " bytes (errors='replace').",
+    ),
+    (
+        r"changed size during iteration|ConcurrentModification|concurrent map",
+        "The collection of clients changes while a loop goes over it. Use a lock, or a copy.",
+    ),
+    (
+        r"Address already in use|EADDRINUSE|Errno 98",
+        "The port stays in use for a minute after connections were closed by the server, unless"
+        " the listening socket has the option SO_REUSEADDR.",
+    ),
+    (
+        r"Address family|Errno 97|EAFNOSUPPORT|Name or service not known",
+        "The server opens an IPv4 socket (AF_INET) whatever its host is.",
+    ),
+    (
+        r"[Tt]oo many open files|EMFILE|Errno 24\b",
+        "The server does not close the sockets of clients that left, or needs more descriptors than"
+        " it may have.",
+    ),
+)
+"""Patterns of a crash's message or signal, each with the cause."""
+
+
+def said_at_the_end(case: Case) -> str:
+    """Return a sentence with the crash with which the server's output ends; empty for none."""
+    if case.crash is None:
+        return ""
+    return stop(f"The server's output ends with {visible(case.crash.says)}")
+
+
+def cause_of(message: str) -> str:
+    """Return the cause of a crash with this message; empty if it is not known."""
+    return next((cause for known, cause in CRASHES if re.search(known, message)), "")

@@ -1,0 +1,202 @@
+"""Patterns of texts that change or get lost."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness.conformance.diagnosis.case import Case, is_utf8
+from harness.conformance.diagnosis.pattern import pattern
+from harness.wording import quoted
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change that servers make to a text. words: ends a sentence that says how it arrived."""
+
+    words: str
+    of: Callable[[str], str]
+    cause: str = ""
+
+
+_STRIP = "strip() or trim() removes more than the line end."
+_ASCII = "The server decodes the bytes, or encodes the text, as ASCII."
+_LATIN = (
+    "The server decodes the bytes with the wrong encoding. Decode and encode with UTF-8, or pass"
+    " the bytes on."
+)
+
+
+def _not_ascii(text: str, each: Callable[[bytes], str]) -> str:
+    """Replace each character that is not ASCII by a function of its bytes."""
+    return re.sub("[^\x00-\x7f]", lambda found: each(found[0].encode()), text)
+
+
+CHANGES = (
+    Change("in lower case", str.lower),
+    Change("in upper case", str.upper),
+    Change("without the spaces around it", lambda text: text.strip(" "), _STRIP),
+    Change("without the spaces at its beginning", lambda text: text.lstrip(" "), _STRIP),
+    Change("without the spaces at its end", lambda text: text.rstrip(" "), _STRIP),
+    Change("without the white space around it", str.strip, _STRIP),
+    Change("without the white space at its end", str.rstrip, _STRIP),
+    Change("with one space for several", lambda text: re.sub(" +", " ", text)),
+    Change(
+        "with one space between its words",
+        lambda text: " ".join(text.split()),
+        "The server splits the line into words.",
+    ),
+    Change("with spaces instead of the tab", str.expandtabs),
+    Change("with ␉ instead of the tab", lambda text: text.replace("\t", "␉")),
+    Change("without its tab", lambda text: text.replace("\t", "")),
+    Change("its UTF-8 was read as Latin-1", lambda text: text.encode().decode("latin-1"), _LATIN),
+    Change(
+        "its UTF-8 was read as code page 1252",
+        lambda text: text.encode().decode("cp1252", "replace"),
+        _LATIN,
+    ),
+    Change(
+        "with U+FFFD for each byte that is not ASCII",
+        lambda text: _not_ascii(text, lambda data: "\ufffd" * len(data)),
+        _ASCII,
+    ),
+    Change(
+        "with ? for each byte that is not ASCII",
+        lambda text: _not_ascii(text, lambda data: "?" * len(data)),
+        _ASCII,
+    ),
+    Change(
+        "with ? for each character that is not ASCII",
+        lambda text: _not_ascii(text, lambda _: "?"),
+        _ASCII,
+    ),
+    Change(
+        "without the characters that are not ASCII",
+        lambda text: _not_ascii(text, lambda _: ""),
+        _ASCII,
+    ),
+    Change(
+        "with octal escapes",
+        lambda text: _not_ascii(text, lambda data: "".join(f"\\{byte:o}" for byte in data)),
+    ),
+    Change(
+        "with escapes for the characters that are not ASCII",
+        lambda text: text.encode("ascii", "backslashreplace").decode(),
+        _ASCII,
+    ),
+    Change(
+        "as Python shows bytes",
+        lambda text: repr(text.encode()),
+        "str() or an f-string was given bytes. Decode them, or pass them on as they are.",
+    ),
+    Change("with HTML's escapes", html.escape, "The server escapes the text as for a web page."),
+    Change("with composed characters (NFC)", lambda text: unicodedata.normalize("NFC", text)),
+    Change("with separate accents (NFD)", lambda text: unicodedata.normalize("NFD", text)),
+    Change("without its zero-width joiners", lambda text: text.replace("\u200d", "")),
+)
+"""Known changes of a text. The first that fits counts."""
+
+
+@pattern("a known change")
+def changed(case: Case) -> str | tuple[str, str]:
+    expected, actual = case.change
+    if not (case.message and case.sent_as_expected and is_utf8(expected)) or not expected.strip(
+        b"\r\n"
+    ):
+        return ""
+    text, came = expected.decode(), _C1.sub("\ufffd", actual.decode(errors="replace"))
+    for change in CHANGES:
+        if (other := change.of(text)) != text and _C1.sub("\ufffd", other) == came:
+            return (
+                f"{case.message.speaker} sent {quoted(expected)}, and it arrived as"
+                f" {quoted(actual)}: {change.words}.",
+                change.cause,
+            )
+    return ""
+
+
+_C1 = re.compile("[\x80-\x9f]")
+"""Control characters that the server may also have replaced."""
+
+
+@pattern(
+    "a torn character",
+    "The server decodes each read by itself, and a read ended inside the character. Collect"
+    " whole lines before they are decoded.",
+)
+def torn_character(case: Case) -> str:
+    """Some characters have become U+FFFD, and others like them have not."""
+    expected, actual = case.change
+    if not (case.sent_as_expected and is_utf8(expected) and b"\n" not in expected):
+        return ""
+    text, came = expected.decode(), actual.decode(errors="replace")
+    parts = (char if char.isascii() else f"{char}|\ufffd{{1,4}}" for char in map(re.escape, text))
+    if "\ufffd" in text or "\ufffd" not in came:
+        return ""
+    if not re.fullmatch("".join(f"(?:{part})" for part in parts), came):
+        return ""
+    begin = next(n for n, (one, other) in enumerate(zip(text, came, strict=False)) if one != other)
+    if not any(char in came for char in text if not char.isascii()):
+        return ""
+    return (
+        f"The character {text[begin]}, at byte {len(text[:begin].encode()):,} of the text, arrived"
+        " as U+FFFD; others like it arrived."
+    )
+
+
+@pattern(
+    "a command",
+    "The server takes a text that begins with / for a command. If that is meant to be so, give"
+    " `commands` in the profile.",
+)
+def command(case: Case) -> str:
+    message = case.message
+    if (
+        message
+        and message.text.startswith(b"/")
+        and not any(message.text.strip() in heard for heard in case.received.values())
+    ):
+        return (
+            f"{message.speaker} sent {quoted(message.text)} as a message, and {case.reception()}."
+        )
+    return ""
+
+
+@pattern(
+    "bad bytes were dropped",
+    "decode() raises an exception for bytes that are not UTF-8, and the server drops the whole"
+    " text. Decode with U+FFFD for such bytes (errors='replace' in Python).",
+)
+def bad_bytes_lost(case: Case) -> str:
+    message = case.message
+    if message and not message.is_utf8 and not any(case.received.values()):
+        return (
+            f"{message.speaker} sent {quoted(message.text)}, which is not UTF-8, and nobody"
+            " received anything."
+        )
+    return ""
+
+
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Control characters: of C0 except TAB and LF, DEL, C1, bidirectional controls and separators."""
+
+
+@pattern(
+    "a control character passes",
+    "The server passes control characters on. Replace them before a text is sent to others.",
+)
+def control_character_passes(case: Case) -> str:
+    message = case.message
+    if message is None or case.clause not in ("TEXT-3", "PREFIX-4"):
+        return ""
+    sent = _CONTROLS.search(message.text.rstrip(b"\r\n").decode(errors="ignore"))
+    for client, heard in case.received.items():
+        if sent and sent[0].encode() in heard:
+            return (
+                f"{message.speaker} sent {quoted(message.text)}, and {client} received"
+                f" {quoted(heard)}: U+{ord(sent[0]):04X} arrived as it was."
+            )
+    return ""

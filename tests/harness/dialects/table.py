@@ -167,6 +167,128 @@ prefix = '(?P<ip>[\d.]+):(?P<port>\d+): '
             "drops-all-at-a-reset": defect("JOIN-2 LEAVE-1"),
         },
     ),
+    Dialect(
+        "login_command",
+        "waits for `/login NAME`, and refuses a name that is in use",
+        r"""
+welcome = 'OK \w+\n'
+prefix = '\[(?P<name>\w+)\] '
+[[login]]
+expects = 'Log in with /login NAME\n'
+sends = "/login {name}"
+""",
+        TEXT,
+        {
+            "delivers-twice": defect("CAST-1", "LOAD-3"),
+            "keeps-names": defect("LEAVE-5"),
+            "no-reuse-address": defect("JOIN-3"),
+        },
+    ),
+    Dialect(
+        "password",
+        "asks for a name and for a password",
+        r"""
+welcome = 'Hello \w+\n'
+prefix = '(?P<name>\w+) says: '
+[[login]]
+expects = 'Name: '
+sends = "{name}"
+[[login]]
+expects = 'Password: '
+sends = "sesame"
+""",
+        THREADS,
+        {
+            "fails-alone": defect("CAST-7"),
+            "never-closes": defect("LEAVE-3 LEAVE-4"),
+        },
+    ),
+    Dialect(
+        "notices",
+        "tells the others who joins and who leaves",
+        r"""
+welcome = 'Welcome to the room, \w+\n'
+prefix = '<(?P<name>\w+)> '
+notices = ['\*\*\* \w+ has (?:joined|left)\n']
+[[login]]
+expects = 'Please enter your username: '
+sends = "{name}"
+""",
+        TEXT,
+        {"welcomes-to-all": defect("WELCOME-2", "WELCOME-1")},
+    ),
+    Dialect(
+        "stamps",
+        "writes time stamps, and names in colours",
+        r"""
+welcome = 'Hi \w+!\n'
+prefix = '\[\d\d:\d\d:\d\d\] (?P<name>\w+): '
+colours = true
+[[login]]
+expects = 'Your name\? '
+sends = "{name}"
+""",
+        THREADS,
+        {"cuts-at-1000-bytes": defect("LINE-7 TEXT-1")},
+    ),
+    Dialect(
+        "guests",
+        "gives each client a name: `guest`, `guest2`",
+        r"""
+welcome = 'You are guest\d*\n'
+prefix = '(?P<name>guest\d*): '
+""",
+        TEXT,
+        {
+            "one-name-for-all": defect("PREFIX-2"),
+            "counts-members": defect("PREFIX-2"),
+        },
+    ),
+    Dialect(
+        "bell",
+        "rings the bell (BEL) behind each text",
+        r"""
+welcome = 'Hello, \w+! The chat has started\.\n'
+prefix = '(?P<name>\w+): '
+suffix = '\x07'
+[[login]]
+expects = "What's your name\\?\n"
+sends = "{name}"
+""",
+        THREADS,
+        {"one-per-address": defect("CAST-6")},
+    ),
+    Dialect(
+        "commands",
+        "takes lines that begin with `/` for commands, such as `/nick NAME`",
+        r"""
+welcome = 'Welcome! Commands: /nick NAME, /who, /quit\n'
+prefix = '<(?P<name>\w+)> '
+commands = "/"
+""",
+        TEXT,
+        {"fifty-members": defect("JOIN-1")},
+    ),
+    Dialect(
+        "recv_framing",
+        "takes what each `recv` returns for a message",
+        r"""
+welcome = 'Welcome to the chat\n'
+claims = ["LINE-5"]
+""",
+        THREADS | {"LINE-2", "LINE-3", "LINE-6"},
+        {
+            "small-buffer": defect("LINE-7"),
+            "decodes-each-recv": defect("LINE-7 TEXT-1"),
+        },
+    ),
+    Dialect(
+        "length_framing",
+        "sends the length of each text before it",
+        "",
+        frozenset(),
+        judged=False,
+    ),
 ]
 
 DIALECTS = {dialect.name: dialect for dialect in _ALL}

@@ -8,6 +8,7 @@ A default run judges the right form by a sample of the clauses, and each defect 
 sample of the others; ``--all`` judges all by all clauses.
 """
 
+import argparse
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from harness import profile
 from harness.clauses import all_clauses
+from harness.cli import probe
 from harness.conformance import runner
 from harness.conformance.verdicts import INVALID, Rules, Verdict
 from harness.conformance.verdicts import judge as conclude
@@ -35,7 +37,7 @@ MORE_PATIENCE = 2
 #: a wrong one must hold.
 SOME, OTHERS = 5, 1
 
-JUDGED = [name for name, dialect in DIALECTS.items() if dialect.judged]
+JUDGED = [name for name, dialect in DIALECTS.items() if dialect.profile]
 DEFECTS = [(name, defect) for name in JUDGED for defect in DIALECTS[name].defects]
 
 
@@ -68,6 +70,27 @@ def with_verdict(verdict: Verdict, wanted: str) -> dict[str, str]:
     return {
         clause.clause.id: clause.detail for clause in verdict.clauses if clause.verdict == wanted
     }
+
+
+@pytest.mark.sample(4)
+@pytest.mark.parametrize("name", DIALECTS)
+def test_probe_finds_the_dialect_out(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    dialect = DIALECTS[name]
+    parser = argparse.ArgumentParser("probe")
+    probe.add_arguments(parser)
+    arguments = parser.parse_args(["--command", dialect.command()])
+    if dialect.complaint:
+        with pytest.raises(SystemExit, match="3"):
+            probe.run(arguments, parser)
+        assert dialect.complaint in capsys.readouterr().err
+        return
+    assert probe.run(arguments, parser) == 0
+    found = profile.parse(capsys.readouterr().out, "found")
+    written = profile.parse(dialect.profile, "written")
+    assert (found.dialect(), found.forms()) == (written.dialect(), written.forms())
+    assert [step.sends for step in found.login] == [step.sends for step in written.login]
+    assert bool(found.welcome) == bool(written.welcome)
+    assert found.claims >= {"LINE-2", "LINE-3"} - dialect.lacks
 
 
 @pytest.mark.parametrize("name", JUDGED)

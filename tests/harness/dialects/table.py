@@ -30,8 +30,9 @@ def defect(breaks: str, may_break: str = "") -> Defect:
 class Dialect:
     """One server.
 
-    profile: TOML, as a person would write it. lacks: SHOULD clauses that it breaks, without any
-    defect. judged: False if the harness can't judge servers of this kind.
+    profile: TOML, as a person would write it; empty: the harness can't judge servers of this kind.
+    lacks: SHOULD clauses that it breaks, without any defect. complaint: what `probe` says if it
+    can't find the dialect out.
     """
 
     name: str
@@ -39,7 +40,7 @@ class Dialect:
     profile: str
     lacks: frozenset[str]
     defects: dict[str, Defect] = field(default_factory=dict)
-    judged: bool = True
+    complaint: str = ""
 
     def command(self, defect: str = "") -> str:
         """Return the command that starts the server, for `--command`."""
@@ -202,6 +203,7 @@ sends = "sesame"
             "fails-alone": defect("CAST-7"),
             "never-closes": defect("LEAVE-3 LEAVE-4"),
         },
+        complaint="; after NAME, secret, the server sent 'Wrong password'",
     ),
     Dialect(
         "notices",
@@ -287,7 +289,7 @@ claims = ["LINE-5"]
         "sends the length of each text before it",
         "",
         frozenset(),
-        judged=False,
+        complaint="the server frames messages by their length (10 decimal digits)",
     ),
 ]
 

@@ -125,8 +125,10 @@ def as_toml(name: str, findings: Findings) -> str:
     notices = gathered({generalised(line, findings.names) for line in findings.notices})
     notices = [notice for notice in notices if notice not in (r".*\n", r"\n")]
     welcome = pattern(findings.welcomes, findings.names)
-    if re.fullmatch(welcome.encode(), b""):
-        welcome = ""  # it would match anything: what a newcomer receives varies, as a history does
+    if re.fullmatch(welcome.encode(), b"") or _is_arrival(welcome, findings):
+        # It would match anything: what a newcomer receives varies, as a history does. Or it is a
+        # notice about the newcomer, sent to all.
+        welcome = ""
     shown = "".join(char if char.isprintable() else "?" for char in name)
     lines = [
         f"# The dialect of {shown}, as `python -m harness probe` found it.",
@@ -159,6 +161,17 @@ def as_toml(name: str, findings: Findings) -> str:
             f"sends = {_quoted(answer)}",
         ]
     return "\n".join(lines) + "\n"
+
+
+_ARRIVAL = re.compile(rb"(?i)join|enter|arriv|connect|online|logged")
+
+
+def _is_arrival(welcome: str, findings: Findings) -> bool:
+    """Return whether the welcome is one line about the newcomer that the others receive, too."""
+    found = re.compile(welcome.encode())
+    return welcome.count(r"\n") == 1 and any(
+        found.fullmatch(notice) and _ARRIVAL.search(notice) for notice in findings.notices
+    )
 
 
 def _echo_of(findings: Findings, prefix: str) -> str:

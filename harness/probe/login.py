@@ -80,13 +80,19 @@ class Visit:
     steps: list[tuple[bytes, str]] = field(default_factory=list)
     output: bytes = b""
 
+    def answered(self) -> list[tuple[bytes, str]]:
+        """Return the steps up to the last output that is not empty."""
+        found = [*self.steps, (self.output, "")]
+        while found and not found[-1][0].strip():
+            found.pop()
+        return found
+
 
 @dataclass
 class Attempt:
     """What became of a way that does not work.
 
-    endings: how connections ended. steps: as in `Visit`, of the visit with most; the last one has
-    no answer.
+    endings: how connections ended. steps: those of the visit with most, up to its last output.
     """
 
     endings: list[str] = field(default_factory=list)
@@ -216,7 +222,7 @@ async def _try(room: Room, way: Way, seen: bytearray, attempt: Attempt) -> Entra
     finally:
         for visit in visits:
             attempt.endings += filter(None, [visit.client.ended])
-            attempt.steps = max(attempt.steps, [*visit.steps, (visit.output, "")], key=len)
+            attempt.steps = max(attempt.steps, visit.answered(), key=len)
             visit.client.close()
 
 

@@ -136,6 +136,18 @@ def test_the_common_begin_is_the_longest(texts: list[bytes]) -> None:
     assert len({text[: len(begin) + 1] for text in texts}) > 1 or begin in texts
 
 
+@pytest.mark.parametrize(
+    ("text", "is_welcome"), [(b"%s has joined.\n", False), (b"Welcome, %s!\n", True)]
+)
+def test_a_notice_about_a_newcomer_is_no_welcome(text: bytes, is_welcome: bool) -> None:
+    findings = Findings(
+        welcomes=[text % b"ann", text % b"bob"], notices=[text % b"bob"], names=[b"ann", b"bob"]
+    )
+    made = profile.parse(as_toml("it", findings), "it")
+    assert bool(made.welcome) == is_welcome
+    assert len(made.notices) == 1
+
+
 def test_an_echo_has_the_pattern_of_the_prefix_if_that_matches() -> None:
     deliveries = people(b"No Name: ", b"No Name4: ")
     made = profile.parse(as_toml("it", Findings(deliveries=deliveries, own=deliveries)), "it")

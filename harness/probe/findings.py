@@ -124,16 +124,20 @@ def as_toml(name: str, findings: Findings) -> str:
     prefix, identity = prefix_of(findings.deliveries)
     notices = gathered({generalised(line, findings.names) for line in findings.notices})
     notices = [notice for notice in notices if notice not in (r".*\n", r"\n")]
+    welcome = pattern(findings.welcomes, findings.names)
+    if re.fullmatch(welcome.encode(), b"") or _is_arrival(welcome, findings):
+        # It would match anything: what a newcomer receives varies, as a history does. Or it is a
+        # notice about the newcomer, sent to all.
+        welcome = ""
     shown = "".join(char if char.isprintable() else "?" for char in name)
     lines = [
         f"# The dialect of {shown}, as `python -m harness probe` found it.",
-        f"welcome = {_quoted(pattern(findings.welcomes, findings.names))}",
+        f"welcome = {_quoted(welcome)}",
         f"prefix = {_quoted(prefix)}",
         f"identity = {_quoted(identity)}",
     ]
     if findings.own:
-        own = [TIME.sub(b"0:0", each.before) for each in findings.own]
-        lines.append(f"echo = {_quoted(_with_times(pattern(own, findings.names)))}")
+        lines.append(f"echo = {_quoted(_echo_of(findings, prefix))}")
     if suffix := pattern([each for each in findings.suffixes if each]):
         lines.append(f"suffix = {_quoted(suffix)}")
     if findings.colours:
@@ -157,6 +161,25 @@ def as_toml(name: str, findings: Findings) -> str:
             f"sends = {_quoted(answer)}",
         ]
     return "\n".join(lines) + "\n"
+
+
+_ARRIVAL = re.compile(rb"(?i)join|enter|arriv|connect|online|logged")
+
+
+def _is_arrival(welcome: str, findings: Findings) -> bool:
+    """Return whether the welcome is one line about the newcomer that the others receive, too."""
+    found = re.compile(welcome.encode())
+    return welcome.count(r"\n") == 1 and any(
+        found.fullmatch(notice) and _ARRIVAL.search(notice) for notice in findings.notices
+    )
+
+
+def _echo_of(findings: Findings, prefix: str) -> str:
+    """Return the pattern of the text before a member's own lines: the prefix, if it matches."""
+    if all(re.fullmatch(prefix.encode(), each.before) for each in findings.own):
+        return re.sub(r"\(\?P<\w+>", "(?:", prefix)
+    own = [TIME.sub(b"0:0", each.before) for each in findings.own]
+    return _with_times(pattern(own, findings.names))
 
 
 def question_of(texts: Sequence[bytes], names: Collection[bytes] = ()) -> str:

@@ -20,6 +20,9 @@ from harness.profile import CRLF, LF
 MOST_STEPS = 4
 """Maximum number of questions that are answered."""
 
+MOST_DEATHS = 3
+"""Number of ways that may end the server; then no other is tried."""
+
 MOST_OUTPUT = 1 << 16
 """Maximum number of bytes that a client may receive while no client sends."""
 
@@ -42,9 +45,9 @@ LENGTH_FRAMES: dict[str, Callable[[bytes], bytes]] = {
 """Ways to frame a message by its length. The last two, padded with spaces, are from tutorials."""
 
 _HINT = re.compile(
-    rb"(?<!\w)(/[a-zA-Z]+|[A-Z]{3,})[ :]+[<\[({'\"]?(?i:your[ _-]?)?"
+    rb"(?<!\w)((?:/[a-zA-Z]+|[A-Z]{3,})[ :]+|[a-z]+:)[<\[({'\"]?(?i:your[ _-]?)?"
     rb"(?i:(?:user|nick|screen)?[ _-]?(?:name|nick|login|handle|id|user))\b"
-    rb"([>\])}'\"]?[ :]+[<\[({'\"]?(?i:pass))?"
+    rb"(?:[>\])}'\"]?([ :]+)[<\[({'\"]?(?i:pass))?"
 )
 """A command with a name as its argument, and perhaps a password, as a help text shows it."""
 
@@ -68,9 +71,31 @@ class Way:
 
 @dataclass
 class Visit:
-    """A client, and what it received and answered. `steps`: output, and answer to it."""
+    """A client, and what it received and answered.
+
+    steps: output, and answer to it. output: what it received after the last answer.
+    """
 
     client: Client
+    steps: list[tuple[bytes, str]] = field(default_factory=list)
+    output: bytes = b""
+
+    def answered(self) -> list[tuple[bytes, str]]:
+        """Return the steps up to the last output that is not empty."""
+        found = [*self.steps, (self.output, "")]
+        while found and not found[-1][0].strip():
+            found.pop()
+        return found
+
+
+@dataclass
+class Attempt:
+    """What became of a way that does not work.
+
+    endings: how connections ended. steps: those of the visit with most, up to its last output.
+    """
+
+    endings: list[str] = field(default_factory=list)
     steps: list[tuple[bytes, str]] = field(default_factory=list)
 
 
@@ -94,12 +119,18 @@ class LoginNotFoundError(Exception):
 async def find_entrance(room: Room) -> Entrance:
     """Return how one joins the room of an unknown server, whose profile is that of PROTOCOL.md.
 
-    Raise LoginNotFoundError if no way works, or if the server sends too much by itself.
+    Each way is tried on a fresh server, if the harness can start one: the clients of an earlier
+    way, and how they left, may have harmed it. Raise LoginNotFoundError if no way works, or if the
+    server sends too much by itself.
     """
     seen = bytearray()
     tried: list[str] = []
     endings: list[str] = []
-    for way in _ways(seen):
+    furthest: list[tuple[bytes, str]] = []
+    deaths = 0
+    for number, way in enumerate(_ways(seen)):
+        if number:
+            room.target.fresh()
         if way is None:
             if kind := await _length_framing(room):
                 raise LoginNotFoundError(
@@ -107,17 +138,33 @@ async def find_entrance(room: Room) -> Entrance:
                     " it, since its clients send lines"
                 )
             continue
-        if found := await _try(room, way, seen, endings):
+        attempt = Attempt()
+        if found := await _try(room, way, seen, attempt):
             return found
-        tried.append("no login" if way.answer is None else way.answer.replace("{name}", "NAME"))
-        if room.target.death():
+        endings += attempt.endings
+        furthest = max(furthest, attempt.steps, key=len)
+        tried.append("no login" if way.answer is None else _shown(way.answer))
+        deaths += bool(room.target.death())
+        if deaths == MOST_DEATHS:
             break
     closed = ", and the server closed connections" if endings else ""
     silent = ", and the server sent nothing" if not seen.strip() else ""
+    asked = ""
+    if len(furthest) > 1:
+        answers = ", ".join(_shown(answer) for _, answer in furthest[:-1])
+        asked = f"; after {answers}, the server sent {_last_line(furthest[-1][0])!r}"
     raise LoginNotFoundError(
         f"no client received another's line{closed or silent}; tried, with LF and with CR LF:"
-        f" {', '.join(dict.fromkeys(tried))}"
+        f" {', '.join(dict.fromkeys(tried))}{asked}"
     )
+
+
+def _shown(answer: str) -> str:
+    return answer.replace("{name}", "NAME")
+
+
+def _last_line(output: bytes) -> str:
+    return output.rstrip().rpartition(b"\n")[2].decode(errors="replace")
 
 
 def _ways(seen: bytearray) -> Iterator[Way | None]:
@@ -127,20 +174,20 @@ def _ways(seen: bytearray) -> Iterator[Way | None]:
     """
     yield Way(None)
     yield Way(None, CRLF)
-    yield Way("{name}")
+    ends = (CRLF, LF) if b"\r\n" in seen else (LF, CRLF)
     hinted = hints(bytes(seen))
-    yield from (Way(answer) for answer in hinted)
+    yield from (Way(answer, end) for end in ends for answer in ("{name}", *hinted))
     yield None
-    yield from (Way(answer) for answer in COMMANDS if answer not in hinted)
-    yield from (Way(answer, CRLF) for answer in ("{name}", *hinted, *COMMANDS))
+    rest = [answer for answer in COMMANDS if answer not in hinted]
+    yield from (Way(answer, end) for end in ends for answer in rest)
 
 
 def hints(output: bytes) -> list[str]:
     """Return the login lines that a server's help text shows."""
     found = []
     for match in _HINT.finditer(output):
-        command = match[1].decode()
-        found.append(f"{command} {{name}}{' secret' if match[2] else ''}")
+        command, between = match[1].decode(), (match[2] or b"").decode()
+        found.append(f"{command}{{name}}{between + 'secret' if between else ''}")
     return list(dict.fromkeys(found))
 
 
@@ -154,8 +201,8 @@ def next_answer(output: bytes) -> str | None:
     return None
 
 
-async def _try(room: Room, way: Way, seen: bytearray, endings: list[str]) -> Entrance | None:
-    """Return how one joins in this way; None if it does not work. Note closed connections."""
+async def _try(room: Room, way: Way, seen: bytearray, attempt: Attempt) -> Entrance | None:
+    """Return how one joins in this way; None if it does not work. Note what happens."""
     visits: list[Visit] = []
     try:
         for _ in range(2):
@@ -174,7 +221,8 @@ async def _try(room: Room, way: Way, seen: bytearray, endings: list[str]) -> Ent
         return None
     finally:
         for visit in visits:
-            endings += filter(None, [visit.client.ended])
+            attempt.endings += filter(None, [visit.client.ended])
+            attempt.steps = max(attempt.steps, visit.answered(), key=len)
             visit.client.close()
 
 
@@ -192,6 +240,7 @@ async def _visit(room: Room, way: Way, seen: bytearray) -> Visit:
         output = await _output(room, client, room.window)
         seen += output
         answer = next_answer(output)
+    visit.output = output
     return visit
 
 

@@ -115,6 +115,46 @@ def test_a_server_that_cannot_be_probed_is_reported(
     assert complaint in error
 
 
+HARMED = """
+import socket, sys, threading
+
+members = {}
+
+def serve(connection):
+    file = connection.makefile("rb")
+    members[connection] = file.readline().strip()
+    for line in file:
+        for member in members:
+            if member is not connection:
+                member.sendall(members[connection] + b": " + line)  # fails once a member has left
+
+with socket.create_server((sys.argv[1], int(sys.argv[2]))) as server:
+    while True:
+        threading.Thread(target=serve, args=[server.accept()[0]], daemon=True).start()
+"""
+
+
+def test_a_server_may_be_harmed_by_clients_that_leave(tmp_path: Path) -> None:
+    """A way that does not work harms the server; the next is tried on a fresh one."""
+    (tmp_path / "server.py").write_text(HARMED)
+    server = shlex.quote(str(tmp_path / "server.py"))
+    made = probed(f"{PYTHON} {server} {{host}} {{port}} 2>/dev/null", tmp_path)
+    assert [step.sends for step in made.login] == ["{name}"]
+    assert made.identity == "name"
+
+
+def test_a_server_that_loses_lines_claims_nothing(tmp_path: Path) -> None:
+    lossy = "for line in connection.recv(999).splitlines(True)[:1]:"
+    (tmp_path / "server.py").write_text(
+        HARMED.replace("file.readline()", "b'x'").replace(
+            "    for line in file:", f"    while True:\n     {lossy}"
+        )
+    )
+    server = shlex.quote(str(tmp_path / "server.py"))
+    made = probed(f"{PYTHON} {server} {{host}} {{port}} 2>/dev/null", tmp_path)
+    assert made.claims == {"LINE-5"}
+
+
 LENGTHS = """
 import socket, sys, threading
 

@@ -58,10 +58,10 @@ def test_the_written_toml_is_a_valid_profile(
     text.encode()
     made = profile.parse(text, "made")
     assert made.claims == {"LINE-2"}
-    assert bool(made.welcome) == any(welcomes)
-    for welcome in filter(None, welcomes):
-        assert made.welcome
-        assert made.welcome.fullmatch(welcome)
+    if made.welcome:
+        assert all(made.welcome.fullmatch(welcome) for welcome in welcomes if welcome)
+    else:  # there is none, or its pattern would match anything
+        assert re.fullmatch(pattern(welcomes).encode(), b"")
     for delivery in deliveries:
         assert made.prefix.fullmatch(delivery.before) or not delivery.before
 
@@ -134,6 +134,29 @@ def test_the_common_begin_is_the_longest(texts: list[bytes]) -> None:
     begin = common_begin(texts)
     assert all(text.startswith(begin) for text in texts)
     assert len({text[: len(begin) + 1] for text in texts}) > 1 or begin in texts
+
+
+@pytest.mark.parametrize(
+    ("text", "is_welcome"), [(b"%s has joined.\n", False), (b"Welcome, %s!\n", True)]
+)
+def test_a_notice_about_a_newcomer_is_no_welcome(text: bytes, is_welcome: bool) -> None:
+    findings = Findings(
+        welcomes=[text % b"ann", text % b"bob"], notices=[text % b"bob"], names=[b"ann", b"bob"]
+    )
+    made = profile.parse(as_toml("it", findings), "it")
+    assert bool(made.welcome) == is_welcome
+    assert len(made.notices) == 1
+
+
+def test_an_echo_has_the_pattern_of_the_prefix_if_that_matches() -> None:
+    deliveries = people(b"No Name: ", b"No Name4: ")
+    made = profile.parse(as_toml("it", Findings(deliveries=deliveries, own=deliveries)), "it")
+    assert made.echo
+    assert not made.echo.fullmatch(b"No Name4: hello")
+    assert all(made.echo.fullmatch(each.before) for each in deliveries)
+    own = [Delivery(b"You: ")]
+    made = profile.parse(as_toml("it", Findings(deliveries=deliveries, own=own)), "it")
+    assert made.echo == re.compile(b"You: ")
 
 
 def test_names_of_the_clients_vary_in_a_welcome() -> None:

@@ -12,6 +12,9 @@ from harness.probe.login import hints, next_answer
         (b"Type /nick <name> to begin\n", ["/nick {name}"]),
         (b"Use /login USERNAME PASSWORD first.\n", ["/login {name} secret"]),
         (b"Commands: LOGIN <username>, QUIT\n", ["LOGIN {name}"]),
+        (b'Please log in with "login:YOUR_NAME"\r\n', ["login:{name}"]),
+        (b"Send AUTH:<user>:<password>\n", ["AUTH:{name}:secret"]),
+        (b"Your nickname: ", []),
         (b"/setname your name\n/quit\n/setname NAME", ["/setname {name}"]),
     ],
 )

@@ -1,0 +1,118 @@
+"""The table of dialects: dialect × right or wrong × verdict.
+
+Each server of tests/harness/dialects is judged with the profile that a person would write for it.
+The right form holds all clauses but those that its table names; each defect breaks its clauses, and
+nothing else.
+
+A default run judges the right form by a sample of the clauses, and each defect by its clauses and a
+sample of the others; ``--all`` judges all by all clauses.
+"""
+
+import argparse
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from harness import profile
+from harness.clauses import all_clauses
+from harness.cli import probe
+from harness.conformance import runner
+from harness.conformance.verdicts import INVALID, Rules, Verdict
+from harness.conformance.verdicts import judge as conclude
+from tests.harness.commands import in_time
+from tests.harness.dialects.table import DIALECTS, Dialect
+from tests.selection import Sample
+
+pytestmark = [pytest.mark.matrix, pytest.mark.timeout(900)]
+
+#: Scale of the timeouts, which a broken server exhausts again and again.
+SCALE = 0.8
+
+#: Factor of the timeouts for another attempt, if the machine was too busy.
+MORE_PATIENCE = 2
+
+#: Number of clauses by which the right form is judged in a default run, and number of clauses that
+#: a wrong one must hold.
+SOME, OTHERS = 5, 1
+
+JUDGED = [name for name, dialect in DIALECTS.items() if dialect.profile]
+DEFECTS = [(name, defect) for name in JUDGED for defect in DIALECTS[name].defects]
+
+
+def judge(dialect: Dialect, clauses: Sequence[str], folder: Path, defect: str = "") -> Verdict:
+    """Judge a server by some clauses."""
+    file = folder / "profile.toml"
+    file.write_text(dialect.profile)
+    scales = (SCALE * MORE_PATIENCE**number for number in itertools.count())
+    forms = profile.load(str(file)).forms()
+
+    def attempt() -> Verdict:
+        wanted = runner.Options(
+            command=dialect.command(defect),
+            profile=str(file),
+            clauses=tuple(clauses),
+            timeout_scale=next(scales),
+        )
+        outcome = runner.run(wanted, lambda _: None)
+        assert not outcome.interrupted
+        rules = Rules(strict=True, forms=forms)
+        return conclude(all_clauses(), outcome.results, rules, outcome.troubles)
+
+    verdict = in_time(attempt, lambda verdict: verdict.verdict == INVALID)
+    assert verdict.why == ()
+    return verdict
+
+
+def with_verdict(verdict: Verdict, wanted: str) -> dict[str, str]:
+    """Return the clauses with this verdict, each with its detail."""
+    return {
+        clause.clause.id: clause.detail for clause in verdict.clauses if clause.verdict == wanted
+    }
+
+
+@pytest.mark.sample(4)
+@pytest.mark.parametrize("name", DIALECTS)
+def test_probe_finds_the_dialect_out(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    dialect = DIALECTS[name]
+    parser = argparse.ArgumentParser("probe")
+    probe.add_arguments(parser)
+    arguments = parser.parse_args(["--command", dialect.command()])
+    if dialect.complaint:
+        with pytest.raises(SystemExit, match="3"):
+            probe.run(arguments, parser)
+        assert dialect.complaint in capsys.readouterr().err
+        return
+    assert probe.run(arguments, parser) == 0
+    found = profile.parse(capsys.readouterr().out, "found")
+    written = profile.parse(dialect.profile, "written")
+    assert (found.dialect(), found.forms()) == (written.dialect(), written.forms())
+    assert [step.sends for step in found.login] == [step.sends for step in written.login]
+    assert bool(found.welcome) == bool(written.welcome)
+    assert found.claims >= {"LINE-2", "LINE-3"} - dialect.lacks
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_a_right_server_holds_all_clauses_in_its_dialect(
+    name: str, sample: Sample, tmp_path: Path
+) -> None:
+    dialect = DIALECTS[name]
+    clauses = sample([*all_clauses()], SOME)
+    verdict = judge(dialect, clauses, tmp_path)
+    failed = with_verdict(verdict, "fail")
+    assert set(failed) == dialect.lacks & {*clauses}, failed
+    unknown = {id for id in with_verdict(verdict, "unknown") if id in clauses}
+    assert unknown <= {"LOAD-3"}, verdict.clauses  # a profile without a rate
+    assert {clause for clause in failed if all_clauses()[clause].level == "MUST"} == set()
+
+
+@pytest.mark.parametrize(("name", "defect"), DEFECTS)
+def test_a_defect_breaks_its_clauses_and_no_others(
+    name: str, defect: str, sample: Sample, tmp_path: Path
+) -> None:
+    dialect, broken = DIALECTS[name], DIALECTS[name].defects[defect]
+    others = sample([clause for clause in all_clauses() if clause not in broken.breaks], OTHERS)
+    failed = with_verdict(judge(dialect, [*broken.breaks, *others], tmp_path, defect), "fail")
+    assert set(failed) >= broken.breaks, failed
+    assert set(failed) <= broken.breaks | broken.may_break | dialect.lacks, failed

@@ -13,7 +13,7 @@ class ChatroomError(Exception):
 
 
 class ConfigError(ChatroomError):
-    """The configuration file can't be read, or a value in it, a variable or an option is wrong."""
+    """A setting is wrong (file, environment or command line), or the file can't be read."""
 
     exit_code = 2
 

@@ -241,8 +241,8 @@ class Options:
     log_size: int = option(16 * MIB, "SIZE", size,
         help="size of the log, the shared memory that holds messages until they are delivered")
     rate: int = option(64 * KIB, "SIZE", size, least=64, or_zero=True, reload=Reload.AT_ONCE,
-        help="maximum average rate of a member, in bytes per second that its messages add to the"
-        " log, prefixes included, at least 128 for each message; a faster member is"
+        help="maximum average rate of a member: bytes per second that its messages add to the log,"
+        " including prefixes; each message counts as at least 128 bytes; a faster member is"
         " throttled, and loses nothing; 0: no limit")
     burst: int = option(256 * KIB, "SIZE", size, least=KIB, reload=Reload.AT_ONCE,
         help="bytes that a member's messages may add before --rate applies")

@@ -1,9 +1,10 @@
 """Choose the worker for a member, and the members to move. Pure functions of the loads.
 
 Each message wakes all workers that serve members. In a small room, waking one more costs more than
-all other work; in a larger one, each member gets the messages of each worker's turn by a send of
-their own. So newcomers fill one worker up to `pack` members before the next worker gets any.
-The default, 256, is a room in which one worker's sends of a message take about a millisecond.
+all other work. In a larger room, a member gets the messages of each worker's turn in a separate
+send, so more workers mean more sends. So newcomers fill one worker up to `pack` members before the
+next worker gets any. With the default, 256, a worker's sends of one message take about a
+millisecond.
 Once all workers have that many, the room is a large one, and the load is spread evenly.
 
 The *load* of a worker is its number of members. `loads` holds those of the workers that can serve
@@ -18,9 +19,9 @@ UNEVEN = 0.1
 """
 
 GATHER_AT = 0.75
-"""Fraction of the capacity of all workers in use but one, at `pack` members each. A room
-up to this size is gathered on these workers. It is below 1, so that small changes of the size move
-nobody."""
+"""Highest load at which members are gathered on one worker fewer, as a fraction of the capacity of
+the remaining workers, which is `pack` each. It is below 1, so that small changes of the room's size
+move nobody."""
 
 
 class Move(NamedTuple):

@@ -12,7 +12,7 @@ from chatroom.errors import ListenError
 from chatroom.system.endpoint import Endpoint
 
 ANY_IPV4, ANY = "0.0.0.0", "::"
-"""All addresses of this machine: the IPv4 ones, and both the IPv4 and the IPv6 ones."""
+"""Wildcard addresses: all IPv4 addresses of this machine; all its IPv6 and IPv4 addresses."""
 
 BACKLOG = 4096
 """Maximum number of connections that wait to be accepted; the kernel caps it at
@@ -22,8 +22,8 @@ net.core.somaxconn."""
 def listen(at: Endpoint, peer_timeout: int, in_use: Sequence[Endpoint] = ()) -> socket.socket:
     """Return a non-blocking socket that listens at a name, an IP address or a Unix socket's path.
 
-    IPv6 is served like IPv4 (JOIN-4). If a name has addresses of both, an IPv4 one is used: a
-    client without IPv6 can't use another. `::` also accepts IPv4 clients. A stale file of a Unix
+    IPv6 is served like IPv4 (JOIN-4). If a name has both kinds of address, an IPv4 one is
+    used, because some clients have no IPv6. `::` also accepts IPv4 clients. A stale file of a Unix
     socket is replaced. Accepted sockets inherit the options. `peer_timeout`: seconds after which
     the kernel breaks a connection whose peer does not respond; 0: the system's default. `in_use`:
     addresses at which this room listens already, for the error. Raises ListenError.

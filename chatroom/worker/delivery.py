@@ -4,7 +4,7 @@ A worker has one place in the log: it has tried to send everything before that p
 members. Nearly all of them have taken everything: they are *level*, need no cursor of their own,
 and share one view of the next text. A member that has not taken everything is *behind*. It has a
 cursor, is sent more when its socket is writable, and is disconnected if it lags too much. So a slow
-reader delays nobody (LOAD-1). The sender of a message is sent the text around that message.
+reader delays nobody (LOAD-1). A sender receives the text before and after its own message.
 """
 
 import contextlib
@@ -17,9 +17,10 @@ from chatroom.system.poller import WRITE, Poller
 from chatroom.worker.member import Member
 
 FEW_MEMBERS = 64
-"""Maximum number of members to which a worker delivers before it wakes the other workers. This
-delays them by up to half a millisecond. But waking a worker costs as much as several deliveries,
-and on a machine with few processors the woken worker may take this worker's processor."""
+"""A worker with at most this many members delivers to all of them before it wakes the others. This
+delays the other workers by up to half a millisecond. But waking a worker costs as much as several
+deliveries, and on a machine with few processors the woken worker may take this worker's processor.
+"""
 
 CATCH_UP_WITHIN = 5.0
 """Grace period (s) before the lag limit applies to members that lag much when they are taken over,
@@ -32,8 +33,7 @@ two."""
 
 GRACE_DIVISOR = 2
 """Divisor of the lag limit. A member that is taken over gets the grace period if it lags by more
-than the limit divided by GRACE_DIVISOR. With a smaller lag, new messages do not exceed the limit
-soon."""
+than the limit divided by GRACE_DIVISOR. A smaller lag takes some time to grow to the limit."""
 
 
 class Delivery:

@@ -3,14 +3,15 @@
 The server is started from a command, in which {host} and {port} are filled in, or
 reached at an address. A room may have several addresses, over which the clients are
 spread. With a command, several servers are judged at once. A broken MUST clause fails
-the run; a broken SHOULD clause does so with --strict, or if the profile that --profile
-names claims the clause. A clause that could not be judged is "unknown". --seed sets the
-points at which the test of LINE-2 cuts its lines, and the first address in each test.
+the run. A broken SHOULD clause fails it only with --strict, or if the profile given
+with --profile lists it under `claims`. A clause that could not be judged is
+"unknown". --seed sets the points at which the test of LINE-2 cuts its lines, and the
+first address in each test.
 --report writes results.json, junit.xml and report.html.
 
 Exit status: 0 if the server passed; 1 if it broke a clause; 2 for wrong arguments,
-or if the harness could not judge; 3 if the server did not start; 4 if it passed in
-the profile's dialect, in which a MUST clause takes another form.
+or if the harness could not judge; 3 if the server did not start; 4 if it passed, but
+a MUST clause was judged in a form changed for the profile's dialect.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=writable,
         help="file to write (default: shrunk.py beside the history)",
     )
-    tries = "replays without the violation after which a shorter script is discarded"
+    tries = "replays of a shorter script; it is discarded if none shows the violation"
     add(parser, "--tries", "N", whole(1), 3, tries)
 
 

@@ -90,7 +90,7 @@ class Visit:
 
 @dataclass
 class Attempt:
-    """What became of a way that does not work.
+    """The outcome of a way that does not work.
 
     endings: how connections ended. steps: those of the visit with most, up to its last output.
     """

@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--hopeless",
         metavar="NAME",
         choices=HOPELESS,
-        help="run this target, which is no usable server",
+        help="run this target, which does not work as a server",
     )
     wrong.add_argument(
         "--list", action="store_true", help="list the broken servers and the hopeless targets"

@@ -327,7 +327,7 @@ def test_a_server_that_closes_during_the_handshake_is_reported(room: Room) -> No
 
 
 class Proxy:
-    """A TLS proxy before a room, as stunnel is; one thread serves all connections."""
+    """A TLS proxy in front of a room, like stunnel; one thread serves all connections."""
 
     def __init__(self, certificate: Certificate, port: int) -> None:
         self._context = certificate.context

@@ -188,9 +188,9 @@ def exchange(
 ) -> None:
     """Let some clients send their pieces at the same time, while all receive, until all is done.
 
-    `sizes`: bytes that each client must receive; at the end, they are in `unread`. `ahead`: maximum
-    of bytes on their way to clients that only listen. No piece is sent beyond it, so no client can
-    lag by more, however slow the machine is.
+    `sizes`: bytes that each client must receive; at the end, they are in `unread`. `ahead`: number
+    of bytes on their way to clients that only listen, from which on no client begins another piece.
+    So their lag is limited to `ahead` and one piece, however slow the machine is.
     """
     with _Exchange(speeches, sizes, ahead) as client:
         while not client.done():
@@ -267,7 +267,7 @@ class _Exchange:
                 self._send(client)
 
     def _speak(self, client: Client) -> bool:
-        """Send a client's next piece; return whether it had one, and may have another."""
+        """Send a client's next piece, if it has one; return False if it can't send yet."""
         if client in self._unsent or self._too_far_ahead():
             return False
         piece = next(self._texts[client], None)

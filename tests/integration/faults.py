@@ -1,10 +1,10 @@
-"""A room whose processes fail at a place that a test chooses: the program of faulty_room.py.
+"""A room whose processes fail at a place that a test chooses. `faulty_room.py` runs this program.
 
     python -m tests.integration.faults --workers 2 127.0.0.1 0
 
-The environment names a place in the workers' code (see `POINTS`), and a folder of *rounds*, which
-are files. A process that reaches the place looks for a round and removes it. Only one process can
-remove it, and that process fails. `faulty_room.py` is the test's side.
+The environment names a place in the workers' code (see `POINTS`), and a folder. Each file in the
+folder is a *round*, which makes one process fail: a process that reaches the place looks for a
+round and removes it. Only one process can remove it, and that process fails.
 
 Each child calls `faulty` of this module instead of its own function, and imports this module before
 anything else. The room's own code knows nothing of it. A child imports only the modules of its
@@ -23,7 +23,7 @@ from chatroom.config.settings import Settings
 WELCOME = f"{Settings().welcome}\n".encode()
 
 WORD = b"unspeakable"
-"""Text over which a process fails at the point "word"."""
+"""Text in the input of a process that triggers the point "word"."""
 
 Wrap = Callable[[Callable[[], None]], None]
 """Wraps a place in the code, so that it calls a function each time."""
@@ -58,7 +58,7 @@ Fire = Callable[[], None]
 """Looks for a round, and acts if there is one."""
 
 Make = Callable[[Callable[..., Any], Fire], Callable[..., Any]]
-"""Makes a replacement of a function that fires somewhere in it."""
+"""Takes a function; returns a replacement, which fires before, during or after it."""
 
 
 def replace(place: str, name: str, make: Make) -> Wrap:
@@ -142,7 +142,11 @@ def half_written(append: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
 
 
 def sending(what: str) -> Wrap:
-    """Fire when the kernel has taken `what` of a send to a member: all, a part, half, greeting."""
+    """Fire in a send to a member.
+
+    `what`: "all" or "part": after a send of which the kernel took that much; "half": in the middle
+    of a send; "greeting": in the middle of the welcome.
+    """
 
     def make(begin: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
         def faulty(self: Any, *arguments: Any) -> None:
@@ -194,7 +198,7 @@ POINTS: dict[str, Wrap] = {
     "word": before(FRAMER, "feed", lambda _, data: WORD in data),
     "flushed": behind(FRAMER, "flush"),
     "closed": behind(FRAMER, "close"),
-    # It appends; except at the first and the last, it holds the lock.
+    # It appends. It holds the lock, except at "batch", "unattributed" and "attributed".
     "batch": before(WORKER, "_append", lambda self: bool(self.input.batch)),
     "locked": before(LOG, "append"),
     "joined": behind(BATCH, "text"),
@@ -265,7 +269,7 @@ POINTS: dict[str, Wrap] = {
 
 
 def faulty(target: str, *arguments: Any) -> None:
-    """Wrap the place that the environment names, then call the function of that name."""
+    """Wrap the place that the environment names, then call the function `target`."""
     install()
     resolve_name(target)(*arguments)
 

@@ -49,7 +49,7 @@ def message_lines(run: Run, time: str) -> str:
 
 
 def accounted(line: bytes) -> int | None:
-    """Return the number of the last message that a line and earlier ones account for.
+    """Return the number of the last message that is written or reported as missed up to a line.
 
     Return None if the line is not one of a transcript.
     """

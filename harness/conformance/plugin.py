@@ -366,7 +366,7 @@ def _verdict(error: BaseException | None, clause: str) -> tuple[str, str]:
         case pytest.skip.Exception():
             return UNKNOWN, str(error)
         case StartError():
-            return FAIL, f"a second server of this kind did not start: {error}"
+            return UNKNOWN, f"a second server of this kind did not start: {error}"
         case CannotJudge():
             return CANNOT_JUDGE, str(error)
         case _:

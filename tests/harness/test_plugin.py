@@ -42,7 +42,7 @@ ENDS = {
     "raise Undecided('one address')": ("unknown", "skipped", "one address"),
     "raise NotApplicable('no welcome')": ("not-applicable", "skipped", "no welcome"),
     "raise CannotJudge('too late')": ("could-not-judge", "failed", "too late"),
-    "raise StartError('it ended')": ("fail", "failed", "a second server of this kind"),
+    "raise StartError('it ended')": ("unknown", "skipped", "a second server of this kind"),
     "pytest.skip('not here')": ("unknown", "skipped", "not here"),
     "assert 1 == 2": ("could-not-judge", "failed", "the harness failed at test_it:"),
     "raise TimeoutError('mine')": ("could-not-judge", "failed", "TimeoutError('mine')"),

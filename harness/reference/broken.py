@@ -554,6 +554,44 @@ broken(
 )
 
 
+class RelaysReads(Server):
+    """Passes on each read as it is, without prefixes."""
+
+    def frame(self, member: Member, data: bytes) -> list[bytes]:
+        lines = member.decoder.decode(data).split("\n")
+        message = b"\n".join(self.encode(line.removesuffix("\r")) for line in lines)
+        return [message] if message else []
+
+    def end_lines(self) -> None:
+        self.midline.clear()
+
+    def prefix(self, sender: Member, receiver: Member) -> bytes:
+        return b""
+
+
+broken(
+    "relays-reads: LINE-2 LINE-3 LINE-6 PREFIX-1 PREFIX-2 PREFIX-3 PREFIX-4",
+    "Passes on each read as it is, without prefixes.",
+    RelaysReads,
+)
+
+
+@breaks("relays-with-prefixes: LINE-2 LINE-3 LINE-6 PREFIX-4")
+class RelaysWithPrefixes(RelaysReads):
+    """Passes on each read as it is, with a prefix before each line that begins in it."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.begun: set[Member] = set()
+        """Members that have sent the beginning of a line."""
+
+    def broadcast(self, sender: Member, message: bytes) -> None:
+        prefix = Server.prefix(self, sender, sender)
+        text = b"".join(prefix + line for line in message.splitlines(keepends=True))
+        super().broadcast(sender, text[len(prefix) :] if sender in self.begun else text)
+        (self.begun.discard if message.endswith(b"\n") else self.begun.add)(sender)
+
+
 @breaks("prefix-once-per-read: LINE-3 PREFIX-4")
 class PrefixOncePerRead(Server):
     """Writes a prefix only before the first line of a read."""

@@ -157,17 +157,19 @@ def test_line_2_a_server_is_not_judged_by_pauses_that_became_too_long(
 
 #: In the first attempt, a piece is late, and the server delivers half a word.
 LATE_ONCE = """
+from harness.conformance.tests import test_messages
 from harness.conformance.tests.test_messages import test_a_line_in_pieces_is_one_message
-from harness.clients.client import Client
 
 @pytest.fixture(autouse=True)
 def late_once(monkeypatch):
-    whole = Client.say_in_pieces
-    async def late(self, pieces, pause):
-        monkeypatch.setattr(Client, "say_in_pieces", whole)
+    whole = test_messages._say_in_pieces
+    async def late(speaker, pieces, *others):
+        monkeypatch.setattr(test_messages, "_say_in_pieces", whole)
         first, *rest = pieces
-        return await whole(self, [first], 0.3) + 0.3 + await whole(self, rest, pause)
-    monkeypatch.setattr(Client, "say_in_pieces", late)
+        await speaker.say(first)
+        await asyncio.sleep(0.3)
+        return 0.3 + await whole(speaker, rest, *others)
+    monkeypatch.setattr(test_messages, "_say_in_pieces", late)
 """
 
 

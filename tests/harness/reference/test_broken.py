@@ -459,6 +459,7 @@ crlf = says_alone(b"a\r\nb\n", b"<127.0.0.2>a\n<127.0.0.2>b\n")
 empty = says_alone(b"\n", b"<127.0.0.2>\n")
 unended = says_alone(b"no end", b"<127.0.0.2>no end")
 goes_on = says(b"no end", b"b\n", heard=b"<127.0.0.2>no end\n<127.0.0.3>b\n", pause=QUIET)
+torn = says(b"hel", b"XX\n", b"lo\n", heard=b"<127.0.0.3>XX\n<127.0.0.2>hello\n", pause=0.02)
 two_lines = says_alone(b"a\nb\n", b"<127.0.0.2>a\n<127.0.0.2>b\n")
 line_of_2048 = says_alone(b"x" * 2047 + b"\n", b"<127.0.0.2>" + b"x" * 2047 + b"\n")
 long_line = says_alone(
@@ -519,6 +520,8 @@ CHECKS: dict[str, Check] = {
     "doubles-lf": plain,
     "reads-are-messages": two_lines,
     "impatient": in_pieces,
+    "relays-reads": torn,
+    "relays-with-prefixes": torn,
     "prefix-once-per-read": two_lines,
     "loses-empty-lines": empty,
     "waits-for-lf": unended,

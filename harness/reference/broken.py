@@ -129,6 +129,83 @@ class DiesOfAReset(Server):
         return None
 
 
+class SendsAtOnce(Server):
+    """A correct server that sends each message at once, and so perhaps to a member that has gone.
+
+    `failed` handles an error of a send.
+    """
+
+    def deliver(self, receiver: Member, data: bytes) -> None:
+        super().deliver(receiver, data)
+        if not receiver.stuck:
+            self.send(receiver)
+
+    def send(self, member: Member) -> None:
+        super().send(member)
+        if member.broken:
+            self.failed(member)
+
+    def failed(self, member: Member) -> None:
+        pass
+
+
+@breaks("dies-of-sigpipe: JOIN-2 LEAVE-1")
+class DiesOfSigpipe(SendsAtOnce):
+    """Leaves SIGPIPE as it is: a second send to a connection that has gone ends the server."""
+
+    def run(self) -> NoReturn:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        super().run()
+
+    def failed(self, member: Member) -> None:
+        member.broken = False
+
+
+broken(
+    "dies-of-a-failed-send: JOIN-2 LEAVE-1",
+    "Exits when a send fails because the connection has gone.",
+    SendsAtOnce,
+    failed=lambda self, member: sys.exit("can't send"),
+)
+
+
+@breaks("stops-at-a-failed-send: LEAVE-1")
+class StopsAtAFailedSend(SendsAtOnce):
+    """When a send fails, skips the members that joined after the one that has gone."""
+
+    has_failed = False
+
+    def broadcast(self, sender: Member, message: bytes) -> None:
+        self.has_failed = False
+        super().broadcast(sender, message)
+
+    def deliver(self, receiver: Member, data: bytes) -> None:
+        if not self.has_failed:
+            super().deliver(receiver, data)
+
+    def failed(self, member: Member) -> None:
+        self.has_failed = True
+        member.broken = False
+
+
+@breaks("silences-at-a-failed-send: JOIN-2 LEAVE-1")
+class SilencesAtAFailedSend(SendsAtOnce):
+    """When a send fails, reads no more from the sender, as a thread that an exception has ended."""
+
+    speaker: Member | None = None
+
+    def broadcast(self, sender: Member, message: bytes) -> None:
+        self.speaker = sender
+        super().broadcast(sender, message)
+        self.speaker = None
+
+    def failed(self, member: Member) -> None:
+        member.broken = False
+        if self.speaker and not self.speaker.gone:
+            self.speaker.paused = True
+            self.watch(self.speaker)
+
+
 @breaks("no-reuseaddr: JOIN-3")
 class NoReuseaddr(Server):
     """Does not set SO_REUSEADDR: its port stays in use for a minute after it has stopped."""

@@ -54,6 +54,24 @@ async def test_reset_connections_disturb_nobody(room: Room) -> None:
     await _two_talk(room)
 
 
+@pytest.mark.clause("JOIN-2", PROVED)
+async def test_a_connection_reset_before_its_welcome_disturbs_nobody(room: Room) -> None:
+    """The server's processes are stopped (SIGSTOP). A connection is made and reset, and three
+    members send a line. The server continues, and may send the welcome and the lines to the
+    connection before it can know. The members receive the lines, and others can join."""
+    members = await room.join(3)
+    tokens = {member: room.token() for member in members}
+    with room.target.suspended():
+        (await room.connect()).reset()
+        for speaker, token in tokens.items():
+            await speaker.say(token + b"\n")
+    heard = await room.last_words(members)
+    for listener, speaker in itertools.permutations(members, 2):
+        token = tokens[speaker]
+        expect(token in heard[listener], f"{listener} missed a line of {speaker}", token)
+    await _two_talk(room)
+
+
 async def _two_talk(room: Room) -> None:
     member, other = await room.join(2)
     await room.tell(member, other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from math import inf
 
@@ -59,6 +60,28 @@ async def test_a_leave_during_delivery_loses_nothing_for_others(room: Room, way:
         leave(first, way)
         for member in members[:-1]:
             await member.hears_line(word)
+
+
+@pytest.mark.clause("LEAVE-1", PROVED)
+@pytest.mark.parametrize("way", ["close", "reset"])
+async def test_a_message_to_a_member_that_has_gone_harms_nobody(room: Room, way: str) -> None:
+    """The server's processes are stopped (SIGSTOP). Four members send a line, and between the
+    second and the third line, a fifth member leaves. The server continues, and may send to the
+    fifth before it can know. The others receive each line, and still receive each other's
+    messages."""
+    members = await room.join(5)
+    leaver = members.pop(2)
+    room.count_out(leaver)
+    tokens = {member: room.token() for member in members}
+    with room.target.suspended():
+        for number, (speaker, token) in enumerate(tokens.items()):
+            if number == 2:
+                leave(leaver, way)
+            await speaker.say(token + b"\n")
+    heard = await room.last_words(members)
+    for listener, speaker in itertools.permutations(members, 2):
+        token = tokens[speaker]
+        expect(token in heard[listener], f"{listener} missed a line of {speaker}", token)
 
 
 @pytest.mark.clause("LEAVE-1", PROVED)

@@ -124,6 +124,28 @@ def reset(start: Start) -> bool:
         return fails(lambda: [talk(*pair) for pair in [(member, other), (here.join(), other)]])
 
 
+def reset_while_stopped(start: Start) -> bool:
+    """A member is reset while two others speak, and the server is stopped."""
+    with start() as here:
+        member, *others, leaver, last = here.join_all(5)
+        here.process.send_signal(signal.SIGSTOP)
+        for other in others:
+            other.say(b"hello\n")
+        leaver.reset()
+        here.process.send_signal(signal.SIGCONT)
+        due = b"".join(other.prefix + b"hello\n" for other in others)
+        for listener in (member, last):
+            listener.socket.settimeout(2)
+
+        def hear_and_talk() -> None:
+            member.hear(due)
+            last.hear(due)
+            for other in others:
+                talk(other, last)
+
+        return fails(hear_and_talk)
+
+
 def restart(start: Start) -> bool:
     with start() as here:
         clients = here.join_all(2)
@@ -476,6 +498,10 @@ CHECKS: dict[str, Check] = {
     "dies-of-an-early-reset": early_reset,
     "dies-of-a-port-scan": scan,
     "dies-of-a-reset": reset,
+    "dies-of-sigpipe": reset_while_stopped,
+    "dies-of-a-failed-send": reset_while_stopped,
+    "stops-at-a-failed-send": reset_while_stopped,
+    "silences-at-a-failed-send": reset_while_stopped,
     "no-reuseaddr": restart,
     "ipv4-only": ipv6,
     "refuses-in-silence": full,

@@ -931,6 +931,24 @@ class KeepsAMegabyte(Noting):
         self.kept.append(b"\1" * 1024 * KIB)
 
 
+@breaks("keeps-200-kib: LEAVE-3")
+class Keeps200Kib(Noting):
+    """Keeps 200 KiB for each member that has left."""
+
+    def close(self, member: Member) -> None:
+        super().close(member)
+        self.kept.append(b"\1" * 200 * KIB)
+
+
+@breaks("keeps-threads: LEAVE-3")
+class KeepsThreads(Server):
+    """Starts a thread for each member, which waits on a lock forever."""
+
+    def enter(self, member: Member) -> None:
+        super().enter(member)
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+
 @breaks("keeps-its-side-open: LEAVE-3 LEAVE-4 LOAD-2")
 class KeepsItsSideOpen(Noting):
     """Does not close its side when a member has closed its own."""

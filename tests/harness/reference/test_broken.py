@@ -345,11 +345,14 @@ def last_words(start: Start) -> bool:
         return member.hear_for(QUIET) != b"<127.0.0.3>good\n<127.0.0.3>bye"
 
 
+GUESTS = 20
+
+
 def costs(start: Start) -> bool:
     with start() as here:
         member = here.join()
-        before = (here.descriptors(), here.memory())
-        for _ in range(10):
+        before = (here.descriptors(), here.memory(), here.threads())
+        for _ in range(GUESTS):
             here.join().close()
         deadline = time.monotonic() + 1
         while here.descriptors() > before[0]:
@@ -357,7 +360,7 @@ def costs(start: Start) -> bool:
                 return True
             time.sleep(0.01)
         member.close()
-        if here.memory() > before[1] + 6 * MIB:
+        if here.memory() > before[1] + GUESTS * 150 * KIB or here.threads() > before[2]:
             return True
         spent, deadline = here.seconds(), time.monotonic() + 3  # seconds of silence
         while here.seconds() <= spent + 0.05:
@@ -580,6 +583,8 @@ CHECKS: dict[str, Check] = {
     "leaks-threads": costs,
     "spins-after-leave": costs,
     "keeps-a-megabyte": costs,
+    "keeps-200-kib": costs,
+    "keeps-threads": costs,
     "keeps-its-side-open": own_side,
     "closes-late": own_side,
     "bans-who-comes-back": back,

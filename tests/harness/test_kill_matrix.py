@@ -22,6 +22,7 @@ from harness.conformance.verdicts import INVALID, Rules, Verdict
 from harness.conformance.verdicts import judge as conclude
 from harness.reference.broken import REGISTRY, WIDE
 from tests.harness.commands import in_time
+from tests.harness.reference.right import RIGHT
 from tests.harness.reference.targets import named
 from tests.selection import Sample
 
@@ -45,9 +46,9 @@ def _in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-def judge(clauses: Sequence[str], *options: str) -> Verdict:
-    """Judge the reference, started with some options, by some clauses."""
-    server = shlex.join([sys.executable, "-m", "harness.reference", *options])
+def judge(clauses: Sequence[str], *options: str, module: str = "harness.reference") -> Verdict:
+    """Judge a server, started with some options, by some clauses."""
+    server = shlex.join([sys.executable, "-m", module, *options])
     scales = (SCALE * MORE_PATIENCE**number for number in itertools.count())
 
     def attempt() -> Verdict:
@@ -92,3 +93,13 @@ def test_a_broken_server_fails_exactly_the_clauses_it_breaks(name: str, sample: 
         assert set(failed) == broken, failed
         assert set(with_verdict(verdict, "pass", "not-applicable")) == {*others}, verdict.clauses
     assert verdict.verdict == "fail"
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_correct_server_passes(name: str, sample: Sample) -> None:
+    _, doubtful = RIGHT[name]
+    others = sample([clause for clause in all_clauses() if clause not in doubtful.split()], OTHERS)
+    verdict = judge([*doubtful.split(), *others], name, module="tests.harness.reference.right")
+    assert verdict.why == ()
+    assert with_verdict(verdict, "fail") == {}
+    assert {*with_verdict(verdict, "pass", "not-applicable")} == {*doubtful.split(), *others}

@@ -61,6 +61,8 @@ class Room:
         """The test's random numbers, seeded by the run's seed and the test's name."""
         self.since = ""
         """Clause that was judged before this test; empty in the first test."""
+        self.used = False
+        """True once a client has connected to the target, and not to another server."""
         self._looked = inf
         """Time of the last check for delays, less the seconds for which the harness was blocked."""
         self._clients: list[Client] = []
@@ -107,6 +109,7 @@ class Room:
         to, TargetGoneError if the target was gone before the test.
         """
         server = target or self.target
+        self.used |= server is self.target
         number = next(self._numbers)
         if source is None and server.local and ":" not in server.host:
             source = self.address()
@@ -132,6 +135,12 @@ class Room:
             raise Undecided(f"can't connect from {source}: {error.strerror}") from None
         self._clients.append(client)
         return client
+
+    @property
+    def exchanged(self) -> bool:
+        """True if a client has received a message of this test."""
+        run = self._run.encode()
+        return any(event.what == "receives" and run in event.data for event in self.log.events())
 
     async def enter(
         self,

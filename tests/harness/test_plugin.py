@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.conformance import plugin
+from harness.conformance import trial
 from harness.conformance.plugin import RESULT
 from harness.target.target import Command
 
@@ -117,7 +117,7 @@ def test_each_end_of_a_test_has_its_verdict(tests: pytest.Pytester) -> None:
 def test_a_test_that_never_ends_is_cut_off(
     tests: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plugin, "LIMIT", 0.1)
+    monkeypatch.setattr(trial, "LIMIT", 0.1)
     test = "async def test_it(room):\n    await asyncio.sleep(60)\n"
     tests.makepyfile(f"{HEAD}\n@pytest.mark.clause('CAST-1', PROVED)\n{test}")
     judge(tests, "--timeout-scale=2")
@@ -295,6 +295,52 @@ def test_after_a_failure_the_next_test_has_another_server(tests: pytest.Pytester
     judge(tests)
     first, second, third = (tests.path / "ports").read_text().split()
     assert first == second != third
+
+
+#: A server that delivers nothing more once somebody has said `poison`.
+FRAGILE = """
+import sys
+from harness.reference.server import Options, Server
+class Fragile(Server):
+    def say(self, sender, messages):
+        super().say(sender, messages)
+        if any(b"poison" in message for message in messages):
+            self.recipients = lambda sender: []
+Fragile(Options(sys.argv[1], int(sys.argv[2]))).run()
+"""
+
+
+def test_a_failure_that_an_earlier_test_has_caused_is_that_test_s(tests: pytest.Pytester) -> None:
+    ends = {
+        "before": ("CAST-1", "await one.say(b'poison')"),
+        "it": ("CAST-3", "await room.tell(one, other)"),
+        "fine": ("CAST-4", "await room.tell(one, other)"),
+        "once": ("CAST-5", "await room.tell(one, other); once()"),
+    }
+    tests.makepyfile(
+        HEAD
+        + "def once():\n    if not os.path.exists('once'):\n"
+        + "        open('once', 'w').close()\n        raise Violation('once')\n"
+        + "".join(
+            f"@pytest.mark.clause('{clause}', PROVED)\n"
+            f"async def test_{name}(room):\n    one, other = await room.join(2)\n    {end}\n"
+            for name, (clause, end) in ends.items()
+        )
+    )
+    (tests.path / "fragile.py").write_text(FRAGILE)
+    server = f"{shlex.quote(sys.executable)} {tests.path / 'fragile.py'} {{host}} {{port}}"
+    run(tests, "--command", server, "--timeout-scale=0.3")
+    found = [
+        (result["test"], result["clause"], result["verdict"], result["detail"])
+        for _, result in results(tests)
+    ]
+    assert found[0] == ("test_before", "CAST-1", "pass", "")
+    assert found[1][:3] == ("test_it", "CAST-3", "pass")
+    assert "probably a consequence of CAST-1" in found[1][3]
+    assert found[2][:3] == ("test_before", "CAST-1", "fail")
+    assert "after this test, test_it (CAST-3) fails" in found[2][3]
+    assert found[3] == ("test_fine", "CAST-4", "pass", "")
+    assert found[4] == ("test_once", "CAST-5", "fail", "once (but not each time)")
 
 
 def test_the_death_of_a_running_server_fails_only_one_test(

@@ -42,6 +42,8 @@ ATTENTIVE = 0.05
 
 _addresses = itertools.count()
 _runs = itertools.count(int(time.time() * 1000))
+_own_runs: set[bytes] = set()
+"""Beginnings of the tokens of all rooms of this process."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _names = itertools.count(random.SystemRandom().randrange(len(_LETTERS) ** 5))
 """Numbers of login names. A running server may still have the names of an earlier run."""
@@ -70,6 +72,7 @@ class Room:
         self._others: list[Target] = []
         self._witness: Client | None = None
         self._run = f"z{next(_runs) % 16**8:08x}"
+        _own_runs.add(self._run.encode())
         self._tokens = itertools.count()
         self._numbers = itertools.count()
 
@@ -135,6 +138,12 @@ class Room:
             raise Undecided(f"can't connect from {source}: {error.strerror}") from None
         self._clients.append(client)
         return client
+
+    def stranger(self) -> bytes | None:
+        """Return a line that a client of another run has sent during this test; None if there is
+        none, or the target is the harness's own."""
+        record = self.log.record
+        return record.stranger(self.profile, _is_own) if record else None
 
     @property
     def exchanged(self) -> bool:
@@ -463,6 +472,11 @@ def expect(
 def expect_equal(what: str, expected: bytes, actual: bytes) -> None:
     """Raise Violation unless the bytes are equal."""
     expect(expected == actual, what, expected, actual)
+
+
+def _is_own(text: bytes) -> bool:
+    """Return whether a text contains a token of a room of this process."""
+    return not _own_runs.isdisjoint(re.findall(rb"(z[0-9a-f]{8})\d{5}", text))
 
 
 def _name(number: int) -> str:

@@ -27,8 +27,9 @@ from harness import profile as profiles
 from harness.clauses import all_clauses
 from harness.clients.client import Clock, Log
 from harness.clients.room import Room
+from harness.clients.strangers import Record
 from harness.conformance.evidence import OBSERVED, STRENGTH
-from harness.conformance.trial import Blame, Trial, judge_again
+from harness.conformance.trial import Blame, Trial, judge_again, judge_among_strangers
 from harness.errors import (
     CannotJudge,
     JoinError,
@@ -206,8 +207,11 @@ def room(
 
 
 def _make_room(item: pytest.Item, target: Target, profile: profiles.Profile) -> Room:
-    option = item.config.getoption
-    made = Room(target, profile, Clock(option("timeout_scale")), Log())
+    option, log = item.config.getoption, Log()
+    if not target.ours:
+        log.record = item.session.stash.setdefault(_RECORD, Record())
+        log.record.begin()
+    made = Room(target, profile, Clock(option("timeout_scale")), log)
     made.random.seed(f"{option('seed')} {item.name}")
     made.since = item.session.stash.get(_JUDGED, "")
     return made
@@ -218,6 +222,8 @@ _JUDGED = pytest.StashKey[str]()
 """Clause that was judged last. If the target has gone, it may have ended during that test."""
 _BEFORE = pytest.StashKey[Trial | None]()
 """The last test that has used the target since its start."""
+_RECORD = pytest.StashKey[Record]()
+"""The text on all connections of the run, if the harness has not started the target."""
 _BLAME = pytest.StashKey[Blame | None]()
 """Clause of which a test's failure is a consequence."""
 _GONE = pytest.StashKey[bool]()
@@ -244,8 +250,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     try:
         trial.run(room)
     except Violation as failure:
-        if before is None or not (room.target.ours and room.used):
-            raise  # the server was fresh, or can't be restarted
         _judge_again(pyfuncitem, trial, before, failure)
     finally:
         if room.used:
@@ -253,15 +257,22 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
-def _judge_again(item: pytest.Function, trial: Trial, before: Trial, failure: Violation) -> None:
-    """Judge a failure again, as it may be a consequence of the test before."""
+def _judge_again(
+    item: pytest.Function, trial: Trial, before: Trial | None, failure: Violation
+) -> None:
+    """Judge a failure again, unless it is certainly the test's own; raise it if it is."""
     room = item.stash[_ROOM]
-    item.session.stash[_SPOILED] = True
 
     def make() -> Room:
         item.stash[_ROOM] = _make_room(item, room.target, room.profile)
         return item.stash[_ROOM]
 
+    if not room.target.ours:
+        judge_among_strangers(trial, failure, room, make)
+        return
+    if before is None or not room.used:  # the server was fresh
+        raise failure
+    item.session.stash[_SPOILED] = True
     item.stash[_BLAME] = blame = judge_again(trial, before, failure, room, make)
     if blame is None:
         item.stash[_ROOM] = room

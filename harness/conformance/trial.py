@@ -10,6 +10,9 @@ failure on a server that an earlier test has used is judged again, on a fresh se
   the earlier test has probably harmed it; if it runs, it has stopped accepting clients (JOIN-1).
 - Nothing of this occurs, but messages had arrived: the failure is the test's own. It only does not
   occur each time.
+
+A running server can't be restarted. But others may be in its room: a failure is judged again if
+they said something meanwhile.
 """
 
 from __future__ import annotations
@@ -96,6 +99,31 @@ def judge_again(
     if ended:
         return Blame(before.name, before.clause, f"after this test, the server {ended}")
     return Blame(before.name, JOINING, f"{failure.what}, since the test of {before.clause}")
+
+
+def judge_among_strangers(
+    trial: Trial, failure: Violation, room: Room, make: Callable[[], Room]
+) -> None:
+    """Judge a test again that failed in the room of a running server.
+
+    Raise the failure if no stranger has said anything, and CannotJudge if strangers talk each time.
+    """
+    for _ in range(TRIALS):
+        if not room.stranger():
+            raise failure
+        room = make()
+        try:
+            trial.run(room)
+            return
+        except Violation as error:
+            failure = error
+    line = room.stranger()
+    if not line:
+        raise failure
+    raise CannotJudge(
+        f"somebody else is in the room, and said {ascii(line.decode(errors='replace'))[1:-1]}"
+        " (if this is the server itself, the profile needs it in `notices`)"
+    )
 
 
 def _harm(before: Trial, trial: Trial, make: Callable[[], Room]) -> Blame | None:

@@ -1,9 +1,13 @@
 """The plugin, in pytest runs of its own: what it selects, refuses, starts and reports."""
 
+import contextlib
 import json
 import re
 import shlex
+import socket
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -380,6 +384,70 @@ def test_the_death_of_a_running_server_fails_only_one_test(
         ("test_d", "CAST-4", "unknown"),
     ]
     assert results(tests)[-1][1]["detail"].endswith("since CAST-2")
+
+
+@contextlib.contextmanager
+def stranger(port: int, answers: int) -> Iterator[None]:
+    """Have somebody in the room answer what others say, a number of times."""
+
+    def talk() -> None:
+        for _ in range(answers):
+            if not member.recv(1 << 16):
+                return
+            member.sendall(b"and who are you?\n")
+        while member.recv(1 << 16):
+            pass
+
+    with socket.create_connection(("127.0.0.1", port)) as member:
+        member.recv(1 << 16)  # the welcome
+        thread = threading.Thread(target=talk)
+        thread.start()
+        try:
+            yield
+        finally:
+            member.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+AMONG_STRANGERS = """
+from harness.conformance.tests.test_messages import test_text_without_line_end_is_delivered
+from harness.conformance.tests.test_load import test_a_flood_is_throttled_and_loses_nothing
+"""
+
+
+@pytest.mark.parametrize(
+    ("answers", "verdict"), [(0, "pass"), (3, "pass"), (1 << 20, "could-not-judge")]
+)
+def test_line_5_and_load_3_are_not_judged_while_a_stranger_talks(
+    tests: pytest.Pytester, answers: int, verdict: str
+) -> None:
+    tests.makepyfile(HEAD + AMONG_STRANGERS)
+    server = Command(REFERENCE)
+    server.start()
+    try:
+        with stranger(server.port, answers):
+            run(tests, f"--target={server.host}:{server.port}", "--profile=reference")
+    finally:
+        server.stop()
+    found = {result["clause"]: result for _, result in results(tests)}
+    assert {found["LINE-5"]["verdict"], found["LOAD-3"]["verdict"]} == {verdict}
+    said = "somebody else is in the room, and said <127.0.0.1>and who are you?"
+    assert (said in found["LINE-5"]["detail"]) == (verdict != "pass")
+
+
+def test_a_broken_server_fails_while_nobody_else_is_in_its_room(tests: pytest.Pytester) -> None:
+    tests.makepyfile(HEAD + AMONG_STRANGERS)
+    server = Command(REFERENCE, "--broken adds-lf")
+    server.start()
+    try:
+        run(tests, f"--target={server.host}:{server.port}", "--clause=LINE-5")
+    finally:
+        server.stop()
+    [(_, result)] = results(tests)
+    assert (result["verdict"], result["detail"]) == (
+        "fail",
+        "something was added to text without LF",
+    )
 
 
 def test_random_numbers_depend_on_the_seed_and_the_test_name(tests: pytest.Pytester) -> None:

@@ -143,6 +143,11 @@ class Client:
         """True while the client reads: it is not paused, and its connection has not ended."""
         return self._reading
 
+    @property
+    def bare_line_ends(self) -> int:
+        """Number of line ends that were LF, although the profile says CR LF."""
+        return self._reader.bare_line_ends
+
     def __repr__(self) -> str:
         return self.name
 

@@ -20,6 +20,7 @@ from harness.clauses import all_clauses
 from harness.conformance import runner
 from harness.conformance.verdicts import INVALID, Rules, Verdict
 from harness.conformance.verdicts import judge as conclude
+from harness.profile import load
 from harness.reference.broken import REGISTRY, WIDE
 from tests.harness.commands import in_time
 from tests.harness.reference.right import RIGHT
@@ -46,7 +47,12 @@ def _in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-def judge(clauses: Sequence[str], *options: str, module: str = "harness.reference") -> Verdict:
+def judge(
+    clauses: Sequence[str],
+    *options: str,
+    module: str = "harness.reference",
+    profile: str = "reference",
+) -> Verdict:
     """Judge a server, started with some options, by some clauses."""
     server = shlex.join([sys.executable, "-m", module, *options])
     scales = (SCALE * MORE_PATIENCE**number for number in itertools.count())
@@ -54,13 +60,14 @@ def judge(clauses: Sequence[str], *options: str, module: str = "harness.referenc
     def attempt() -> Verdict:
         wanted = runner.Options(
             command=f"{server} {{host}} {{port}}",
-            profile="reference",
+            profile=profile,
             clauses=tuple(clauses),
             timeout_scale=next(scales),
         )
         outcome = runner.run(wanted, lambda _: None)
         assert not outcome.interrupted
-        return conclude(all_clauses(), outcome.results, Rules(strict=True), outcome.troubles)
+        rules = Rules(strict=True, forms=load(profile).forms())
+        return conclude(all_clauses(), outcome.results, rules, outcome.troubles)
 
     return in_time(attempt, lambda verdict: verdict.verdict == INVALID)
 
@@ -82,9 +89,9 @@ def test_the_reference_passes() -> None:
 
 @pytest.mark.parametrize("name", named(REGISTRY))
 def test_a_broken_server_fails_exactly_the_clauses_it_breaks(name: str, sample: Sample) -> None:
-    _, broken = REGISTRY[name]
+    kind, broken = REGISTRY[name]
     others = sample([clause for clause in all_clauses() if clause not in broken], OTHERS)
-    verdict = judge([*broken, *others], "--broken", name)
+    verdict = judge([*broken, *others], "--broken", name, profile=kind.profile)
     assert verdict.why == ()
     failed = with_verdict(verdict, "fail")
     if name in WIDE:
@@ -97,9 +104,10 @@ def test_a_broken_server_fails_exactly_the_clauses_it_breaks(name: str, sample: 
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_correct_server_passes(name: str, sample: Sample) -> None:
-    _, doubtful = RIGHT[name]
+    kind, doubtful = RIGHT[name]
     others = sample([clause for clause in all_clauses() if clause not in doubtful.split()], OTHERS)
-    verdict = judge([*doubtful.split(), *others], name, module="tests.harness.reference.right")
+    module = "tests.harness.reference.right"
+    verdict = judge([*doubtful.split(), *others], name, module=module, profile=kind.profile)
     assert verdict.why == ()
     assert with_verdict(verdict, "fail") == {}
     assert {*with_verdict(verdict, "pass", "not-applicable")} == {*doubtful.split(), *others}

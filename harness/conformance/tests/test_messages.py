@@ -29,9 +29,10 @@ LONG = 20_000
 @pytest.mark.clause("LINE-1", PROVED)
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CR LF"])
 async def test_a_line_keeps_its_end(room: Room, end: bytes) -> None:
-    """Two lines are sent, the second when the first has arrived. One line end, and perhaps a
-    prefix, is received between their texts."""
+    """Two lines are sent, the second when the first has arrived. One line end, as the profile says,
+    and perhaps a prefix are received between their texts."""
     speaker, listener = await room.join(2)
+    bare = listener.bare_line_ends
     for _ in range(3):
         first, second = room.tokens(2)
         await speaker.say(first + end)
@@ -48,6 +49,7 @@ async def test_a_line_keeps_its_end(room: Room, end: bytes) -> None:
             b"\n",
             between,
         )
+    expect(listener.bare_line_ends == bare, "a line ended with LF, not with CR LF", b"\r\n", b"\n")
 
 
 @pytest.mark.clause("LINE-2", PROVED)

@@ -8,6 +8,7 @@ Each does something that the clauses permit, and that a check may take for a def
 import sys
 
 from harness.reference.__main__ import build_parser
+from harness.reference.dialects import DIALECTS
 from harness.reference.server import KIB, Member, Options, Server
 
 
@@ -28,6 +29,9 @@ class ReadsMuch(Server):
 
 RIGHT: dict[str, tuple[type[Server], str]] = {
     "reads-much": (ReadsMuch, "LOAD-3"),
+    "names": (DIALECTS["names"], "JOIN-2 JOIN-5 WELCOME-1 PREFIX-1 PREFIX-2 PREFIX-4"),
+    "crlf": (DIALECTS["crlf"], "WELCOME-4 LINE-1 LINE-2 LINE-4 TEXT-3"),
+    "echo": (DIALECTS["echo"], "CAST-2 LINE-3 LEAVE-2"),
 }
 """Correct servers by name, each with the clauses that it may seem to break."""
 

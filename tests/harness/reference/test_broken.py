@@ -27,7 +27,16 @@ import pytest
 
 from harness.reference.broken import REGISTRY, WIDE
 from harness.reference.hopeless import HOPELESS
-from tests.harness.reference.targets import QUIET, ROOT, WELCOME, Client, Target, named, room
+from tests.harness.reference.targets import (
+    QUIET,
+    ROOT,
+    WELCOME,
+    Client,
+    Target,
+    dialect_of,
+    named,
+    room,
+)
 from tests.integration.waiting import PATIENCE
 
 pytestmark = pytest.mark.matrix
@@ -51,10 +60,10 @@ def fails(act: Callable[[], object]) -> bool:
 
 def talk(speaker: Client, *listeners: Client) -> bool:
     """Return True if the listeners hear the speaker; raise otherwise, like all waits."""
-    speaker.say(b"hello\n")
+    speaker.say(speaker.line(b"hello"))
     for listener in listeners:
         listener.socket.settimeout(2)
-        listener.hear(speaker.prefix + b"hello\n")
+        listener.hear(speaker.prefix + speaker.line(b"hello"))
     return True
 
 
@@ -130,10 +139,10 @@ def reset_while_stopped(start: Start) -> bool:
         member, *others, leaver, last = here.join_all(5)
         here.process.send_signal(signal.SIGSTOP)
         for other in others:
-            other.say(b"hello\n")
+            other.say(other.line(b"hello"))
         leaver.reset()
         here.process.send_signal(signal.SIGCONT)
-        due = b"".join(other.prefix + b"hello\n" for other in others)
+        due = b"".join(other.prefix + other.line(b"hello") for other in others)
         for listener in (member, last):
             listener.socket.settimeout(2)
 
@@ -318,6 +327,21 @@ def not_utf8(start: Start) -> bool:
         return failed or fails(lambda: talk(member, other))
 
 
+def torn(start: Start) -> bool:
+    """A member speaks between the pieces of another's line."""
+    with start() as here:
+        member, other, listener = here.join_all(3)
+        for speaker, piece in (
+            (member, b"hel"),
+            (other, other.line(b"XX")),
+            (member, member.line(b"lo")),
+        ):
+            speaker.say(piece)
+            time.sleep(0.02)  # shorter than LINE-5's silence
+        due = other.prefix + other.line(b"XX") + member.prefix + member.line(b"hello")
+        return listener.hear_for(QUIET) != due
+
+
 # --- leaving -------------------------------------------------------------------------------------
 
 
@@ -473,6 +497,63 @@ def death_of_a_worker(start: Start) -> bool:
         return failed
 
 
+# --- other dialects ------------------------------------------------------------------------------
+
+
+def exchange(start: Start) -> bool:
+    """Three members of another dialect say some lines, and hear all that they should."""
+    with start() as here:
+        talkers = here.join_all(3)
+        due = dict.fromkeys(talkers, b"")
+        for speaker in talkers:
+            for said in (b"  hi   there ", b"", b"a\rb"):
+                text = said.replace(b"\r", "␍".encode())
+                speaker.say(speaker.line(said))
+                for listener in talkers:
+                    if listener is not speaker:
+                        due[listener] += speaker.prefix + speaker.line(text)
+                    elif here.dialect == "echo":
+                        due[listener] += b"you: " + speaker.line(text)
+            listener = talkers[speaker is talkers[0]]
+            with contextlib.suppress(TimeoutError):
+                listener.socket.settimeout(1)
+                while len(listener.unread) < len(due[listener]) and listener.receive():
+                    pass
+        return any(talker.hear_for(QUIET) != due[talker] for talker in talkers)
+
+
+def crlf_welcomed(start: Start) -> bool:
+    with start() as here:
+        return here.knock().hear_for(QUIET) != WELCOME.replace(b"\n", b"\r\n")
+
+
+def nameless(start: Start) -> bool:
+    with start() as here:
+        here.knock().hear(b"Your name? ")
+        other = here.knock()
+        other.socket.settimeout(1)
+        return fails(lambda: other.hear(b"Your name? "))
+
+
+def same_name(start: Start) -> bool:
+    with start() as here:
+        listener = here.join("127.0.0.2")
+        for _ in range(2):
+            guest = here.join("127.0.0.3")
+            if fails(lambda: talk(guest, listener)):  # noqa: B023  (called at once)
+                return True
+            guest.finish()
+            guest.hear_rest()
+        return False
+
+
+def crowd_of_echoes(start: Start) -> bool:
+    with start() as here:
+        talkers = here.join_all(10)
+        talkers[0].say(b"hello\n")
+        return any(other.hear_for(0.1) != b"<127.0.0.2>hello\n" for other in talkers[1:])
+
+
 # --- which server by which check -----------------------------------------------------------------
 
 CONTROLS = "\x1b[2J \r \x85 \u202e \u2028\t.\n"
@@ -484,7 +565,6 @@ crlf = says_alone(b"a\r\nb\n", b"<127.0.0.2>a\n<127.0.0.2>b\n")
 empty = says_alone(b"\n", b"<127.0.0.2>\n")
 unended = says_alone(b"no end", b"<127.0.0.2>no end")
 goes_on = says(b"no end", b"b\n", heard=b"<127.0.0.2>no end\n<127.0.0.3>b\n", pause=QUIET)
-torn = says(b"hel", b"XX\n", b"lo\n", heard=b"<127.0.0.3>XX\n<127.0.0.2>hello\n", pause=0.02)
 two_lines = says_alone(b"a\nb\n", b"<127.0.0.2>a\n<127.0.0.2>b\n")
 line_of_2048 = says_alone(b"x" * 2047 + b"\n", b"<127.0.0.2>" + b"x" * 2047 + b"\n")
 long_line = says_alone(
@@ -596,9 +676,33 @@ CHECKS: dict[str, Check] = {
     "no-allowance": flood,
     "twice-its-rate": flood,
     "one-worker": death_of_a_worker,
+    "names-in-the-accept-loop": nameless,
+    "names-relays-reads": torn,
+    "names-dies-of-sigpipe": reset_while_stopped,
+    "names-keeps-200-kib": costs,
+    "names-of-the-latest": exchange,
+    "names-of-receivers": exchange,
+    "names-overwritten": exchange,
+    "names-echoed": exchange,
+    "names-greet-everyone": others_welcomed,
+    "names-are-taken-forever": same_name,
+    "crlf-relays-reads": torn,
+    "crlf-dies-of-sigpipe": reset_while_stopped,
+    "crlf-keeps-200-kib": costs,
+    "crlf-becomes-lf": exchange,
+    "crlf-after-an-lf-welcome": crlf_welcomed,
+    "crlf-loses-empty-lines": exchange,
+    "crlf-strips-spaces": exchange,
+    "echo-relays-reads": torn,
+    "echo-dies-of-sigpipe": reset_while_stopped,
+    "echo-keeps-200-kib": costs,
+    "echo-fails": exchange,
+    "echo-of-an-echo": exchange,
+    "echo-like-any-message": exchange,
+    "echo-to-one-more": crowd_of_echoes,
 }
 
-OPTIONS: dict[Start, tuple[str, ...]] = {room: ()}
+OPTIONS: dict[Start, tuple[str, ...]] = {}
 
 
 @pytest.mark.sample(24)
@@ -614,9 +718,21 @@ def test_a_broken_server_shows_its_defect(name: str) -> None:
 
 
 @pytest.mark.sample(12)
-@pytest.mark.parametrize("name", named({check: name for name, check in CHECKS.items()}.values()))
+@pytest.mark.parametrize(
+    "name",
+    named({(check, dialect_of("--broken", name)): name for name, check in CHECKS.items()}.values()),
+)
 def test_the_reference_shows_no_defect(name: str) -> None:
-    assert not CHECKS[name](room)
+    dialect = dialect_of("--broken", name)
+    options = ("--dialect", dialect) if dialect else ()
+
+    @contextlib.contextmanager
+    def start(*more: object, host: str = "127.0.0.1", port: int = 0) -> Iterator[Target]:
+        with room(*options, *more, host=host, port=port) as target:
+            yield target
+
+    OPTIONS[start] = options
+    assert not CHECKS[name](start)
 
 
 # --- the registry --------------------------------------------------------------------------------

@@ -1258,4 +1258,4 @@ class EchoToOneMore(Echo):
     def echo(self, sender: Member, message: bytes) -> None:
         super().echo(sender, message)
         if len(self.members) >= 10:
-            super().echo(self.recipients(sender)[-1], message)
+            super().echo(self.recipients(sender)[0], message)

@@ -3,8 +3,8 @@
 This shows that each clause can fail, for the reason that it names. The reference, from which all
 broken servers derive, passes.
 
-A default run judges each server by the clauses that it breaks and by a sample of the others;
-``--all`` judges it by all of them. The servers are judged in this process, by the functions that
+A default run judges each server by the clauses that it breaks and by a sample of the others, and
+of the servers in other dialects a sample; ``--all`` judges all of them by all clauses. The servers are judged in this process, by the functions that
 `conform` calls; test_conform covers its arguments and its output.
 """
 
@@ -22,6 +22,7 @@ from harness.conformance.verdicts import INVALID, Rules, Verdict
 from harness.conformance.verdicts import judge as conclude
 from harness.profile import load
 from harness.reference.broken import REGISTRY, WIDE
+from harness.reference.server import Server
 from tests.harness.commands import in_time
 from tests.harness.reference.right import RIGHT
 from tests.harness.reference.targets import named
@@ -87,8 +88,23 @@ def test_the_reference_passes() -> None:
     assert verdict.verdict == "pass"
 
 
-@pytest.mark.parametrize("name", named(REGISTRY))
+PLAIN = [name for name, (kind, _) in REGISTRY.items() if kind.profile == Server.profile]
+
+
+@pytest.mark.parametrize("name", named(PLAIN))
 def test_a_broken_server_fails_exactly_the_clauses_it_breaks(name: str, sample: Sample) -> None:
+    assert_fails_exactly(name, sample)
+
+
+@pytest.mark.sample(6)
+@pytest.mark.parametrize("name", named(name for name in REGISTRY if name not in PLAIN))
+def test_a_broken_server_in_another_dialect_fails_exactly_its_clauses(
+    name: str, sample: Sample
+) -> None:
+    assert_fails_exactly(name, sample)
+
+
+def assert_fails_exactly(name: str, sample: Sample) -> None:
     kind, broken = REGISTRY[name]
     others = sample([clause for clause in all_clauses() if clause not in broken], OTHERS)
     verdict = judge([*broken, *others], "--broken", name, profile=kind.profile)

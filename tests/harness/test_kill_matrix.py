@@ -4,8 +4,9 @@ This shows that each clause can fail, for the reason that it names. The referenc
 broken servers derive, passes.
 
 A default run judges each server by the clauses that it breaks and by a sample of the others, and
-of the servers in other dialects a sample; ``--all`` judges all of them by all clauses. The servers are judged in this process, by the functions that
-`conform` calls; test_conform covers its arguments and its output.
+of the servers in other dialects a sample; ``--all`` judges all of them by all clauses. The servers
+are judged in this process, by the functions that `conform` calls; test_conform covers its arguments
+and its output.
 """
 
 import itertools

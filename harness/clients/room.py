@@ -49,6 +49,8 @@ CLOSES_WITHIN = 3
 
 _addresses = itertools.count()
 _runs = itertools.count(int(time.time() * 1000))
+_own_runs: set[bytes] = set()
+"""Beginnings of the tokens of all rooms of this process."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _names = itertools.count(random.SystemRandom().randrange(len(_LETTERS) ** 5))
 """Numbers of login names. A running server may still have the names of an earlier run."""
@@ -68,6 +70,8 @@ class Room:
         """The test's random numbers, seeded by the run's seed and the test's name."""
         self.since = ""
         """Clause that was judged before this test; empty in the first test."""
+        self.used = False
+        """True once a client has connected to the target, and not to another server."""
         self._looked = inf
         """Time of the last check for delays, less the seconds for which the harness was blocked."""
         self._clients: list[Client] = []
@@ -77,6 +81,7 @@ class Room:
         self._first: int | None = None
         """Place of the endpoint for the first client, once it is drawn."""
         self._run = f"z{next(_runs) % 16**8:08x}"
+        _own_runs.add(self._run.encode())
         self._tokens = itertools.count()
         self._numbers = itertools.count()
 
@@ -116,6 +121,7 @@ class Room:
         login_name: None: one that no other client has. Raise Undecided if `source` can't be bound
         to, TargetGoneError if the target was gone before the test.
         """
+        self.used |= target is None or target is self.target
         number = next(self._numbers)
         endpoint = self._endpoint(number, (target or self.target).endpoints, source)
         if source is None and is_local(endpoint[0]) and ":" not in endpoint[0]:
@@ -158,6 +164,18 @@ class Room:
         if count > 1 and self._first is None:
             self._first = self.random.randrange(count)
         return endpoints[((self._first or 0) + number + number // count) % count]
+
+    def stranger(self) -> bytes | None:
+        """Return a line that a client of another run has sent during this test; None if there is
+        none, or the target is the harness's own."""
+        record = self.log.record
+        return record.stranger(self.profile, _is_own) if record else None
+
+    @property
+    def exchanged(self) -> bool:
+        """True if a client has received a message of this test."""
+        run = self._run.encode()
+        return any(event.what == "receives" and run in event.data for event in self.log.events())
 
     async def enter(
         self,
@@ -528,6 +546,11 @@ def _apart(speaker: Client, listeners: Sequence[Client], deaf: Sequence[Client])
         f"; {speaker} is at {at(*speaker.server)}, {deaf[0]} at {at(*deaf[0].server)}: perhaps"
         " these are not one room"
     )
+
+
+def _is_own(text: bytes) -> bool:
+    """Return whether a text contains a token of a room of this process."""
+    return not _own_runs.isdisjoint(re.findall(rb"(z[0-9a-f]{8})\d{5}", text))
 
 
 def _name(number: int) -> str:

@@ -32,7 +32,7 @@ from harness.errors import (
 )
 from harness.profile import Profile
 from harness.target.interrupts import defer_signals
-from harness.target.target import Target, at, is_local
+from harness.target.target import Target, Times, at, is_local, part_used
 
 LONGEST_WELCOME = 1 << 20
 """Number of bytes, from the beginning of a stream, that are searched for the welcome."""
@@ -43,6 +43,9 @@ of a server that does not seem to have one."""
 
 SILENCES = 3
 """Number of clients that must receive nothing before a server does not seem to have a welcome."""
+
+BUSY = 0.5
+"""Part of a processor that a server uses which has not noticed that all clients have left."""
 
 CLOSES_WITHIN = 3
 """Windows without any event after which a server does not seem to close its side."""
@@ -459,6 +462,7 @@ class Room:
         self.log.ended = True
         for client in self._clients:
             client.finish()
+        before, began = self._times(), time.monotonic()
         # A server may close its side late, when it has sent all. If it never does, wait only once.
         within = self.window if self.target.stays_open else CLOSES_WITHIN * self.window
         end = time.monotonic() + self.clock.patience
@@ -470,9 +474,22 @@ class Room:
             if time.monotonic() >= min(deadline, end):
                 break
             await asyncio.sleep(0.001)  # the event loop reads until the server has closed its side
-        self.target.stays_open |= bool(still_open)
+        if still_open and not self.target.stays_open:
+            self.target.stays_open = True
+            before, began = self._times(), time.monotonic()
+            await asyncio.sleep(self.window)
+        if before:
+            seconds = time.monotonic() - began
+            self.target.busy = part_used(before, self._times(), seconds) > BUSY
         for client in self._clients:
             client.close()
+
+    def _times(self) -> dict[int, Times]:
+        """Return the times of the target's threads, if it never closes connections: it may read
+        their end again and again."""
+        with contextlib.suppress(Undecided):
+            return self.target.times() if self.target.stays_open else {}
+        return {}
 
     def _still_open(self) -> list[tuple[Client, int]]:
         """Return the target's clients whose connections are open, each with the amount of its

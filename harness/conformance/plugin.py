@@ -251,7 +251,8 @@ def room(
     conformance_profile: profiles.Profile,
 ) -> Room:
     """The target's room, before any client of this test has joined."""
-    if conformance_target.death() or request.session.stash.get(_SPOILED, False):
+    worn = conformance_target.death() or conformance_target.busy
+    if worn or request.session.stash.get(_SPOILED, False):
         request.session.stash[_SPOILED] = True  # until the start has succeeded
         conformance_target.fresh()
         request.session.stash[_SPOILED] = False

@@ -94,6 +94,10 @@ class Target:
     stays_open = False
     """True once the server has left a connection open that its client had closed."""
 
+    busy = False
+    """True if the server used a processor when all clients of a test had left. The next test needs
+    another one: it would have to wait."""
+
     unwelcoming = False
     """True if the latest client was not welcomed as the profile says."""
     silences = 0
@@ -244,6 +248,7 @@ class Command(Target):
             self.blocked += time.monotonic() - began
 
     def _start(self) -> None:
+        self.busy = False
         try:
             self._draw_ports()
             self._strangers = self._listeners()

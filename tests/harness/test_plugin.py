@@ -400,6 +400,25 @@ def test_a_failure_that_an_earlier_test_has_caused_is_that_test_s(tests: pytest.
     assert found[4] == ("test_once", "CAST-5", "fail", "once (but not each time)")
 
 
+def test_after_a_test_that_leaves_the_server_busy_the_next_has_another_server(
+    tests: pytest.Pytester,
+) -> None:
+    """The server reads the end of a connection again and again."""
+    test = """
+@pytest.mark.clause("CAST-1", PROVED)
+@pytest.mark.parametrize("number", range(2))
+async def test_it(room, number):
+    member = await room.connect()
+    await member.hears(b"practice")
+    with open("ports", "a") as file: print(room.target.port, file=file)
+"""
+    tests.makepyfile(HEAD + test)
+    server = shlex.quote(str(Path(__file__).parent / "tutorial.py"))
+    run(tests, "--command", f"{shlex.quote(sys.executable)} {server} {{host}} {{port}}")
+    first, second = (tests.path / "ports").read_text().split()
+    assert first != second
+
+
 def test_the_death_of_a_running_server_fails_only_one_test(
     tests: pytest.Pytester,
 ) -> None:

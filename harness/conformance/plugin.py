@@ -303,7 +303,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         name: pyfuncitem.funcargs[name]
         for name in pyfuncitem._fixtureinfo.argnames  # the same arguments as from pytest itself
     }
-    trial = Trial(pyfuncitem.name, *named, pyfuncitem.obj, arguments)
+    trial = Trial(pyfuncitem.name, named[0], pyfuncitem.obj, arguments)
     room, stash = pyfuncitem.stash[_ROOM], pyfuncitem.session.stash
     before = stash.get(_BEFORE, None)
     try:

@@ -42,7 +42,6 @@ class Trial:
 
     name: str
     clause: str
-    evidence: str
     function: Callable[..., Coroutine[Any, Any, None]]
     arguments: dict[str, Any]
 

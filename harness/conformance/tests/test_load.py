@@ -102,8 +102,8 @@ async def test_a_member_that_lags_too_far_is_disconnected(room: Room) -> None:
 @pytest.mark.clause("LOAD-3", PROVED)
 async def test_a_flood_is_throttled_and_loses_nothing(room: Room) -> None:
     """A member sends more than its allowance, as fast as it can. All of it arrives, in order, not
-    sooner than the allowance and one read permit. If it does, the member sends more, so that one
-    large read alone can't explain it. The member can send more afterwards."""
+    sooner than the allowance and one read permit. If it arrives sooner, the member sends more: only
+    one large read is allowed. The member can send more afterwards."""
     profile = room.profile
     flooder, listener = await room.join(2)
     rate = profile.rate

@@ -118,6 +118,21 @@ def test_each_end_of_a_test_has_its_verdict(tests: pytest.Pytester) -> None:
     assert found[-1][1]["wire"][0][1:3] == ["A", "connects"]
 
 
+def test_the_output_of_a_result_is_what_was_printed_during_the_test(
+    tests: pytest.Pytester,
+) -> None:
+    """With --announce, the server prints a line at its start: in the first test, if it is late."""
+    mark = "@pytest.mark.clause('CAST-1', PROVED)\n"
+    printed = "while not room.output().endswith('\\n'): await asyncio.sleep(0.01)"
+    one = f"{mark}async def test_one(room):\n    {printed}\n"
+    other = f"{mark}async def test_other(room):\n    await room.enter()\n"
+    tests.makepyfile(f"{HEAD}\n{one}{other}")
+    run(tests, "--command", f"{REFERENCE} --announce")
+    (_, first), (_, second) = results(tests)
+    assert first["verdict"] == second["verdict"] == "pass"
+    assert second["output"] == ""
+
+
 def test_a_test_that_never_ends_is_cut_off(
     tests: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

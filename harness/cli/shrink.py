@@ -33,6 +33,7 @@ from harness.descriptors import raise_descriptor_limit
 from harness.profile import Profile
 from harness.simulation import history
 from harness.simulation.judge import Violation, judge
+from harness.simulation.scenario.vocabulary import numbers_of
 from harness.simulation.shrink import replay
 from harness.simulation.shrink.reduce import Script, left_out, lines, people, reduce, script_of
 
@@ -187,8 +188,8 @@ def _shrunk(
 
 def _concerned(violation: Violation, everyone: list[int]) -> list[int]:
     """Return two clients that may suffice: the affected client, and the sender."""
-    sender = violation.message.partition(".")[0]
-    first = [violation.who, *([int(sender)] if sender else []), *everyone]
+    sender = [numbers_of(violation.message)[0]] if violation.message else []
+    first = [violation.who, *sender, *everyone]
     return list(dict.fromkeys(first))[:2]
 
 

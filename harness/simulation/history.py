@@ -3,7 +3,7 @@
 The first line is the header: `history` (the format's version), and a description of the
 run. Each other line is an event; `t` is its time, in seconds from the run's start, on one
 monotonic clock. The last line has the key `end`: how the run ended. Without this
-line, the history was cut short. A session is a number; a message is `SESSION.NUMBER`, as in its
+line, the history was cut short. A session is a number; a message is `msgSESSION.NUMBER`, as in its
 token. Bytes are UTF-8 text; bytes that are not UTF-8 are escaped as by surrogateescape.
 
     {"t", "who", "what": "connects", "population", "address", "link"}   begins to connect
@@ -36,7 +36,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, TextIO
 
-VERSION = 1
+VERSION = 2
 
 COMPLETE = "complete"
 """The `end` of a complete run."""
@@ -143,7 +143,7 @@ _is_text = _is_a(str)
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"\d+\.\d+", value) is not None
+    return isinstance(value, str) and re.fullmatch(r"msg\d+\.\d+", value) is not None
 
 
 def _are_heard(value: Any) -> bool:

@@ -58,11 +58,20 @@ class Deliveries:
                 self._misprefixed(session, t, found.message, found.prefix)
             if found.text != found.due:
                 self._check_text(session, t, found.message, found)
+            for index in found.more:
+                self._glued(session, t, index, found.message)
         elif found.message is None and not (
             pieces.begins_in_token(session, found) or pieces.is_rest(session, t, found)
         ):
             says = f"{session} received a line that no client sent: “{shown(as_bytes(line))}”"
             self._judgement.add(TORN, t, session, says)
+
+    def _glued(self, session: Session, t: float, index: int, before: int) -> None:
+        """Handle a message that was received within the line of another (LINE-3)."""
+        session.heard.append(index)
+        name, other = self._facts.describe(index), self._facts.messages[before].name
+        says = f"{session} received {name} in one line with {other}"
+        self._judgement.add(TORN, t, session, says, self._facts.messages[index].name)
 
     def _misprefixed(self, session: Session, t: float, index: int, prefix: bytes) -> None:
         says = f"{session} received {self._facts.describe(index)} with the prefix “{shown(prefix)}”"

@@ -21,7 +21,6 @@ CUTS = ("cut-off", "reset", "half-close")
 class Message:
     name: str
     sender: int
-    number: int
     t: float
     """Time at which its sender began to send it."""
     text: bytes
@@ -126,7 +125,7 @@ class Facts:
     def describe(self, index: int) -> str:
         """Return a message's name with its sender's address, for a report."""
         message = self.messages[index]
-        return f"message {message.name} of {self.sessions[message.sender].address}"
+        return f"{message.name} of {self.sessions[message.sender].address}"
 
     def latest(self, session: Session) -> dict[int, int]:
         """Return the last message that a session has received from each sender."""
@@ -162,11 +161,10 @@ class Facts:
 
     def _said(self, event: Event) -> None:
         name, sender = event["says"], event["who"]
-        number = int(name.partition(".")[2])
         self.index[name] = len(self.messages)
         self.session(sender).said.append(len(self.messages))
         text = as_bytes(event["text"])
-        self.messages.append(Message(name, sender, number, event["t"], text))
+        self.messages.append(Message(name, sender, event["t"], text))
 
     def _take(self, event: Event) -> None:
         if "sent" in event:

@@ -57,6 +57,8 @@ class Judgement:
     """Number of violations of each kind."""
     violations: list[Violation] = field(default_factory=list)
     """First SHOWN violations of each kind, in order of time."""
+    contradiction: str = ""
+    """Reason why the judgement contradicts the record; empty if it does not."""
     cannot_judge: str = ""
     """Reason why the harness could not judge; empty if it could."""
 

@@ -19,10 +19,11 @@ _BAD_RUN = re.compile(BAD + "+")
 class Line:
     """A line that differs from every expected one.
 
-    message: index of the message whose token it contains; None: no known token.
+    message: index of the message whose token it contains first; None: no known token.
     prefix, text: the parts before and from the token; without a token, as the profile
     splits them. truly: true if the prefix is the sender's. due: the expected text, if the
-    line is this text or its beginning; otherwise empty.
+    line is this text or its beginning; otherwise empty. more: indices of further messages
+    whose tokens it contains.
     """
 
     message: int | None
@@ -30,6 +31,7 @@ class Line:
     text: str
     truly: bool = False
     due: str = ""
+    more: tuple[int, ...] = ()
 
 
 class Lines:
@@ -43,18 +45,17 @@ class Lines:
         """Parse a line; return None for a notice."""
         if any(notice.fullmatch(line + b"\n") for notice in self._profile.notices):
             return None
-        head = self._profile.prefix.match(line)
-        begin = head.end() if head else 0
-        for token in TOKEN.finditer(line):
-            index = self._facts.index.get(token[0][:-1].decode())
-            if index is None:
-                continue
-            message = self._facts.messages[index]
-            prefix, text = line[: token.start()], plain(line[token.start() :])
-            due = _due(message, text)
-            if due or token.start() == begin:
-                return Line(index, prefix, text, self._is_prefix(prefix, message), due)
-        return Line(None, line[:begin], plain(line[begin:]))
+        index = self._facts.index
+        tokens = [token for token in TOKEN.finditer(line) if token[1].decode() in index]
+        if not tokens:
+            head = self._profile.prefix.match(line)
+            begin = head.end() if head else 0
+            return Line(None, line[:begin], plain(line[begin:]))
+        first, *more = (index[token[1].decode()] for token in tokens)
+        message, begin = self._facts.messages[first], tokens[0].start()
+        prefix, text = line[:begin], plain(line[begin:])
+        truly, due = self._is_prefix(prefix, message), _due(message, text)
+        return Line(first, prefix, text, truly, due, tuple(more))
 
     def is_welcome(self, line: str) -> bool:
         welcome = self._profile.welcome
@@ -91,10 +92,15 @@ def delivered(message: Message) -> str:
     return plain(harmless(message.text))
 
 
+def texts_of(text: bytes) -> tuple[str, str]:
+    """Return the two forms in which a text may be delivered: harmless (TEXT-3), and unchanged."""
+    return plain(harmless(text)), plain(text)
+
+
 def _due(message: Message, text: str) -> str:
     """Return the text of a message, raw or as it should be delivered, if `text` is its beginning or
     equal to it; otherwise, return an empty string."""
-    both = delivered(message), plain(message.text)
+    both = texts_of(message.text)
     return next((due for due in both if due == text), "") or next(
         (due for due in both if _begins(text, due)), ""
     )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from harness.simulation.history import as_bytes
 from harness.simulation.judge.facts import Facts, PartialMessage, Session
 from harness.simulation.judge.judgement import TORN, Judgement, shown
 from harness.simulation.judge.lines import BAD, Line, Lines, delivered
-
-_TOKEN_BEGUN = re.compile(r"\d+(\.\d*)?")
+from harness.simulation.scenario.vocabulary import TOKEN_BEGUN
 
 
 class Reassembly:
@@ -35,7 +33,7 @@ class Reassembly:
 
     def begins_in_token(self, session: Session, found: Line) -> bool:
         """Return whether a line is the beginning of a message that was cut inside its token."""
-        if not _TOKEN_BEGUN.fullmatch(found.text):
+        if not TOKEN_BEGUN.fullmatch(found.text):
             return False
         known, messages = {*session.heard}, self._facts.messages
         candidates = [

@@ -54,9 +54,12 @@ def results(history: History, judgement: Judgement, figures: Figures) -> dict[st
 def verdict_of(history: History, judgement: Judgement, figures: Figures) -> tuple[str, str]:
     """Return the verdict, and the reason if it is not a pass.
 
+    A record that contradicts itself is invalid: the harness has taken one line for another.
     A violation counts even if the harness was late. Without one, the run is invalid if the
     harness failed or was late.
     """
+    if contradiction := judgement.contradiction or figures.contradiction:
+        return INVALID, contradiction
     if judgement.counts:
         counts = ", ".join(f"{n} {kind}" for kind, n in sorted(judgement.counts.items()))
         return FAIL, counts

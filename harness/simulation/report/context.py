@@ -118,7 +118,7 @@ class ViolationContext:
         """Return the messages whose order relative to the group's message is wrong."""
         if self.group.kind != MISORDERED:
             return []
-        names = re.findall(r"(?<![\d.])\d+\.\d+(?![\d.])", self.group.says)
+        names = re.findall(r"msg\d+\.\d+", self.group.says)
         return [name for name in dict.fromkeys(names) if name != self.group.message]
 
     def _window(self) -> tuple[float, float]:

@@ -36,7 +36,7 @@ from harness.descriptors import raise_descriptor_limit
 from harness.simulation.history import as_text
 from harness.simulation.run.recorder import Recorder
 from harness.simulation.scenario.plan import Plan, Say, Session
-from harness.simulation.scenario.vocabulary import harmless
+from harness.simulation.scenario.vocabulary import harmless, name_in, numbers_of
 
 CHUNK = 1 << 18
 """Maximum number of bytes per read."""
@@ -307,7 +307,7 @@ class Driver:
                 break
             pending.popleft()
             if message:
-                _, gap = connection.gaps.pop(int(message.partition(".")[2]))
+                _, gap = connection.gaps.pop(numbers_of(message)[1])
                 self._record.sent(connection.number, message, gap)
         if connection.waits_to_write != bool(pending):
             connection.waits_to_write = bool(pending)
@@ -348,10 +348,14 @@ class Driver:
             return
         heard = self._record.hears(now, connection.number, lines)
         if connection.awaited and now >= self._finals_at:
-            connection.awaited -= sum(name in self._finals for name in heard)
+            connection.awaited -= sum(self._is_final(line) for line in heard)
             if connection.awaited <= 0:
                 connection.awaited = 0
                 self._awaiting -= 1
+
+    def _is_final(self, heard: str) -> bool:
+        """Return whether a received line, as recorded, is a final message or contains one."""
+        return heard in self._finals or f'"{name_in(heard.encode())}"' in self._finals
 
     def _find_welcome(self, connection: Connection, data: bytes) -> None:
         assert self._welcome is not None

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from harness.simulation.scenario.scenario import Fault, Link, Phase, Population, Range, Scenario
-from harness.simulation.scenario.vocabulary import payload, token
+from harness.simulation.scenario.vocabulary import name_of, payload, token
 
 FINALS = 20
 """Maximum number of sessions that send a final message. Once this has arrived, all earlier messages
@@ -58,7 +58,7 @@ class Session:
 
     def name_of(self, say: Say) -> str:
         """Return the name of a message, as used in its token and in the history."""
-        return f"{self.number}.{say.number}"
+        return name_of(self.number, say.number)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A script is a list of steps, in order: ["join", who, address], ["say", who, [piece, …]],
 ["leave", who, how] with `close`, `reset` or `half-close`. A text begins with a unique token,
-`WHO.NUMBER:`. After each step, the player waits briefly for its effect: the welcome, a
+`msgWHO.NUMBER:`. After each step, the player waits briefly for its effect: the welcome, a
 client that receives the line, or the end of the connection. In a hurry, it does not wait.
 Clients that are still connected at the end send a final message, and receive those of all
 others; then their streams are judged.
@@ -28,7 +28,7 @@ PAUSE = 0.02  # seconds between two pieces of a line
 MAY_FLUSH = 0.1  # … after which a server may deliver the first piece as a message (LINE-5)
 OBSERVERS = 4  # clients with which all orders are compared: those that received most
 
-TOKEN = re.compile(rb"\d+\.\d+:")
+TOKEN = re.compile(rb"msg\d+\.\d+:")
 PREFIX = rb"<[^<>\n]*>"
 RESET = struct.pack("ii", 1, 0)
 
@@ -201,7 +201,7 @@ class Room:
         for person in [*self.here.values()]:
             numbers = [int(said.token[:-1].split(b".")[1]) for said in person.said]
             number = 1 + max(numbers, default=0)
-            message = self.say(person.who, [b"%d.%d:that was all" % (person.who, number)])
+            message = self.say(person.who, [b"msg%d.%d:that was all" % (person.who, number)])
             last |= {message.token} if message else set()
         while True:
             hearers = [hearer for hearer in self.here.values() if not hearer.ended]

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from harness.simulation.history import HISTORY
+from harness.target.processes import ROOT
 from tests.harness.commands import Harness
-from tests.harness.simulation.recording import CHATROOM, REFERENCE, python
+from tests.harness.simulation.recording import CHATROOM, PYTHON, REFERENCE, python
 
 QUICK = """
 about = "some who talk"
@@ -57,6 +58,20 @@ def test_a_report_s_folder_is_the_only_one_that_is_written_to(
     assert results["verdict"] == "pass"
     names = sorted(path.name for path in Path("out").iterdir())
     assert names == [HISTORY, "report.html", "results.json"]
+
+
+def test_addresses_and_ports_in_a_prefix_are_not_taken_for_messages(harness: Harness) -> None:
+    """Latencies were negative when the `0.2:` of 127.0.0.2:4000 was taken for a message."""
+    Path("mine.toml").write_text("welcome = 'Welcome'\nprefix = '[0-9.]+:[0-9]+: '\n")
+    server = f"{PYTHON} {ROOT}/tests/harness/ip_port.py {{host}} {{port}}"
+    Path("quick.toml").write_text(QUICK)
+    harness(
+        *("simulate", "quick.toml", "--profile", "mine.toml", "--command", server),
+        *("--report", "out", "--seed", "1"),
+    )
+    results = json.loads(Path("out/results.json").read_text())
+    latencies = results["latency_ms"]["corrected"]["first"]
+    assert 0 < latencies["p50"] <= latencies["max"] < 5000
 
 
 LONGER = QUICK.replace("seconds = 1", "seconds = 3")

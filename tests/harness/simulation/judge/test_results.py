@@ -4,26 +4,29 @@ from typing import Any
 
 import pytest
 
-from harness.simulation.history import COMPLETE, History
+from harness.profile import Profile, parse
+from harness.simulation.history import COMPLETE, VERSION, History
 from harness.simulation.judge import KINDS, judge
 from harness.simulation.judge.figures import figures
 from harness.simulation.judge.results import LATE, exit_status, lines, results
 from tests.harness.simulation.story import Story
 
 
-def of(story: Story, end: str = COMPLETE, lag: float = 0.0) -> dict[str, Any]:
+def of(
+    story: Story, end: str = COMPLETE, lag: float = 0.0, profile: Profile | None = None
+) -> dict[str, Any]:
     for event in story.events:
         if "lag" in event:
             event["lag"] = lag
-    header = {"history": 1, "scenario": "s", "seed": 7, "target": "t", "seconds": 3.0}
+    header = {"history": VERSION, "scenario": "s", "seed": 7, "target": "t", "seconds": 3.0}
     history = History(header, story.events, end)
-    return results(history, judge(history), figures(history))
+    return results(history, judge(history, profile), figures(history))
 
 
 def well() -> Story:
     story = Story(3)
-    story.say("0.0")
-    story.all_hear("0.0")
+    story.say("msg0.0")
+    story.all_hear("msg0.0")
     return story
 
 
@@ -40,7 +43,7 @@ def test_a_pass() -> None:
 
 def broken() -> Story:
     story = well()
-    story.say("0.1")
+    story.say("msg0.1")
     return story
 
 
@@ -72,15 +75,35 @@ def test_a_failure_of_the_harness_makes_a_run_invalid() -> None:
     assert "Too many open files" in found["why"]
     cannot_judge = of(well(), "the harness could not judge: a driver failed")
     assert (cannot_judge["verdict"], exit_status(cannot_judge)) == ("invalid", 2)
-    story.say("0.1")
+    story.say("msg0.1")
     assert of(story)["verdict"] == "fail"
+
+
+def test_a_record_that_contradicts_itself_is_invalid() -> None:
+    """A message before its sending, or both received and lost, proves nothing about the server."""
+    early = well()
+    early.hear(2, "msg0.1")
+    early.say("msg0.1")
+    found = of(early)
+    assert (found["verdict"], exit_status(found)) == ("invalid", 2)
+    assert found["why"] == "msg0.1 was received 1.0 ms before it was sent"
+
+    eaten = Story(2)
+    eaten.say("msg0.0")
+    eaten.line(1, b"127.0.0.2:4000: msg0.0:hi")
+    found = of(eaten, profile=parse(r"notices = ['127.*\n']", "mine"))
+    assert (found["verdict"], found["lost"]) == ("invalid", 1)
+    assert found["why"] == (
+        "session 1 (127.0.0.3) has received msg0.0, which counts as lost: does the profile "
+        "describe the server? The line was “127.0.0.2:4000: msg0.0:hi”"
+    )
 
 
 def test_an_incomplete_failed_run_is_reported_as_incomplete() -> None:
     story = well()
-    story.say("0.1")
-    story.say("0.2")
-    story.all_hear("0.2")
+    story.say("msg0.1")
+    story.say("msg0.2")
+    story.all_hear("msg0.2")
     for end, said in (("", "cut short"), ("the target ended", "the target ended")):
         found = of(story, end)
         assert (found["verdict"], found["lost"]) == ("fail", 2)
@@ -89,12 +112,12 @@ def test_an_incomplete_failed_run_is_reported_as_incomplete() -> None:
 
 def test_the_first_violations_are_listed_and_all_are_counted() -> None:
     story = Story(9)
-    story.say("0.0")
+    story.say("msg0.0")
     found = of(story)
     assert found["lost"] == 8
     told = [line for line in lines(found) if line.startswith("lost at")]
     assert len(told) == 5
-    assert told[0] == "lost at 0.028 s (CAST-1): message 0.0 of 127.0.0.2 never reached " + (
+    assert told[0] == "lost at 0.028 s (CAST-1): msg0.0 of 127.0.0.2 never reached " + (
         "session 1 (127.0.0.3)"
     )
     assert [*lines(found)][-1] == "and 3 more"
@@ -105,8 +128,8 @@ def test_each_of_several_populations_has_a_row() -> None:
     assert not any("last, from" in line for line in lines(of(story)))
     story.what(9, "connects", population="others", address="127.0.0.9", link=None)
     story.what(9, "welcomed")
-    story.say("9.0")
-    story.all_hear("9.0")
+    story.say("msg9.0")
+    story.all_hear("msg9.0")
     found = of(story)
     assert [*found["latency_ms"]["by_population"]] == ["p", "others"]
     assert [line.split()[:3] for line in lines(found) if "last, from" in line] == [

@@ -15,7 +15,7 @@ from hypothesis.strategies import floats, integers
 from harness.profile import load
 from harness.report.charts import WIDTH, Scale, over_time, ranks, short, steps, tail
 from harness.report.terminal import visible
-from harness.simulation.history import COMPLETE, History
+from harness.simulation.history import COMPLETE, VERSION, History
 from harness.simulation.judge import KINDS, Violation
 from harness.simulation.judge.figures import figures
 from harness.simulation.outcome import judged
@@ -32,14 +32,21 @@ EVIL = b"\x1b[2J</td><script>alert(1)</script>\xff\x00\xe2\x80\xae"
 
 
 def page_of(story: Story, tmp_path: Path, **header: Any) -> str:
-    about = {"history": 1, "scenario": "s", "seed": 1, "target": "t", "seconds": 3.0, **header}
+    about = {
+        "history": VERSION,
+        "scenario": "s",
+        "seed": 1,
+        "target": "t",
+        "seconds": 3.0,
+        **header,
+    }
     judged(History(about, story.events, COMPLETE), load("chatroom")).write(tmp_path)
     return (tmp_path / "report.html").read_text()
 
 
 def page_with(story: Story, violations: list[Violation], **changed: object) -> str:
     """Return the page of a story with these violations, whatever the judge says."""
-    recorded = History({"history": 1}, story.events, COMPLETE)
+    recorded = History({"history": VERSION}, story.events, COMPLETE)
     found = figures(recorded)
     results: Mapping[str, Any] = {
         "verdict": "fail" if violations else "pass",
@@ -73,7 +80,7 @@ def classroom(people: int = 12, messages: int = 120, seconds: float = 30.0) -> S
     for turn in range(messages):
         story.t = max(story.t, turn * seconds / messages)
         who = chance.randrange(people)
-        name = f"{who}.{numbers[who]}"
+        name = f"msg{who}.{numbers[who]}"
         numbers[who] += 1
         story.say(name, chance.choice([b"good morning", EVIL, "你好".encode()]))
         if turn * seconds / messages == 5:
@@ -110,8 +117,8 @@ def test_each_of_several_populations_has_a_row(tmp_path: Path) -> None:
     assert "messages of p<" not in page_of(story, tmp_path)
     story.what(99, "connects", population="<others>", address="127.0.9.9", link=None)
     story.what(99, "welcomed")
-    story.say("99.0")
-    story.all_hear("99.0")
+    story.say("msg99.0")
+    story.all_hear("msg99.0")
     text = page_of(story, tmp_path)
     assert "messages of p<" in text
     assert "messages of &lt;others&gt;" in text
@@ -131,8 +138,8 @@ def test_a_page_of_an_invalid_run_shows_the_delay_of_the_harness() -> None:
 
 def test_a_violation_is_linked_to_its_context(tmp_path: Path) -> None:
     story = Story(3)
-    story.say("0.0", EVIL)
-    story.hear(1, "0.0")
+    story.say("msg0.0", EVIL)
+    story.hear(1, "msg0.0")
     read = Reader(page_of(story, tmp_path))
     assert "#violation-1" in read.links
     assert {link[1:] for link in read.links} <= set(read.ids)
@@ -143,13 +150,13 @@ def test_a_violation_is_linked_to_its_context(tmp_path: Path) -> None:
 
 def test_text_of_people_and_servers_does_not_become_markup() -> None:
     story = Story(3)
-    story.say("0.0", EVIL)
-    story.line(1, b"<127.0.0.2>0.0:" + EVIL)
+    story.say("msg0.0", EVIL)
+    story.line(1, b"<127.0.0.2>msg0.0:" + EVIL)
     story.line(2, EVIL)
     evil = EVIL.decode("utf-8", "surrogateescape")
     story.what(2, "ended", how="closed", rest=evil)
     found = [
-        Violation("torn", "CAST-3", 0.01, 1, "0.0", f"said {evil}"),
+        Violation("torn", "CAST-3", 0.01, 1, "msg0.0", f"said {evil}"),
         Violation("disconnected", "LEAVE-1", 0.02, 2, "", evil),
     ]
     names = dict.fromkeys(("why", "scenario", "target"), evil)
@@ -179,7 +186,7 @@ def test_a_long_run_is_drawn_with_few_points() -> None:
 def test_the_length_of_a_page_is_limited() -> None:
     story = classroom()
     found = [
-        Violation(kind, "CAST-1", number / 10, number % 12, f"{number % 12}.1", f"no {number}")
+        Violation(kind, "CAST-1", number / 10, number % 12, f"msg{number % 12}.1", f"no {number}")
         for kind in KINDS
         for number in range(50)
     ]
@@ -217,7 +224,7 @@ def test_labels_do_not_overlap_and_rare_ones_come_first() -> None:
 
 
 def test_the_strip_has_a_row_for_each_kind() -> None:
-    group = Group("lost", "CAST-1", 2.0, "0.0", "it is lost", (1,))
+    group = Group("lost", "CAST-1", 2.0, "msg0.0", "it is lost", (1,))
     rows = strip([(1, 1, "hangup"), (2, 3, "stop"), (5, 6, "stop")], [group], 10.0)
     assert [row.name for row in rows] == ["hangup × 1", "stop × 2", "violations"]
     assert [len(row.marks) for row in rows] == [1, 2, 1]

@@ -82,7 +82,7 @@ def test_unexpected_lines_are_recorded_as_they_arrived(tmp_path: Path) -> None:
             "def serve(connection):\n"
             "    connection.sendall(b'Welcome to socket practice')\n"
             "    connection.recv(4096)\n"
-            r"    connection.sendall(b'\n\xff what\n<127.0.0.2>0.0:other words\nthe r')"
+            r"    connection.sendall(b'\n\xff what\n<127.0.0.2>msg0.0:other words\nthe r')"
             "\n"
             r"    connection.sendall(b'est\nhalf')"
             "\n"
@@ -92,7 +92,7 @@ def test_unexpected_lines_are_recorded_as_they_arrived(tmp_path: Path) -> None:
     for who in range(2):
         assert heard(found, who) == [
             {"line": "\udcff what"},
-            {"line": "<127.0.0.2>0.0:other words"},
+            {"line": "<127.0.0.2>msg0.0:other words"},
             {"line": "the rest"},
         ]
     ended = of(found, "what", "ended")

@@ -45,7 +45,7 @@ class Connections:
         self._judgement = judgement
 
     def check_arrivals(self) -> None:
-        """Check that each client is accepted (JOIN-1), except during a restart of the target, and
+        """Check that each client is accepted (JOIN-1), except while the target ends, and
         receives the welcome first (WELCOME-1)."""
         judgement = self._judgement
         for t, session in self._facts.unwelcomed:
@@ -56,8 +56,16 @@ class Connections:
                 judgement.cannot_judge = (
                     judgement.cannot_judge or f"{session} could not connect: {why}"
                 )
-            elif session.link is None and not self._facts.is_restarting(session.connects, t):
+            elif not (
+                session.link is not None
+                or self._facts.is_restarting(session.connects, t)
+                or self._may_be_ending(t)
+            ):
                 judgement.add(REFUSED, t, session, f"{session} was refused: {why}")
+
+    def _may_be_ending(self, t: float) -> bool:
+        """Return whether the target, whose end has ended the run, may have been ending then."""
+        return not self._facts.complete and t > self._facts.end - DIES_WITHIN
 
     def check(self, session: Session) -> None:
         self._check_end(session)
@@ -74,7 +82,7 @@ class Connections:
             or session.leaves is not None
             or session.link in (*CUTS, *SLOW)
             or facts.is_restarting(session.connects, ended)
-            or (not facts.complete and ended > facts.end - DIES_WITHIN)
+            or self._may_be_ending(ended)
         ):
             return
         recent = [t for t in facts.kills if ended - EFFECT_WITHIN <= t <= ended]

@@ -32,6 +32,7 @@ def results(history: History, judgement: Judgement, figures: Figures) -> dict[st
         "verdict": verdict,
         "why": why,
         **{name: header.get(name) for name in ("scenario", "seed", "target", "seconds")},
+        "startup_seconds": header.get("startup"),
         "end": history.end or "cut short",
         "clients": figures.most,
         "sessions": figures.sessions,
@@ -93,6 +94,8 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
         f"{counted(results['deliveries'], 'delivery', 'deliveries')}, "
         f"{results['undecided']:,} undecided"
     )
+    if results["startup_seconds"] is not None:
+        yield f"start-up: the first client was in after {results['startup_seconds']:.2f} s"
     yield from _latencies(results["latency_ms"])
     lag, costs = results["schedule_lag_ms"], results["target_costs"]
     yield f"delay of the harness: {_ms(lag['p50'])} (p50), {_ms(lag['p99'])} (p99) ms"

@@ -29,7 +29,6 @@ MAY_FLUSH = 0.1  # … after which a server may deliver the first piece as a mes
 OBSERVERS = 4  # clients with which all orders are compared: those that received most
 
 TOKEN = re.compile(rb"msg\d+\.\d+:")
-PREFIX = rb"<[^<>\n]*>"
 RESET = struct.pack("ii", 1, 0)
 
 # Control characters and their replacements (TEXT-3).
@@ -328,14 +327,9 @@ class Judge:
 
     def message_of(self, line: bytes) -> tuple[Message | None, int]:
         """Return the message that a line contains, and the offset of its text in the line."""
-        head = re.match(self.prefix or PREFIX, line)
         for found in TOKEN.finditer(line):
-            message, at = self.room.messages.get(found[0]), found.start()
-            if message and (
-                at == (head.end() if head else 0)
-                or any(text.startswith(plain(line[at:])) for text in message.texts)
-            ):
-                return message, at
+            if message := self.room.messages.get(found[0]):
+                return message, found.start()
         return None, 0
 
     def is_prefix(self, prefix: bytes, sender: Person) -> bool:

@@ -513,6 +513,16 @@ def test_a_disconnect_just_before_the_target_s_end_does_not_count() -> None:
     assert story.found("the target ended") == {"disconnected": 1}
 
 
+def test_a_refusal_just_before_the_target_s_end_does_not_count() -> None:
+    story = Story(1)
+    story.what(1, "connects", population="p", address="127.0.0.4", link=None)
+    story.what(1, "refused", why="Connection refused")
+    assert story.found("the target ended") == {}
+    story.t += 10
+    story.add(who=0, hears=[])
+    assert story.found("the target ended") == {"refused": 1}
+
+
 @pytest.mark.parametrize("link", ["slow", "stall", "cut-off", "reset", "half-close"])
 def test_load_2_a_member_on_a_faulty_link_may_be_disconnected(link: str) -> None:
     story = Story(1)

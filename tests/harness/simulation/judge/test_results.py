@@ -13,13 +13,17 @@ from tests.harness.simulation.story import Story
 
 
 def of(
-    story: Story, end: str = COMPLETE, lag: float = 0.0, profile: Profile | None = None
+    story: Story,
+    end: str = COMPLETE,
+    lag: float = 0.0,
+    profile: Profile | None = None,
+    **about: object,
 ) -> dict[str, Any]:
     for event in story.events:
         if "lag" in event:
             event["lag"] = lag
     header = {"history": VERSION, "scenario": "s", "seed": 7, "target": "t", "seconds": 3.0}
-    history = History(header, story.events, end)
+    history = History({**header, **about}, story.events, end)
     return results(history, judge(history, profile), figures(history))
 
 
@@ -97,6 +101,13 @@ def test_a_record_that_contradicts_itself_is_invalid() -> None:
         "session 1 (127.0.0.3) has received msg0.0, which counts as lost: does the profile "
         "describe the server? The line was “127.0.0.2:4000: msg0.0:hi”"
     )
+
+
+def test_the_time_of_a_start_is_a_figure_of_its_own() -> None:
+    assert not any("start-up" in line for line in lines(of(well())))
+    found = of(well(), startup=0.75)
+    assert found["startup_seconds"] == 0.75
+    assert "start-up: the first client was in after 0.75 s" in lines(found)
 
 
 def test_an_incomplete_failed_run_is_reported_as_incomplete() -> None:

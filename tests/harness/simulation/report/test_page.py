@@ -55,6 +55,7 @@ def page_with(story: Story, violations: list[Violation], **changed: object) -> s
         "seed": 1,
         "target": "t",
         "seconds": 3.0,
+        "startup_seconds": 0.25,
         "clients": 3,
         "sessions": 3,
         "messages": 1,
@@ -110,6 +111,12 @@ def test_a_page_of_a_run_that_passed(tmp_path: Path) -> None:
     assert ">rush</text>" in text
     assert 'class="wrong"' not in text
     assert "ViolationContext what went wrong" not in text
+
+
+def test_the_time_of_a_start_is_on_the_page(tmp_path: Path) -> None:
+    started = "Start-up: the first client was in after 0.75 s"
+    assert started in page_of(classroom(), tmp_path, startup=0.75)
+    assert "Start-up" not in page_of(classroom(), tmp_path)
 
 
 def test_each_of_several_populations_has_a_row(tmp_path: Path) -> None:

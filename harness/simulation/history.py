@@ -6,7 +6,8 @@ monotonic clock. The last line has the key `end`: how the run ended. Without thi
 line, the history was cut short. A session is a number; a message is `msgSESSION.NUMBER`, as in its
 token. Bytes are UTF-8 text; bytes that are not UTF-8 are escaped as by surrogateescape.
 
-    {"t", "who", "what": "connects", "population", "address", "link"}   begins to connect
+    {"t", "who", "what": "connects", "name", "population", "address", "link"}
+                                            begins to connect; name: of the client at this visit
     {"t", "who", "what": "connected", "port"}
     {"t", "who", "what": "refused", "why"}
     {"t", "who", "what": "welcomed"}        has received the whole welcome

@@ -64,19 +64,22 @@ class Deliveries:
             pieces.begins_in_token(session, found) or pieces.is_rest(session, t, found)
         ):
             says = f"{session} received a line that no client sent: “{shown(as_bytes(line))}”"
-            self._judgement.add(TORN, t, session, says)
+            self._judgement.add(TORN, t, session, says, "a line came that no client sent")
 
     def _glued(self, session: Session, t: float, index: int, before: int) -> None:
         """Handle a message that was received within the line of another (LINE-3)."""
         session.heard.append(index)
         name, other = self._facts.describe(index), self._facts.messages[before].name
         says = f"{session} received {name} in one line with {other}"
-        self._judgement.add(TORN, t, session, says, self._facts.messages[index].name)
+        cause = "two messages came in one line"
+        self._judgement.add(TORN, t, session, says, cause, self._facts.messages[index].name)
 
     def _misprefixed(self, session: Session, t: float, index: int, prefix: bytes) -> None:
         says = f"{session} received {self._facts.describe(index)} with the prefix “{shown(prefix)}”"
-        name = self._facts.messages[index].name
-        self._judgement.add(MISPREFIXED, t, session, says, name)
+        message = self._facts.messages[index]
+        came, due = self._lines.form_of(prefix, message), self._lines.form_due
+        cause = f"the prefix was “{came}” instead of “{due}”"
+        self._judgement.add(MISPREFIXED, t, session, says, cause, message.name)
 
     def _check_text(self, session: Session, t: float, index: int, found: Line) -> None:
         """Check that a text is as it was sent (CAST-3, TEXT), or its beginning if it may be cut."""
@@ -87,4 +90,7 @@ class Deliveries:
         was, came = shown(message.text), shown(found.text.encode())
         name = self._facts.describe(index)
         says = f"{session} received {name} as “{came}”, but it was sent as “{was}”"
-        self._judgement.add(TORN, t, session, says, message.name)
+        cause = "only the beginning of a line came" if found.due else "a text was changed"
+        if found.more:
+            cause = "two messages came in one line"
+        self._judgement.add(TORN, t, session, says, cause, message.name)

@@ -47,6 +47,8 @@ class Session:
     """A connection. `Deliveries` and `Reassembly` fill heard, pieces and partly."""
 
     number: int
+    name: str = ""
+    population: str = ""
     address: str = ""
     link: str | None = None
     connects: float = 0.0
@@ -71,7 +73,8 @@ class Session:
     """Messages of which only the rest was received."""
 
     def __str__(self) -> str:
-        return f"session {self.number} ({self.address})"
+        about = ", ".join(filter(None, (self.population, self.address)))
+        return f"{self.name or f'session {self.number}'} ({about})"
 
     @property
     def until(self) -> float:
@@ -99,8 +102,8 @@ class Facts:
         """Sessions that received other text before the welcome, each with the time."""
         self.refused: list[tuple[float, Session, str]] = []
         """Sessions that were refused, each with the time and the reason."""
-        self.kills: list[float] = []
-        """Times of the target's faults."""
+        self.kills: list[tuple[float, str]] = []
+        """Time and kind of each fault of the target."""
         self._restarts: list[tuple[float, float]] = []
         events = sorted(history.events, key=lambda event: event["t"])
         self.end = events[-1]["t"] if events else 0.0
@@ -123,9 +126,9 @@ class Facts:
         return session
 
     def describe(self, index: int) -> str:
-        """Return a message's name with its sender's address, for a report."""
+        """Return a message's name and its sender, for a report."""
         message = self.messages[index]
-        return f"{message.name} of {self.sessions[message.sender].address}"
+        return f"{message.name} of {self.sessions[message.sender]}"
 
     def latest(self, session: Session) -> dict[int, int]:
         """Return the last message that a session has received from each sender."""
@@ -189,13 +192,14 @@ class Facts:
         elif fault == "restart" and self._restarts:
             self._restarts[-1] = (self._restarts[-1][0], t)
         elif fault in KILLS and begins:
-            self.kills.append(t)
+            self.kills.append((t, fault))
 
     def _happened(self, session: Session, event: Event) -> None:
         t = event["t"]
         match event["what"]:
             case "connects":
                 session.connects, session.address = t, event["address"]
+                session.name, session.population = event.get("name", ""), event["population"]
                 session.link = event.get("link")
             case "connected":
                 session.connected = t

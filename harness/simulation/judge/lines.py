@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from harness.profile import Profile
 from harness.simulation.history import as_bytes
 from harness.simulation.judge.facts import Facts, Message
+from harness.simulation.judge.judgement import shown
 from harness.simulation.scenario.vocabulary import TOKEN, harmless
+
+_ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
+_NUMBER = re.compile(r"\d+")
 
 BAD = "\ufffd"
 """Character for bytes that are not UTF-8 (TEXT-2)."""
@@ -72,6 +76,17 @@ class Lines:
         """Return the prefix of a message; empty for another dialect, in which it is unknown."""
         address = self._facts.sessions[message.sender].address
         return b"<%s>" % address.encode() if self.is_ours else b""
+
+    @property
+    def form_due(self) -> str:
+        """Form of a true prefix, for a report."""
+        return "<IP>" if self.is_ours else self._profile.prefix.pattern.decode()
+
+    def form_of(self, prefix: bytes, message: Message) -> str:
+        """Return the form of a message's prefix, without what differs in each message."""
+        address = self._facts.sessions[message.sender].address
+        text = shown(prefix).replace(address, "IP") if address else shown(prefix)
+        return _NUMBER.sub("N", _ADDRESS.sub("another IP", text))
 
     def _is_prefix(self, prefix: bytes, message: Message) -> bool:
         """Check PREFIX-1 and PREFIX-2, or the prefix of another dialect's profile."""

@@ -9,6 +9,9 @@ from itertools import pairwise
 from harness.simulation.judge.facts import Facts, Session
 from harness.simulation.judge.judgement import DUPLICATED, ECHOED, MISORDERED, Judgement
 
+DIFFERENT = "clients received messages in different orders"
+"""Cause of violations of CAST-5."""
+
 
 class Order:
     def __init__(self, facts: Facts, judgement: Judgement) -> None:
@@ -26,13 +29,17 @@ class Order:
             for index, times in Counter(heard).items():
                 if times > 1:
                     says = f"{session} received {self._facts.describe(index)} {times} times"
-                    self._judgement.add_for_message(DUPLICATED, messages[index], session, says)
+                    cause = "a message came more than once"
+                    self._judgement.add_for_message(
+                        DUPLICATED, messages[index], session, says, cause
+                    )
             heard[:] = once
         if not once.keys().isdisjoint(session.said):
             for index in session.said:
                 if index in once:
                     says = f"{session} received its own message {messages[index].name}"
-                    self._judgement.add_for_message(ECHOED, messages[index], session, says)
+                    cause = "clients received their own messages"
+                    self._judgement.add_for_message(ECHOED, messages[index], session, says, cause)
             own = {*session.said}
             heard[:] = [index for index in once if index not in own]
 
@@ -68,8 +75,9 @@ class Order:
                     found = True
                     behind = messages[last].name
                     says = f"{session} received {self._facts.describe(index)} after {behind}"
+                    cause = "messages of one sender came in another order than it sent them"
                     self._judgement.add_for_message(
-                        MISORDERED, messages[index], session, says, "CAST-4"
+                        MISORDERED, messages[index], session, says, cause, "CAST-4"
                     )
                 else:
                     latest[sender] = index
@@ -96,7 +104,9 @@ class Order:
         if not dissenters:
             names = " → ".join(messages[index].name for index in cycle[:6])
             says = f"no single order agrees with how {names} were received"
-            self._judgement.add_for_message(MISORDERED, messages[cycle[0]], reference, says)
+            self._judgement.add_for_message(
+                MISORDERED, messages[cycle[0]], reference, says, DIFFERENT
+            )
 
     def _disagrees(self, session: Session, first: int, then: int, other: Session) -> None:
         messages = self._facts.messages
@@ -104,4 +114,6 @@ class Order:
             f"{session} received {self._facts.describe(first)} before {messages[then].name}, "
             f"but {other} after it"
         )
-        self._judgement.add_for_message(MISORDERED, messages[first], session, says)
+        self._judgement.add_for_message(
+            MISORDERED, messages[first], session, says, DIFFERENT, others=(other.number,)
+        )

@@ -101,11 +101,13 @@ class Reassembly:
                 continue
             came = shown(pieces.whole[: pieces.at].encode())
             says = f"{session} received only “{came}” of {facts.describe(pieces.message)}"
-            judgement.add_for_message(TORN, message, session, says)
+            cause = "a part of a message is missing"
+            judgement.add_for_message(TORN, message, session, says, cause)
         if session.rest and not self._is_beginning(session):
             rest = shown(as_bytes(session.rest))
             says = f"the last text that {session} received is not the beginning of a line: “{rest}”"
-            judgement.add(TORN, session.ended or 0.0, session, says)
+            cause = "the last text before a connection's end was no beginning of a line"
+            judgement.add(TORN, session.ended or 0.0, session, says, cause)
 
     def _is_beginning(self, session: Session) -> bool:
         """Return whether the incomplete line at a stream's end is the beginning of a message."""

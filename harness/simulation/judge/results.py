@@ -20,7 +20,7 @@ PASS, FAIL, INVALID, UNKNOWN = "pass", "fail", "invalid", "unknown"
 EXIT_STATUS = {PASS: 0, FAIL: 1, INVALID: 2, UNKNOWN: 2}
 
 SHOWN = 5
-"""Maximum number of violations shown on a terminal."""
+"""Maximum number of causes of violations shown on a terminal."""
 
 
 def results(history: History, judgement: Judgement, figures: Figures) -> dict[str, Any]:
@@ -48,6 +48,19 @@ def results(history: History, judgement: Judgement, figures: Figures) -> dict[st
         "schedule_lag_ms": figures.lag,
         "target_costs": figures.costs,
         "faults": dict(figures.faults),
+        "causes": [
+            {
+                "kind": cause.kind,
+                "clause": cause.clause,
+                "cause": cause.cause,
+                "count": cause.count,
+                "clients": len(cause.who),
+                "first": cause.first,
+                "last": cause.last,
+                "example": cause.example,
+            }
+            for cause in sorted(judgement.causes.values(), key=lambda cause: cause.first)
+        ],
         "violations": [asdict(violation) for violation in judgement.violations],
     }
 
@@ -108,11 +121,12 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
     if results["faults"]:
         faults = (f"{name} × {times}" for name, times in sorted(results["faults"].items()))
         yield f"faults: {', '.join(faults)}"
-    for result in results["violations"][:SHOWN]:
-        yield f"{result['kind']} at {result['t']:.3f} s ({result['clause']}): {result['says']}"
-    more = sum(results[kind] for kind in KINDS) - SHOWN
-    if more > 0:
-        yield f"and {more} more"
+    for cause in results["causes"][:SHOWN]:
+        times = f" × {cause['count']:,}" if cause["count"] > 1 else ""
+        yield f"{cause['kind']}{times} ({cause['clause']}): {cause['cause']}"
+        yield f"  {'first ' if times else ''}at {cause['first']:.3f} s: {cause['example']}"
+    if len(results["causes"]) > SHOWN:
+        yield f"and {counted(len(results['causes']) - SHOWN, 'more cause')}"
 
 
 def _latencies(latencies: Mapping[str, Any]) -> Iterator[str]:

@@ -224,8 +224,14 @@ class Driver:
         where = job.target if session.link is None else ("127.0.0.1", job.ports[session.link])
         family = socket.AF_INET6 if ":" in where[0] else socket.AF_INET
         link = None if session.link is None else job.plan.links[session.link].fault
-        more = {"population": session.population, "address": self._address(session), "link": link}
-        self._record.happened(session.number, "connects", **more)
+        self._record.happened(
+            session.number,
+            "connects",
+            name=session.name,
+            population=session.population,
+            address=self._address(session),
+            link=link,
+        )
         try:
             connection = socket.socket(family, socket.SOCK_STREAM)
         except OSError as error:

@@ -47,7 +47,10 @@ def test_a_history_with_a_violation_fails_and_is_saved_as_json(
     assert main(["check", saved(tmp_path, talk(2)), "--json", str(out)]) == 1
     said = capsys.readouterr().out
     assert said.startswith("fail: 1 lost\n")
-    assert "msg0.0 of 127.0.0.2 never reached session 2 (127.0.0.4), which received msg0.1" in said
+    assert (
+        "msg0.0 of Ann (p, 127.0.0.2) never reached Cleo (p, 127.0.0.4), which received msg0.1"
+        in said
+    )
     found = json.loads(out.read_text())
     assert (found["verdict"], found["lost"]) == ("fail", 1)
     assert found["violations"][0]["message"] == "msg0.0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.profile import Profile
 from harness.simulation.history import COMPLETE, VERSION, Event, History, as_text
 from harness.simulation.judge import Judgement, judge
+from harness.simulation.scenario.names import name_of
 from harness.simulation.scenario.vocabulary import numbers_of
 
 
@@ -28,7 +29,8 @@ class Story:
 
     def connect(self, who: int, link: str | None = None) -> None:
         self.addresses[who] = f"127.0.0.{who + 2}"
-        self.what(who, "connects", population="p", address=self.addresses[who], link=link)
+        about = {"name": name_of(who, 1), "population": "p", "address": self.addresses[who]}
+        self.what(who, "connects", **about, link=link)
         self.what(who, "connected", port=1000 + who)
 
     def join(self, who: int, link: str | None = None) -> None:

@@ -39,7 +39,7 @@ def test_cast_1_a_message_that_a_member_never_hears_is_lost() -> None:
     (lost,) = story.judged().violations
     assert (lost.kind, lost.clause, lost.who, lost.message) == ("lost", "CAST-1", 2, "msg0.0")
     assert lost.says == (
-        "msg0.0 of 127.0.0.2 never reached session 2 (127.0.0.4), which received msg0.1"
+        "msg0.0 of Ann (p, 127.0.0.2) never reached Cleo (p, 127.0.0.4), which received msg0.1"
     )
 
 
@@ -181,7 +181,7 @@ def test_welcome_3_messages_after_one_heard_during_a_join_are_due() -> None:
     story.hear(3, "msg0.1", "msg0.2")
     (lost,) = story.judged().violations
     assert (lost.who, lost.message) == (3, "msg1.0")
-    assert "which received msg0.2, a later one in the order of session" in lost.says
+    assert "which received msg0.2, a later one in the order of Cleo" in lost.says
     assert story.judged().undecided == 1, "msg0.0 may have come before the join"
 
 
@@ -253,8 +253,10 @@ def test_cast_5_two_members_with_different_orders_are_misordered() -> None:
     story.hear(1, "msg0.0")
     (wrong,) = story.judged().violations
     assert (wrong.kind, wrong.clause) == ("misordered", "CAST-5")
-    assert "session 2" in wrong.says
-    assert "session 3" in wrong.says
+    assert wrong.says == (
+        "Dan (p, 127.0.0.5) received msg1.0 of Bob (p, 127.0.0.3) before msg0.0, but "
+        "Cleo (p, 127.0.0.4) after it"
+    )
 
 
 def test_cast_5_a_cyclic_order_of_three_members_is_misordered() -> None:
@@ -312,7 +314,8 @@ def test_line_3_two_messages_in_one_line_are_torn() -> None:
     first, second = story.judged().violations
     assert first.says.endswith("it was sent as “msg0.0:hi”")
     assert (
-        second.says == "session 1 (127.0.0.3) received msg0.1 of 127.0.0.2 in one line with msg0.0"
+        second.says
+        == "Bob (p, 127.0.0.3) received msg0.1 of Ann (p, 127.0.0.2) in one line with msg0.0"
     )
     assert story.found() == {"torn": 2}
 
@@ -498,10 +501,10 @@ def test_load_4_an_unrequested_disconnect_is_a_violation() -> None:
     assert (other.kind, other.clause, other.says) == (
         "disconnected",
         "LEAVE-1",
-        "session 0 (127.0.0.2) was disconnected",
+        "Ann (p, 127.0.0.2) was disconnected",
     )
     assert (killed.kind, killed.clause) == ("disconnected", "LOAD-4")
-    assert killed.says.endswith("was disconnected, 0.001 s after a fault of the target")
+    assert killed.says.endswith("was disconnected, 0.001 s after kill-worker")
 
 
 def test_a_disconnect_just_before_the_target_s_end_does_not_count() -> None:
@@ -605,6 +608,59 @@ def test_load_2_a_member_that_reads_again_may_stay() -> None:
         story.say(f"msg0.{number}", b"x" * 1_000_000)
     story.fault("stall", "ends", who=1)
     assert story.judged(profile=profile).counts == {}
+
+
+# --- causes --------------------------------------------------------------------------------------
+
+
+def causes(story: Story) -> list[tuple[str, int, int]]:
+    """Return words, number of violations and number of clients of each cause."""
+    found = story.judged().causes.values()
+    return [(cause.cause, cause.count, len(cause.who)) for cause in found]
+
+
+def test_lost_messages_differ_in_cause_by_who_received_them() -> None:
+    nobody = Story(3)
+    for name in ("msg0.0", "msg0.1"):
+        nobody.say(name)
+    assert causes(nobody) == [("nobody received the message", 4, 2)]
+    deaf = Story(3)
+    for number in range(9):
+        deaf.say(f"msg0.{number}")
+        deaf.all_hear(f"msg0.{number}", but=2 if number > 4 else None)
+    assert causes(deaf) == [("a client received nothing from then on", 4, 1)]
+    deaf.say("msg0.9")
+    deaf.all_hear("msg0.9")
+    assert causes(deaf) == [("some clients received the message, others did not", 4, 1)]
+
+
+def test_wrong_prefixes_differ_in_cause_by_their_form() -> None:
+    story = Story(3)
+    for number, prefix in enumerate((b"<127.0.0.2> ", b"<127.0.0.2> ", b"<127.0.0.3>", b"[7]")):
+        story.say(f"msg0.{number}")
+        for who in (1, 2):
+            story.line(who, b"%smsg0.%d:hi" % (prefix, number))
+    assert causes(story) == [
+        ("the prefix was “<IP> ” instead of “<IP>”", 4, 2),
+        ("the prefix was “<another IP>” instead of “<IP>”", 2, 2),
+        ("the prefix was “[N]” instead of “<IP>”", 2, 2),
+    ]
+
+
+def test_disconnections_differ_in_cause_by_what_happened_before() -> None:
+    story = Story(6)
+    story.what(0, "ended", how="closed")
+    story.what(1, "leaves", how="reset")
+    story.what(2, "ended", how="closed")
+    story.fault("kill-worker")
+    story.what(3, "ended", how="closed")
+    story.what(4, "ended", how="reset")
+    closed = "the server closed or reset the connection"
+    assert causes(story) == [
+        (closed, 1, 1),
+        (f"{closed} just after another client was reset", 1, 1),
+        (f"{closed} after kill-worker at 0.0 s", 2, 2),
+    ]
 
 
 # --- how it ended --------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def test_a_record_that_contradicts_itself_is_invalid() -> None:
     found = of(eaten, profile=parse(r"notices = ['127.*\n']", "mine"))
     assert (found["verdict"], found["lost"]) == ("invalid", 1)
     assert found["why"] == (
-        "session 1 (127.0.0.3) has received msg0.0, which counts as lost: does the profile "
+        "Bob (p, 127.0.0.3) has received msg0.0, which counts as lost: does the profile "
         "describe the server? The line was “127.0.0.2:4000: msg0.0:hi”"
     )
 
@@ -121,17 +121,32 @@ def test_an_incomplete_failed_run_is_reported_as_incomplete() -> None:
         assert [*lines(found)][1] == f"the run is incomplete: {said}"
 
 
-def test_the_first_violations_are_listed_and_all_are_counted() -> None:
+def test_violations_with_one_cause_are_one_row_with_a_count() -> None:
     story = Story(9)
     story.say("msg0.0")
+    story.line(1, b"what")
     found = of(story)
     assert found["lost"] == 8
-    told = [line for line in lines(found) if line.startswith("lost at")]
-    assert len(told) == 5
-    assert told[0] == "lost at 0.028 s (CAST-1): msg0.0 of 127.0.0.2 never reached " + (
-        "session 1 (127.0.0.3)"
-    )
-    assert [*lines(found)][-1] == "and 3 more"
+    assert [(cause["kind"], cause["count"], cause["clients"]) for cause in found["causes"]] == [
+        ("lost", 8, 8),
+        ("torn", 1, 1),
+    ]
+    assert [*lines(found)][-4:] == [
+        "lost × 8 (CAST-1): nobody received the message",
+        "  first at 0.028 s: msg0.0 of Ann (p, 127.0.0.2) never reached Bob (p, 127.0.0.3)",
+        "torn (CAST-3): a line came that no client sent",
+        "  at 0.030 s: Bob (p, 127.0.0.3) received a line that no client sent: “what”",
+    ]
+
+
+def test_the_first_causes_are_listed() -> None:
+    story = Story(2)
+    for number in range(8):
+        story.say(f"msg0.{number}")
+        story.line(1, f"<{'x' * number}>msg0.{number}:hi".encode())
+    found = of(story)
+    assert sum(line.startswith("misprefixed (") for line in lines(found)) == 5
+    assert [*lines(found)][-1] == "and 3 more causes"
 
 
 def test_each_of_several_populations_has_a_row() -> None:

@@ -1,10 +1,13 @@
 """The context of a violation, as text and as a picture."""
 
-from dataclasses import asdict
 from itertools import pairwise
 
 from harness.report.charts import WIDTH
-from harness.simulation.judge import Violation
+from harness.simulation.history import COMPLETE, VERSION, History
+from harness.simulation.judge import Judgement, Violation
+from harness.simulation.judge.facts import Session
+from harness.simulation.judge.figures import figures
+from harness.simulation.judge.results import results
 from harness.simulation.report.context import AFFECTED, OTHERS, ViolationContext
 from harness.simulation.report.picture import DOTS, TICK, Picture
 from harness.simulation.report.recording import (
@@ -18,8 +21,22 @@ from harness.simulation.report.recording import (
 from tests.harness.simulation.story import Story
 
 
+def groups_of(*violations: Violation) -> list[Group]:
+    """Return the groups of violations, as the judge would count them."""
+    judgement, sessions = Judgement(), {each.who: Session(each.who) for each in violations}
+    for each in violations:
+        judgement.add(
+            *(each.kind, each.t, sessions[each.who], each.says, each.cause, each.message),
+            clause=each.clause,
+            others=each.others,
+        )
+    history = History({"history": VERSION}, [], COMPLETE)
+    found = results(history, judgement, figures(history))
+    return grouped(found["causes"], found["violations"])
+
+
 def shown(story: Story, *violations: Violation) -> ViolationContext:
-    (group,) = grouped(asdict(violation) for violation in violations)
+    (group,) = groups_of(*violations)
     return ViolationContext(group, Recording(story.events, [group.message]))
 
 
@@ -27,15 +44,17 @@ def lost(who: int, message: str) -> Violation:
     return Violation("lost", "CAST-1", 0.1, who, message, f"{message} never reached session {who}")
 
 
-def test_violations_of_one_message_are_one_group() -> None:
-    found = [lost(1, "msg0.0"), lost(1, "msg0.1"), lost(2, "msg0.0")]
-    groups = grouped(asdict(violation) for violation in found)
-    assert [(group.message, group.who) for group in groups] == [
-        ("msg0.0", (1, 2)),
-        ("msg0.1", (1,)),
+def test_violations_with_one_cause_are_one_group() -> None:
+    """It shows the first of them, and all clients that it affects in the same way."""
+    (group,) = groups_of(lost(1, "msg0.0"), lost(1, "msg0.1"), lost(2, "msg0.0"))
+    assert (group.message, group.who, group.count) == ("msg0.0", (1, 2), 3)
+    reasons = ("after a kill", "after a kill", "after a stop")
+    gone = [
+        Violation("disconnected", "LOAD-4", 1.0, who, "", f"{who} is gone", cause)
+        for who, cause in enumerate(reasons)
     ]
-    quiet = [Violation("refused", "JOIN-1", 1.0, who, "", "not let in") for who in (1, 2)]
-    assert len(grouped(asdict(violation) for violation in quiet)) == 2
+    groups = [(group.says, group.who, group.count) for group in groups_of(*gone)]
+    assert groups == [("0 is gone", (0, 1), 2), ("2 is gone", (2,), 1)]
 
 
 def test_the_first_of_each_kind_is_shown_before_any_second() -> None:
@@ -52,14 +71,14 @@ def test_a_lost_message_is_shown_with_what_was_heard_instead() -> None:
         story.all_hear(name, but=3 if name == "msg1.0" else None)
     found = shown(story, lost(3, "msg1.0"))
     first, *others = found.rows
-    assert (first.name, first.heard) == ("session 3", "never")
+    assert (first.name, first.heard) == ("Dan", "never")
     assert (first.before, first.it, first.behind) == (["msg0.0"], "–", ["msg2.0"])
-    assert [row.name for row in others] == ["session 0", "session 2"]
+    assert [row.name for row in others] == ["Ann", "Cleo"]
     assert {row.it for row in others} == {"msg1.0"}
     lanes = {lane.name: [dot.style for dot in lane.dots] for lane in Picture(found).lanes}
-    assert lanes["session 1"].count("sends") == 1
-    assert "never" in lanes["session 3"]
-    assert "receives" in lanes["session 0"]
+    assert lanes["Bob"].count("sends") == 1
+    assert "never" in lanes["Dan"]
+    assert "receives" in lanes["Ann"]
     assert [quote.message for quote in found.quotes if quote.is_it] == ["msg1.0"]
     assert len(found.quotes) == 3
 
@@ -80,16 +99,16 @@ def test_a_misordered_message_is_shown_with_the_other_message() -> None:
     story.say("msg1.0")
     for who in range(2, 20):
         story.hear(who, *(("msg1.0", "msg0.0") if who == 2 else ("msg0.0", "msg1.0")))
-    says = "session 2 (127.0.0.4) heard msg1.0 before msg0.0, but session 11 after it"
-    found = shown(story, Violation("misordered", "CAST-5", 0.1, 2, "msg1.0", says))
+    says = "Cleo (p, 127.0.0.4) heard msg1.0 before msg0.0, but Leo after it"
+    found = shown(story, Violation("misordered", "CAST-5", 0.1, 2, "msg1.0", says, others=(11,)))
     assert found.others == ["msg0.0"]
     assert found.rows[0].behind == ["msg0.0"]
-    assert found.rows[1].name == "session 11"
+    assert found.rows[1].name == "Leo"
     assert found.rows[1].before == ["msg0.0"]
 
 
 def test_a_number_in_a_member_s_text_is_not_taken_for_a_message() -> None:
-    says = "session 1 heard msg0.0 as “msg0.0:msg9.9”"
+    says = "Bob heard msg0.0 as “msg0.0:msg9.9”"
     story = Story(2)
     story.say("msg0.0")
     assert shown(story, Violation("torn", "CAST-3", 0.1, 1, "msg0.0", says)).others == []

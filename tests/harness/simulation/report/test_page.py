@@ -22,9 +22,6 @@ from harness.simulation.outcome import judged
 from harness.simulation.report import page
 from harness.simulation.report.charts import BINS, size_of_bins
 from harness.simulation.report.page import LETTER, labels, span, strip
-from harness.simulation.report.recording import (
-    Group,
-)
 from tests.harness.report.test_page import Reader
 from tests.harness.simulation.story import Story
 
@@ -66,6 +63,17 @@ def page_with(story: Story, violations: list[Violation], **changed: object) -> s
         "schedule_lag_ms": found.lag,
         "target_costs": found.costs,
         "faults": dict(found.faults),
+        "causes": [
+            {
+                **{key: getattr(violation, key) for key in ("kind", "clause", "cause")},
+                "count": 1,
+                "clients": 1,
+                "first": violation.t,
+                "last": violation.t,
+                "example": violation.says,
+            }
+            for violation in violations
+        ],
         "violations": [asdict(violation) for violation in violations],
         **changed,
     }
@@ -193,7 +201,15 @@ def test_a_long_run_is_drawn_with_few_points() -> None:
 def test_the_length_of_a_page_is_limited() -> None:
     story = classroom()
     found = [
-        Violation(kind, "CAST-1", number / 10, number % 12, f"msg{number % 12}.1", f"no {number}")
+        Violation(
+            kind,
+            "CAST-1",
+            number / 10,
+            number % 12,
+            f"msg{number % 12}.1",
+            f"no {number}",
+            f"{number}",
+        )
         for kind in KINDS
         for number in range(50)
     ]
@@ -231,8 +247,8 @@ def test_labels_do_not_overlap_and_rare_ones_come_first() -> None:
 
 
 def test_the_strip_has_a_row_for_each_kind() -> None:
-    group = Group("lost", "CAST-1", 2.0, "msg0.0", "it is lost", (1,))
-    rows = strip([(1, 1, "hangup"), (2, 3, "stop"), (5, 6, "stop")], [group], 10.0)
+    faults = [(1.0, 1.0, "hangup"), (2.0, 3.0, "stop"), (5.0, 6.0, "stop")]
+    rows = strip(faults, [(2.0, "lost", "it is lost")], 10.0)
     assert [row.name for row in rows] == ["hangup × 1", "stop × 2", "violations"]
     assert [len(row.marks) for row in rows] == [1, 2, 1]
     assert rows[0].marks[0].width > 0  # a moment can be seen

@@ -22,6 +22,7 @@ token. Bytes are UTF-8 text; bytes that are not UTF-8 are escaped as by surrogat
     {"t", "who", "what": "leaves", "how"}   ended by the client: close, reset, half-close
     {"t", "who", "what": "ended", "how", "rest"}   ended by the target: closed, reset
     {"t", "fault", "what": "begins" | "ends", ...}  a fault of the target, or, with `who`, of a link
+    {"t", "fault", "what": "misses"}        there was no process that the fault could strike
     {"t", "costs": {"memory", "descriptors", "cpu"}}   of the target: bytes, number, seconds
     {"t", "end"}
 """

@@ -28,6 +28,7 @@ In reading order; a module uses only those above it:
     order.py         each message once, not to its sender, in one order for all: `Order`
     lost_messages.py messages that did not reach a member: `check_losses`
     figures.py       latencies, the harness's own delay, the target's costs: `figures`
+    reached.py       the moments at which faults have struck: `reached`
     results.py       the verdict, and results.json: `results`
 """
 

@@ -9,6 +9,8 @@ from typing import Any
 from harness.simulation.history import CANNOT_JUDGE, COMPLETE, History
 from harness.simulation.judge.figures import RECEIVERS, Figures
 from harness.simulation.judge.judgement import KINDS, Judgement
+from harness.simulation.judge.reached import reached, required
+from harness.simulation.scenario.scenario import MOMENTS
 from harness.wording import counted
 
 LATE = 100.0
@@ -16,8 +18,10 @@ LATE = 100.0
 bottleneck, and the run is INVALID."""
 
 PASS, FAIL, INVALID, UNKNOWN = "pass", "fail", "invalid", "unknown"
+UNDECIDED = "undecided"
+"""Nothing is wrong, but the run has not exercised all that the scenario lists."""
 
-EXIT_STATUS = {PASS: 0, FAIL: 1, INVALID: 2, UNKNOWN: 2}
+EXIT_STATUS = {PASS: 0, FAIL: 1, INVALID: 2, UNKNOWN: 2, UNDECIDED: 2}
 
 SHOWN = 5
 """Maximum number of causes of violations shown on a terminal."""
@@ -26,8 +30,13 @@ SHOWN = 5
 def results(history: History, judgement: Judgement, figures: Figures) -> dict[str, Any]:
     """Return the content of results.json: latencies and lag in ms, memory in bytes, times in
     seconds."""
-    verdict, why = verdict_of(history, judgement, figures)
     header = history.header
+    table = reached(history)
+    pairs = required(history, table)
+    verdict, why = verdict_of(history, judgement, figures)
+    never = [pair for pair, times in pairs.items() if not times]
+    if verdict == PASS and never:
+        verdict, why = UNDECIDED, f"never reached: {', '.join(never)}"
     return {
         "verdict": verdict,
         "why": why,
@@ -48,6 +57,9 @@ def results(history: History, judgement: Judgement, figures: Figures) -> dict[st
         "schedule_lag_ms": figures.lag,
         "target_costs": figures.costs,
         "faults": dict(figures.faults),
+        "left_out": header.get("left_out", {}),
+        "reached": table,
+        "required": pairs,
         "causes": [
             {
                 "kind": cause.kind,
@@ -121,6 +133,9 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
     if results["faults"]:
         faults = (f"{name} × {times}" for name, times in sorted(results["faults"].items()))
         yield f"faults: {', '.join(faults)}"
+    yield from _reached(results["reached"])
+    for fault, reason in results["left_out"].items():
+        yield f"left out: {fault}: {reason}"
     for cause in results["causes"][:SHOWN]:
         times = f" × {cause['count']:,}" if cause["count"] > 1 else ""
         yield f"{cause['kind']}{times} ({cause['clause']}): {cause['cause']}"
@@ -141,6 +156,17 @@ def _latencies(latencies: Mapping[str, Any]) -> Iterator[str]:
         cells = (_ms(value) for value in theirs["last"].values())
         yield f"  {f'last, from {name}':20}" + "".join(f"{cell:>16}" for cell in cells)
     yield "  (in parentheses: raw, as measured by a client that waits until each is received)"
+
+
+def _reached(table: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a row for each fault that struck, with the number of times at each moment."""
+    if not table:
+        return
+    yield f"{'faults that struck while':24}" + "".join(f"{moment:>12}" for moment in MOMENTS)
+    for fault, counts in table.items():
+        cells = "".join(f"{counts[moment]:>12,}" for moment in MOMENTS)
+        missed = f"  ({counts['missed']:,} found no process)" if counts["missed"] else ""
+        yield f"  {fault + ' × ' + format(counts['times'], ','):22}{cells}{missed}"
 
 
 def _ms(value: float | None) -> str:

@@ -40,6 +40,28 @@ ROW = 30
 """Height of a row in the strip of faults and violations, in SVG's user units."""
 
 
+STRIKES = {
+    "close": "a client closed its connection",
+    "reset": "a connection was reset",
+    "half-close": "a client closed its side, and received on",
+    "cut-off": "the server's side of a connection was reset",
+    "kill-worker": "SIGKILL to one process that holds clients",
+    "kill-workers": "SIGKILL to all processes that hold clients",
+    "stop-worker": "SIGSTOP to one process that holds clients, SIGCONT later",
+    "stop": "SIGSTOP to all processes, SIGCONT later",
+    "hangup": "SIGHUP to the main process",
+    "restart": "the server was stopped, and started again on the same port",
+}
+"""Faults that strike at a moment, in words."""
+
+MOMENTS = {
+    "joining": "a client joined",
+    "sending": "a line was half sent",
+    "delivering": "a message was under way",
+    "lagging": "a client lagged",
+}
+"""Moments, in words that follow `while`."""
+
 Violated = tuple[float, str, str]
 """A violation: seconds of the run, kind, description."""
 
@@ -85,13 +107,12 @@ def report(results: Mapping[str, Any], history: History, figures: Figures) -> st
         labels=labels(phases, faults, until),
         charts=charts.all(with_lag=results["verdict"] == "invalid"),
         spread=charts.spread(),
-        faults={
-            name: {
-                kind: times
-                for kind, times in sorted(results["faults"].items())
-                if (kind in LINK_FAULTS) == of_links
-            }
-            for name, of_links in (("the target", False), ("single connections", True))
+        strikes=STRIKES,
+        moments=MOMENTS,
+        links={
+            kind: times
+            for kind, times in sorted(results["faults"].items())
+            if kind in LINK_FAULTS and kind not in STRIKES
         },
     )
 

@@ -105,7 +105,7 @@ def target_faults(events: Iterable[Event], until: float) -> list[Span]:
     found = []
     begun: dict[str, list[float]] = {}
     for event in events:
-        if "fault" not in event or "who" in event:
+        if "fault" not in event or "who" in event or event["what"] == "misses":
             continue
         t, kind = event["t"], event["fault"]
         if kind in MOMENTS:

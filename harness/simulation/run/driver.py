@@ -393,12 +393,16 @@ class Driver:
             if connection.ended:
                 return
         connection.ending = True
-        self._record.happened(connection.number, "leaves", how=how)
-        with contextlib.suppress(OSError):
-            if how == "half-close":
+        if how == "half-close":
+            try:
                 connection.socket.shutdown(socket.SHUT_WR)
-                return
-            if how == "reset":
+            except OSError:  # it is not connected yet, or not any more
+                how = "close"
+        self._record.happened(connection.number, "leaves", how=how)
+        if how == "half-close":
+            return
+        if how == "reset":
+            with contextlib.suppress(OSError):
                 connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._forget(connection)
 

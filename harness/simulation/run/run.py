@@ -210,6 +210,8 @@ class Run:
             "clients": scenario.clients,
             "target": str(self.target),
             "startup": None if self.startup is None else round(self.startup, 3),
+            "reach": [*map(str, scenario.reach)],
+            "left_out": dict(scenario.left_out),
             "phases": [[phase.name, phase.seconds] for phase in scenario.phases],
         }
         with self.path.open("w", encoding="utf-8") as file:

@@ -30,9 +30,10 @@ async def _first_client(target: Target, profile: Profile, clock: Clock) -> float
     clients = []
     began = time.monotonic()
     try:
-        clients.append(await room.connect())
-        if profile.welcome is None:
+        for _ in range(2 if profile.welcome is None else 1):
             clients.append(await room.connect())
+            await clients[-1].log_in()
+        if profile.welcome is None:
             await room.greet(clients[1], clients[0])
         elif not await room.welcomed(clients[0]):
             return None

@@ -9,7 +9,7 @@ import pytest
 
 from harness.simulation.history import HISTORY
 from harness.target.processes import ROOT
-from tests.harness.commands import Harness
+from tests.harness.commands import Harness, in_time
 from tests.harness.simulation.recording import CHATROOM, PYTHON, REFERENCE, python
 
 QUICK = """
@@ -163,6 +163,55 @@ def test_a_target_s_death_is_reported_and_the_history_is_kept(
     assert "the target ended (exit status 7)" in again.stdout
 
 
+WORKERS = """
+about = "a worker is killed, and the room is stopped"
+seconds = 2
+reach = ["kill-worker while delivering"]
+[[population]]
+name = "four"
+clients = 4
+rate = 10
+pieces = 4
+pause = 0.02
+[[fault]]
+kind = "kill-worker"
+at = 0.4
+[[fault]]
+kind = "hangup"
+at = 0.6
+[[fault]]
+kind = "stop"
+at = 0.8
+seconds = 0.1
+"""
+
+
+def test_faults_that_a_server_must_be_made_for_are_left_out_by_default(harness: Harness) -> None:
+    results, said = simulate(harness, WORKERS, CHATROOM)
+    assert results["verdict"] == "pass"
+    assert results["faults"] == {"stop": 1}
+    assert results["left_out"].keys() == {"kill-worker", "hangup"}
+    assert "left out: hangup: only with --worker-faults" in said
+    assert results["required"] == {}
+    results, said = simulate(harness, WORKERS, CHATROOM, "--worker-faults")
+    assert results["faults"] == {"kill-worker": 1, "hangup": 1, "stop": 1}
+    assert results["left_out"] == {}
+    assert results["reached"]["kill-worker"]["times"] == 1
+    assert results["required"] == {"kill-worker while delivering": 1}
+
+
+def test_a_moment_that_was_never_reached_makes_a_run_undecided(harness: Harness) -> None:
+    never = WORKERS.replace("while delivering", "while lagging").replace("hangup", "stop-worker")
+    results, said = in_time(
+        lambda: simulate(harness, never, REFERENCE, "--worker-faults", code=2),
+        lambda found: found[0]["verdict"] == "invalid",
+    )
+    assert results["verdict"] == "undecided"
+    assert said.startswith("undecided: never reached: kill-worker while lagging")
+    assert "kill-worker × 0" in said
+    assert "(1 found no process)" in said
+
+
 def test_files_of_a_passed_run_are_kept_only_on_request(harness: Harness, tmp_path: Path) -> None:
     Path("mine.toml").write_text(QUICK)
     harness("simulate", "mine.toml", "--command", REFERENCE)
@@ -178,7 +227,7 @@ def test_files_of_a_passed_run_are_kept_only_on_request(harness: Harness, tmp_pa
         (("crowd", "--command", "true {port}"), 3, "the target did not start: it ended"),
         (("crowd", "--target", "127.0.0.1:1"), 3, "can't be reached: Connection refused"),
         (("crowd", "--duration", "0"), 2, "must be a number of seconds"),
-        (("chaos", "--clients", "3", "--command", REFERENCE), 2, "needs 9 clients or more"),
+        (("chaos", "--clients", "3", "--command", REFERENCE), 2, "needs 11 clients or more"),
         (("crowd", "--profile", "nope", "--command", REFERENCE), 2, "nope"),
         (("crowd", "--report", "/proc/x", "--command", REFERENCE), 2, "can't make '/proc/x'"),
     ],

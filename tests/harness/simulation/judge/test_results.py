@@ -110,6 +110,31 @@ def test_the_time_of_a_start_is_a_figure_of_its_own() -> None:
     assert "start-up: the first client was in after 0.75 s" in lines(found)
 
 
+def test_a_run_that_has_not_reached_what_it_must_is_undecided() -> None:
+    story = well()
+    story.what(1, "leaves", how="reset")
+    found = of(story, reach=["reset while joining", "reset while sending"])
+    assert (found["verdict"], exit_status(found)) == ("undecided", 2)
+    assert found["why"] == "never reached: reset while joining, reset while sending"
+    assert found["required"] == {"reset while joining": 0, "reset while sending": 0}
+    assert of(well(), reach=[])["verdict"] == "pass"
+    assert of(broken(), reach=["reset while joining"])["verdict"] == "fail"
+
+
+def test_what_was_reached_and_what_was_left_out_are_listed() -> None:
+    story = well()
+    story.connect(3)
+    story.what(3, "leaves", how="reset")
+    story.fault("kill-worker", "misses")
+    found = of(story, left_out={"hangup": "on request"})
+    assert [" ".join(line.split()) for line in lines(found)][-4:] == [
+        "faults that struck while joining sending delivering lagging",
+        "reset × 1 1 0 0 0",
+        "kill-worker × 0 0 0 0 0 (1 found no process)",
+        "left out: hangup: on request",
+    ]
+
+
 def test_an_incomplete_failed_run_is_reported_as_incomplete() -> None:
     story = well()
     story.say("msg0.1")

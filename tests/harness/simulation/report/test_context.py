@@ -177,6 +177,7 @@ def test_overlapping_faults_are_told_apart() -> None:
         story.t = round(story.t + 0.999, 3)
         story.fault("stop-worker", what)
     story.fault("hangup")
+    story.fault("kill-worker", "misses")
     story.add(fault="slow", what="begins", who=1)
     found = [
         (round(begin), round(end), kind) for begin, end, kind in target_faults(story.events, 9.0)

@@ -63,6 +63,9 @@ def page_with(story: Story, violations: list[Violation], **changed: object) -> s
         "schedule_lag_ms": found.lag,
         "target_costs": found.costs,
         "faults": dict(found.faults),
+        "left_out": {},
+        "reached": {},
+        "required": {},
         "causes": [
             {
                 **{key: getattr(violation, key) for key in ("kind", "clause", "cause")},
@@ -125,6 +128,22 @@ def test_the_time_of_a_start_is_on_the_page(tmp_path: Path) -> None:
     started = "Start-up: the first client was in after 0.75 s"
     assert started in page_of(classroom(), tmp_path, startup=0.75)
     assert "Start-up" not in page_of(classroom(), tmp_path)
+
+
+def test_what_the_harness_did_is_on_the_page(tmp_path: Path) -> None:
+    story = classroom()
+    story.what(3, "leaves", how="reset")
+    header = {
+        "reach": ["kill-worker while sending", "reset while joining"],
+        "left_out": {"hangup": "only on request"},
+    }
+    read = Reader(page_of(story, tmp_path, **header))
+    assert '<header class="undecided">' in (tmp_path / "report.html").read_text()
+    for words in ("SIGKILL to one process", "SIGSTOP to all", "a connection was reset"):
+        assert words in read.text
+    assert "Never reached: reset while joining" in read.text
+    assert "Left out: hangup" in read.text
+    assert "only on request" in read.text
 
 
 def test_each_of_several_populations_has_a_row(tmp_path: Path) -> None:

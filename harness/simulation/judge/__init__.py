@@ -22,6 +22,7 @@ In reading order; a module uses only those above it:
     facts.py         the messages, sessions and faults of a history: `Facts`
     judgement.py     the violations, and their kinds: `Judgement`
     connections.py   checks of joins, welcomes and ends of connections: `Connections`
+    prefixes.py      the prefixes of messages, in each dialect: `Prefixes.is_true`
     lines.py         the message that an unexpected line contains: `Lines.read`
     reassembly.py    messages that arrive in pieces, and whether they are complete: `Reassembly`
     deliveries.py    the messages that each session received, and damage: `Deliveries`
@@ -50,6 +51,7 @@ from harness.simulation.judge.judgement import (
 from harness.simulation.judge.lines import Lines
 from harness.simulation.judge.lost_messages import check_losses
 from harness.simulation.judge.order import Order
+from harness.simulation.judge.prefixes import Prefixes
 from harness.simulation.judge.reassembly import Reassembly
 from harness.simulation.scenario.vocabulary import TOKEN
 
@@ -61,12 +63,12 @@ def judge(history: History, profile: Profile | None = None) -> Judgement:
     profile = profile or Profile("")
     facts, judgement = Facts(history), Judgement()
     connections = Connections(facts, profile.lag_limit, judgement)
-    lines = Lines(facts, profile)
-    pieces = Reassembly(facts, lines, judgement)
-    order = Order(facts, judgement)
+    lines, prefixes = Lines(facts, profile), Prefixes(facts, profile)
+    pieces = Reassembly(facts, lines, prefixes, judgement)
+    order = Order(facts, judgement, echoes=prefixes.echoes)
 
     connections.check_arrivals()
-    Deliveries(facts, lines, pieces, judgement).collect()
+    Deliveries(facts, lines, prefixes, pieces, judgement).collect()
     sessions = facts.sessions.values()
     for session in sessions:
         order.check_repeats(session)  # from now on, each message is in `heard` once

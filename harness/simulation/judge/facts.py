@@ -51,6 +51,7 @@ class Session:
     population: str = ""
     address: str = ""
     link: str | None = None
+    port: int | None = None
     connects: float = 0.0
     connected: float | None = None
     welcomed: float | None = None
@@ -202,7 +203,7 @@ class Facts:
                 session.name, session.population = event.get("name", ""), event["population"]
                 session.link = event.get("link")
             case "connected":
-                session.connected = t
+                session.connected, session.port = t, event.get("port")
             case "welcomed":
                 session.welcomed = t
             case "unwelcomed":

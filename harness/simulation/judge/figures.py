@@ -130,13 +130,15 @@ def _times(events: Sequence[Event], near: set[int]) -> dict[str, list[float]]:
     """Return the times at which each message was received by these sessions, in order."""
     times: dict[str, list[float]] = {}
     texts = {event["says"]: event["text"] for event in events if "says" in event}
+    senders = {event["says"]: event["who"] for event in events if "says" in event}
     named = cache(partial(_whole, texts=texts))
     for event in events:
         if "hears" in event and event["who"] in near:
             t = event["t"]
             for heard in event["hears"]:
                 name = heard if isinstance(heard, str) else named(heard["line"])
-                times.setdefault(name, []).append(t)
+                if senders.get(name) != event["who"]:  # an own message may come back
+                    times.setdefault(name, []).append(t)
     return times
 
 

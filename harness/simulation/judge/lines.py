@@ -8,11 +8,7 @@ from dataclasses import dataclass
 from harness.profile import Profile
 from harness.simulation.history import as_bytes
 from harness.simulation.judge.facts import Facts, Message
-from harness.simulation.judge.judgement import shown
 from harness.simulation.scenario.vocabulary import TOKEN, harmless
-
-_ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
-_NUMBER = re.compile(r"\d+")
 
 BAD = "\ufffd"
 """Character for bytes that are not UTF-8 (TEXT-2)."""
@@ -25,15 +21,13 @@ class Line:
 
     message: index of the message whose token it contains first; None: no known token.
     prefix, text: the parts before and from the token; without a token, as the profile
-    splits them. truly: true if the prefix is the sender's. due: the expected text, if the
-    line is this text or its beginning; otherwise empty. more: indices of further messages
-    whose tokens it contains.
+    splits them. due: the expected text, if the line is this text or its beginning; otherwise
+    empty. more: indices of further messages whose tokens it contains.
     """
 
     message: int | None
     prefix: bytes
     text: str
-    truly: bool = False
     due: str = ""
     more: tuple[int, ...] = ()
 
@@ -42,8 +36,6 @@ class Lines:
     def __init__(self, facts: Facts, profile: Profile) -> None:
         self._facts = facts
         self._profile = profile
-        self.is_ours = profile.prefix.pattern == Profile("").prefix.pattern
-        """True if prefixes are those of PROTOCOL.md."""
 
     def read(self, line: bytes) -> Line | None:
         """Parse a line; return None for a notice."""
@@ -58,8 +50,7 @@ class Lines:
         first, *more = (index[token[1].decode()] for token in tokens)
         message, begin = self._facts.messages[first], tokens[0].start()
         prefix, text = line[:begin], plain(line[begin:])
-        truly, due = self._is_prefix(prefix, message), _due(message, text)
-        return Line(first, prefix, text, truly, due, tuple(more))
+        return Line(first, prefix, text, _due(message, text), tuple(more))
 
     def is_welcome(self, line: str) -> bool:
         welcome = self._profile.welcome
@@ -71,28 +62,6 @@ class Lines:
         if head is None:
             return found.prefix, found.text
         return head[0], plain(found.prefix[head.end() :]) + found.text
-
-    def prefix_of(self, message: Message) -> bytes:
-        """Return the prefix of a message; empty for another dialect, in which it is unknown."""
-        address = self._facts.sessions[message.sender].address
-        return b"<%s>" % address.encode() if self.is_ours else b""
-
-    @property
-    def form_due(self) -> str:
-        """Form of a true prefix, for a report."""
-        return "<IP>" if self.is_ours else self._profile.prefix.pattern.decode()
-
-    def form_of(self, prefix: bytes, message: Message) -> str:
-        """Return the form of a message's prefix, without what differs in each message."""
-        address = self._facts.sessions[message.sender].address
-        text = shown(prefix).replace(address, "IP") if address else shown(prefix)
-        return _NUMBER.sub("N", _ADDRESS.sub("another IP", text))
-
-    def _is_prefix(self, prefix: bytes, message: Message) -> bool:
-        """Check PREFIX-1 and PREFIX-2, or the prefix of another dialect's profile."""
-        if self.is_ours:
-            return prefix == self.prefix_of(message)
-        return self._profile.prefix.fullmatch(prefix) is not None
 
 
 def plain(text: bytes) -> str:

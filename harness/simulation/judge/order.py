@@ -14,16 +14,21 @@ DIFFERENT = "clients received messages in different orders"
 
 
 class Order:
-    def __init__(self, facts: Facts, judgement: Judgement) -> None:
+    def __init__(self, facts: Facts, judgement: Judgement, *, echoes: bool) -> None:
+        """`echoes`: whether a client's own messages must come back to it."""
         self._facts = facts
         self._judgement = judgement
+        self._echoes = echoes
 
     def check_repeats(self, session: Session) -> None:
         """Check that a session received no message twice (CAST-1), and none of its own (CAST-2).
 
-        Remove repeated and own messages from `heard`.
+        In a dialect with echo, it must receive each of its own once. Remove repeated and own
+        messages from `heard`.
         """
         messages, heard = self._facts.messages, session.heard
+        if self._echoes:
+            self._check_echoes(session)
         once = dict.fromkeys(heard)
         if len(once) < len(heard):
             for index, times in Counter(heard).items():
@@ -42,6 +47,20 @@ class Order:
                     self._judgement.add_for_message(ECHOED, messages[index], session, says, cause)
             own = {*session.said}
             heard[:] = [index for index in once if index not in own]
+
+    def _check_echoes(self, session: Session) -> None:
+        facts, own = self._facts, {*session.said}
+        times = Counter(index for index in session.heard if index in own)
+        for index in session.said:
+            message = facts.messages[index]
+            is_due = session.stays and facts.complete and not facts.was_cut(index)
+            if times[index] == 1 or (not times[index] and not is_due):
+                continue
+            how = f"came back {times[index]} times" if times[index] else "did not come back"
+            says = f"{message.name} of {session} {how}"
+            cause = "a client’s own messages did not come back once"
+            self._judgement.add_for_message(ECHOED, message, session, says, cause)
+        session.heard[:] = [index for index in session.heard if index not in own]
 
     def check(self) -> bool:
         """Report messages out of order; return True if there are none.

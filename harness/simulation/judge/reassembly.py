@@ -8,19 +8,23 @@ from harness.simulation.history import as_bytes
 from harness.simulation.judge.facts import Facts, PartialMessage, Session
 from harness.simulation.judge.judgement import TORN, Judgement, shown
 from harness.simulation.judge.lines import BAD, Line, Lines, delivered
+from harness.simulation.judge.prefixes import Prefixes
 from harness.simulation.scenario.vocabulary import TOKEN_BEGUN
 
 
 class Reassembly:
-    def __init__(self, facts: Facts, lines: Lines, judgement: Judgement) -> None:
+    def __init__(
+        self, facts: Facts, lines: Lines, prefixes: Prefixes, judgement: Judgement
+    ) -> None:
         self._facts = facts
         self._lines = lines
+        self._prefixes = prefixes
         self._judgement = judgement
         self._divisible: dict[bytes, list[int]] = {}
         """Messages that may arrive in pieces, by their prefix."""
         for index, message in enumerate(facts.messages):
             if facts.may_be_in_pieces(message):
-                self._divisible.setdefault(lines.prefix_of(message), []).append(index)
+                self._divisible.setdefault(prefixes.of(message), []).append(index)
 
     # --- which lines are pieces ----------------------------------------------
 
@@ -81,7 +85,7 @@ class Reassembly:
 
     def _divisible_as(self, found: Line) -> Sequence[int]:
         """Return the messages that have a line's prefix and may arrive in pieces."""
-        return self._divisible.get(found.prefix if self._lines.is_ours else b"", ())
+        return self._divisible.get(found.prefix if self._prefixes.are_ours else b"", ())
 
     # --- completeness --------------------------------------------------------
 
@@ -117,9 +121,9 @@ class Reassembly:
             return True  # it may begin the welcome
         if found.message is not None:
             return found.due != ""
-        if not self._lines.is_ours:
+        if not self._prefixes.are_ours:
             return True
-        text, messages, prefix_of = found.text, self._facts.messages, self._lines.prefix_of
+        text, messages, prefix_of = found.text, self._facts.messages, self._prefixes.of
         if not found.prefix:
             prefixes = {prefix_of(message) for message in messages}
             return any(prefix.startswith(rest) for prefix in prefixes)

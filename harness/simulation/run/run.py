@@ -124,7 +124,7 @@ class Run:
 
     def _jobs(self, parts: Path, ports: list[int]) -> list[Job]:
         """Return the drivers' jobs; the sessions are distributed evenly."""
-        plan, welcome = self.plan, self.profile.welcome
+        plan = self.plan
         count = self.processes or max(1, -(-len(plan.sessions) // SESSIONS_PER_DRIVER))
         return [
             Job(
@@ -133,7 +133,7 @@ class Run:
                 self.target.address,
                 ports,
                 source_to(self.target),
-                None if welcome is None else welcome.pattern.decode(),
+                self.profile,
                 PATIENCE * self.scale,
                 str(parts / f"{number:04}"),
             )

@@ -255,6 +255,9 @@ def test_a_history_without_violations_is_an_error(harness: Harness, tmp_path: Pa
     assert done.stderr.count("\n") == 1
 
 
+ASKS = "asks.toml"
+
+
 @pytest.mark.parametrize(
     ("text", "options", "complaint"),
     [
@@ -262,6 +265,7 @@ def test_a_history_without_violations_is_an_error(harness: Harness, tmp_path: Pa
         ("{}\n", (), "is not a history"),
         (None, (), "can't be read: No such file"),
         ('{"history":2}\n', ("--profile", "nope"), "profile 'nope'"),
+        ('{"history":2}\n', ("--profile", ASKS), "can't play the dialect of 'asks': a login"),
         ('{"history":2}\n', ("--tries", "0"), "must be 1 or more"),
         ('{"history":2}\n', ("--out", "nowhere/x.py"), "can't be written"),
         ('{"history":2}\n', ("--out", HISTORY), "exists; name another file with --out"),
@@ -272,6 +276,7 @@ def test_an_error_is_reported_in_one_line(
 ) -> None:
     if text is not None:
         (tmp_path / HISTORY).write_text(text)
+    (tmp_path / ASKS).write_text("[[login]]\nsends = '{name}'\n")
     done = shrink(harness, REFERENCE, *options, code=2)
     assert complaint in done.stderr
     assert done.stderr.count("\n") == 1

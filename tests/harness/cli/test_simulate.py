@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from harness.simulation.history import HISTORY
+from harness.simulation.judge import KINDS
 from harness.target.processes import ROOT
 from tests.harness.commands import Harness, in_time
 from tests.harness.simulation.recording import CHATROOM, PYTHON, REFERENCE, python
@@ -72,6 +73,90 @@ def test_addresses_and_ports_in_a_prefix_are_not_taken_for_messages(harness: Har
     results = json.loads(Path("out/results.json").read_text())
     latencies = results["latency_ms"]["corrected"]["first"]
     assert 0 < latencies["p50"] <= latencies["max"] < 5000
+
+
+#: A server that asks for a name and a password, ends lines with CR LF in both directions, shows
+#: colours, and returns a member's own messages.
+POLITE = r"""
+lock, members = threading.Lock(), {}
+def serve(connection):
+    lines = connection.makefile('rb', newline=None)
+    def ask(question):
+        connection.sendall(question)
+        line = lines.readline()
+        assert line.endswith(b'\r\n') or not line, line
+        return line.strip()
+    name = ask(b'Who are you? ')
+    if not name or ask(b'Password: ') != b'secret':
+        return connection.close()
+    with lock:
+        assert name not in members.values()
+        connection.sendall(b'Welcome, ' + name + b'!\r\n')
+        members[connection] = name
+    for line in lines:
+        if not line.endswith(b'\r\n'):
+            continue
+        with lock:
+            for member in members:
+                shown = b'You' if member is connection else name
+                try:
+                    member.sendall(b'\x1b[1m' + shown + b'\x1b[0m: ' + line)
+                except OSError:
+                    pass
+    with lock:
+        del members[connection]
+    connection.close()
+"""
+
+POLITE_DIALECT = r"""
+welcome = 'Welcome, \w+!\n'
+prefix = '(?P<name>\w+): '
+echo = 'You: '
+colours = true
+input_line_end = "CR LF"
+output_line_end = "CR LF"
+[[login]]
+expects = 'Who are you\? '
+sends = "{name}"
+[[login]]
+expects = 'Password: '
+sends = "secret"
+"""
+
+COMING = (
+    QUICK.replace("seconds = 1", "seconds = 2")
+    + """
+[[population]]
+name = "visitors"
+clients = 4
+rate = 5
+stays = [0.1, 0.3]
+returns = true
+away = 0.1
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "what"),
+    [
+        ("", "", set()),
+        ("b'You'", "name", {"misprefixed"}),
+        ("for member in members:", "for member in [*members][1:]:", {"lost", "echoed"}),
+    ],
+    ids=["right", "echoes with the wrong prefix", "forgets the first member"],
+)
+def test_a_server_of_another_dialect_is_judged(
+    right: str, wrong: str, what: set[str], harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.simulation.run.run.PATIENCE", 3.0)
+    Path("polite.toml").write_text(POLITE_DIALECT)
+    server = python(f"import threading\n{POLITE.replace(right, wrong)}")
+    code = 1 if what else 0
+    results, _ = simulate(harness, COMING, server, "--profile", "polite.toml", code=code)
+    assert {kind for kind in KINDS if results[kind]} == what
+    assert results["deliveries"] > 100
+    assert results["latency_ms"]["corrected"]["last"]["p50"] > 0
 
 
 LONGER = QUICK.replace("seconds = 1", "seconds = 3")

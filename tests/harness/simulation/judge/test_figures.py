@@ -125,6 +125,11 @@ def test_a_line_in_another_dialect_counts_by_its_token() -> None:
     assert found.corrected["last"]["max"] == 200.0
 
 
+def test_an_own_message_that_comes_back_does_not_count() -> None:
+    found = of(*said("msg0.0", 1.0, 1.0), heard(0, 1.1, "msg0.0"), heard(1, 1.2, "msg0.0"))
+    assert found.corrected["first"]["max"] == 200.0
+
+
 def test_a_message_that_a_server_has_torn_has_no_latency() -> None:
     found = of(*said("msg0.0", 1.0, 1.0), heard(1, 1.2, {"line": "<a>msg0.0:"}))
     assert (found.heard, found.contradiction) == ([], "")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis.strategies import integers, sampled_from
 
-from harness.profile import load
+from harness.profile import load, parse
 from harness.simulation.judge.connections import KERNELS
 from harness.simulation.judge.judgement import SHOWN
 from harness.simulation.scenario.vocabulary import harmless, numbers_of
@@ -327,7 +327,8 @@ def test_line_3_a_message_without_a_prefix_is_recognised_by_its_token() -> None:
     story.hear(1, "msg0.0")
     story.line(1, b"msg0.1:hi")
     (wrong,) = story.judged().violations
-    assert (wrong.kind, wrong.message) == ("misprefixed", "msg0.1")
+    assert (wrong.kind, wrong.clause, wrong.message) == ("misprefixed", "LINE-3", "msg0.1")
+    assert wrong.cause == "the second line of a segment came without a prefix"
 
 
 def test_text_2_text_3_a_text_may_arrive_unchanged_or_sanitised() -> None:
@@ -608,6 +609,81 @@ def test_load_2_a_member_that_reads_again_may_stay() -> None:
         story.say(f"msg0.{number}", b"x" * 1_000_000)
     story.fault("stall", "ends", who=1)
     assert story.judged(profile=profile).counts == {}
+
+
+# --- dialects ------------------------------------------------------------------------------------
+
+LOGIN = "\n[[login]]\nsends = '{name}'"
+NAMED = "prefix = '(?P<name>[^: ]+): '" + LOGIN
+GIVEN = "prefix = '(?P<name>[^: ]+): '"
+AT_PORT = r"prefix = '(?P<ip>[\d.]+):(?P<port>\d+) '"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "prefixes", "causes"),
+    [
+        (NAMED, ["Ann: ", "ANN: "], []),
+        (NAMED, ["Bob: "], ["the prefix named another client"]),
+        (NAMED, ["Ann> "], ["the prefix was “NAME> ”, which is not the sender’s"]),
+        (GIVEN, ["guest4: ", "guest4: "], []),
+        (
+            GIVEN,
+            ["guest4: ", "guest5: "],
+            ["the prefix was “guestN: ”, which is not the sender’s"],
+        ),
+        (AT_PORT, ["127.0.0.2:1000 "], []),
+        (AT_PORT, ["127.0.0.2:1001 "], ["the prefix was “IP:N ”, which is not the sender’s"]),
+        ("prefix = '[^ ]+ '", ["10:30 ", "10:31 "], []),
+        ("prefix = ''", [""], []),
+        ("prefix = ''", ["Ann: "], ["the prefix was “NAME: ”, which is not the sender’s"]),
+    ],
+)
+def test_prefix_2_a_prefix_of_a_dialect_names_its_sender(
+    dialect: str, prefixes: list[str], causes: list[str]
+) -> None:
+    story = Story(2)
+    for number, prefix in enumerate(prefixes):
+        story.say(f"msg0.{number}")
+        story.line(1, f"{prefix}msg0.{number}:hi".encode())
+    judgement = story.judged(profile=parse(dialect, "mine"))
+    assert [cause.cause for cause in judgement.causes.values()] == causes
+    assert {*judgement.counts} <= {"misprefixed"}
+
+
+def test_prefix_2_two_members_with_one_given_name_are_misprefixed() -> None:
+    """A name is free when its member has left."""
+    for leaves in (True, False):
+        story = Story(2)
+        story.say("msg0.0")
+        story.line(1, b"guest: msg0.0:hi")
+        if leaves:
+            story.what(0, "leaves", how="close")
+        story.join(2)
+        story.say("msg2.0")
+        story.line(1, b"guest: msg2.0:hi")
+        counts = story.judged(profile=parse(GIVEN, "mine")).counts
+        assert counts["misprefixed"] == (0 if leaves else 1)
+
+
+@pytest.mark.parametrize("prefix", [b"<127.0.0.2>", b"You: "])
+def test_cast_2_in_a_dialect_with_echo_each_own_message_comes_back_once(prefix: bytes) -> None:
+    profile = parse(f"echo = '{prefix.decode()}'", "mine")
+
+    def found(*lines: bytes) -> dict[str, int]:
+        story = Story(2)
+        story.say("msg0.0")
+        story.hear(1, "msg0.0")
+        for line in lines:
+            if line == b"<127.0.0.2>msg0.0:hi":  # the driver recognises it
+                story.hear(0, "msg0.0")
+            else:
+                story.line(0, line)
+        return story.found(profile=profile)
+
+    assert found(prefix + b"msg0.0:hi") == {}
+    assert found() == {"echoed": 1}
+    assert found(*[prefix + b"msg0.0:hi"] * 2) == {"echoed": 1}
+    assert found(b"Ann: msg0.0:hi") == {"misprefixed": 1}
 
 
 # --- causes --------------------------------------------------------------------------------------

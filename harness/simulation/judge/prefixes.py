@@ -25,7 +25,7 @@ class Prefixes:
         self._sends_name = any("{name}" in step.sends for step in profile.login)
         self._names = {each.name.casefold() for each in facts.sessions.values() if each.name}
         self._true: dict[tuple[int, bytes], bool] = {}
-        """Whether a prefix is that of a session, for all that were received."""
+        """Results of `is_true`, by session and prefix."""
         self._given: dict[int, bytes] = {}
         """Name that the server has given to each session, as its first message shows it."""
         self._owners: dict[bytes, int] = {}

@@ -68,8 +68,10 @@ def ask(client: ControlClient, request: Mapping[str, Any], parser: argparse.Argu
 
 
 def tell(text: str, parser: argparse.ArgumentParser, before: str = "") -> None:
-    """Print a text and flush it. If that fails, end the process, with an error unless the output's
-    reader has closed it."""
+    """Print a text and flush it. If that fails, end the process.
+
+    It is no error if the reader of the output has closed it.
+    """
     try:
         print(before + printable(text), flush=True)
     except OSError as error:

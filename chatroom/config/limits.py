@@ -25,7 +25,7 @@ the number of log entries, and of transcript lines, per second."""
 
 
 class Limits(NamedTuple):
-    """The fields of these names in `Settings`, and the sizes that follow from them."""
+    """Settings, and sizes that follow from them, under their names in `Settings`."""
 
     # The log, the slots and the room's rate.
     log_size: int

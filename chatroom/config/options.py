@@ -279,7 +279,7 @@ class Options:
     transcript_size: int = option(0, "SIZE", size, least=MIN_TRANSCRIPT, or_zero=True,
         default_text="0, no limit",
         help="maximum size of the transcript; before it grows beyond this, FILE is renamed to"
-        " FILE.1, in place of an older one, and a new FILE is begun; 0: no limit")
+        " FILE.1, which replaces an older FILE.1, and a new FILE is begun; 0: no limit")
     metrics: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_metrics,
         help="serve metrics for Prometheus over HTTP at this address; needs chatroom[metrics]")
     quiet: bool = option(False,

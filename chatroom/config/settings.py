@@ -36,7 +36,8 @@ class Settings(Options):
         if self.room_burst > self._half_lag:
             demand = f"0, or a size up to {self._half_lag}, half of --max-lag"
             raise SettingsError("room_burst", demand)
-        # A batch must fit into what the slowest worker leaves free of the log: see `batch`.
+        # A batch must fit into the part of the log that the slowest worker leaves free: see
+        # `batch`.
         least = max(self.max_lag + 16 * self.max_line, 64 * KIB)
         if self.log_size < least:
             demand = f"at least {least}: --max-lag plus 16 times --max-line, and 64K or more"
@@ -64,7 +65,7 @@ class Settings(Options):
 
     @property
     def seats(self) -> int:
-        """Maximum number of workers at once, with a dead one whose members are not served yet."""
+        """Maximum number of workers at once; a dead one counts until others serve its members."""
         return self.workers + SPARE_SEATS
 
     @property
@@ -74,7 +75,7 @@ class Settings(Options):
 
     @property
     def sources(self) -> int:
-        """Number of sources that have a number at the same time (supervisor/sources.py)."""
+        """Maximum number of sources that have a number at once (supervisor/sources.py)."""
         return 2 * self.max_clients
 
     @property
@@ -110,7 +111,7 @@ class Settings(Options):
 
     @property
     def max_lag_entries(self) -> int:
-        """Lag limit in entries: short messages fill the ring of entries before that of text."""
+        """Lag limit in entries: short messages fill the ring of entries before the ring of text."""
         return self.log_entries * 5 // 8
 
     @property
@@ -127,10 +128,10 @@ class Settings(Options):
     def read_size(self) -> int:
         """Maximum number of bytes to read from one member in one turn.
 
-        In the worst case, each byte is an empty line, which becomes a prefix and a LF, and the
-        unfinished line before them (`max_line`) triples in size, because each byte becomes a
-        control picture. Even then, one read fills less than two thirds of the window, and costs an
-        eighth of the room's burst.
+        In the worst case, each byte is an empty line, which becomes a prefix and a LF. The
+        unfinished line before them (`max_line`) then triples in size, if each of its bytes becomes
+        a control picture. Even then, one read fills less than two thirds of the window, and costs
+        an eighth of the room's burst.
         """
         if self.room_rate:
             return min(self._max_read, self.max_debt // (8 * self._max_byte_cost))
@@ -153,7 +154,7 @@ class Settings(Options):
 
     @property
     def batch(self) -> int:
-        """Size of a batch (bytes of rendered messages) from which a worker appends it.
+        """Size (bytes of rendered messages) at which a batch is full, and a worker appends it.
 
         The last read of a batch may exceed this size. Even then, the batch is smaller than the
         window, so it fits into the log once the other workers have caught up.
@@ -162,7 +163,8 @@ class Settings(Options):
 
     @property
     def batch_cost(self) -> int:
-        """`batch`, in bytes of cost: with one more read, a quarter of the room's burst."""
+        """`batch`, in bytes of cost. A batch and one more read cost a quarter of the room's
+        burst."""
         return self.max_debt // 8
 
     @property
@@ -170,7 +172,7 @@ class Settings(Options):
         """`batch_cost`, while members wait for their turns (worker/fair_queue.py).
 
         The batches of all workers together cost an eighth of the room's burst. So they do not use
-        up the part of it that is reserved for members that send little.
+        up the part of the burst that is reserved for members that send little.
         """
         return self.max_debt // (8 * self.seats)
 
@@ -181,7 +183,8 @@ class Settings(Options):
 
     @property
     def _half_lag(self) -> int:
-        """Half of the lag limit, in bytes of cost: of the smaller one, in bytes or in entries."""
+        """Half of the lag limit, in bytes of cost. Of the limits in bytes and in entries, the lower
+        counts."""
         return max(MIN_DEBT, min(self.max_lag, self.max_lag_entries * MIN_COST) // 2)
 
     @property

@@ -94,7 +94,7 @@ def find(folder: Path, room: str | None) -> Path:
 def _check_trusted(folder: Path) -> None:
     """Check that only a trusted user can write to the folder. Raises RunDirError.
 
-    Root may name another user's folder, but its default run-dir must be its own.
+    Root may name another user's folder, but root's default run-dir must belong to root.
     """
     its_own = folder == default()
     with contextlib.suppress(OSError):  # `_names` reports the error

@@ -160,7 +160,8 @@ def _parse_addresses(header: bytes, family: int, transport: int) -> Header:
         raise HeaderError(f"version 2: unknown transport {transport}")
     if _UNSPEC in (family, transport):
         # "The receiver is free to accept the connection anyway and use the real endpoint addresses
-        # […] [It] should ignore address information". The size of that is not specified either.
+        # […] [It] should ignore address information". The size of this information is not specified
+        # either.
         return Header(len(header))
     addresses = _ADDRESSES[family]
     length = len(header) - _FIXED.size

@@ -52,7 +52,7 @@ class Parsed(NamedTuple):
     text: bytes
     """Text, without IAC."""
     gaps: list[tuple[int, int]]
-    """Places in the text at which bytes were removed, each with their number."""
+    """Places in the text at which bytes were removed, each with the number of bytes."""
     incomplete: bytes
     """Beginning of a command at the end of the input; empty if there is none."""
     answers: bytes

@@ -72,7 +72,7 @@ class Room:
             try:
                 found = self._ask()
             except (ChannelClosed, OSError):
-                os._exit(1)  # a late answer would count as the answer to the next request
+                os._exit(1)  # a late answer would be taken for that to the next request
         return families(found)
 
 
@@ -148,7 +148,7 @@ def families(found: Totals) -> "Iterator[Metric]":
         yield GaugeMetricFamily(f"chatroom_{name}", text, value)
     for name, text, value in (
         ("joins", "Members that joined.", room["joins"]),
-        ("probes", "Connections that were closed at once, without a byte.", room["probes"]),
+        ("probes", "Connections that were closed at once and sent nothing.", room["probes"]),
         ("messages", "Messages sent by members.", room["messages"]),
         ("message_bytes", "Bytes of messages, with their prefixes.", room["bytes"]),
         ("deliveries", "Messages due to members, one for each receiver.", room["deliveries"]),

@@ -19,9 +19,9 @@ UNEVEN = 0.1
 """
 
 GATHER_AT = 0.75
-"""Highest load at which members are gathered on one worker fewer, as a fraction of the capacity of
-the remaining workers, which is `pack` each. It is below 1, so that small changes of the room's size
-move nobody."""
+"""Members are gathered on one worker fewer if the other workers are then filled to at most this
+fraction of `pack` on average. It is below 1, so that small changes of the room's size move
+nobody."""
 
 
 class Move(NamedTuple):
@@ -46,9 +46,9 @@ def place(loads: Mapping[int, int], pack: int) -> int:
 
 
 def rebalance(loads: Mapping[int, int], pack: int) -> Move | None:
-    """Return how many members to move from a worker, to even the load or to use fewer workers.
+    """Return a move that evens the load or empties a worker; None if no member should move.
 
-    Return None if no member should move. `place` chooses the new worker of each that moves.
+    `place` chooses the new worker of each member that moves.
     """
     used = [worker for worker in loads if loads[worker]]
     if len(loads) < 2 or not used:
@@ -58,7 +58,7 @@ def rebalance(loads: Mapping[int, int], pack: int) -> Move | None:
     if loads[most] > pack:
         difference = loads[most] - min(loads.values())
         if difference > max(1, UNEVEN * total / len(loads)):
-            # Not below `pack`: `place` would choose the same worker again.
+            # Leave at least `pack` members: otherwise `place` would choose this worker again.
             return Move(most, min(difference // 2, loads[most] - pack))
     elif total <= GATHER_AT * pack * (len(used) - 1):
         least = min(used, key=loads.__getitem__)

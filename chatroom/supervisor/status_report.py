@@ -44,8 +44,9 @@ class StatusReport:
     def full(self) -> dict[str, Any]:
         """Return the report. Sizes are in bytes, times in seconds.
 
-        `up` and `here` are durations; they, and rates, do not change when the system's clock is
-        set. `since` is a time since the epoch, according to that clock at the time of the report.
+        `up` and `here` are durations. They do not change when the system's clock is set, nor do
+        rates computed from them. `since` is a time since the epoch, according to that clock at the
+        time of the report.
         """
         found = self._progress()
         return self._totals(found) | {"members": self._members(found)}

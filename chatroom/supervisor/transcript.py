@@ -28,7 +28,7 @@ from chatroom.system.event_loop import EventLoop
 CLOSE_WITHIN = 3.0
 """Timeout (s) for the process to write the rest when the room has ended."""
 MAX_CLOSING_STARTS = 3
-"""Maximum number of starts in that time, if one process after another dies."""
+"""Maximum number of starts within CLOSE_WITHIN, if one process after another dies."""
 MIN_WATCHDOG = 5 * process.SYNC_EVERY
 """Minimum of the watchdog's timeout (s): the process reports its position every SYNC_EVERY."""
 
@@ -71,8 +71,8 @@ class TranscriptProcess:
         """Record that ends the process; None until the room has ended."""
         self._watchdog = Watchdog(loop, _watched_for(settings), self._check_progress)
         self._progress = 0
-        """Count of signs of progress, for the watchdog: received records, and checks at which none
-        was due."""
+        """Count of signs of progress, for the watchdog: records received, and checks at which no
+        record was due."""
         self._has_reported = False
         """True once the running process has sent a record."""
 

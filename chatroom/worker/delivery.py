@@ -28,8 +28,8 @@ for example after a hang. Meanwhile the log keeps the messages that they have no
 senders may have to wait."""
 
 MAX_SPANS = 512
-"""Maximum number of spans in one call. The kernel takes 1,024 views (IOV_MAX), and a span may need
-two."""
+"""Maximum number of spans in one call of sendmsg. The kernel takes 1,024 views (IOV_MAX), and a
+span may need two."""
 
 GRACE_DIVISOR = 2
 """Divisor of the lag limit. A member that is taken over gets the grace period if it lags by more
@@ -89,8 +89,8 @@ class Delivery:
         """Serve a member that another worker has served up to `cursor`.
 
         `entry` is a position not beyond the cursor; `own` are the member's spans
-        from there on. Send at once what the member has not received. If it can't take all of that,
-        it is `behind`; if it lags much, it gets the grace period.
+        from there on. Send at once what the member has not received. If the member can't take all
+        of that, it is `behind`; if it lags much, it gets the grace period.
         """
         self._begin()
         end = self.offset
@@ -161,7 +161,7 @@ class Delivery:
         self._pinned = True
 
     def unpin(self) -> None:
-        """Let this worker's position advance again: another worker serves those members."""
+        """Let this worker's position advance again: other workers serve the members that moved."""
         self._pinned = False
         self.advance()
 
@@ -358,7 +358,7 @@ def others(start: int, end: int, own: list[Span]) -> list[Span]:
 def after(spans: list[Span], taken: int) -> int:
     """Return the offset after the first `taken` bytes of the spans.
 
-    Raises ValueError unless the spans hold more than `taken` bytes.
+    Raises ValueError if the spans hold `taken` bytes or fewer.
     """
     for begin, stop in spans:
         if taken < stop - begin:

@@ -24,7 +24,7 @@ FINAL = {
     CLOSING_MESSAGES[LeaveReason.KICKED].decode(): "you were kicked",
     CLOSING_MESSAGES[LeaveReason.BANNED].decode(): "you were banned",
 }
-#: Number of last received characters to keep: more than each line of FINAL.
+#: Number of last received characters to keep: more than the longest line of FINAL has.
 LAST_LINE = 100
 
 #: Bytes that may wait to be sent; with more, `send` refuses text.

@@ -30,7 +30,7 @@ def header(where: str, run: str, after: int, time: str) -> bytes:
 
 
 def missed(numbers: range, time: str) -> bytes:
-    """Return the line that stands for messages with these numbers, which were missed."""
+    """Return the line that reports the messages with these numbers as missed."""
     first, last = numbers[0], numbers[-1]
     return _line({"missed": len(numbers), "first": first, "last": last, "time": time})
 

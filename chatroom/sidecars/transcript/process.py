@@ -206,7 +206,7 @@ class TranscriptWriter:
     def _open(self, number: int, now: float) -> None:
         """Open the file for messages after `number`; keep the old file until that succeeds.
 
-        A full file is renamed before, unless it was moved.
+        A full file is renamed first, unless it was moved.
         """
         rotated: Record = {}
         try:
@@ -225,7 +225,7 @@ class TranscriptWriter:
             if self._file is not None:
                 self._file.close()
             self._file, self._full = file, False
-            # One record: the next process repeats either both or nothing.
+            # One record for both steps: the next process repeats both, or neither.
             self._tell({"opened": [file.begin, file.after], **rotated}, file.fd)
         if self._reopen:
             self._tell({"reopened": self._reopen})

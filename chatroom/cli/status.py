@@ -1,6 +1,6 @@
 """`python -m chatroom.status`: show a local room's members and statistics.
 
-Exit codes: 0 shown, 1 no such room, or the room has ended, 2 wrong arguments.
+Exit codes: 0 the status was shown; 1 there is no such room, or it has ended; 2 wrong arguments.
 """
 
 import argparse

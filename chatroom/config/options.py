@@ -48,7 +48,7 @@ class SettingsError(ValueError):
 
 
 class Reload(Enum):
-    """The time at which a changed value takes effect after SIGHUP, as the documentation names it.
+    """Time at which a changed value takes effect after SIGHUP, in the words of the documentation.
 
     A restart is needed if the room uses the value only at its start, as for the shared memory.
     """
@@ -67,7 +67,7 @@ class Option:
     default: Any
     metavar: str
     convert: Callable[[str], Any]
-    """Converter of an argument, or of one item where the option may be repeated."""
+    """Converter of an argument. It is called for each argument if the option is repeated."""
     help: str
     choices: tuple[str, ...] = ()
     least: float = -inf

@@ -1,7 +1,8 @@
 """The settings of a room, and the sizes that follow from them.
 
-options.py defines the fields of `Settings` and the check of each; this module checks them against
-each other. sources.py reads the settings from the command line, the environment and a file.
+options.py defines the fields of `Settings` and checks each value; this module checks that the
+values fit together. sources.py reads the settings from the command line, the environment and a
+file.
 """
 
 from dataclasses import replace
@@ -47,7 +48,7 @@ class Settings(Options):
         """Apply other settings to a running room, as far as possible.
 
         Return the new settings, the names of those applied, and the names of those that need a
-        restart. The number of workers is not applied here, but by the pool, which has a fixed
+        restart. The number of workers is not applied here: the pool applies it, within its fixed
         number of seats.
         """
         changed = [row for row in OPTIONS if getattr(self, row.name) != getattr(wanted, row.name)]
@@ -194,9 +195,9 @@ class Settings(Options):
 
     @property
     def input_size(self) -> int:
-        """Size of a slot's input buffer (bytes), from which another worker recovers.
+        """Size of a slot's input buffer (bytes), which another worker needs for recovery.
 
-        It holds all input that was read and not appended: an unfinished line, which may end in a
-        CR and hold telnet commands, and one read.
+        It holds all input that was read and not appended: an unfinished line and one read. The line
+        may end with a CR, and contain telnet commands.
         """
         return whole_pages(self.max_line + 1 + MAX_COMMANDS + self._max_read)

@@ -27,8 +27,7 @@ BOOLEANS |= {"0": False, "false": False, "no": False, "off": False}
 """Values of a flag's variable."""
 
 NEARLY = 0.8
-"""Minimum similarity of two names (difflib's ratio) from which one counts as a misspelling of the
-other."""
+"""Minimum similarity (difflib's ratio) of a misspelled name to the right one."""
 
 
 class SourcedValue(NamedTuple):

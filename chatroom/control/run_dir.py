@@ -23,7 +23,7 @@ def default() -> Path:
 
     No folder is tested, so the result is always the same. `tempfile.gettempdir` would choose the
     first folder that is writable at the moment: on a full disk or a read-only system, the commands
-    would search another one, or fail.
+    would search another folder, or fail.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime:

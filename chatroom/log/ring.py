@@ -15,10 +15,10 @@ Invariants, kept under the lock:
   else (LINE-6). That LF belongs to the same sender. So the log's last line is
   unfinished if the log's last byte is not LF. The next byte will be the LF of that
   line, so a member's own spans can include the LF before it is appended.
-- An append overwrites neither text after a worker's position nor the last `Geometry.kept` bytes
-  before it: the worker's members may not have received that text yet, or another worker may need it
-  to recover them (see `append`). A dead worker's position stays pinned until others serve its
-  members (LOAD-4).
+- An append does not overwrite text after a worker's position, or the last `Geometry.kept` bytes
+  before that position. The worker's members may not have received this text yet, or another worker
+  may need it to recover them (see `append`). A dead worker's position stays pinned until others
+  serve its members (LOAD-4).
 
 Shared words are aligned, and read and written whole. A process takes the lock before it reads a
 word that another process writes: on every CPU, taking the lock is a barrier. It reads without the
@@ -53,13 +53,11 @@ IDLE: Final = 2**64 - 1
 Span = tuple[int, int]
 """Offsets of the start and the end of some text."""
 
-# Indexes of words in the header: the head; the number of seats in use; 1 if a worker waits for
-# space (or did before it died); the first of the arrays with one word for each seat (see
-# `Log.__init__`).
+# Indexes of words in the header.
 _HEAD: Final = 0
-_IN_USE: Final = 1
-_HAS_WAITING: Final = 2
-_BY_SEAT: Final = 8
+_IN_USE: Final = 1  # number of seats in use
+_HAS_WAITING: Final = 2  # 1 if a worker waits for space, or waited before it died
+_BY_SEAT: Final = 8  # the first of the arrays with one word for each seat: see `Log.__init__`
 _WORDS_OF_SEAT: Final = 7
 _WORD: Final = 8
 _HEADER = whole_pages((_BY_SEAT + _WORDS_OF_SEAT * SEATS) * _WORD)
@@ -70,7 +68,7 @@ _LOCK = struct.Struct("hhqqi4x")
 Entry = tuple[int, int, int, int, bytes]
 """A run of whole messages of one sender:
 
-- the offset at which its text ends; its text begins where that of the previous entry ends
+- the offset at which its text ends; its text begins where the previous entry's text ends
 - the id of its sender
 - the reach: bytes of its sender's input that this entry and earlier ones cover (LOAD-4)
 - the number of messages in the log up to here, including this entry's

@@ -10,9 +10,9 @@ slot, in memory that all workers share. A slot holds:
   another worker does not grant a new burst;
 - the *source*: the number of the source whose share of the room's rate the member uses
   (room_rate.py);
-- the *input*: the bytes that were last read, so that those not in the log yet can be framed again.
-  They are read directly into the slot, at a place that follows from their offset in the member's
-  stream. No other record is needed, so a worker's death can't leave one incomplete.
+- the *input*: the bytes that were last read, so that bytes that are not in the log yet can be
+  framed again. They are read directly into the slot, at a place that follows from their offset in
+  the member's stream. No other record is needed, so a worker's death can't leave one incomplete.
 
 A slot has one writer at a time: the worker that serves its member. The main
 process assigns slots and clears them.

@@ -67,7 +67,8 @@ class Framer:
         """Answers to the telnet commands so far; None if there was no command. The caller resets
         it."""
         self.commands = 0
-        """Number of telnet commands, and of 0xFF as text, so far. The caller resets it."""
+        """Number of telnet commands so far, and of bytes 0xFF that are text. The caller resets
+        it."""
 
     @property
     def framed(self) -> int:

@@ -41,7 +41,7 @@ def other_protocol(opening: bytes, limit: int) -> LeaveReason | None:
 
 
 def is_undecided(opening: bytes, limit: int) -> bool:
-    """Return whether more bytes may turn an opening, text so far, into another protocol."""
+    """Return whether an opening that is text so far may become another protocol with more bytes."""
     if len(opening) < _SHORT:
         return True
     return LF not in opening and len(opening) <= limit and bool(_BEGUN_REQUEST.fullmatch(opening))

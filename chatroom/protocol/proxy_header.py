@@ -4,7 +4,8 @@ The proxy sends it first. A reader peeks at up to LONGEST bytes, calls `parse`, 
 then reads exactly `Header.size` bytes. `parse` checks the fields only once the
 header is complete, but refuses at once a stream that does not begin like a header.
 
-Invariant: once `parse` has returned a header or raised an error, more bytes do not change this.
+Invariant: once `parse` has returned a header or raised an error, more bytes do not change the
+result.
 
 The quotations are from the specification, HAProxy's doc/proxy-protocol.txt.
 """
@@ -123,7 +124,7 @@ _ADDRESSES = {
     _INET6: struct.Struct("!16s16sHH"),
     _UNIX: struct.Struct("!108s108s"),
 }
-"""By family: source and destination, then the ports of both unless the family is _UNIX."""
+"""For each family: source and destination, then the ports of both, except for _UNIX."""
 
 _TLV = struct.Struct("!BH")
 """Type and length of a TLV; the value follows."""

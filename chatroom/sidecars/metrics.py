@@ -1,7 +1,7 @@
 """`--metrics HOST:PORT`: a process that serves the room's metrics to Prometheus over HTTP.
 
-It asks the main process over its channel, once for each scrape. So no message is delayed, and a
-client that reads slowly or breaks this process affects no other process. supervisor/metrics.py
+It asks the main process over its channel, once for each scrape. So no message is delayed. A client
+that reads slowly, or makes this process fail, affects no other process. supervisor/metrics.py
 starts it, and replaces it when it dies.
 
 It needs prometheus-client (the extra `metrics`); nothing else in the server does.
@@ -60,7 +60,7 @@ def ask(channel: Channel) -> Totals:
 
 
 class Room:
-    """A collector for prometheus_client, which asks the room once for each scrape."""
+    """A collector for prometheus_client. It asks the room once for each scrape."""
 
     def __init__(self, ask: Callable[[], Totals]) -> None:
         self._ask = ask

@@ -9,7 +9,7 @@ placement.py chooses these workers.
 
 A worker adopts all these members in the same way: it recovers each member's progress from the
 kernel, the log and the slot (worker/recovery.py). Until then, the log must keep the entries that
-this needs. So the position of a dead worker, or of a worker that has yielded members, is pinned
+recovery needs. So the position of a dead worker, or of a worker that has yielded members, is pinned
 until all members are *settled*: each worker has acknowledged (ack) that it serves the members it
 was handed.
 """

@@ -1,14 +1,14 @@
 """Choose the worker for a member, and the members to move. Pure functions of the loads.
 
-Each message wakes all workers that serve members. In a small room, waking one more costs more than
-all other work. In a larger room, a member gets the messages of each worker's turn in a separate
-send, so more workers mean more sends. So newcomers fill one worker up to `pack` members before the
-next worker gets any. With the default, 256, a worker's sends of one message take about a
-millisecond.
-Once all workers have that many, the room is a large one, and the load is spread evenly.
+Each message wakes all workers that serve members. In a small room, waking one more worker costs
+more than all other work. In a larger room, a member gets the messages of each worker's turn in a
+separate send, so more workers mean more sends. So newcomers fill one worker up to `pack` members
+before the next worker gets any. With the default, 256, a worker's sends of one message take about a
+millisecond. Once all workers have `pack` members, the room is a large one, and the load is spread
+evenly.
 
-The *load* of a worker is its number of members. `loads` holds those of the workers that can serve
-members, by number.
+The *load* of a worker is its number of members. `loads` holds the loads of the workers that can
+serve members, by worker.
 """
 
 from collections.abc import Mapping

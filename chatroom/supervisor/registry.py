@@ -2,7 +2,7 @@
 
 The registry runs in a process of its own, behind a manager (registry_manager.py). Only the registry
 assigns ids and applies the limits. The main process calls it at each join and leave
-(registry_process.py); a call takes about 40 µs, and no message waits for one.
+(registry_process.py); a call takes about 40 µs, and no message waits for a call.
 """
 
 import socket

@@ -17,7 +17,7 @@ ANSWER_WITHIN = 3.0
 """Timeout (s) of a call, after which the registry's process is replaced."""
 
 RESTARTS = 5
-"""Maximum of restarts of the registry's process in a row for one call."""
+"""Maximum number of restarts of the registry's process for one call."""
 
 FAILURES = (EOFError, OSError)
 """Errors of a call if the process ends, or if the system has no process left."""

@@ -75,8 +75,8 @@ END_WITHIN = 2.0
 RESERVED = 64 + MAX_CONNECTIONS
 """Number of descriptors that a process of the room needs besides one for each member."""
 RESERVED_PER_SEAT = 4
-"""Number of descriptors for each seat of a worker: channel, sentinel and doorbell, which may be a
-pipe."""
+"""Number of descriptors for each seat of a worker: channel, sentinel, and doorbell (two, if it is a
+pipe)."""
 
 NO_CONTROL = "chatroom.status and chatroom.admin are unavailable; set another --run-dir"
 

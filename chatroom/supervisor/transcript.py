@@ -59,8 +59,8 @@ class TranscriptProcess:
         self._at = log.head
         """Position before which all entries are written."""
         self._file: tuple[int, list[int]] | None = None
-        """Descriptor of the open file, with the offset at which this room's lines begin and the
-        number of the message before them."""
+        """Descriptor of the open file; the offset at which this room's lines begin, and the number
+        of the last message before them."""
         self._reopens = 0
         """Total number of requests to reopen the file."""
         self._reopening = False
@@ -160,7 +160,7 @@ class TranscriptProcess:
         self._keep((fd, begun))
         match rotation:
             case {"rotated": [to, size]}:
-                says = "the file was full; a new one is begun, an older one of that name is gone"
+                says = "the full file was renamed, in place of an older one; a new file was begun"
                 self._warn("transcript-rotated", says, to=to, size=size)
 
     def _check_progress(self) -> None:

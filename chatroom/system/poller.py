@@ -67,7 +67,7 @@ class Poller:
         self._poll.unregister(fd)
 
     def poll(self, timeout: float | None = None) -> list[Any]:
-        """Wait for events and return the data of the sources that have one.
+        """Wait for events and return the data of the sources that have an event.
 
         `timeout`: seconds; None: without a limit. A closed or broken connection counts as an event.
         """

@@ -49,7 +49,7 @@ class Listener(Protocol):
         """Handle a notice for the user, such as that the connection was lost."""
 
     def on_lost(self) -> None:
-        """Handle the end of a connection; later text comes from a new one."""
+        """Handle the end of a connection; later text comes from a new connection."""
 
 
 class Link:

@@ -174,7 +174,7 @@ class Pages:
             line = self._conversation.lines[number - dropped]
             if text and text.casefold() in line.shown.casefold():
                 self._last, self.found = Place(number, WHOLE), number
-                # If the line is one of the first, keep the screen full.
+                # If the line is one of the first lines, keep the screen full.
                 self.scroll(self._height - len(list(islice(self._above(), self._height))))
                 return True
         return False

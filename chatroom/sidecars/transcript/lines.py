@@ -5,9 +5,9 @@
     {"missed": 17, "first": 2, "last": 18, "time": "2026-01-31T12:00:09.456Z"}
 
 A header begins a file, and also the lines that a room appends to an existing file. `run` names the
-run of the room. Its messages are numbered from 1; `after` is the number of the last one before the
-header. Members receive an unfinished text and its rest as two messages (LINE-5), so these are two
-lines here. `time` is the time of writing, usually some milliseconds after the message.
+run of the room. Its messages are numbered from 1; `after` is the number of the last message before
+the header. Members receive an unfinished text and its rest as two messages (LINE-5), so they are
+two lines here. `time` is the time of writing, usually some milliseconds after the message.
 """
 
 import json

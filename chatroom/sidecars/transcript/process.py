@@ -69,8 +69,8 @@ class TranscriptWriter:
     """The writer of the transcript; call `run` once.
 
     `file`: the file that the process before this one had open, or None. `parent`: the main
-    process' sentinel. `limit`: maximum size (bytes) of the file, at least that of any line; 0: no
-    limit.
+    process' sentinel. `limit`: maximum size (bytes) of the file, into which any line must fit; 0:
+    no limit.
     """
 
     def __init__(
@@ -175,7 +175,8 @@ class TranscriptWriter:
                     self._finish_within(within)
 
     def _finish_within(self, within: float) -> None:
-        """Write the rest, which is complete now, and end within `within` seconds."""
+        """Write the rest of the log, which does not grow any more, and end within `within`
+        seconds."""
         now = monotonic()
         self._end_by = now + within
         self._look_at = now

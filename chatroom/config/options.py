@@ -32,8 +32,8 @@ MAX_PREFIX = 128
 MAX_WELCOME = KIB
 """Maximum size of the welcome (bytes), with its LF. A new socket accepts that much at once."""
 MIN_TRANSCRIPT = 4 * MIB
-"""Minimum of `transcript_size` (bytes), so that each line fits into an empty file: a message of the
-maximum --max-line takes at most 3 MiB there, if each of its bytes becomes U+FFFD."""
+"""Minimum of `transcript_size` (bytes). Each line must fit into an empty file. A message of the
+maximum --max-line takes up to 3 MiB there, if each of its bytes becomes U+FFFD."""
 
 NOUNS = {"N": "a number", "SIZE": "a size", "SECONDS": "seconds"}
 """Nouns for a value with bounds, by the option's metavar."""
@@ -148,7 +148,7 @@ class Option:
             self.validate(value)
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
-        """Add the option to a parser, without a default: if not given, it is not in the result."""
+        """Add the option to a parser. It has no default: if not given, it is not in the result."""
         default = self.shown_default + (f", here {self.default}" if self.machine_dependent else "")
         text = self.help + (f" (default: {default})" if default else "")
         more: dict[str, Any] = {"action": "store_true"}

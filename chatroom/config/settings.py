@@ -96,7 +96,8 @@ class Settings(Options):
     def kept(self) -> int:
         """Bytes of the log that are kept behind the slowest worker's position.
 
-        Its members may lag by `max_lag`, and their checkpoints by `checkpoint_every` more.
+        That worker's members may lag by `max_lag`, and their checkpoints by `checkpoint_every`
+        more.
         """
         return self.max_lag + self.checkpoint_every
 
@@ -145,7 +146,7 @@ class Settings(Options):
 
     @property
     def _max_read(self) -> int:
-        """`read_size` without the room's rate, because a reload may change that."""
+        """Maximum of `read_size` for all room rates: a reload may change the rate."""
         return min(MAX_READ, self.window // (3 * (longest(self.prefix) + 2)))
 
     @property

@@ -84,8 +84,8 @@ class Follower:
         self._max_behind = kept if max_behind is None else max_behind
         self._skip_to = kept // 2 if skip_to is None else skip_to
         self._place = Place(0, 0, 0)
-        """Place up to which everything was read. Until the message `after` is found, it is before
-        the log's first entry. If the log no longer has that message, the follower counts as
+        """Place up to which everything was read. Until the message `after` is found, this place is
+        before the log's first entry. If the log no longer has that message, the follower counts as
         lapped."""
         self.number = after
         """Number of the last message that was read or missed. A caller that has used only a part of

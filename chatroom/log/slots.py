@@ -100,7 +100,7 @@ class Slots:
         return self._words[slot * _STRIDE + _SOURCE]
 
     def input_buffer(self, slot: int, begin: int, most: int) -> memoryview:
-        """Return the part of a slot's buffer for input from offset `begin` of the stream on.
+        """Return the part of a slot's buffer that holds input from offset `begin` of the stream on.
 
         It has `most` bytes, or fewer where the buffer wraps.
         """

@@ -72,7 +72,7 @@ class Framer:
 
     @property
     def framed(self) -> int:
-        """Number of bytes of the input that returned blocks cover."""
+        """Number of bytes of the input that are covered by returned blocks."""
         return self.fed - len(self._waiting) - self._hidden
 
     @property

@@ -72,7 +72,7 @@ class Room:
             try:
                 found = self._ask()
             except (ChannelClosed, OSError):
-                os._exit(1)  # a late answer would be taken for that to the next request
+                os._exit(1)  # a late answer would be taken for the answer to the next request
         return families(found)
 
 
@@ -166,7 +166,7 @@ def families(found: Totals) -> "Iterator[Metric]":
         count_value=room["recoveries"],
         sum_value=room["recovery_seconds"],
     )
-    # Each reason is listed from the start: Prometheus sees the first as an increase from 0.
+    # List each reason from the start, with 0: otherwise, Prometheus would miss the first increase.
     leaves = dict.fromkeys(LeaveReason, 0) | room["leaves"]
     refusals = dict.fromkeys(RefusalReason, 0) | room["refusals"]
     for name, text, counts in (

@@ -52,7 +52,7 @@ class _Manager(managers.BaseManager):
 
 
 def connect(end: socket.socket) -> Any:
-    """Wait until the manager serves at the other end, and return it; `Registry(…)` makes a proxy.
+    """Return the manager, once it serves at the other end. Its `Registry(…)` returns a proxy.
 
     Raises EOFError or OSError.
     """

@@ -40,7 +40,7 @@ class RegistryProcess:
         pack: int,
         held: Callable[[], Directory],
     ) -> None:
-        """Start the process. `held` returns the members as the main process has them."""
+        """Start the process. `held` returns the members that the main process has."""
         self._loop = loop
         self._limits = max_clients, max_clients_per_address
         self._pack = pack

@@ -133,6 +133,6 @@ class StatusReport:
 
 
 def _since(name: str, start: float) -> dict[str, float]:
-    """Return the duration (s) since a monotonic time, as `name`, and that time, as `since`."""
+    """Return the seconds since `start` (monotonic), as `name`; the time of `start`, as `since`."""
     duration = monotonic() - start
     return {name: duration, "since": time() - duration}

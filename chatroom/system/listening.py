@@ -164,7 +164,8 @@ def _hint(error: OSError, at: Endpoint, in_use: Sequence[Endpoint]) -> str:
             " socket (docs/service.md)"
         )
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"; this machine does not have this address: {ANY_IPV4} and {ANY} stand for all of its own"
+        own = f"{ANY_IPV4} and {ANY} stand for all of its own"
+        return f"; this machine does not have this address: {own}"
     return ""
 
 

@@ -23,9 +23,9 @@ deliveries, and on a machine with few processors the woken worker may take this 
 """
 
 CATCH_UP_WITHIN = 5.0
-"""Grace period (s) before the lag limit applies to members that lag much when they are taken over,
-for example after a hang. Meanwhile the log keeps the messages that they have not received, so
-senders may have to wait."""
+"""Grace period (s) after a takeover. Meanwhile, the lag limit does not apply to members that lagged
+much at the takeover, for example because their worker hung. The log keeps the messages that these
+members have not received, so senders may have to wait."""
 
 MAX_SPANS = 512
 """Maximum number of spans in one call of sendmsg. The kernel takes 1,024 views (IOV_MAX), and a
@@ -240,7 +240,7 @@ class Delivery:
     def resume(self, member: Member) -> bool:
         """Send more to a member that is behind; return False if it is still behind.
 
-        If True, it is level now, or its connection is broken.
+        After True, the member is level, or its connection is broken.
         """
         try:
             if self._send_from(member, member.cursor, self.offset) != self.offset:
@@ -340,7 +340,7 @@ class Delivery:
 def others(start: int, end: int, own: list[Span]) -> list[Span]:
     """Return the spans from `start` to `end` without the `own` spans, which must be in order.
 
-    At most MAX_SPANS are returned; if there are as many, there may be more.
+    At most MAX_SPANS are returned. If that many are returned, there may be more.
     """
     spans: list[Span] = []
     for begin, stop in own:

@@ -54,10 +54,10 @@ def open_terminal() -> FileIO:
     is ready may still block its writer.
     """
     how = os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK
-    with suppress(OSError):  # After `su` another user owns it; a container may not have its name.
+    with suppress(OSError):  # After `su`, another user owns it; a container may lack the name.
         return open(os.open(os.ttyname(STDOUT), how), "wb", buffering=0)
     with suppress(OSError):
-        os.tcgetpgrp(STDOUT)  # Raises OSError if it is not our controlling terminal.
+        os.tcgetpgrp(STDOUT)  # Raises OSError if this is not our controlling terminal.
         return open(os.open("/dev/tty", how), "wb", buffering=0)
     return open(STDOUT, "wb", buffering=0, closefd=False)
 

@@ -182,7 +182,7 @@ class Pages:
     def _lowest(self) -> Place:
         """Return the place of the lowest visible row.
 
-        If the screen has become wider, its line may have fewer rows than the place's row number.
+        If the screen has become wider, the line may have fewer rows than the place's row number.
         """
         if self._last is None:
             return Place(self._conversation.total - 1, WHOLE)

@@ -49,7 +49,7 @@ def message_lines(run: Run, time: str) -> str:
 
 
 def accounted(line: bytes) -> int | None:
-    """Return the number of the last message that is written or reported as missed up to a line.
+    """Return the number of the last message that this and earlier lines hold or report as missed.
 
     Return None if the line is not one of a transcript.
     """

@@ -65,7 +65,7 @@ class Slots:
 
     @staticmethod
     def file_size(limits: Limits) -> int:
-        """Return the size of the file in bytes. Only pages that were written to use memory."""
+        """Return the size of the file in bytes. Memory is used only for pages that were written."""
         return _table_size(limits) + limits.max_clients * limits.input_size
 
     def note(self, slot: int, checkpoint: Checkpoint) -> None:
@@ -111,7 +111,7 @@ class Slots:
     def input(self, slot: int, begin: int, end: int) -> bytes:
         """Return the input from `begin` to `end`; the last `Limits.input_size` bytes are kept."""
         at = begin % self._input_size
-        if at + end - begin <= self._input_size:  # it does not wrap, nearly always
+        if at + end - begin <= self._input_size:  # nearly always, it does not wrap
             first = self._table + slot * self._input_size + at
             return self._map[first : first + end - begin]
         found = bytearray()

@@ -44,7 +44,8 @@ class Header(NamedTuple):
     size: int
     """Size of the header in bytes."""
     address: str | None = None
-    """Canonical address of the client. None: the proxy gives none, use the connection's own."""
+    """Canonical address of the client. None if the proxy gives none: use the connection's own
+    address."""
     port: int | None = None
     """Port of the client; None if `address` is None."""
 

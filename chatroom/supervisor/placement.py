@@ -35,7 +35,7 @@ class Move(NamedTuple):
 def place(loads: Mapping[int, int], pack: int) -> int:
     """Return the worker for one more member: the fullest below `pack`, else the least loaded.
 
-    `loads` is not empty. Of equals, the lowest number is returned.
+    `loads` is not empty. If several are equal, the lowest number is returned.
     """
     return min(
         loads,

@@ -114,7 +114,8 @@ class Registry:
 
 
 def main(end: socket.socket, _channel: socket.socket) -> None:
-    """Serve the main process on one end of a pair. The target of the registry's process."""
+    """Serve the main process on one end of a pair of sockets. The target of the registry's
+    process."""
     from chatroom.supervisor import registry_manager  # see there
 
     registry_manager.serve(end, Registry)

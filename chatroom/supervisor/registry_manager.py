@@ -66,7 +66,7 @@ def serve(end: socket.socket, registry: Callable[..., object]) -> None:
     """Serve objects that `registry(…)` makes, until the main process has ended in any way."""
     _Manager.register("Registry", registry)
     server: Any = _Manager(end).get_server()
-    # In one thread, unlike `serve_forever`, which starts a thread for each connection.
+    # Handle requests in one thread: `serve_forever` would start a thread for each connection.
     server.stop_event = threading.Event()
     while not wait([PARENT], 0.0):
         server.handle_request(server.listener.accept())

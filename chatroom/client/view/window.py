@@ -232,7 +232,7 @@ class ConversationView(UIControl):
 
 
 class Chat(Application[Ending]):
-    """The window, the listener of a link. It is closed when the user leaves, or by `end`."""
+    """The window; it receives a link's events. It is closed when the user leaves, or by `end`."""
 
     def __init__(
         self,

@@ -231,7 +231,7 @@ class TranscriptWriter:
         if self._reopen:
             self._tell({"reopened": self._reopen})
         self._open_at, self._reopen = None, 0
-        self._look_at = monotonic()  # but not before the main process has the file: `_blocked`
+        self._look_at = monotonic()  # but not before the main process has the file: see `_blocked`
 
     def _write(self, file: TranscriptFile, follower: Follower, now: float) -> None:
         """Write a chunk of messages."""

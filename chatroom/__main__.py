@@ -4,8 +4,8 @@ import signal
 
 
 def main() -> None:
-    # Until the room handles signals, a Ctrl-C ends the process without a traceback. The signals
-    # that do not stop a room wait; by default, they would end or stop the process.
+    # Until the room handles signals, a Ctrl-C ends the process without a traceback. Signals that
+    # must not stop a room are blocked: by default, they would end or stop the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     from chatroom.system.signals import HANDLED_SIGNALS, STOP_SIGNALS
@@ -17,7 +17,7 @@ def main() -> None:
     try:
         server.main()
     finally:
-        # Python's last act is to restore the default of each signal.
+        # Block the signals first: when Python exits, it restores the default action of each signal.
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
 
 

@@ -1,7 +1,7 @@
 """Converters of arguments, and a parser with one-line errors, for all command lines.
 
-A converter turns text into a value, or raises ValueError with what the text must be, such as
-"a whole number, not 'x'". `argument_type` adapts it to argparse.
+A converter turns text into a value. It raises ValueError with a message that says what the text
+must be, such as "a whole number, not 'x'". `argument_type` adapts a converter to argparse.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def seconds(text: str) -> float:
 
 def port_number(text: str, least: int) -> int:
     """Convert a port from `least` to 65535."""
-    # Five digits are enough; `int` fails at thousands.
+    # Five digits are enough for a port; `int` raises an error for thousands of digits.
     if text.isascii() and text.isdigit() and len(text) <= 5 and least <= int(text) <= 65535:
         return int(text)
     raise ValueError(f"a port number from {least} to 65535, not {shown(text)}")
@@ -43,7 +43,7 @@ def host_name(text: str, port: str = "") -> str:
     """Convert a host name or an address; an IPv6 address may be in brackets, as in URLs.
 
     `port`: the argument that follows, if there is one. Raises ValueError if the text ends with a
-    port: the last part of an IPv6 address counts as one if it is the same as `port`.
+    port. The last part of an IPv6 address counts as a port only if it equals `port`.
     """
     if text.startswith("[") and text.endswith("]"):
         return text[1:-1]
@@ -68,7 +68,7 @@ def _is_ipv6(text: str) -> bool:
 
 
 def path(text: str) -> Path:
-    """Convert a path that is not empty: Path("") would be the current folder."""
+    """Convert a path. Empty text is an error: Path("") would be the current folder."""
     if not text or "\0" in text:
         raise ValueError(f"a path, not {shown(text)}")
     return Path(text)
@@ -101,8 +101,8 @@ class Parser(argparse.ArgumentParser):
 
     Every command parses its arguments first. From then on, standard output writes a character that
     is not in its encoding as an escape (\\u2026), like standard error. An unknown option is
-    reported before any other error, because its value may have been parsed as a positional
-    argument.
+    reported instead of any other error. It may have caused that error: its value is parsed as a
+    positional argument.
     """
 
     _words: Sequence[str] = ()

@@ -1,4 +1,4 @@
-"""Errors of the environment, not of the code. The type of an error is its cause.
+"""Errors of the environment, not of the code. There is one class for each kind of cause.
 
 A message is one line that names the cause; `cli/server.py` prints it and ends with `exit_code`. A
 *client's* behaviour is never an error: the worker and the acceptor handle it, and at most that
@@ -7,7 +7,7 @@ client is disconnected.
 
 
 class ChatroomError(Exception):
-    """The room can't run or continue, for a reason that its owner can remove."""
+    """The room can't run or continue. Its owner can remove the cause."""
 
     exit_code = 1
 

@@ -2,9 +2,9 @@
 
     2026-11-25T10:00:00.123Z level=warning event=worker-died worker=1 exit=-9 says="it is …"
 
-It uses the standard `logging`: `logger.warning(Event("worker-died", worker=1, exit=-9))`. No value
-can end its line or look like another field: any value but plain text is quoted as a JSON string.
-Members' messages are never logged.
+It uses the standard `logging`: `logger.warning(Event("worker-died", worker=1, exit=-9))`. Values
+that are not plain text are quoted as JSON strings, so no value can end its line or look like
+another field. Members' messages are never logged.
 """
 
 import json

@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parser()
     given, file = _given(command, arguments)
 
-    # Imported here, because these take as long as all other imports, and `--help`, `--version` and
-    # wrong arguments do not need them.
+    # Imported here: these imports take as long as all others, and `--help`, `--version` and wrong
+    # arguments do not need them.
     import logging
 
     from chatroom.logs import Event, Formatter

@@ -1,6 +1,6 @@
 """`python -m chatroom.status`: show a local room's members and statistics.
 
-Exit codes: 0 shown, 1 no such room, or the room has ended, 2 wrong arguments.
+Exit codes: 0 the status was shown; 1 there is no such room, or it has ended; 2 wrong arguments.
 """
 
 import argparse
@@ -68,8 +68,10 @@ def ask(client: ControlClient, request: Mapping[str, Any], parser: argparse.Argu
 
 
 def tell(text: str, parser: argparse.ArgumentParser, before: str = "") -> None:
-    """Print a text and flush it. If that fails, end the process, with an error unless the output's
-    reader has closed it."""
+    """Print a text and flush it. If that fails, end the process.
+
+    It is no error if the reader of the output has closed it.
+    """
     try:
         print(before + printable(text), flush=True)
     except OSError as error:

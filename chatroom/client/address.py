@@ -59,8 +59,8 @@ class RoomAddress:
     async def _connect(self) -> socket.socket:
         """Return a socket connected to the first of the host's addresses that answers.
 
-        Resolving a name may hang if the network does. At its end, asyncio would wait for a thread
-        of its own, even if the user has left; it does not wait for a daemon thread.
+        Resolving a name may hang if the network does, so a daemon thread does it. asyncio would
+        wait at its end for a thread of its own, even if the user has left.
         """
         connected: Future[socket.socket] = Future()
         connected.set_running_or_notify_cancel()

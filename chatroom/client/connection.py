@@ -1,9 +1,9 @@
 """A connection to a room, over TCP or TLS, for asyncio.
 
-asyncio's own streams are not used. When a write fails, they discard input that was not read yet,
-which usually says why the room closes; and their TLS closes both directions at once. Here each
-direction ends separately, also with TLS: after the end of piped input, the client closes its
-sending side and still receives the rest.
+asyncio's own streams are not used. When a write fails, they discard unread input, although it
+usually says why the room closes. Their TLS closes both directions at once. Here each direction ends
+separately, also with TLS: after the end of piped input, the client closes its sending side and
+still receives the rest.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ class Connection:
 
     @property
     def own_address(self) -> str:
-        """This side's IP address. The room sees another one if a router translates addresses."""
+        """This side's IP address. The room sees another address if a router translates it."""
         return str(self._socket.getsockname()[0]).partition("%")[0]
 
     async def receive(self) -> bytes:

@@ -32,10 +32,10 @@ def visible(text: str) -> str:
 class LeftToRight:
     """A mark in each line that has right-to-left letters, so that the line runs left to right.
 
-    A terminal that detects the direction of a line takes that of the line's first letter. A message
-    that begins with a Hebrew letter would turn the whole line, and move the prefix behind text that
-    looks like another's prefix. The mark U+200E counts as a letter and has no width. It stands
-    before the line's first right-to-left letter.
+    Some terminals give a line the direction of its first letter. A message that begins with a
+    Hebrew letter would turn the whole line. Its prefix would then stand behind its text, which may
+    look like another prefix. The mark U+200E counts as a letter and has no width. It stands before
+    the line's first right-to-left letter.
     """
 
     def __init__(self) -> None:

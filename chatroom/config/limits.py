@@ -25,7 +25,7 @@ the number of log entries, and of transcript lines, per second."""
 
 
 class Limits(NamedTuple):
-    """The fields of these names in `Settings`, and the sizes that follow from them."""
+    """Values of fields and properties of `Settings`, under the same names."""
 
     # The log, the slots and the room's rate.
     log_size: int

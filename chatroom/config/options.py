@@ -32,8 +32,8 @@ MAX_PREFIX = 128
 MAX_WELCOME = KIB
 """Maximum size of the welcome (bytes), with its LF. A new socket accepts that much at once."""
 MIN_TRANSCRIPT = 4 * MIB
-"""Minimum of `transcript_size` (bytes), so that each line fits into an empty file: a message of the
-maximum --max-line takes at most 3 MiB there, if each of its bytes becomes U+FFFD."""
+"""Minimum of `transcript_size` (bytes). Each line must fit into an empty file. A message of the
+maximum --max-line takes up to 3 MiB there, if each of its bytes becomes U+FFFD."""
 
 NOUNS = {"N": "a number", "SIZE": "a size", "SECONDS": "seconds"}
 """Nouns for a value with bounds, by the option's metavar."""
@@ -48,7 +48,7 @@ class SettingsError(ValueError):
 
 
 class Reload(Enum):
-    """The time at which a changed value takes effect after SIGHUP, as the documentation names it.
+    """Time at which a changed value takes effect after SIGHUP, in the words of the documentation.
 
     A restart is needed if the room uses the value only at its start, as for the shared memory.
     """
@@ -67,7 +67,7 @@ class Option:
     default: Any
     metavar: str
     convert: Callable[[str], Any]
-    """Converter of an argument, or of one item where the option may be repeated."""
+    """Converter of an argument. It is called for each argument if the option is repeated."""
     help: str
     choices: tuple[str, ...] = ()
     least: float = -inf
@@ -148,7 +148,7 @@ class Option:
             self.validate(value)
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
-        """Add the option to a parser, without a default: if not given, it is not in the result."""
+        """Add the option to a parser. It has no default: if not given, it is not in the result."""
         default = self.shown_default + (f", here {self.default}" if self.machine_dependent else "")
         text = self.help + (f" (default: {default})" if default else "")
         more: dict[str, Any] = {"action": "store_true"}
@@ -279,7 +279,7 @@ class Options:
     transcript_size: int = option(0, "SIZE", size, least=MIN_TRANSCRIPT, or_zero=True,
         default_text="0, no limit",
         help="maximum size of the transcript; before it grows beyond this, FILE is renamed to"
-        " FILE.1, in place of an older one, and a new FILE is begun; 0: no limit")
+        " FILE.1, which replaces an older FILE.1, and a new FILE is begun; 0: no limit")
     metrics: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_metrics,
         help="serve metrics for Prometheus over HTTP at this address; needs chatroom[metrics]")
     quiet: bool = option(False,

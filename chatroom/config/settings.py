@@ -1,7 +1,8 @@
 """The settings of a room, and the sizes that follow from them.
 
-options.py defines the fields of `Settings` and the check of each; this module checks them against
-each other. sources.py reads the settings from the command line, the environment and a file.
+options.py defines the fields of `Settings` and checks each value; this module checks that the
+values fit together. sources.py reads the settings from the command line, the environment and a
+file.
 """
 
 from dataclasses import replace
@@ -36,7 +37,8 @@ class Settings(Options):
         if self.room_burst > self._half_lag:
             demand = f"0, or a size up to {self._half_lag}, half of --max-lag"
             raise SettingsError("room_burst", demand)
-        # A batch must fit into what the slowest worker leaves free of the log: see `batch`.
+        # A batch must fit into the part of the log that the slowest worker leaves free: see
+        # `batch`.
         least = max(self.max_lag + 16 * self.max_line, 64 * KIB)
         if self.log_size < least:
             demand = f"at least {least}: --max-lag plus 16 times --max-line, and 64K or more"
@@ -46,7 +48,7 @@ class Settings(Options):
         """Apply other settings to a running room, as far as possible.
 
         Return the new settings, the names of those applied, and the names of those that need a
-        restart. The number of workers is not applied here, but by the pool, which has a fixed
+        restart. The number of workers is not applied here: the pool applies it, within its fixed
         number of seats.
         """
         changed = [row for row in OPTIONS if getattr(self, row.name) != getattr(wanted, row.name)]
@@ -64,7 +66,7 @@ class Settings(Options):
 
     @property
     def seats(self) -> int:
-        """Maximum number of workers at once, with a dead one whose members are not served yet."""
+        """Maximum number of workers at once; a dead one counts until others serve its members."""
         return self.workers + SPARE_SEATS
 
     @property
@@ -74,7 +76,7 @@ class Settings(Options):
 
     @property
     def sources(self) -> int:
-        """Number of sources that have a number at the same time (supervisor/sources.py)."""
+        """Maximum number of sources that have a number at once (supervisor/sources.py)."""
         return 2 * self.max_clients
 
     @property
@@ -94,7 +96,8 @@ class Settings(Options):
     def kept(self) -> int:
         """Bytes of the log that are kept behind the slowest worker's position.
 
-        Its members may lag by `max_lag`, and their checkpoints by `checkpoint_every` more.
+        That worker's members may lag by `max_lag`, and their checkpoints by `checkpoint_every`
+        more.
         """
         return self.max_lag + self.checkpoint_every
 
@@ -110,7 +113,7 @@ class Settings(Options):
 
     @property
     def max_lag_entries(self) -> int:
-        """Lag limit in entries: short messages fill the ring of entries before that of text."""
+        """Lag limit in entries: short messages fill the ring of entries before the ring of text."""
         return self.log_entries * 5 // 8
 
     @property
@@ -127,10 +130,10 @@ class Settings(Options):
     def read_size(self) -> int:
         """Maximum number of bytes to read from one member in one turn.
 
-        In the worst case, each byte is an empty line, which becomes a prefix and a LF, and the
-        unfinished line before them (`max_line`) triples in size, because each byte becomes a
-        control picture. Even then, one read fills less than two thirds of the window, and costs an
-        eighth of the room's burst.
+        In the worst case, each byte is an empty line, which becomes a prefix and a LF. The
+        unfinished line before them (`max_line`) then triples in size, if each of its bytes becomes
+        a control picture. Even then, one read fills less than two thirds of the window, and costs
+        an eighth of the room's burst.
         """
         if self.room_rate:
             return min(self._max_read, self.max_debt // (8 * self._max_byte_cost))
@@ -143,7 +146,7 @@ class Settings(Options):
 
     @property
     def _max_read(self) -> int:
-        """`read_size` without the room's rate, because a reload may change that."""
+        """Maximum of `read_size` for all room rates: a reload may change the rate."""
         return min(MAX_READ, self.window // (3 * (longest(self.prefix) + 2)))
 
     @property
@@ -153,7 +156,7 @@ class Settings(Options):
 
     @property
     def batch(self) -> int:
-        """Size of a batch (bytes of rendered messages) from which a worker appends it.
+        """Size (bytes of rendered messages) at which a batch is full, and a worker appends it.
 
         The last read of a batch may exceed this size. Even then, the batch is smaller than the
         window, so it fits into the log once the other workers have caught up.
@@ -162,7 +165,8 @@ class Settings(Options):
 
     @property
     def batch_cost(self) -> int:
-        """`batch`, in bytes of cost: with one more read, a quarter of the room's burst."""
+        """`batch`, in bytes of cost. A batch and one more read cost a quarter of the room's
+        burst."""
         return self.max_debt // 8
 
     @property
@@ -170,7 +174,7 @@ class Settings(Options):
         """`batch_cost`, while members wait for their turns (worker/fair_queue.py).
 
         The batches of all workers together cost an eighth of the room's burst. So they do not use
-        up the part of it that is reserved for members that send little.
+        up the part of the burst that is reserved for members that send little.
         """
         return self.max_debt // (8 * self.seats)
 
@@ -181,7 +185,8 @@ class Settings(Options):
 
     @property
     def _half_lag(self) -> int:
-        """Half of the lag limit, in bytes of cost: of the smaller one, in bytes or in entries."""
+        """Half of the lag limit, in bytes of cost. Of the limits in bytes and in entries, the lower
+        counts."""
         return max(MIN_DEBT, min(self.max_lag, self.max_lag_entries * MIN_COST) // 2)
 
     @property
@@ -191,9 +196,9 @@ class Settings(Options):
 
     @property
     def input_size(self) -> int:
-        """Size of a slot's input buffer (bytes), from which another worker recovers.
+        """Size of a slot's input buffer (bytes), which another worker needs for recovery.
 
-        It holds all input that was read and not appended: an unfinished line, which may end in a
-        CR and hold telnet commands, and one read.
+        It holds all input that was read and not appended: an unfinished line and one read. The line
+        may end with a CR, and contain telnet commands.
         """
         return whole_pages(self.max_line + 1 + MAX_COMMANDS + self._max_read)

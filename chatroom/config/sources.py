@@ -27,8 +27,7 @@ BOOLEANS |= {"0": False, "false": False, "no": False, "off": False}
 """Values of a flag's variable."""
 
 NEARLY = 0.8
-"""Minimum similarity of two names (difflib's ratio) from which one counts as a misspelling of the
-other."""
+"""Minimum similarity (difflib's ratio) of a misspelled name to the right one."""
 
 
 class SourcedValue(NamedTuple):
@@ -147,7 +146,7 @@ def misspelled_variables(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _value(option: Option, value: object, where: str) -> object:
-    """Convert a TOML value by the option's converter of command-line text."""
+    """Convert a TOML value with the option's converter, which takes command-line text."""
     if option.is_flag:
         if not isinstance(value, bool):
             raise ConfigError(f"{where}: must be true or false, not {_format(value)}")

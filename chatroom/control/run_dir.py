@@ -23,7 +23,7 @@ def default() -> Path:
 
     No folder is tested, so the result is always the same. `tempfile.gettempdir` would choose the
     first folder that is writable at the moment: on a full disk or a read-only system, the commands
-    would search another one, or fail.
+    would search another folder, or fail.
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime:
@@ -94,7 +94,7 @@ def find(folder: Path, room: str | None) -> Path:
 def _check_trusted(folder: Path) -> None:
     """Check that only a trusted user can write to the folder. Raises RunDirError.
 
-    Root may name another user's folder, but its default run-dir must be its own.
+    Root may name another user's folder, but root's default run-dir must belong to root.
     """
     its_own = folder == default()
     with contextlib.suppress(OSError):  # `_names` reports the error

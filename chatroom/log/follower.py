@@ -2,11 +2,12 @@
 
 A process that is stopped while it holds the lock blocks the room, so readers (the console, the
 transcript) do not take the lock. A follower reads first, and then checks that the text was not
-overwritten meanwhile. No append, complete or in progress, overwrites text that is less than
-`Geometry.kept` behind the head.
+overwritten meanwhile. Text is safe while it is less than `Geometry.kept` bytes behind the head: no
+append overwrites it, not even an append in progress.
 
-No worker waits for a follower. Messages are numbered, so a follower that was lapped can count the
-messages it missed, and a new follower can begin after any message.
+No worker waits for a follower, so a slow follower may be *lapped*: text that it has not read is
+overwritten. Messages are numbered, so it can count the messages that it missed. A new follower can
+begin after any message.
 """
 
 from bisect import bisect_right
@@ -83,13 +84,13 @@ class Follower:
         self._max_behind = kept if max_behind is None else max_behind
         self._skip_to = kept // 2 if skip_to is None else skip_to
         self._place = Place(0, 0, 0)
-        """Place up to which everything was read. Until the message `after` is found, it is before
-        the log's first entry. If the log no longer has that message, the follower counts as
+        """Place up to which everything was read. Until the message `after` is found, this place is
+        before the log's first entry. If the log no longer has that message, the follower counts as
         lapped."""
         self.number = after
         """Number of the last message that was read or missed. A caller that has used only a part of
-        a chunk sets it to the last message of that part. Then `read` returns the chunk again, and
-        `Chunk.runs` its rest."""
+        a chunk sets this number to the last message of that part. Then `read` returns the chunk
+        again, and `Chunk.runs` yields the rest of it."""
 
     @property
     def position(self) -> int:
@@ -97,7 +98,7 @@ class Follower:
         return self._place.position
 
     def read(self, size: int = CHUNK, stop: int | None = None) -> Chunk | None:
-        """Return the next entries, up to the position `stop`, without moving: see `advance`.
+        """Return the next entries, up to the position `stop`. Only `advance` moves past them.
 
         None means that another process was appending: read again after READ_AGAIN.
         """
@@ -136,7 +137,7 @@ class Follower:
             self._place = place
 
     def _skip(self, head: int) -> Chunk | None:
-        """Return an empty chunk in place of messages that were lapped or are too far behind."""
+        """Return an empty chunk in place of messages that are overwritten or too far behind."""
         log, begin = self._log, self._place
         first = max(1, head - log.geometry.kept_entries // 2)
         middle = log.offset(head) - self._skip_to

@@ -15,18 +15,17 @@ Invariants, kept under the lock:
   else (LINE-6). That LF belongs to the same sender. So the log's last line is
   unfinished if the log's last byte is not LF. The next byte will be the LF of that
   line, so a member's own spans can include the LF before it is appended.
-- An append overwrites neither text after a worker's position nor the last `Geometry.kept` bytes
-  before it: the worker's members may not have received that text yet, or another worker may need it
-  to recover them (see `append`). A dead worker's position stays pinned until others serve its
-  members (LOAD-4).
+- An append does not overwrite text after a worker's position, or the last `Geometry.kept` bytes
+  before that position. The worker's members may not have received this text yet, or another worker
+  may need it to recover them (see `append`). A dead worker's position stays pinned until others
+  serve its members (LOAD-4).
 
-Shared words are aligned, and read and written whole. A word that another process
-writes is read under the lock, unless an old value does no harm: taking the lock is
-a barrier on every CPU. The lock is `lockf`, which the kernel releases when its
-holder dies. It excludes processes, not threads, so only one thread of each process
-takes it. A process that closes *any* descriptor of the file loses the lock, so
-the descriptors stay open until the end.
-Processes that only read do not take the lock: see follower.py.
+Shared words are aligned, and read and written whole. A process takes the lock before it reads a
+word that another process writes: on every CPU, taking the lock is a barrier. It reads without the
+lock where an old value does no harm. The lock is `lockf`, which the kernel releases when its holder
+dies. It excludes processes, not threads: see `_try_lock`. A process that closes *any* descriptor of
+the file loses the lock, so the descriptors stay open until the end. Processes that only read do not
+take the lock: see follower.py.
 """
 
 import fcntl
@@ -54,13 +53,11 @@ IDLE: Final = 2**64 - 1
 Span = tuple[int, int]
 """Offsets of the start and the end of some text."""
 
-# Indexes of words in the header: the head; the number of seats in use; 1 if a worker waits for
-# space (or did before it died); the first of the arrays with one word for each seat (see
-# `Log.__init__`).
+# Indexes of words in the header.
 _HEAD: Final = 0
-_IN_USE: Final = 1
-_HAS_WAITING: Final = 2
-_BY_SEAT: Final = 8
+_IN_USE: Final = 1  # number of seats in use
+_HAS_WAITING: Final = 2  # 1 if a worker waits for space, or waited before it died
+_BY_SEAT: Final = 8  # the first of the arrays with one word for each seat: see `Log.__init__`
 _WORDS_OF_SEAT: Final = 7
 _WORD: Final = 8
 _HEADER = whole_pages((_BY_SEAT + _WORDS_OF_SEAT * SEATS) * _WORD)
@@ -71,7 +68,7 @@ _LOCK = struct.Struct("hhqqi4x")
 Entry = tuple[int, int, int, int, bytes]
 """A run of whole messages of one sender:
 
-- the offset at which its text ends; its text begins where that of the previous entry ends
+- the offset at which its text ends; its text begins where the previous entry's text ends
 - the id of its sender
 - the reach: bytes of its sender's input that this entry and earlier ones cover (LOAD-4)
 - the number of messages in the log up to here, including this entry's
@@ -113,8 +110,8 @@ class Work(NamedTuple):
     appended: int
     """Messages appended."""
     due: int
-    """Deliveries: a message counts once for each member except its sender. (Once less than that, if
-    the sender leaves before the delivery.)"""
+    """Deliveries: a message counts once for each member except its sender. If the sender leaves
+    before the delivery, one delivery too few is counted."""
 
 
 class Batch:
@@ -232,11 +229,11 @@ class Log:
         return head if self.holder() is None else None
 
     def still_valid(self, position: int, offset: int) -> bool:
-        """Return True if what was just read was not overwritten meanwhile.
+        """Return True if data that was just read was not overwritten meanwhile.
 
-        This covers the entries from `position` - 1 on and the text from `offset` on. It needs no
-        lock: see `append`. The system call in `holder` is a barrier: all reads before it are
-        complete when the head is read.
+        The data are entries from `position` - 1 on, and text from `offset` on. No lock is needed:
+        see `append`. The system call in `holder` is a barrier: all reads before it are complete
+        when the head is read.
         """
         self.holder()
         head = self.head
@@ -260,7 +257,8 @@ class Log:
     def position(self, offset: int, first: int, last: int) -> int:
         """Return the last position from `first` to `last` whose offset is not beyond `offset`.
 
-        `offset` must lie between the offsets of both, and their entries must not be lapped.
+        `offset` must lie between the offsets of `first` and `last`. The entries from `first` - 1 on
+        must not be overwritten yet.
         """
         return first - 1 + bisect_right(range(first, last + 1), offset, key=self.offset)
 
@@ -323,10 +321,10 @@ class Log:
         return start
 
     def _has_space(self, position: int, offset: int) -> bool:
-        """Return True if an append up to this position and offset overwrites nothing needed.
+        """Return True if an append up to this position and offset overwrites no needed data.
 
-        The positions of the workers are read only if the space found earlier is used up: the
-        slowest one never moves back, because a worker that gets members begins at the head.
+        The lowest position of the workers never decreases: a worker that gets members begins at the
+        head. So the positions are read only when the space found earlier is used up.
         """
         last_position, last_offset = self._free_until
         if position > last_position or offset > last_offset:
@@ -428,7 +426,8 @@ class Log:
     def retire(self, worker: int) -> list[int]:
         """Stop waiting for `worker`: it has no members, or is dead. Return the same as `advance`.
 
-        Hold the lock, or ring all workers afterwards: another may have found no space meanwhile.
+        Hold the lock, or ring all workers afterwards: another worker may have begun to wait for
+        space meanwhile.
         """
         return self.advance(worker, IDLE)
 
@@ -441,7 +440,7 @@ class Log:
     def has_waiting(self) -> bool:
         """True while a worker waits for space.
 
-        It needs no lock: a worker that begins to wait rings those that must deliver.
+        No lock is needed: a worker that begins to wait rings the workers that must deliver.
         """
         return self._words[_HAS_WAITING] != 0
 

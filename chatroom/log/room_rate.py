@@ -33,7 +33,7 @@ _WORD = 8
 _NANOSECONDS = 1_000_000_000
 
 NONE = 2**64 - 1
-"""Lowest waiting tag of a worker in which no source waits."""
+"""Stored as the lowest waiting tag of a worker while none of its sources waits."""
 
 # Indexes of words: the time (ns, monotonic) at which the debt is paid off; the virtual time; the
 # highest tag; the lowest waiting tag of each seat; the tag of each source.

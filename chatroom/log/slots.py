@@ -10,9 +10,9 @@ slot, in memory that all workers share. A slot holds:
   another worker does not grant a new burst;
 - the *source*: the number of the source whose share of the room's rate the member uses
   (room_rate.py);
-- the *input*: the bytes that were last read, so that those not in the log yet can be framed again.
-  They are read directly into the slot, at a place that follows from their offset in the member's
-  stream. No other record is needed, so a worker's death can't leave one incomplete.
+- the *input*: the bytes that were last read, so that bytes that are not in the log yet can be
+  framed again. They are read directly into the slot, at a place that follows from their offset in
+  the member's stream. No other record is needed, so a worker's death can't leave one incomplete.
 
 A slot has one writer at a time: the worker that serves its member. The main
 process assigns slots and clears them.
@@ -65,7 +65,7 @@ class Slots:
 
     @staticmethod
     def file_size(limits: Limits) -> int:
-        """Return the size of the file in bytes. Only pages that were written to use memory."""
+        """Return the size of the file in bytes. Memory is used only for pages that were written."""
         return _table_size(limits) + limits.max_clients * limits.input_size
 
     def note(self, slot: int, checkpoint: Checkpoint) -> None:
@@ -100,7 +100,7 @@ class Slots:
         return self._words[slot * _STRIDE + _SOURCE]
 
     def input_buffer(self, slot: int, begin: int, most: int) -> memoryview:
-        """Return the part of a slot's buffer for input from offset `begin` of the stream on.
+        """Return the part of a slot's buffer that holds input from offset `begin` of the stream on.
 
         It has `most` bytes, or fewer where the buffer wraps.
         """
@@ -111,7 +111,7 @@ class Slots:
     def input(self, slot: int, begin: int, end: int) -> bytes:
         """Return the input from `begin` to `end`; the last `Limits.input_size` bytes are kept."""
         at = begin % self._input_size
-        if at + end - begin <= self._input_size:  # it does not wrap, nearly always
+        if at + end - begin <= self._input_size:  # nearly always, it does not wrap
             first = self._table + slot * self._input_size + at
             return self._map[first : first + end - begin]
         found = bytearray()

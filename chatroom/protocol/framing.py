@@ -10,8 +10,8 @@ line end.
 
 Invariant: each byte that was fed is either covered by a returned block, or waits. The waiting bytes
 are the only state, so a new Framer that is fed the input from offset `framed` on continues where
-this one stopped. A telnet command inside unfinished text waits with it; one before the text is
-covered.
+this one stopped. A telnet command inside unfinished text waits with the text; a command before the
+text is covered.
 """
 
 import codecs
@@ -28,7 +28,7 @@ CRLF: Final = b"\r\n"
 CR_NUL = b"\r\0"
 LONGEST_CHARACTER = 4  # bytes, in UTF-8
 
-# These as numbers: to look for a number in bytes is several times as fast as to look for bytes.
+# The same as numbers: searching for a number is several times as fast as searching for bytes.
 _IAC: Final = 0xFF
 _CR: Final = 0x0D
 _NUL: Final = 0x00
@@ -58,7 +58,7 @@ class Framer:
         """Unfinished text, and then the beginning of a telnet command, from its IAC on."""
         self._gaps: list[tuple[int, int]] = []
         """Telnet commands inside the unfinished text: the size of the text after each command, and
-        of the command."""
+        the size of the command."""
         self._hidden = 0
         """Bytes of these commands."""
         self.fed = fed
@@ -67,11 +67,12 @@ class Framer:
         """Answers to the telnet commands so far; None if there was no command. The caller resets
         it."""
         self.commands = 0
-        """Number of telnet commands, and of 0xFF as text, so far. The caller resets it."""
+        """Number of telnet commands so far, and of bytes 0xFF that are text. The caller resets
+        it."""
 
     @property
     def framed(self) -> int:
-        """Number of bytes of the input that returned blocks cover."""
+        """Number of bytes of the input that are covered by returned blocks."""
         return self.fed - len(self._waiting) - self._hidden
 
     @property

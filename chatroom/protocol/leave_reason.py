@@ -42,5 +42,5 @@ CLOSING_MESSAGES = {
     )
     + _TO_HTTP,
 }
-"""Bytes to send, by reason, before a connection is closed, if its socket takes them. None for a
-member that lags: its connection is full."""
+"""Bytes to send, by reason, before a connection is closed, if its socket takes them. A member that
+lags gets none, because its connection is full."""

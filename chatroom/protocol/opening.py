@@ -1,8 +1,8 @@
 """The first bytes of a connection: text, or another protocol.
 
-A web page can make its reader's browser connect to any port, and send text that the page chooses
-from the reader's address: in an HTTP request, or in a user name of STUN (WebRTC). The protocol is
-identified by the first bytes, before any text that the page chose.
+A web page can make a browser connect to any port from the address of its user. The browser then
+sends text that the page chooses: in an HTTP request, or in a user name of STUN (WebRTC). The
+protocol is identified by the first bytes, before any text that the page chose.
 
     HTTP   METHOD SP target SP HTTP/VERSION, as the first line; or a method and a path that
            together exceed the longest line
@@ -41,7 +41,7 @@ def other_protocol(opening: bytes, limit: int) -> LeaveReason | None:
 
 
 def is_undecided(opening: bytes, limit: int) -> bool:
-    """Return whether more bytes may turn an opening, text so far, into another protocol."""
+    """Return whether an opening that is text so far may become another protocol with more bytes."""
     if len(opening) < _SHORT:
         return True
     return LF not in opening and len(opening) <= limit and bool(_BEGUN_REQUEST.fullmatch(opening))

@@ -4,7 +4,8 @@ The proxy sends it first. A reader peeks at up to LONGEST bytes, calls `parse`, 
 then reads exactly `Header.size` bytes. `parse` checks the fields only once the
 header is complete, but refuses at once a stream that does not begin like a header.
 
-Invariant: once `parse` has returned a header or raised an error, more bytes do not change this.
+Invariant: once `parse` has returned a header or raised an error, more bytes do not change the
+result.
 
 The quotations are from the specification, HAProxy's doc/proxy-protocol.txt.
 """
@@ -43,7 +44,8 @@ class Header(NamedTuple):
     size: int
     """Size of the header in bytes."""
     address: str | None = None
-    """Canonical address of the client. None: the proxy gives none, use the connection's own."""
+    """Canonical address of the client. None if the proxy gives none: use the connection's own
+    address."""
     port: int | None = None
     """Port of the client; None if `address` is None."""
 
@@ -123,7 +125,7 @@ _ADDRESSES = {
     _INET6: struct.Struct("!16s16sHH"),
     _UNIX: struct.Struct("!108s108s"),
 }
-"""By family: source and destination, then the ports of both unless the family is _UNIX."""
+"""For each family: source and destination, then the ports of both, except for _UNIX."""
 
 _TLV = struct.Struct("!BH")
 """Type and length of a TLV; the value follows."""
@@ -160,7 +162,8 @@ def _parse_addresses(header: bytes, family: int, transport: int) -> Header:
         raise HeaderError(f"version 2: unknown transport {transport}")
     if _UNSPEC in (family, transport):
         # "The receiver is free to accept the connection anyway and use the real endpoint addresses
-        # […] [It] should ignore address information". The size of that is not specified either.
+        # […] [It] should ignore address information". The size of this information is not specified
+        # either.
         return Header(len(header))
     addresses = _ADDRESSES[family]
     length = len(header) - _FIXED.size

@@ -37,7 +37,7 @@ _AFTER_IAC = re.compile(
     rb"\xff(?:"
     rb"(?P<request>[\xfb-\xfe].)"
     rb"|(?P<command>[\xec-\xf9])"
-    # SE ends a parameter. Another command within one means that the SE is missing.
+    # SE ends a parameter. Another command in a parameter means that the SE is missing.
     rb"|(?P<parameter>" + _PARAMETER + rb"(?:\xff\xf0|(?=\xff[^\xf0\xff])))"
     rb"|(?P<incomplete>(?:[\xfb-\xfe]|" + _PARAMETER + rb"\xff?)?\Z)"
     rb"|(?P<doubled>\xff)"
@@ -52,7 +52,7 @@ class Parsed(NamedTuple):
     text: bytes
     """Text, without IAC."""
     gaps: list[tuple[int, int]]
-    """Places in the text at which bytes were removed, each with their number."""
+    """Places in the text at which bytes were removed, each with the number of bytes."""
     incomplete: bytes
     """Beginning of a command at the end of the input; empty if there is none."""
     answers: bytes

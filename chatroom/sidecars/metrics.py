@@ -1,7 +1,7 @@
 """`--metrics HOST:PORT`: a process that serves the room's metrics to Prometheus over HTTP.
 
-It asks the main process over its channel, once for each scrape. So no message is delayed, and a
-client that reads slowly or breaks this process affects no other process. supervisor/metrics.py
+It asks the main process over its channel, once for each scrape. So no message is delayed. A client
+that reads slowly, or makes this process fail, affects no other process. supervisor/metrics.py
 starts it, and replaces it when it dies.
 
 It needs prometheus-client (the extra `metrics`); nothing else in the server does.
@@ -60,7 +60,7 @@ def ask(channel: Channel) -> Totals:
 
 
 class Room:
-    """A collector for prometheus_client, which asks the room once for each scrape."""
+    """A collector for prometheus_client. It asks the room once for each scrape."""
 
     def __init__(self, ask: Callable[[], Totals]) -> None:
         self._ask = ask
@@ -72,7 +72,7 @@ class Room:
             try:
                 found = self._ask()
             except (ChannelClosed, OSError):
-                os._exit(1)  # a late answer would count as the answer to the next request
+                os._exit(1)  # a late answer would be taken for the answer to the next request
         return families(found)
 
 
@@ -148,7 +148,7 @@ def families(found: Totals) -> "Iterator[Metric]":
         yield GaugeMetricFamily(f"chatroom_{name}", text, value)
     for name, text, value in (
         ("joins", "Members that joined.", room["joins"]),
-        ("probes", "Connections that were closed at once, without a byte.", room["probes"]),
+        ("probes", "Connections that were closed at once and sent nothing.", room["probes"]),
         ("messages", "Messages sent by members.", room["messages"]),
         ("message_bytes", "Bytes of messages, with their prefixes.", room["bytes"]),
         ("deliveries", "Messages due to members, one for each receiver.", room["deliveries"]),
@@ -166,7 +166,7 @@ def families(found: Totals) -> "Iterator[Metric]":
         count_value=room["recoveries"],
         sum_value=room["recovery_seconds"],
     )
-    # Each reason is listed from the start: Prometheus sees the first as an increase from 0.
+    # List each reason from the start, with 0: otherwise, Prometheus would miss the first increase.
     leaves = dict.fromkeys(LeaveReason, 0) | room["leaves"]
     refusals = dict.fromkeys(RefusalReason, 0) | room["refusals"]
     for name, text, counts in (

@@ -7,7 +7,7 @@ In reading order:
     pending.py         connections through a trusted proxy, until their PROXY header arrives
     registry.py        `Registry`: the directory of members, in a process of its own
     registry_process.py  `RegistryProcess`: start, call and replace that process
-    registry_manager.py  the manager through which it is called
+    registry_manager.py  the `multiprocessing` manager that transports these calls
     members.py         `Members`: the members, and a dup of each member's socket
     sources.py         `Sources`: numbers of sources, which share the room's rate
     assignment.py      `Assignment`: assign members to workers, also after a death

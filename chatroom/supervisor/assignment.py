@@ -8,9 +8,10 @@
 placement.py chooses these workers.
 
 A worker adopts all these members in the same way: it recovers each member's progress from the
-kernel, the log and the slot (worker/recovery.py). Until then, the log must keep what they need. So
-the position of a dead worker, and of one that has yielded members, is pinned until all members are
-*settled*: each worker has acknowledged (ack) that it serves the members it was handed.
+kernel, the log and the slot (worker/recovery.py). Until then, the log must keep the entries that
+recovery needs. So the position of a dead worker, or of a worker that has yielded members, is pinned
+until all members are *settled*: each worker has acknowledged (ack) that it serves the members it
+was handed.
 """
 
 from collections import Counter
@@ -33,7 +34,7 @@ MAX_ADOPTED = 56
 prefix of each member: in JSON, up to 400 bytes for the prefix and 60 for the rest."""
 
 DEATHS = 3
-"""Number of workers in a row that may die while they handle a member; then it is disconnected."""
+"""A member is disconnected after this many workers in a row have died while they handled it."""
 
 BALANCE_AFTER = 0.2
 """Seconds from a change of the loads to the next `_balance`."""
@@ -134,8 +135,8 @@ class Assignment:
             self._counters.deaths[dead.number] += 1
         if self._stopped:
             return
-        # 1. The pool has reaped the worker, so that two workers never serve one socket, and pinned
-        # its position.
+        # 1. The pool has reaped the worker, so that two workers never serve one socket. It has also
+        # pinned the worker's position.
         self._awaited.pop(dead, None)
         if self._yielder is dead:
             self._yielder = None

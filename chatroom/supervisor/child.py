@@ -3,8 +3,8 @@
     Child           one process, from its start until it is reaped
     RestartedChild  a process that is started again whenever it ends
 
-The pool makes a Child of each worker, and the registry one of its process. The transcript and the
-metrics are RestartedChildren.
+The pool makes a Child of each worker, and RegistryProcess makes one of the registry's process. The
+transcript and the metrics are RestartedChildren.
 """
 
 import contextlib
@@ -132,7 +132,7 @@ class Child:
         self._watch_channel()
 
     def _watch_channel(self) -> None:
-        """Send the backlog once the channel is writable; after a refusal, on a timer."""
+        """Send the backlog when the channel is writable; after a refusal, when the timer is due."""
         if self._channel.refused:
             self._retry.set_after(RETRY_AFTER)
         else:
@@ -178,7 +178,7 @@ class RestartedChild:
         event: str,
         **fields: object,
     ) -> None:
-        """`event`: prefix of the process's events in the log; `fields`: added to each of them."""
+        """`event`: prefix of the names of the process's events; `fields`: added to each event."""
         self._loop = loop
         self._start = start
         self._on_record = on_record

@@ -120,7 +120,7 @@ class Console:
         self._thread.join(within)
 
     def _run(self) -> None:
-        # The main thread handles the stop signals, even while it blocks them.
+        # Only the main thread may receive the stop signals. While it blocks them, they must wait.
         # A terminal's SIGTTOU would stop a process that prints in the background.
         signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, signal.SIGTTOU))
         with contextlib.suppress(OSError):  # nobody reads the output any more; the room continues

@@ -5,9 +5,9 @@ serves it. A join allocates a slot and finds the source (sources.py); a leave fr
 tells the registry. Both are counted, logged and shown on the console.
 
 A connection is announced (counted as a join, logged, shown) ANNOUNCE_AFTER seconds after it was
-accepted. One that has left by then is announced only if it has sent any data: otherwise it was a
-probe, such as a load balancer's health check. One that speaks another protocol is counted as
-refused.
+accepted. A connection that has left by then is announced only if it has sent data. Otherwise it was
+a probe, such as a load balancer's health check. A connection that speaks another protocol is
+counted as refused.
 """
 
 import contextlib
@@ -215,6 +215,9 @@ class Members:
 
 
 def _sent_nothing(client: Client) -> bool:
-    """Return whether a member has sent at most one byte; False if the kernel can't tell."""
+    """Return whether a member has sent no data; False if the kernel can't tell.
+
+    A single byte counts as no data, because it may be a FIN.
+    """
     counted = traffic(client.connection)
     return counted is not None and counted.received - client.header_bytes <= FIN

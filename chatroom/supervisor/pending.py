@@ -20,8 +20,8 @@ HEADER_WITHIN = 5.0
 """Timeout (s) of a header. The specification requires at least 3 s, because a packet may be
 lost."""
 LOCAL_DELAY = 0.2
-"""Delay (s) before a LOCAL connection, which names no client, is admitted, unless it sends data. A
-proxy's health check closes the connection sooner."""
+"""Delay (s) before a connection with a LOCAL header is admitted, or less if it sends data. Such a
+header names no client. A proxy's health check closes its connection sooner."""
 MAX_PENDING = 256
 """Maximum number of connections that wait for a header. If there is one more, the oldest is
 closed."""
@@ -106,7 +106,7 @@ class PendingConnections:
         except HeaderError as error:
             self._refuse(connection, str(error))
             return
-        # Read no byte after the header. An incomplete header is read completely.
+        # Read no byte after the header. If the header is incomplete, all of the data belongs to it.
         size = len(data) if header is None else header.size - len(pending.received)
         pending.received += connection.recv(size)
         pending.header = header

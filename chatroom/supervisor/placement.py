@@ -1,14 +1,14 @@
 """Choose the worker for a member, and the members to move. Pure functions of the loads.
 
-Each message wakes all workers that serve members. In a small room, waking one more costs more than
-all other work. In a larger room, a member gets the messages of each worker's turn in a separate
-send, so more workers mean more sends. So newcomers fill one worker up to `pack` members before the
-next worker gets any. With the default, 256, a worker's sends of one message take about a
-millisecond.
-Once all workers have that many, the room is a large one, and the load is spread evenly.
+Each message wakes all workers that serve members. In a small room, waking one more worker costs
+more than all other work. In a larger room, a member gets the messages of each worker's turn in a
+separate send, so more workers mean more sends. So newcomers fill one worker up to `pack` members
+before the next worker gets any. With the default, 256, a worker's sends of one message take about a
+millisecond. Once all workers have `pack` members, the room is a large one, and the load is spread
+evenly.
 
-The *load* of a worker is its number of members. `loads` holds those of the workers that can serve
-members, by number.
+The *load* of a worker is its number of members. `loads` holds the loads of the workers that can
+serve members, by worker.
 """
 
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ UNEVEN = 0.1
 """
 
 GATHER_AT = 0.75
-"""Highest load at which members are gathered on one worker fewer, as a fraction of the capacity of
-the remaining workers, which is `pack` each. It is below 1, so that small changes of the room's size
-move nobody."""
+"""Members are gathered on one worker fewer if the other workers are then filled to at most this
+fraction of `pack` on average. It is below 1, so that small changes of the room's size move
+nobody."""
 
 
 class Move(NamedTuple):
@@ -35,7 +35,7 @@ class Move(NamedTuple):
 def place(loads: Mapping[int, int], pack: int) -> int:
     """Return the worker for one more member: the fullest below `pack`, else the least loaded.
 
-    `loads` is not empty. Of equals, the lowest number is returned.
+    `loads` is not empty. If several are equal, the lowest number is returned.
     """
     return min(
         loads,
@@ -46,9 +46,9 @@ def place(loads: Mapping[int, int], pack: int) -> int:
 
 
 def rebalance(loads: Mapping[int, int], pack: int) -> Move | None:
-    """Return how many members to move from a worker, to even the load or to use fewer workers.
+    """Return a move that evens the load or empties a worker; None if no member should move.
 
-    Return None if no member should move. `place` chooses the new worker of each that moves.
+    `place` chooses the new worker of each member that moves.
     """
     used = [worker for worker in loads if loads[worker]]
     if len(loads) < 2 or not used:
@@ -58,7 +58,7 @@ def rebalance(loads: Mapping[int, int], pack: int) -> Move | None:
     if loads[most] > pack:
         difference = loads[most] - min(loads.values())
         if difference > max(1, UNEVEN * total / len(loads)):
-            # Not below `pack`: `place` would choose the same worker again.
+            # Leave at least `pack` members: otherwise `place` would choose this worker again.
             return Move(most, min(difference // 2, loads[most] - pack))
     elif total <= GATHER_AT * pack * (len(used) - 1):
         least = min(used, key=loads.__getitem__)

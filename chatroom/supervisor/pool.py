@@ -88,7 +88,7 @@ class WorkerPool:
         self.workers: dict[int, WorkerProcess] = {}
         self.pinned_seat: int | None = None
         """Seat of a dead worker until others serve all its members; None if there is none. After
-        several deaths, it is the seat with the lowest position, which is enough for all of them.
+        several deaths, it is the seat with the lowest position: to pin that one is enough.
         """
         self._settings = settings
         self._loop = loop
@@ -252,7 +252,8 @@ class WorkerPool:
         self._adjust()  # after the members were reassigned, so that they do not wait for a start
 
     def _pin_log_position(self, number: int) -> None:
-        """Keep a dead worker's seat; of two such seats, the one with the lower position."""
+        """Keep a dead worker's seat. If one is kept already, free the one with the higher
+        position."""
         dead = [number] if self.pinned_seat is None else [self.pinned_seat, number]
         self.pinned_seat, *higher = sorted(dead, key=self._log.worker_position)
         for seat in higher:

@@ -2,7 +2,7 @@
 
 The registry runs in a process of its own, behind a manager (registry_manager.py). Only the registry
 assigns ids and applies the limits. The main process calls it at each join and leave
-(registry_process.py); a call takes about 40 µs, and no message waits for one.
+(registry_process.py); a call takes about 40 µs, and no message waits for a call.
 """
 
 import socket
@@ -114,7 +114,8 @@ class Registry:
 
 
 def main(end: socket.socket, _channel: socket.socket) -> None:
-    """Serve the main process on one end of a pair. The target of the registry's process."""
+    """Serve the main process on one end of a pair of sockets. The target of the registry's
+    process."""
     from chatroom.supervisor import registry_manager  # see there
 
     registry_manager.serve(end, Registry)

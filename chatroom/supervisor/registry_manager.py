@@ -1,7 +1,8 @@
 """The manager of the registry: `multiprocessing.managers`, over a pair of sockets.
 
-Its import takes about 30 ms of processor time (measured), a third of what the main process imports.
-So the main process imports it late, while the registry's process and the workers start.
+Its import takes about 30 ms of processor time (measured), a third of the time for all imports of
+the main process. So the main process imports it late, while the registry's process and the workers
+start.
 """
 
 import socket
@@ -51,7 +52,7 @@ class _Manager(managers.BaseManager):
 
 
 def connect(end: socket.socket) -> Any:
-    """Wait until the manager serves at the other end, and return it; `Registry(…)` makes a proxy.
+    """Return the manager, once it serves at the other end. Its `Registry(…)` returns a proxy.
 
     Raises EOFError or OSError.
     """
@@ -65,7 +66,7 @@ def serve(end: socket.socket, registry: Callable[..., object]) -> None:
     """Serve objects that `registry(…)` makes, until the main process has ended in any way."""
     _Manager.register("Registry", registry)
     server: Any = _Manager(end).get_server()
-    # In one thread, unlike `serve_forever`, which starts a thread for each connection.
+    # Handle requests in one thread: `serve_forever` would start a thread for each connection.
     server.stop_event = threading.Event()
     while not wait([PARENT], 0.0):
         server.handle_request(server.listener.accept())

@@ -17,7 +17,7 @@ ANSWER_WITHIN = 3.0
 """Timeout (s) of a call, after which the registry's process is replaced."""
 
 RESTARTS = 5
-"""Maximum of restarts of the registry's process in a row for one call."""
+"""Maximum number of restarts of the registry's process for one call."""
 
 FAILURES = (EOFError, OSError)
 """Errors of a call if the process ends, or if the system has no process left."""
@@ -40,7 +40,7 @@ class RegistryProcess:
         pack: int,
         held: Callable[[], Directory],
     ) -> None:
-        """Start the process. `held` returns the members as the main process has them."""
+        """Start the process. `held` returns the members that the main process has."""
         self._loop = loop
         self._limits = max_clients, max_clients_per_address
         self._pack = pack

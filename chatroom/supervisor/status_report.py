@@ -44,8 +44,9 @@ class StatusReport:
     def full(self) -> dict[str, Any]:
         """Return the report. Sizes are in bytes, times in seconds.
 
-        `up` and `here` are durations; they, and rates, do not change when the system's clock is
-        set. `since` is a time since the epoch, according to that clock at the time of the report.
+        `up` and `here` are durations. They do not change when the system's clock is set, nor do
+        rates computed from them. `since` is a time since the epoch, according to that clock at the
+        time of the report.
         """
         found = self._progress()
         return self._totals(found) | {"members": self._members(found)}
@@ -132,6 +133,6 @@ class StatusReport:
 
 
 def _since(name: str, start: float) -> dict[str, float]:
-    """Return the duration (s) since a monotonic time, as `name`, and that time, as `since`."""
+    """Return the seconds since `start` (monotonic), as `name`; the time of `start`, as `since`."""
     duration = monotonic() - start
     return {name: duration, "since": time() - duration}

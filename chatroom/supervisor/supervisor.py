@@ -1,7 +1,7 @@
 """The main process: start the other processes, admit clients, handle signals, stop in order.
 
 There is one event loop, which never waits for a client, a worker or the console. Signal handlers
-only wake it. A ready worker that dies is replaced, and other workers serve its members. If a
+only wake the loop. A ready worker that dies is replaced, and other workers serve its members. If a
 worker fails to start when the room starts, the room ends with that worker's error.
 
     workers            main                           signals
@@ -75,8 +75,8 @@ END_WITHIN = 2.0
 RESERVED = 64 + MAX_CONNECTIONS
 """Number of descriptors that a process of the room needs besides one for each member."""
 RESERVED_PER_SEAT = 4
-"""Number of descriptors for each seat of a worker: channel, sentinel and doorbell, which may be a
-pipe."""
+"""Number of descriptors for each seat of a worker: channel, sentinel, and doorbell (two, if it is a
+pipe)."""
 
 NO_CONTROL = "chatroom.status and chatroom.admin are unavailable; set another --run-dir"
 
@@ -139,7 +139,8 @@ class Supervisor:
         """Number of workers in the settings. SIGTTIN and SIGTTOU do not change it."""
         self._phase = Phase.STARTING
         self._deadline = loop.timer(lambda: None)
-        """Timeout of the phase. It only wakes the loop; `_check_phase` finds that it is over."""
+        """Timeout of the phase. It only wakes the loop; `_check_phase` then finds that the timer is
+        not set any more."""
         self._keepalive = loop.timer(self._send_keepalive)
         self._on_terminal = on_terminal()
         # Resolving names may take long. A signal still ends the process here: nothing needs cleanup

@@ -28,7 +28,7 @@ from chatroom.system.event_loop import EventLoop
 CLOSE_WITHIN = 3.0
 """Timeout (s) for the process to write the rest when the room has ended."""
 MAX_CLOSING_STARTS = 3
-"""Maximum number of starts in that time, if one process after another dies."""
+"""Maximum number of starts within CLOSE_WITHIN, if one process after another dies."""
 MIN_WATCHDOG = 5 * process.SYNC_EVERY
 """Minimum of the watchdog's timeout (s): the process reports its position every SYNC_EVERY."""
 
@@ -59,8 +59,8 @@ class TranscriptProcess:
         self._at = log.head
         """Position before which all entries are written."""
         self._file: tuple[int, list[int]] | None = None
-        """Descriptor of the open file, with the offset at which this room's lines begin and the
-        number of the message before them."""
+        """Descriptor of the open file; the offset at which this room's lines begin, and the number
+        of the last message before them."""
         self._reopens = 0
         """Total number of requests to reopen the file."""
         self._reopening = False
@@ -71,8 +71,8 @@ class TranscriptProcess:
         """Record that ends the process; None until the room has ended."""
         self._watchdog = Watchdog(loop, _watched_for(settings), self._check_progress)
         self._progress = 0
-        """Count of signs of progress, for the watchdog: received records, and checks at which none
-        was due."""
+        """Count of signs of progress, for the watchdog: records received, and checks at which no
+        record was due."""
         self._has_reported = False
         """True once the running process has sent a record."""
 
@@ -160,7 +160,7 @@ class TranscriptProcess:
         self._keep((fd, begun))
         match rotation:
             case {"rotated": [to, size]}:
-                says = "the file was full; a new one is begun, an older one of that name is gone"
+                says = "the full file was renamed, in place of an older one; a new file was begun"
                 self._warn("transcript-rotated", says, to=to, size=size)
 
     def _check_progress(self) -> None:

@@ -18,7 +18,7 @@ class Watchdog:
     """Calls `on_check` when it is time to `check`, until it is stopped."""
 
     def __init__(self, loop: EventLoop, within: float, on_check: Callable[[], None]) -> None:
-        """`within`: seconds without progress after which a worker is stuck; 0 disables it."""
+        """`within`: seconds without progress after which a worker is stuck; 0: no checks."""
         self._loop = loop
         self._timer = loop.timer(on_check)
         self._within = 0.0
@@ -62,7 +62,7 @@ class Watchdog:
         return checks > 0
 
     def reset(self) -> None:
-        """Forget the checks so far, because the process that blocked the others was found."""
+        """Forget the results of the checks so far, for example after a stuck process was killed."""
         self._seen.clear()
 
     def _set(self) -> None:

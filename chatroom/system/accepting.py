@@ -18,8 +18,8 @@ class Accepting:
     """Accepts connections from a non-blocking listener, from `open` to `close`.
 
     `on_connection(connection, peer)` is called for each connection, with the address that `accept`
-    returns; `on_exhausted(error)` before each pause. `per_turn`: connections to accept in a row
-    before the event loop turns to its other sources.
+    returns. `on_exhausted(error)` is called before each pause. `per_turn`: connections to accept in
+    a row before the event loop turns to its other sources.
     """
 
     def __init__(

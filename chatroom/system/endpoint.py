@@ -25,7 +25,7 @@ class Endpoint(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Endpoint":
-        """Parse what `str` returns. Raises ValueError that says what the text must be."""
+        """Parse the notation of `str`. Raises ValueError that says what the text must be."""
         if text.startswith(SCHEME):
             path = text.removeprefix(SCHEME)
             size = len(path.encode(errors="replace"))

@@ -96,7 +96,7 @@ class EventLoop:
                 act()
         now = self.now()
         for timer in [timer for timer, due in self.timers.items() if due <= now]:
-            if self.timers.get(timer, now + 1) <= now:  # not cancelled or set in this turn
+            if self.timers.get(timer, now + 1) <= now:  # neither cancelled nor set again
                 del self.timers[timer]
                 timer.act()
 

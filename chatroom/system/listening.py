@@ -26,7 +26,7 @@ def listen(at: Endpoint, peer_timeout: int, in_use: Sequence[Endpoint] = ()) -> 
     used, because some clients have no IPv6. `::` also accepts IPv4 clients. A stale file of a Unix
     socket is replaced. Accepted sockets inherit the options. `peer_timeout`: seconds after which
     the kernel breaks a connection whose peer does not respond; 0: the system's default. `in_use`:
-    addresses at which this room listens already, for the error. Raises ListenError.
+    addresses at which this room listens already, to name in an error. Raises ListenError.
     """
     family: int
     family, address = (socket.AF_UNIX, at.path) if at.path else _resolve(at.host, at.port)
@@ -97,7 +97,7 @@ def _bind(listener: socket.socket, address: Any) -> None:
     # A room that was stopped starts again at once on the same port (JOIN-3).
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if listener.family == socket.AF_INET6:
-        with contextlib.suppress(OSError):  # unsupported on some systems: IPv6 clients only
+        with contextlib.suppress(OSError):  # if unsupported, IPv4 clients are refused
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     listener.bind(address)
 
@@ -140,7 +140,7 @@ def set_keepalive(listener: socket.socket, within: int) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, bool(within))
     for name, value in (
         ("TCP_KEEPIDLE", max(1, within // 2)),
-        ("TCP_KEEPALIVE", max(1, within // 2)),  # TCP_KEEPIDLE on macOS
+        ("TCP_KEEPALIVE", max(1, within // 2)),  # name of TCP_KEEPIDLE on macOS
         ("TCP_KEEPINTVL", max(1, within // 8)),
         ("TCP_KEEPCNT", 4),
         ("TCP_USER_TIMEOUT", within * 1000),
@@ -164,7 +164,8 @@ def _hint(error: OSError, at: Endpoint, in_use: Sequence[Endpoint]) -> str:
             " socket (docs/service.md)"
         )
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"; this machine does not have this address: {ANY_IPV4} and {ANY} stand for all"
+        own = f"{ANY_IPV4} and {ANY} stand for all of its own"
+        return f"; this machine does not have this address: {own}"
     return ""
 
 

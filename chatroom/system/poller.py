@@ -67,7 +67,7 @@ class Poller:
         self._poll.unregister(fd)
 
     def poll(self, timeout: float | None = None) -> list[Any]:
-        """Wait for events and return the data of the sources that have one.
+        """Wait for events and return the data of the sources that have an event.
 
         `timeout`: seconds; None: without a limit. A closed or broken connection counts as an event.
         """
@@ -94,10 +94,10 @@ class _Selector:
 
 
 def wait(sources: Sequence[Source], timeout: float | None = None) -> list[Source]:
-    """Wait until a source can be read; return all that can. `timeout`: as for `poll`.
+    """Wait until a source can be read; return all readable ones. `timeout`: as for `poll`.
 
-    `multiprocessing.connection` has such a function, but its import would take a quarter of a
-    worker's start; select() takes no descriptor above 1,023.
+    `multiprocessing.connection.wait` is not used: its import would take a quarter of a worker's
+    start. select() is not used: it takes no descriptor above 1,023.
     """
     by_fd = {_descriptor(source): source for source in sources}
     poll = select.poll()

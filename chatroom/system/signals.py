@@ -12,7 +12,7 @@ HANDLED_SIGNALS = (*STOP_SIGNALS, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU,
 
 @contextlib.contextmanager
 def stop_signals_blocked() -> Iterator[None]:
-    """Block the handled signals, so that processes started in the block inherit the mask.
+    """Block the handled signals, so that processes started meanwhile inherit the mask.
 
     A Ctrl-C, a closed terminal or a service manager signals the whole process group; only the main
     process reacts, and tells the others what to do.

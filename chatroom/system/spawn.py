@@ -1,4 +1,4 @@
-"""Spawn a process that has one end of a pair of sockets; reap processes that were not spawned.
+"""Spawn a process that has one end of a pair of sockets; reap orphans of other processes.
 
 multiprocessing.Process is not used. It starts another process, a resource tracker, which a signal
 to the process group would end or stop. The room has no named resources to track.

@@ -44,8 +44,8 @@ def inherited(environment: Mapping[str, str] = os.environ) -> list[socket.socket
 def passed_to_another(environment: Mapping[str, str] = os.environ) -> str:
     """Return an error if the manager has passed sockets to another process; empty if it has not.
 
-    This process must not use those sockets: a child of the process that has them inherits the
-    variables, but often not the descriptors.
+    This process must not use those sockets: a process inherits the variables from its parent, but
+    often not the descriptors.
     """
     pid = environment.get("LISTEN_PID", "")
     if not pid or pid == str(os.getpid()) or not _count(environment):

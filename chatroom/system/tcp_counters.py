@@ -68,7 +68,7 @@ def _unread(connection: socket.socket) -> int:
 
 
 def _fin_received(connection: socket.socket, unread: int) -> bool:
-    """Return whether the peer's FIN has arrived, which counts as a received byte.
+    """Return whether the peer's FIN has arrived: the kernel counts it as a received byte.
 
     The state of the connection shows a FIN too, but not after a reset.
     """

@@ -32,9 +32,9 @@ A turn is `Worker._turn`:
 Data flows in this order and never back: the loop hands the result of one part to the next. A
 member always leaves by `Membership.remove`, whichever part noticed its end.
 
-If the log has no space for a batch, because the slowest worker has not delivered yet, or if the
-room's rate does not permit the batch, the worker keeps it and reads nothing more. It continues to
-deliver meanwhile.
+A batch may have to wait: because the log has no space until the slowest worker has delivered, or
+because the room's rate does not permit the batch yet. The worker then keeps the batch and reads
+nothing more. It continues to deliver.
 
 Another worker can recover everything that a killed worker knew: the messages are in the log, the
 kernel counts the bytes that each socket sent and received, and the slots hold the input that was

@@ -32,7 +32,7 @@ class Allowance:
         """`rate`: bytes a second; `burst`: bytes."""
         self._rate = rate
         self._ahead = burst / rate if rate else 0.0
-        """The burst, as time (s) at `rate`."""
+        """Time (s) in which `rate` pays for the burst."""
         self._throttled: set[Member] = set()
         self._times: list[tuple[float, int, Member]] = []
         """Heap of the times (s, monotonic) at which throttled members may be read from again. It
@@ -61,8 +61,8 @@ class Allowance:
     def resume(self, member: Member, until: float, now: float, most: int) -> None:
         """Start from `until`, the `spent_until` that an earlier worker has noted for a member.
 
-        That worker may have had a lower rate. So at most `burst` and one read, which costs at most
-        `most` bytes, count as used: the member need not wait as long as the lower rate requires.
+        That worker may have had a lower rate, at which the member would have to wait longer. So no
+        more than `burst` and one read count as used. `most`: maximum cost of a read (bytes).
         """
         if self._rate:
             member.spent_until = min(until, now + self._ahead + most / self._rate)

@@ -23,13 +23,13 @@ deliveries, and on a machine with few processors the woken worker may take this 
 """
 
 CATCH_UP_WITHIN = 5.0
-"""Grace period (s) before the lag limit applies to members that lag much when they are taken over,
-for example after a hang. Meanwhile the log keeps the messages that they have not received, so
-senders may have to wait."""
+"""Grace period (s) after a takeover. Meanwhile, the lag limit does not apply to members that lagged
+much at the takeover, for example because their worker hung. The log keeps the messages that these
+members have not received, so senders may have to wait."""
 
 MAX_SPANS = 512
-"""Maximum number of spans in one call. The kernel takes 1,024 views (IOV_MAX), and a span may need
-two."""
+"""Maximum number of spans in one call of sendmsg. The kernel takes 1,024 views (IOV_MAX), and a
+span may need two."""
 
 GRACE_DIVISOR = 2
 """Divisor of the lag limit. A member that is taken over gets the grace period if it lags by more
@@ -89,8 +89,8 @@ class Delivery:
         """Serve a member that another worker has served up to `cursor`.
 
         `entry` is a position not beyond the cursor; `own` are the member's spans
-        from there on. Send at once what the member has not received. If it can't take all of that,
-        it is `behind`; if it lags much, it gets the grace period.
+        from there on. Send at once what the member has not received. If the member can't take all
+        of that, it is `behind`; if it lags much, it gets the grace period.
         """
         self._begin()
         end = self.offset
@@ -161,7 +161,7 @@ class Delivery:
         self._pinned = True
 
     def unpin(self) -> None:
-        """Let this worker's position advance again: another worker serves those members."""
+        """Let this worker's position advance again: other workers serve the members that moved."""
         self._pinned = False
         self.advance()
 
@@ -240,7 +240,7 @@ class Delivery:
     def resume(self, member: Member) -> bool:
         """Send more to a member that is behind; return False if it is still behind.
 
-        If True, it is level now, or its connection is broken.
+        After True, the member is level, or its connection is broken.
         """
         try:
             if self._send_from(member, member.cursor, self.offset) != self.offset:
@@ -340,7 +340,7 @@ class Delivery:
 def others(start: int, end: int, own: list[Span]) -> list[Span]:
     """Return the spans from `start` to `end` without the `own` spans, which must be in order.
 
-    At most MAX_SPANS are returned; if there are as many, there may be more.
+    At most MAX_SPANS are returned. If that many are returned, there may be more.
     """
     spans: list[Span] = []
     for begin, stop in own:
@@ -358,7 +358,7 @@ def others(start: int, end: int, own: list[Span]) -> list[Span]:
 def after(spans: list[Span], taken: int) -> int:
     """Return the offset after the first `taken` bytes of the spans.
 
-    Raises ValueError unless the spans hold more than `taken` bytes.
+    Raises ValueError if the spans hold `taken` bytes or fewer.
     """
     for begin, stop in spans:
         if taken < stop - begin:

@@ -18,8 +18,8 @@ from chatroom.log.room_rate import NONE, RoomRate
 from chatroom.worker.member import Member
 
 QUANTUM = 8 * KIB
-"""Maximum (bytes of cost) by which the tag of a source that is read from may exceed the virtual
-time."""
+"""Maximum difference (bytes of cost) between a source's tag and the virtual time. A source whose
+tag is higher is not read from."""
 
 TURN_READ = KIB // 4
 """Maximum number of bytes to read from a member in its turn."""
@@ -50,12 +50,14 @@ class FairQueue:
         self._free = room_rate.burst // 2
         """Debt (bytes) below which no member needs to wait."""
         self._fair = room_rate.burst * 3 // 4
-        """Debt (bytes) from which only sources that send less than their share are read from."""
+        """At this debt (bytes) or more, only sources that send less than their share are read
+        from."""
         self._waiting: dict[int, dict[Member, None]] = {}
         """Waiting members by source, the longest waiting first."""
         self._tags: list[tuple[int, int]] = []
         """Heap of the tags and numbers of the waiting sources that the worker has not served in
-        this turn. A tag may be out of date, too low; `_lowest` corrects it."""
+        this turn. A tag may be too low, because another worker has read from the source; `_lowest`
+        corrects it."""
         self._served: list[int] = []
         """Sources that the worker has served in this turn."""
         self._retry_at = 0.0

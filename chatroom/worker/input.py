@@ -1,7 +1,7 @@
 """Members' input, up to the batch that is appended.
 
-A read from one member is bounded in size, and so is a batch: one member's flood delays another's
-line by no more than a turn. A batch waits until the log has space for it, and the room's rate
+A read from one member is bounded in size, and so is a batch: one member's flood delays another
+member's line by one turn at most. A batch waits until the log has space for it, and the room's rate
 permits it. Nothing is read meanwhile, so TCP backpressure slows the members down, and nothing is
 lost. While much of the room's burst is used up, members are read from in the order of
 fair_queue.py.
@@ -73,8 +73,8 @@ class Input:
         self._readable: dict[Member, None] = {}
         """Members with input to read, the longest waiting first."""
         self._to_reframe: dict[Member, int] = {}
-        """Members whose input an earlier worker has not appended completely, each with the number
-        of bytes that it has read. The rest must be framed again."""
+        """Members whose input an earlier worker has read but not appended completely, each with the
+        number of bytes read. The bytes that are not in the log must be framed again."""
         self.telnet_answers: dict[Member, bytes] = {}
         """Answers to send to members that have sent telnet commands; an answer may be empty."""
         self._flush_times: dict[Member, float] = {}
@@ -86,7 +86,7 @@ class Input:
     # --- the members ---------------------------------------------------------
 
     def add(self, member: Member, read: int) -> None:
-        """Begin to read from a member, of which an earlier worker has read `read` bytes."""
+        """Begin to read from a member; an earlier worker has read `read` bytes of its input."""
         until = self._slots.spent_until(member.slot)
         self._allowance.resume(member, until, monotonic(), self._max_cost)
         if read > member.covered:
@@ -259,7 +259,7 @@ class Input:
         return False
 
     def _reframe(self) -> None:
-        """Frame again the input that an earlier worker has not appended; then watch the sockets."""
+        """Reframe input that an earlier worker read but did not append; then watch the sockets."""
         for member, read in list(self._to_reframe.items()):
             if self._batch_is_full():
                 break
@@ -287,7 +287,8 @@ class Input:
         """Flush unfinished texts whose timeout is over (LINE-5); while draining, all of them.
 
         The timeout starts again if the room's rate does not permit the flush, or if the socket
-        holds unread bytes, which is possible if the sender is throttled or the log was full.
+        holds unread bytes. Bytes may be unread because the sender is throttled, or because the log
+        was full.
         """
         now = monotonic()
         for member, due in list(self._flush_times.items()):
@@ -303,7 +304,7 @@ class Input:
                 self._allowance.add(member, extra, now)
 
     def _may_flush(self, member: Member, now: float) -> bool:
-        """Return True unless the room's rate is used up and other members are read from first."""
+        """Return False if the room's rate is used up and other members are read from first."""
         if self._queue is None:
             return True
         return self._queue.may_read(member.source, self._room_rate.debt(now) + self._all_costs)

@@ -34,8 +34,8 @@ class Worker:
         """True while the batch can't be appended: the log has no space, or the room's rate is used
         up."""
         self._append_at: float | None = None
-        """Time (s, monotonic) at which the room's rate permits the batch; None if the rate is not
-        the reason."""
+        """Time (s, monotonic) at which the room's rate permits the batch; None if the batch does
+        not wait for the rate."""
         self.events = Poller()
         """Poller to use while the worker does not read from its members."""
         self._pollers = self.events, self.input.events

@@ -104,8 +104,8 @@ class Member:
         """Send the closing message if the socket takes it, shut it down, and close it.
 
         Closing alone would send no FIN: the main process holds a dup of the socket.
-        `abort`: drop the bytes that the kernel has not sent yet. It would keep them for minutes if
-        the peer does not read.
+        `abort`: drop the bytes that are not sent yet. The kernel would keep them for minutes if the
+        peer does not read.
         """
         with contextlib.suppress(OSError):  # it is full, or the peer has reset it
             if closing_message:

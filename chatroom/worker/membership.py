@@ -2,8 +2,8 @@
 
 A newcomer, a dead worker's member and a member that moves to this worker are all adopted by
 `Membership.adopt`. Each leaves by `Membership.remove`, unless it is yielded. A newcomer begins at a
-head that was read after it had connected, so it receives no message that another member received
-before that.
+head that was read after it had connected. So it receives no message that another member had
+received before it connected.
 """
 
 import socket
@@ -160,7 +160,10 @@ class Membership:
             self._note(member)
 
     def _note(self, member: Member, ahead: int = 0) -> None:
-        """Note a checkpoint. `ahead`: number of bytes to send next that are not from the log."""
+        """Note a checkpoint.
+
+        `ahead`: bytes to be sent next that do not come from the log: a telnet answer.
+        """
         count = taken(member.socket)
         if count is not None:
             note(self._slots, member, count + ahead, *self._delivery.cursor_of(member))
@@ -168,7 +171,7 @@ class Membership:
     # --- telnet commands -----------------------------------------------------
 
     def answer_telnet(self) -> None:
-        """Answer members' telnet commands, and note that their input is covered up to there.
+        """Answer members' telnet commands, which then count as covered input.
 
         All messages that were read must be in the log. A member that is behind gets its answers
         when it has caught up: its socket is full, and its stream may end inside a message.

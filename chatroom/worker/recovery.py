@@ -58,9 +58,9 @@ class RecoveredState(NamedTuple):
 def note(slots: Slots, member: Member, taken: int, offset: int, position: int) -> None:
     """Note a checkpoint: a member is at `offset` after the kernel took `taken` bytes for it.
 
-    `position` is that of an entry that does not begin beyond `offset`. If one of the
-    member's own spans begins at `offset`, the checkpoint is moved to the end of that
-    span, which may be a LF that is not in the log yet (LINE-6).
+    `position`: position of an entry that does not begin beyond `offset`. If one of the member's own
+    spans begins at `offset`, the checkpoint is moved to the end of that span. The span may be a LF
+    that is not in the log yet (LINE-6).
     """
     if member.own and member.own[0][0] <= offset:
         offset = max(offset, member.own[0][1])

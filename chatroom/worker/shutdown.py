@@ -40,7 +40,7 @@ class Shutdown:
         self._input.drain()
 
     def has_drained(self, full: bool) -> bool:
-        """Return True, once, when the first step is done.
+        """Return True when the first step is done, but only the first time.
 
         `full`: the batch could not be appended.
         """
@@ -60,7 +60,7 @@ class Shutdown:
         return not self._delivery.behind or monotonic() >= self.deadline
 
     def close_gracefully(self) -> None:
-        """Close all connections so that everything sent still arrives.
+        """Close all connections without losing what was sent.
 
         If a socket has unread input when it is closed, or receives some later, the kernel resets
         the connection and drops what the peer has not received yet. So shut down the sending side

@@ -4,9 +4,10 @@ No standard defines the width of a character: terminals, multiplexers and librar
 tables. Replacing doubtful characters would make whole scripts unreadable. Instead
 
 - a character that takes more cells in some terminal than in prompt_toolkit is followed by FILLER, a
-  cell that is not drawn, so that it gets the maximum number of cells;
+  cell that is not drawn, so that the character gets the maximum number of cells;
 - after each character whose width is in doubt, the output (output.py) moves the cursor to the next
-  character's column, so that a terminal that gives it fewer cells does not misplace the rest;
+  character's column, so that the rest is in its place in a terminal that gives the character fewer
+  cells;
 - each emoji is shown by itself, because the cells of joined emoji can't be known.
 """
 
@@ -46,7 +47,8 @@ def _cells(char: str) -> int:
         return 2  # Emoji. A table older than the character gives it one cell, or none.
     if cells or category(char) in ("Mn", "Me", "Cf"):
         return cells
-    # A vowel sign of an Indic script, with a cell of its own or not. (All agree about Hangul.)
+    # A vowel sign of an Indic script: some terminals give it a cell, others none. (All agree about
+    # Hangul.)
     return 0 if "\u1160" <= char <= "\u11ff" or "\ud7b0" <= char <= "\ud7ff" else 1
 
 

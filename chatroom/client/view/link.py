@@ -24,7 +24,7 @@ FINAL = {
     CLOSING_MESSAGES[LeaveReason.KICKED].decode(): "you were kicked",
     CLOSING_MESSAGES[LeaveReason.BANNED].decode(): "you were banned",
 }
-#: Number of last received characters to keep: more than each line of FINAL.
+#: Number of last received characters to keep: more than the longest line of FINAL has.
 LAST_LINE = 100
 
 #: Bytes that may wait to be sent; with more, `send` refuses text.
@@ -49,7 +49,7 @@ class Listener(Protocol):
         """Handle a notice for the user, such as that the connection was lost."""
 
     def on_lost(self) -> None:
-        """Handle the end of a connection; later text comes from a new one."""
+        """Handle the end of a connection; later text comes from a new connection."""
 
 
 class Link:

@@ -50,14 +50,14 @@ def goto(y: int, x: int) -> str:
 def open_terminal() -> FileIO:
     """Open standard output a second time, without blocking.
 
-    The first open file is shared with the shell and must stay blocking. A terminal that is ready
-    may still block its writer.
+    The file that is open already is shared with the shell and must stay blocking. A terminal that
+    is ready may still block its writer.
     """
     how = os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK
-    with suppress(OSError):  # After `su` another user owns it; a container may not have its name.
+    with suppress(OSError):  # After `su`, another user owns it; a container may lack the name.
         return open(os.open(os.ttyname(STDOUT), how), "wb", buffering=0)
     with suppress(OSError):
-        os.tcgetpgrp(STDOUT)  # Raises OSError if it is not our controlling terminal.
+        os.tcgetpgrp(STDOUT)  # Raises OSError if this is not our controlling terminal.
         return open(os.open("/dev/tty", how), "wb", buffering=0)
     return open(STDOUT, "wb", buffering=0, closefd=False)
 
@@ -86,7 +86,7 @@ class Output(Vt100_Output):
 
     # --- the frame -----------------------------------------------------------------------------
 
-    # The parts of a frame, and the moves of the cursor, are dropped; `draw` writes them.
+    # These methods drop the parts of a frame and the moves of the cursor: `draw` writes whole rows.
 
     def write(self, data: str) -> None:
         pass

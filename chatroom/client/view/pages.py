@@ -43,15 +43,15 @@ def wrap(text: str, width: int, head: int = 0, *, rest: bool = False) -> tuple[W
 
     Its first `head` characters, the time and the sender, are kept together with the next word.
     Every row but the first is indented, and the first too if the line is the `rest` of another.
-    Otherwise a sender could write a text whose second row looks like another sender's message. A
-    row that continues a URL is not indented, so that the URL can be copied: it does not begin with
-    a bracket, and thus not with a prefix if those of the room have brackets.
+    Otherwise a sender could write a text whose second row looks like another sender's message. If
+    the room's prefixes have brackets, a row that continues a URL is not indented, so that the URL
+    can be copied. Such a row does not begin with a bracket, so it does not look like a message.
     """
     text = settled(text)
     urls = [found.span() for found in _URL.finditer(text)]
     bracketed = text[:head].endswith(">")
     if not text.isascii():
-        # The last column stays free: there, they misplace an accent.
+        # The last column stays free: there, terminals misplace an accent.
         width = max(1, width - 1)
     indent = " " * min(INDENT, width // 4)
     margin = indent if rest else ""
@@ -63,7 +63,7 @@ def wrap(text: str, width: int, head: int = 0, *, rest: bool = False) -> tuple[W
         char = text[index]
         cells = get_cwidth(char)
         # A row holds at least one character. A space may lie beyond the right edge, where it is not
-        # visible, and a filler in the free last column.
+        # visible. A filler may lie in the free last column.
         if cells and used + cells > width and index > start and char not in (" ", FILLER):
             end = space if space > start else index
             rows.append(_row(text, start, end, margin, urls))
@@ -162,7 +162,7 @@ class Pages:
             self._last = places[by] if len(places) > by + 1 else None
 
     def find(self, text: str) -> bool:
-        """Scroll to the last line that contains `text`, or the one before if it was found last.
+        """Scroll to the last line that contains `text`; if repeated, to the one before.
 
         Return False if there is none; the next search begins at the end again.
         """
@@ -174,7 +174,7 @@ class Pages:
             line = self._conversation.lines[number - dropped]
             if text and text.casefold() in line.shown.casefold():
                 self._last, self.found = Place(number, WHOLE), number
-                # If the line is one of the first, keep the screen full.
+                # If the line is one of the first lines, keep the screen full.
                 self.scroll(self._height - len(list(islice(self._above(), self._height))))
                 return True
         return False
@@ -182,7 +182,7 @@ class Pages:
     def _lowest(self) -> Place:
         """Return the place of the lowest visible row.
 
-        If the screen has become wider, its line may have fewer rows than the place's row number.
+        If the screen has become wider, the line may have fewer rows than the place's row number.
         """
         if self._last is None:
             return Place(self._conversation.total - 1, WHOLE)

@@ -193,7 +193,7 @@ class Visible(Processor):
 
     def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
         fragments = transformation_input.fragments
-        # Each function but `shown` replaces one character by one.
+        # Each function but `shown` replaces a character by a single one.
         cells = shown(visible("".join(text for _, text, *_ in fragments)).replace("\t", " "))
         ends = [0, *accumulate(map(len, cells))]
         rest = iter(cells)
@@ -232,7 +232,7 @@ class ConversationView(UIControl):
 
 
 class Chat(Application[Ending]):
-    """The window, the listener of a link. It is closed when the user leaves, or by `end`."""
+    """The window; it receives a link's events. It is closed when the user leaves, or by `end`."""
 
     def __init__(
         self,
@@ -462,7 +462,7 @@ class Chat(Application[Ending]):
         keys.add("c-r")(lambda _event: self.find())
         at_end = Condition(lambda: self.typed.cursor_position == len(self.typed.text))
         keys.add("end", filter=at_end)(lambda _event: self.pages.end())
-        # Keys with which the library would take the line, so that it would be lost.
+        # With these keys, the library would take the typed line, and the line would be lost.
         for key in [("c-o",), ("escape", "#")]:
             keys.add(*key)(lambda _event: None)
         return keys

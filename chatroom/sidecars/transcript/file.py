@@ -79,7 +79,10 @@ class TranscriptFile:
         return self.size == self.begin
 
     def repair(self) -> int:
-        """Remove an incomplete last line; return the last number for which the file accounts."""
+        """Remove an incomplete last line; return the number of the last message in the file.
+
+        A message that the file reports as missed counts too.
+        """
         if self.size < self.begin:
             self.begin = 0  # another program has truncated the file
         end = _repair_end(self.fd, self.begin)
@@ -116,12 +119,12 @@ class TranscriptFile:
         """Flush the file to the disk, add ".1" to its name `path`, and return the new name.
 
         An older file of that name is replaced. The file may have the new name already, if a process
-        died before it opened another one. If another program has moved the file, leave it there and
-        return None.
+        died after it had renamed the file. If another program has moved the file, leave it there
+        and return None.
         """
         self._cut_off_damage()
         self.sync()
-        name = os.path.realpath(path)  # of a link, rename the target
+        name = os.path.realpath(path)  # rename the target of a link
         aside = Path(f"{name}.1")
         if self.is_at(path):
             try:

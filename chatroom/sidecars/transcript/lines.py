@@ -5,9 +5,9 @@
     {"missed": 17, "first": 2, "last": 18, "time": "2026-01-31T12:00:09.456Z"}
 
 A header begins a file, and also the lines that a room appends to an existing file. `run` names the
-run of the room. Its messages are numbered from 1; `after` is the number of the last one before the
-header. Members receive an unfinished text and its rest as two messages (LINE-5), so these are two
-lines here. `time` is the time of writing, usually some milliseconds after the message.
+run of the room. Its messages are numbered from 1; `after` is the number of the last message before
+the header. Members receive an unfinished text and its rest as two messages (LINE-5), so they are
+two lines here. `time` is the time of writing, usually some milliseconds after the message.
 """
 
 import json
@@ -30,7 +30,7 @@ def header(where: str, run: str, after: int, time: str) -> bytes:
 
 
 def missed(numbers: range, time: str) -> bytes:
-    """Return the line that stands for messages with these numbers, which were missed."""
+    """Return the line that reports the messages with these numbers as missed."""
     first, last = numbers[0], numbers[-1]
     return _line({"missed": len(numbers), "first": first, "last": last, "time": time})
 
@@ -49,7 +49,7 @@ def message_lines(run: Run, time: str) -> str:
 
 
 def accounted(line: bytes) -> int | None:
-    """Return the number of the last message that is written or reported as missed up to a line.
+    """Return the number of the last message that this and earlier lines hold or report as missed.
 
     Return None if the line is not one of a transcript.
     """

@@ -69,8 +69,8 @@ class TranscriptWriter:
     """The writer of the transcript; call `run` once.
 
     `file`: the file that the process before this one had open, or None. `parent`: the main
-    process' sentinel. `limit`: maximum size (bytes) of the file, at least that of any line; 0: no
-    limit.
+    process' sentinel. `limit`: maximum size (bytes) of the file, into which any line must fit; 0:
+    no limit.
     """
 
     def __init__(
@@ -175,7 +175,8 @@ class TranscriptWriter:
                     self._finish_within(within)
 
     def _finish_within(self, within: float) -> None:
-        """Write the rest, which is complete now, and end within `within` seconds."""
+        """Write the rest of the log, which does not grow any more, and end within `within`
+        seconds."""
         now = monotonic()
         self._end_by = now + within
         self._look_at = now
@@ -206,7 +207,7 @@ class TranscriptWriter:
     def _open(self, number: int, now: float) -> None:
         """Open the file for messages after `number`; keep the old file until that succeeds.
 
-        A full file is renamed before, unless it was moved.
+        A full file is renamed first, unless it was moved.
         """
         rotated: Record = {}
         try:
@@ -225,12 +226,12 @@ class TranscriptWriter:
             if self._file is not None:
                 self._file.close()
             self._file, self._full = file, False
-            # One record: the next process repeats either both or nothing.
+            # One record for both steps: the next process repeats both, or neither.
             self._tell({"opened": [file.begin, file.after], **rotated}, file.fd)
         if self._reopen:
             self._tell({"reopened": self._reopen})
         self._open_at, self._reopen = None, 0
-        self._look_at = monotonic()  # but not before the main process has the file: `_blocked`
+        self._look_at = monotonic()  # but not before the main process has the file: see `_blocked`
 
     def _write(self, file: TranscriptFile, follower: Follower, now: float) -> None:
         """Write a chunk of messages."""

@@ -249,7 +249,7 @@ def test_the_control_socket_can_close_while_accepting_is_paused(server: Server) 
 # --- other users ---------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="this system does not identify peers")
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="no peer credentials here")
 def test_another_user_is_disconnected(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root and the same user are accepted."""
     for user, heard in ((os.getuid() + 1, False), (0, True), (os.getuid(), True)):

@@ -7,13 +7,21 @@ So the plugin is loaded only in runs that collect `harness.conformance`.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
-_CONFORMANCE = re.compile(r"(?:.*/)?harness[./]conformance\b")
+_MODULE = re.compile(r"harness\.conformance\b")
+_FOLDER = Path(__file__).resolve().parent / "conformance"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
-    if any(_CONFORMANCE.match(argument) for argument in args):
+    if any(map(_names_conformance, args)):
         early_config.pluginmanager.import_plugin("harness.conformance.plugin")
+
+
+def _names_conformance(argument: str) -> bool:
+    """Return whether an argument of pytest is the package's module, or a path in its folder."""
+    path = Path(argument.partition("::")[0]).resolve()
+    return bool(_MODULE.match(argument)) or path.is_relative_to(_FOLDER)

@@ -3,7 +3,8 @@
 The clients' actions are replayed against a new target, each time with fewer actions.
 The remaining actions become a Python file that needs only the standard library:
 `python3 shrunk.py HOST PORT`. The script has no times, no faults of the target and
-no faulty networks. A violation that depends on these does not recur.
+no faulty networks. A violation that depends on these does not recur. It can't play
+a dialect with a login, an echo or CR LF.
 
 Exit status: 0 if a script was written; 2 if the violation does not recur, or for
 wrong arguments; 3 if the target did not start.
@@ -30,9 +31,10 @@ from harness.cli.arguments import (
 )
 from harness.cli.optional_deps import needs_extra
 from harness.descriptors import raise_descriptor_limit
-from harness.profile import Profile
+from harness.profile import LF, Profile
 from harness.simulation import history
 from harness.simulation.judge import Violation, judge
+from harness.simulation.scenario.vocabulary import numbers_of
 from harness.simulation.shrink import replay
 from harness.simulation.shrink.reduce import Script, left_out, lines, people, reduce, script_of
 
@@ -116,6 +118,8 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     needs_extra(parser)
     profile = load_profile(parser, options)
     recorded = read_history(parser, options)
+    if unplayable := _unplayable(profile):
+        parser.error(f"a script can't play the dialect of {profile.name!r}: {unplayable}")
     out = options.out or options.history.parent / "shrunk.py"
     if out.exists():
         parser.error(f"{str(out)!r} exists; name another file with --out")
@@ -190,8 +194,8 @@ def _shrunk(
 
 def _concerned(violation: Violation, everyone: list[int]) -> list[int]:
     """Return two clients that may suffice: the affected client, and the sender."""
-    sender = violation.message.partition(".")[0]
-    first = [violation.who, *([int(sender)] if sender else []), *everyone]
+    sender = [numbers_of(violation.message)[0]] if violation.message else []
+    first = [violation.who, *sender, *everyone]
     return list(dict.fromkeys(first))[:2]
 
 
@@ -210,6 +214,18 @@ def manner_of(shows: Callable[[bool], bool], tries: int) -> Manner | None:
 def described(script: Script) -> str:
     """Return the size of a script, in clients and lines."""
     return f"clients: {len(people(script))}, lines: {lines(script)}"
+
+
+def _unplayable(profile: Profile) -> str:
+    """Return what the scripts can't translate in a dialect; empty if they can play it."""
+    found = {
+        "a login": bool(profile.login),
+        "own messages come back": profile.echo is not None,
+        "text behind each message": profile.suffix is not None,
+        "colours": profile.colours,
+        "CR LF": {profile.input_line_end, profile.output_line_end} != {LF},
+    }
+    return ", ".join(name for name, is_so in found.items() if is_so)
 
 
 def _dialect(profile: Profile) -> tuple[bytes, bytes, list[bytes]]:

@@ -8,7 +8,8 @@ schedule. --report writes history.jsonl, results.json and report.html.
 
 Exit status: 0 if all messages were delivered correctly; 1 if not; 2 if the harness
 could not judge (it could not keep its schedule, nothing was received, the target
-ended), or for wrong arguments; 3 if the target did not start.
+ended, a fault never struck at a moment that the scenario lists), or for wrong
+arguments; 3 if the target did not start.
 """
 
 from __future__ import annotations
@@ -34,7 +35,12 @@ from harness.cli.streams import say
 from harness.profile import Profile
 from harness.simulation.history import HISTORY
 from harness.simulation.scenario.plan import plan
-from harness.simulation.scenario.scenario import Scenario, load
+from harness.simulation.scenario.scenario import (
+    TARGET_FAULTS,
+    WORKER_FAULTS,
+    Scenario,
+    load,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=whole(1),
         help="total number of clients (default: the scenario's)",
+    )
+    parser.add_argument(
+        "--worker-faults",
+        action="store_true",
+        help="also kill workers and send SIGHUP, if the scenario does: "
+        "only a server that is made for it survives that (LOAD-4)",
     )
 
 
@@ -119,4 +131,8 @@ def _chosen(options: argparse.Namespace) -> Scenario:
     scenario = load(options.scenario)
     if options.clients:
         scenario = scenario.peopled(options.clients)
+    if not options.command:
+        scenario = scenario.without(TARGET_FAULTS, "the harness has not started the server")
+    if not options.worker_faults:
+        scenario = scenario.without(WORKER_FAULTS, "only with --worker-faults")
     return scenario.lasting(options.duration) if options.duration else scenario

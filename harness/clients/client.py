@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from harness.clients.dialect import Echoes, Login, Reader, to_server
+from harness.clients.strangers import Record
 from harness.errors import JoinError, RefusedError, Violation
 from harness.profile import WRITTEN, Profile
 
@@ -57,6 +58,8 @@ class Log:
 
     ended: bool = False
     """True once further events are dropped."""
+    record: Record | None = None
+    """The text on all connections of the run, if strangers may be in the room."""
 
     def add(self, client: str, what: str, data: bytes = b"") -> None:
         if self.ended:
@@ -143,6 +146,11 @@ class Client:
         """True while the client reads: it is not paused, and its connection has not ended."""
         return self._reading
 
+    @property
+    def bare_line_ends(self) -> int:
+        """Number of line ends that were LF, although the profile says CR LF."""
+        return self._reader.bare_line_ends
+
     def __repr__(self) -> str:
         return self.name
 
@@ -185,6 +193,8 @@ class Client:
         """
         if self.echoes:
             self.echoes.say(text)
+        if self._log.record:
+            self._log.record.sends(self.name, text)
         await self._send(text)
 
     async def _send(self, text: bytes) -> None:
@@ -339,7 +349,10 @@ class Client:
             return
         if data:
             self._log.add(self.name, "receives", data)
-            self.heard += self._reader.feed(data)
+            text = self._reader.feed(data)
+            self.heard += text
+            if self._log.record:
+                self._log.record.receives(self.name, text)
             if self.echoes:
                 self.echoes.remove(self.heard)
             self._drop_line_end()

@@ -30,6 +30,8 @@ class Reader:
     """Translates what one client receives, read by read. What may be incomplete waits."""
 
     def __init__(self, profile: Profile) -> None:
+        self.bare_line_ends = 0
+        """Number of LFs without a CR, in a dialect whose output lines end with CR LF."""
         self._profile = profile
         self._held = b""
         """The beginning of a sequence whose end has not arrived: a CR, or part of a colour."""
@@ -46,6 +48,7 @@ class Reader:
             if begun := _COLOUR_BEGUN.search(data):
                 data, self._held = data[: begun.start()], begun[0]
         if self._profile.output_line_end == CRLF:
+            self.bare_line_ends += data.count(b"\n") - data.count(b"\r\n")
             data = data.replace(b"\r\n", b"\n")
             if data.endswith(b"\r") and not self._held:
                 data, self._held = data[:-1], b"\r"
@@ -60,7 +63,6 @@ class Echoes:
         self._unfinished = b""
         self._due: deque[bytes] = deque(maxlen=MOST_ECHOES)
         """Lines that were sent, without LF, and whose echo has not arrived."""
-        self._said: set[bytes] = set()
         self.returned: Counter[bytes] = Counter()
         """Number of echoes of each line that was sent, without its LF."""
 
@@ -68,24 +70,34 @@ class Echoes:
         """Note canonical text that the client sends."""
         *lines, self._unfinished = (self._unfinished + text.replace(b"\r\n", b"\n")).split(b"\n")
         self._due += lines
-        self._said.update(lines)
 
     def remove(self, heard: bytearray) -> None:
         """Remove from the input all echoes that have arrived whole."""
-        for line in list(self._due):
-            if self._remove(line, heard):
-                self._due.remove(line)
+        if not self._due:
+            return
+        *lines, unfinished = bytes(heard).split(b"\n")
+        others = [line for line in lines if not self._take(line)]
+        if len(others) < len(lines):
+            heard[:] = b"\n".join([*others, unfinished])
 
-    def _remove(self, line: bytes, heard: bytearray) -> bool:
-        end = 0
-        while (at := heard.find(line + b"\n", end)) >= 0:
-            end = at + len(line) + 1
-            start = heard.rfind(b"\n", 0, at) + 1
-            if self._prefix.fullmatch(bytes(heard[start:at])):
-                del heard[start:end]
-                self.returned[line] += 1
-                return True
-        return False
+    def _take(self, line: bytes) -> bool:
+        """Return whether a line is an echo, which is then no longer due."""
+        prefix = self._prefix.match(line)
+        if not prefix:
+            return False
+        text = line[prefix.end() :]
+        if text not in self._due:  # another text behind a shorter or longer prefix may be
+            texts = (due for due in self._due if line.endswith(due) and self._precedes(due, line))
+            found = next(texts, None)
+            if found is None:
+                return False
+            text = found
+        self._due.remove(text)
+        self.returned[text] += 1
+        return True
+
+    def _precedes(self, text: bytes, line: bytes) -> bool:
+        return self._prefix.fullmatch(line, 0, len(line) - len(text)) is not None
 
 
 class Login:

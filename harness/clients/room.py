@@ -32,7 +32,7 @@ from harness.errors import (
 )
 from harness.profile import Profile
 from harness.target.interrupts import defer_signals
-from harness.target.target import Target, at, is_local
+from harness.target.target import Target, Times, at, is_local, part_used
 
 LONGEST_WELCOME = 1 << 20
 """Number of bytes, from the beginning of a stream, that are searched for the welcome."""
@@ -44,11 +44,16 @@ of a server that does not seem to have one."""
 SILENCES = 3
 """Number of clients that must receive nothing before a server does not seem to have a welcome."""
 
+BUSY = 0.5
+"""Part of a processor that a server uses which has not noticed that all clients have left."""
+
 CLOSES_WITHIN = 3
 """Windows without any event after which a server does not seem to close its side."""
 
 _addresses = itertools.count()
 _runs = itertools.count(int(time.time() * 1000))
+_own_runs: set[bytes] = set()
+"""Beginnings of the tokens of all rooms of this process."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _names = itertools.count(random.SystemRandom().randrange(len(_LETTERS) ** 5))
 """Numbers of login names. A running server may still have the names of an earlier run."""
@@ -68,6 +73,8 @@ class Room:
         """The test's random numbers, seeded by the run's seed and the test's name."""
         self.since = ""
         """Clause that was judged before this test; empty in the first test."""
+        self.used = False
+        """True once a client has connected to the target, and not to another server."""
         self._looked = inf
         """Time of the last check for delays, less the seconds for which the harness was blocked."""
         self._clients: list[Client] = []
@@ -77,6 +84,7 @@ class Room:
         self._first: int | None = None
         """Place of the endpoint for the first client, once it is drawn."""
         self._run = f"z{next(_runs) % 16**8:08x}"
+        _own_runs.add(self._run.encode())
         self._tokens = itertools.count()
         self._numbers = itertools.count()
 
@@ -116,6 +124,7 @@ class Room:
         login_name: None: one that no other client has. Raise Undecided if `source` can't be bound
         to, TargetGoneError if the target was gone before the test.
         """
+        self.used |= target is None or target is self.target
         number = next(self._numbers)
         endpoint = self._endpoint(number, (target or self.target).endpoints, source)
         if source is None and is_local(endpoint[0]) and ":" not in endpoint[0]:
@@ -158,6 +167,18 @@ class Room:
         if count > 1 and self._first is None:
             self._first = self.random.randrange(count)
         return endpoints[((self._first or 0) + number + number // count) % count]
+
+    def stranger(self) -> bytes | None:
+        """Return a line that a client of another run has sent during this test; None if there is
+        none, or the target is the harness's own."""
+        record = self.log.record
+        return record.stranger(self.profile, _is_own) if record else None
+
+    @property
+    def exchanged(self) -> bool:
+        """True if a client has received a message of this test."""
+        run = self._run.encode()
+        return any(event.what == "receives" and run in event.data for event in self.log.events())
 
     async def enter(
         self,
@@ -441,6 +462,7 @@ class Room:
         self.log.ended = True
         for client in self._clients:
             client.finish()
+        before, began = self._times(), time.monotonic()
         # A server may close its side late, when it has sent all. If it never does, wait only once.
         within = self.window if self.target.stays_open else CLOSES_WITHIN * self.window
         end = time.monotonic() + self.clock.patience
@@ -452,9 +474,22 @@ class Room:
             if time.monotonic() >= min(deadline, end):
                 break
             await asyncio.sleep(0.001)  # the event loop reads until the server has closed its side
-        self.target.stays_open |= bool(still_open)
+        if still_open and not self.target.stays_open:
+            self.target.stays_open = True
+            before, began = self._times(), time.monotonic()
+            await asyncio.sleep(self.window)
+        if before:
+            seconds = time.monotonic() - began
+            self.target.busy = part_used(before, self._times(), seconds) > BUSY
         for client in self._clients:
             client.close()
+
+    def _times(self) -> dict[int, Times]:
+        """Return the times of the target's threads, if it never closes connections: it may read
+        their end again and again."""
+        with contextlib.suppress(Undecided):
+            return self.target.times() if self.target.stays_open else {}
+        return {}
 
     def _still_open(self) -> list[tuple[Client, int]]:
         """Return the target's clients whose connections are open, each with the amount of its
@@ -528,6 +563,11 @@ def _apart(speaker: Client, listeners: Sequence[Client], deaf: Sequence[Client])
         f"; {speaker} is at {at(*speaker.server)}, {deaf[0]} at {at(*deaf[0].server)}: perhaps"
         " these are not one room"
     )
+
+
+def _is_own(text: bytes) -> bool:
+    """Return whether a text contains a token of a room of this process."""
+    return not _own_runs.isdisjoint(re.findall(rb"(z[0-9a-f]{8})\d{5}", text))
 
 
 def _name(number: int) -> str:

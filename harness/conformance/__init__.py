@@ -2,6 +2,7 @@
 
     tests/        the tests, a file for each section of PROTOCOL.md
     plugin.py     the pytest plugin: one target per process, one room per test
+    trial.py      one run of a test, and the clause to blame for a failure
     runner.py     runs the tests with pytest, in this process
     evidence.py   the kinds of evidence for a pass
     verdicts.py   the verdict of each clause, and of the run, from the tests' results

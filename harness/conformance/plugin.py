@@ -8,13 +8,13 @@ function with the fixture `room`, and runs in an event loop of its own:
     async def test_a_member_alone_in_the_room_can_talk(room: Room) -> None: ...
 
 Its result is in its report's `user_properties`, under RESULT, as JSON: see `Result`. Two
-verdicts do not exist in pytest and appear as skips: `unknown`, and `not-applicable`. The first
-test that finds that the target has gone has a second result, a failure of JOIN-1.
+verdicts do not exist in pytest and appear as skips: `unknown`, and `not-applicable`. A test may
+have a second result, the failure of another clause: of JOIN-1 if it is the first to find that the
+target has gone, or of the clause to blame for its own failure (see `trial`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 import traceback
@@ -28,7 +28,9 @@ from harness import profile as profiles
 from harness.clauses import all_clauses
 from harness.clients.client import Clock, Log
 from harness.clients.room import Room
+from harness.clients.strangers import Record
 from harness.conformance.evidence import OBSERVED, STRENGTH
+from harness.conformance.trial import Blame, Trial, judge_again, judge_among_strangers
 from harness.errors import (
     CannotJudge,
     JoinError,
@@ -45,9 +47,6 @@ from harness.toml_reader import TomlError
 
 RESULT = "conformance"
 
-LIMIT = 60
-"""Maximum duration of a test, in multiples of the clock's patience. Each wait in a test has its own
-timeout; this one ends a test that loops."""
 MOST_SHOWN = 1 << 20
 """Maximum number of expected bytes, and of actual bytes, in a result."""
 LAST_OUTPUT = 4000
@@ -252,16 +251,26 @@ def room(
     conformance_profile: profiles.Profile,
 ) -> Room:
     """The target's room, before any client of this test has joined."""
-    if conformance_target.death() or request.session.stash.get(_SPOILED, False):
+    worn = conformance_target.death() or conformance_target.busy
+    if worn or request.session.stash.get(_SPOILED, False):
         request.session.stash[_SPOILED] = True  # until the start has succeeded
         conformance_target.fresh()
         request.session.stash[_SPOILED] = False
-    clock = Clock(request.config.getoption("timeout_scale"))
-    made = Room(conformance_target, conformance_profile, clock, Log())
-    made.random.seed(f"{request.config.getoption('seed')} {request.node.name}")
-    made.since = request.session.stash.get(_JUDGED, "")
+        request.session.stash[_BEFORE] = None
+    made = _make_room(request.node, conformance_target, conformance_profile)
     request.node.stash[_ROOM] = made
     request.node.stash[_PRINTED] = conformance_target.output()
+    return made
+
+
+def _make_room(item: pytest.Item, target: Target, profile: profiles.Profile) -> Room:
+    option, log = item.config.getoption, Log()
+    if not target.ours:
+        log.record = item.session.stash.setdefault(_RECORD, Record())
+        log.record.begin()
+    made = Room(target, profile, Clock(option("timeout_scale")), log)
+    made.random.seed(f"{option('seed')} {item.name}")
+    made.since = item.session.stash.get(_JUDGED, "")
     return made
 
 
@@ -270,6 +279,12 @@ _PRINTED = pytest.StashKey[str]()
 """Output of the target before the test. What it printed during an earlier test is not shown."""
 _JUDGED = pytest.StashKey[str]()
 """Clause that was judged last. If the target has gone, it may have ended during that test."""
+_BEFORE = pytest.StashKey[Trial | None]()
+"""The last test that has used the target since its start."""
+_RECORD = pytest.StashKey[Record]()
+"""The text on all connections of the run, if the harness has not started the target."""
+_BLAME = pytest.StashKey[Blame | None]()
+"""Clause of which a test's failure is a consequence."""
 _GONE = pytest.StashKey[bool]()
 """True once the target was found to be gone."""
 _SPOILED = pytest.StashKey[bool]()
@@ -281,34 +296,47 @@ _SPOILED = pytest.StashKey[bool]()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    if not clause_of(pyfuncitem):
+    named = clause_of(pyfuncitem)
+    if not named:
         return None
     arguments = {
         name: pyfuncitem.funcargs[name]
         for name in pyfuncitem._fixtureinfo.argnames  # the same arguments as from pytest itself
     }
-    asyncio.run(_play(pyfuncitem.stash[_ROOM], pyfuncitem.obj(**arguments)))
+    trial = Trial(pyfuncitem.name, named[0], pyfuncitem.obj, arguments)
+    room, stash = pyfuncitem.stash[_ROOM], pyfuncitem.session.stash
+    before = stash.get(_BEFORE, None)
+    try:
+        trial.run(room)
+    except Violation as failure:
+        _judge_again(pyfuncitem, trial, before, failure)
+    finally:
+        if room.used:
+            stash[_BEFORE] = trial
     return True
 
 
-async def _play(room: Room, test: Any) -> None:
-    """Run a test within LIMIT. Raise CannotJudge if the harness may have caused its failure."""
-    watch = asyncio.create_task(room.watch())
-    limit = LIMIT * room.clock.patience
-    try:
-        async with asyncio.timeout(limit) as whole:
-            await test
-    except TimeoutError:
-        if not whole.expired():  # a defect of the test
-            raise
-        room.check_punctual()
-        raise Violation(f"the test did not end within {limit:g} s") from None
-    except Violation:
-        room.check_punctual()
-        raise
-    finally:
-        watch.cancel()
-        await room.leave()
+def _judge_again(
+    item: pytest.Function, trial: Trial, before: Trial | None, failure: Violation
+) -> None:
+    """Judge a failure again, unless it is certainly the test's own; raise it if it is."""
+    room = item.stash[_ROOM]
+
+    def make() -> Room:
+        item.stash[_ROOM] = _make_room(item, room.target, room.profile)
+        return item.stash[_ROOM]
+
+    if not room.target.ours:
+        judge_among_strangers(trial, failure, room, make)
+        return
+    if before is None or not room.used:  # the server was fresh
+        raise failure
+    item.session.stash[_SPOILED] = True
+    item.stash[_BLAME] = blame = judge_again(trial, before, failure, room, make)
+    if blame is None:
+        item.stash[_ROOM] = room
+        failure.what += " (but not each time)"
+        raise failure
 
 
 @pytest.hookimpl(wrapper=True)
@@ -337,17 +365,32 @@ def pytest_runtest_makereport(
             result.detail = f"{result.detail}; the server {how}".lstrip("; ")
         if error is not None and not isinstance(error, Undecided | NotApplicable):
             item.session.stash[_SPOILED] = True
-    results = [result]
-    if not isinstance(error, TargetGoneError):
-        item.session.stash[_JUDGED] = result.clause
-    elif not item.session.stash.get(_GONE, False):  # JOIN-1 fails once
-        item.session.stash[_GONE] = True
-        results.append(replace(result, clause="JOIN-1", evidence=OBSERVED, verdict=FAIL))
+    results = [result, *_consequences(item, result, error)]
     report.user_properties += [(RESULT, json.dumps(asdict(result))) for result in results]
     if all(result.verdict in (UNKNOWN, NOT_APPLICABLE) for result in results):
         report.outcome = "skipped"
         report.longrepr = (str(item.path), 0, f"Skipped: {result.verdict}: {result.detail}")
     return report
+
+
+def _consequences(
+    item: pytest.Item, result: Result, error: BaseException | None
+) -> Iterator[Result]:
+    """Yield the failures of other clauses that a test has shown."""
+    stash = item.session.stash
+    if blame := item.stash.get(_BLAME, None):
+        yield replace(
+            result, test=blame.test, clause=blame.clause, verdict=FAIL, detail=blame.detail
+        )
+        result.detail = (
+            f"passed on a fresh server; the failure before is probably a consequence of"
+            f" {blame.clause}"
+        )
+    if not isinstance(error, TargetGoneError):
+        stash[_JUDGED] = result.clause
+    elif not stash.get(_GONE, False):  # JOIN-1 fails once
+        stash[_GONE] = True
+        yield replace(result, clause="JOIN-1", evidence=OBSERVED, verdict=FAIL)
 
 
 def _verdict(error: BaseException | None, clause: str) -> tuple[str, str]:

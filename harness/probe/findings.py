@@ -123,7 +123,9 @@ def as_toml(name: str, findings: Findings) -> str:
     """Return the profile as a file that `harness.profile` reads."""
     prefix, identity = prefix_of(findings.deliveries)
     notices = gathered({generalised(line, findings.names) for line in findings.notices})
-    notices = [notice for notice in notices if notice not in (r".*\n", r"\n")]
+    notices = [
+        notice for notice in notices if notice != r"\n" and not _matches_messages(notice, findings)
+    ]
     welcome = pattern(findings.welcomes, findings.names)
     if re.fullmatch(welcome.encode(), b"") or _is_arrival(welcome, findings):
         # It would match anything: what a newcomer receives varies, as a history does. Or it is a
@@ -162,6 +164,17 @@ def as_toml(name: str, findings: Findings) -> str:
         ]
     return "\n".join(lines) + "\n"
 
+
+def _matches_messages(notice: str, findings: Findings) -> bool:
+    """Return whether a notice's pattern would also match messages: a word, or an empty line."""
+    found = re.compile(notice.encode())
+    befores = {each.before for each in (*findings.deliveries, *findings.own)} or {b""}
+    return any(
+        found.fullmatch(before + text + b"\n") for before in befores for text in (b"", _WORD)
+    )
+
+
+_WORD = b"z0123abcd00042"
 
 _ARRIVAL = re.compile(rb"(?i)join|enter|arriv|connect|online|logged")
 

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from harness.encoding import escape_output
 from harness.reference.broken import REGISTRY
+from harness.reference.dialects import DIALECTS
 from harness.reference.hopeless import HOPELESS
 from harness.reference.server import Options, Server
 
@@ -56,6 +57,12 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"seconds of silence until text without LF is delivered ({Options.flush_after})",
     )
     wrong = parser.add_mutually_exclusive_group()
+    wrong.add_argument(
+        "--dialect",
+        metavar="NAME",
+        choices=DIALECTS,
+        help=f"speak another dialect: {', '.join(DIALECTS)} (profiles reference-NAME)",
+    )
     wrong.add_argument("--broken", metavar="NAME", choices=REGISTRY, help="run this broken server")
     wrong.add_argument(
         "--hopeless",
@@ -107,6 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if given.hopeless:
             HOPELESS[given.hopeless](options)
         kind = REGISTRY[given.broken][0] if given.broken else Server
+        kind = DIALECTS[given.dialect] if given.dialect else kind
         kind(options).run()
     except OSError as error:
         sys.exit(f"{parser.prog}: {error}")

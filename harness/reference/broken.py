@@ -31,6 +31,7 @@ from dataclasses import replace
 from ipaddress import IPv6Address
 from typing import Any, ClassVar, NoReturn
 
+from harness.reference.dialects import CrLf, Echo, NameFirst
 from harness.reference.server import BIDI, C1, KIB, SEPARATORS, VISIBLE, Member, Options, Server
 
 REGISTRY: dict[str, tuple[type[Server], frozenset[str]]] = {}
@@ -50,9 +51,15 @@ def breaks(what: str) -> Callable[[type[Server]], type[Server]]:
     return register
 
 
-def broken(what: str, about: str, base: type[Server] = Server, **different: Any) -> None:
-    """Register a class that differs from its base in these attributes."""
-    breaks(what)(type(base.__name__, (base,), {"__doc__": about, **different}))
+def broken(
+    what: str,
+    about: str,
+    base: type[Server] | tuple[type[Server], ...] = Server,
+    **different: Any,
+) -> None:
+    """Register a class that differs from its bases in these attributes."""
+    bases = base if isinstance(base, tuple) else (base,)
+    breaks(what)(type(bases[0].__name__, bases, {"__doc__": about, **different}))
 
 
 class Noting(Server):
@@ -127,6 +134,83 @@ class DiesOfAReset(Server):
         with contextlib.suppress(BlockingIOError):
             return member.socket.recv(size)
         return None
+
+
+class SendsAtOnce(Server):
+    """A correct server that sends each message at once, and so perhaps to a member that has gone.
+
+    `failed` handles an error of a send.
+    """
+
+    def deliver(self, receiver: Member, data: bytes) -> None:
+        super().deliver(receiver, data)
+        if not receiver.stuck:
+            self.send(receiver)
+
+    def send(self, member: Member) -> None:
+        super().send(member)
+        if member.broken:
+            self.failed(member)
+
+    def failed(self, member: Member) -> None:
+        pass
+
+
+@breaks("dies-of-sigpipe: JOIN-2 LEAVE-1")
+class DiesOfSigpipe(SendsAtOnce):
+    """Leaves SIGPIPE as it is: a second send to a connection that has gone ends the server."""
+
+    def run(self) -> NoReturn:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        super().run()
+
+    def failed(self, member: Member) -> None:
+        member.broken = False
+
+
+broken(
+    "dies-of-a-failed-send: JOIN-2 LEAVE-1",
+    "Exits when a send fails because the connection has gone.",
+    SendsAtOnce,
+    failed=lambda self, member: sys.exit("can't send"),
+)
+
+
+@breaks("stops-at-a-failed-send: LEAVE-1")
+class StopsAtAFailedSend(SendsAtOnce):
+    """When a send fails, skips the members that joined after the one that has gone."""
+
+    has_failed = False
+
+    def broadcast(self, sender: Member, message: bytes) -> None:
+        self.has_failed = False
+        super().broadcast(sender, message)
+
+    def deliver(self, receiver: Member, data: bytes) -> None:
+        if not self.has_failed:
+            super().deliver(receiver, data)
+
+    def failed(self, member: Member) -> None:
+        self.has_failed = True
+        member.broken = False
+
+
+@breaks("silences-at-a-failed-send: JOIN-2 LEAVE-1")
+class SilencesAtAFailedSend(SendsAtOnce):
+    """When a send fails, reads no more from the sender, as a thread that an exception has ended."""
+
+    speaker: Member | None = None
+
+    def broadcast(self, sender: Member, message: bytes) -> None:
+        self.speaker = sender
+        super().broadcast(sender, message)
+        self.speaker = None
+
+    def failed(self, member: Member) -> None:
+        member.broken = False
+        if self.speaker and not self.speaker.gone:
+            self.speaker.paused = True
+            self.watch(self.speaker)
 
 
 @breaks("no-reuseaddr: JOIN-3")
@@ -554,6 +638,43 @@ broken(
 )
 
 
+class RelaysReads(Server):
+    """Passes on each read as it is, with a prefix before each line that begins in it."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.begun: set[Member] = set()
+        """Members that have sent the beginning of a line."""
+
+    def frame(self, member: Member, data: bytes) -> list[bytes]:
+        lines = member.decoder.decode(data).split("\n")
+        message = b"\n".join(self.encode(line.removesuffix("\r")) for line in lines)
+        return [message] if message else []
+
+    def end_lines(self) -> None:
+        self.midline.clear()
+
+    def broadcast(self, sender: Member, message: bytes) -> None:
+        for receiver in self.recipients(sender):
+            prefix = self.prefix(sender, receiver)
+            text = b"".join(prefix + line for line in message.splitlines(keepends=True))
+            self.deliver(receiver, text[len(prefix) :] if sender in self.begun else text)
+        (self.begun.discard if message.endswith(b"\n") else self.begun.add)(sender)
+
+
+broken(
+    "relays-with-prefixes: LINE-2 LINE-3 LINE-6 PREFIX-4",
+    RelaysReads.__doc__ or "",
+    RelaysReads,
+)
+broken(
+    "relays-reads: LINE-2 LINE-3 LINE-6 PREFIX-1 PREFIX-2 PREFIX-3 PREFIX-4",
+    "Passes on each read as it is, without prefixes.",
+    RelaysReads,
+    prefix=lambda self, sender, receiver: b"",
+)
+
+
 @breaks("prefix-once-per-read: LINE-3 PREFIX-4")
 class PrefixOncePerRead(Server):
     """Writes a prefix only before the first line of a read."""
@@ -816,6 +937,24 @@ class KeepsAMegabyte(Noting):
         self.kept.append(b"\1" * 1024 * KIB)
 
 
+@breaks("keeps-200-kib: LEAVE-3")
+class Keeps200Kib(Noting):
+    """Keeps 200 KiB for each member that has left."""
+
+    def close(self, member: Member) -> None:
+        super().close(member)
+        self.kept.append(b"\1" * 200 * KIB)
+
+
+@breaks("keeps-threads: LEAVE-3")
+class KeepsThreads(Server):
+    """Starts a thread for each member, which waits on a lock forever."""
+
+    def enter(self, member: Member) -> None:
+        super().enter(member)
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+
 @breaks("keeps-its-side-open: LEAVE-3 LEAVE-4 LOAD-2")
 class KeepsItsSideOpen(Noting):
     """Does not close its side when a member has closed its own."""
@@ -935,3 +1074,188 @@ class OneWorker(Server):
         if self.worker:
             os.kill(self.worker, signal.SIGKILL)
         super().stop()
+
+
+# --- other dialects: names -----------------------------------------------------------------------
+
+
+@breaks("names-in-the-accept-loop: JOIN-2")
+class NamesInTheAcceptLoop(NameFirst):
+    """Waits for a new client's name, and serves nobody meanwhile."""
+
+    def welcome(self, member: Member) -> None:
+        super().welcome(member)
+        self.send(member)
+        select.select([member.socket], [], [])
+
+
+broken(
+    "names-relays-reads: LINE-2 LINE-3 LINE-6 PREFIX-4",
+    "Passes on each read as it is, with a name before each line that begins in it.",
+    (RelaysReads, NameFirst),
+)
+broken(
+    "names-dies-of-sigpipe: LEAVE-1",
+    "Asks for names, and a second send to a member that has gone ends the server.",
+    (DiesOfSigpipe, NameFirst),
+)
+broken(
+    "names-keeps-200-kib: LEAVE-3",
+    "Asks for names, and keeps 200 KiB for each member that has left.",
+    (Keeps200Kib, NameFirst),
+)
+broken(
+    "names-of-the-latest: PREFIX-2 PREFIX-4",
+    "Writes the name of the latest member, as from a global variable.",
+    NameFirst,
+    name=lambda self, sender: [*self.names.values()][-1],
+)
+broken(
+    "names-of-receivers: PREFIX-2 PREFIX-4",
+    "Writes the receiver's name.",
+    NameFirst,
+    prefix=lambda self, sender, receiver: b"%s: " % self.name(receiver).encode(),
+)
+broken(
+    "names-overwritten: PREFIX-4 TEXT-3",
+    "Passes on CR, with which a text can overwrite its sender's name.",
+    (Passing, NameFirst),
+    passed=(0x0D,),
+)
+broken(
+    "names-echoed: CAST-2",
+    "Sends a line back to its sender too, with its name.",
+    (Echoes, NameFirst),
+)
+
+
+@breaks("names-greet-everyone: WELCOME-2")
+class NamesGreetEveryone(NameFirst):
+    """Sends the welcome to all members when one has sent its name."""
+
+    def hear(self, member: Member, data: bytes) -> None:
+        was_asked = member in self.asked
+        super().hear(member, data)
+        if was_asked and member in self.members:
+            for other in self.recipients(member):
+                self.deliver(other, self.greeting)
+
+
+@breaks("names-are-taken-forever: LEAVE-5")
+class NamesAreTakenForever(NameFirst):
+    """Disconnects a client with the name of a member that has left."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.taken: set[str] = set()
+
+    def close(self, member: Member) -> None:
+        self.taken.add(self.names.get(member, ""))
+        super().close(member)
+
+    def hear(self, member: Member, data: bytes) -> None:
+        was_asked = member in self.asked
+        super().hear(member, data)
+        if was_asked and self.names.get(member) in self.taken:
+            self.leave(member)
+
+
+# --- other dialects: CR LF -----------------------------------------------------------------------
+
+broken(
+    "crlf-relays-reads: LINE-2 LINE-3 LINE-6 PREFIX-4",
+    "Passes on each read as it is, with CR LF.",
+    (RelaysReads, CrLf),
+)
+broken(
+    "crlf-dies-of-sigpipe: JOIN-2 LEAVE-1",
+    "Writes CR LF, and a second send to a connection that has gone ends the server.",
+    (DiesOfSigpipe, CrLf),
+)
+broken(
+    "crlf-keeps-200-kib: LEAVE-3",
+    "Writes CR LF, and keeps 200 KiB for each member that has left.",
+    (Keeps200Kib, CrLf),
+)
+
+
+@breaks("crlf-becomes-lf: LINE-1")
+class CrlfBecomesLf(CrLf):
+    """Ends the welcome with the declared CR LF, but messages with LF."""
+
+    def deliver(self, receiver: Member, data: bytes) -> None:
+        welcome = data == self.greeting or data == self.refusal
+        Server.deliver(self, receiver, data.replace(b"\n", b"\r\n") if welcome else data)
+
+
+@breaks("crlf-after-an-lf-welcome: WELCOME-4")
+class CrlfAfterAnLfWelcome(CrLf):
+    """Ends messages with the declared CR LF, but the welcome with LF."""
+
+    def deliver(self, receiver: Member, data: bytes) -> None:
+        if data == self.greeting:
+            Server.deliver(self, receiver, data)
+        else:
+            super().deliver(receiver, data)
+
+
+broken(
+    "crlf-loses-empty-lines: LINE-4",
+    "Writes CR LF, and ignores an empty line.",
+    CrLf,
+    frame=lambda self, member, data: [
+        message for message in CrLf.frame(self, member, data) if message != b"\n"
+    ],
+)
+broken(
+    "crlf-strips-spaces: CAST-3",
+    "Writes CR LF, and strips the spaces around a text.",
+    CrLf,
+    sanitize=lambda self, text: Server.sanitize(self, text.strip(" ") or text),
+)
+
+# --- other dialects: echo ------------------------------------------------------------------------
+
+broken(
+    "echo-relays-reads: LINE-2 LINE-3 PREFIX-4",
+    "Passes on each read as it is, and returns it to its sender.",
+    (Echo, RelaysReads),
+)
+broken(
+    "echo-dies-of-sigpipe: JOIN-2 LEAVE-1",
+    "Returns each line, and a second send to a connection that has gone ends the server.",
+    (DiesOfSigpipe, Echo),
+)
+broken(
+    "echo-keeps-200-kib: LEAVE-3",
+    "Returns each line, and keeps 200 KiB for each member that has left.",
+    (Keeps200Kib, Echo),
+)
+broken(
+    "echo-fails: CAST-2",
+    "Does not return the lines of a member, although the dialect has an echo.",
+    Echo,
+    echo=lambda self, sender, message: None,
+)
+broken(
+    "echo-of-an-echo: CAST-2",
+    "Returns each line twice.",
+    Echo,
+    echo=lambda self, sender, message: self.deliver(sender, 2 * (self.own_prefix + message)),
+)
+broken(
+    "echo-like-any-message: CAST-2",
+    "Returns each line with the address of its sender, not with the declared text.",
+    Echo,
+    echo=lambda self, sender, message: self.deliver(sender, self.prefix(sender, sender) + message),
+)
+
+
+@breaks("echo-to-one-more: CAST-1")
+class EchoToOneMore(Echo):
+    """Sends the echo to another member too, in a room of ten or more."""
+
+    def echo(self, sender: Member, message: bytes) -> None:
+        super().echo(sender, message)
+        if len(self.members) >= 10:
+            super().echo(self.recipients(sender)[0], message)

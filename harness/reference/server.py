@@ -71,6 +71,8 @@ class Member:
         """Holds an incomplete character until its other bytes arrive (LINE-2)."""
         self.text = ""
         """Unfinished line."""
+        self.held = b""
+        """A CR whose LF may follow, in a dialect with CR LF."""
         self.due = 0.0
         """Time at which to flush the unfinished line (LINE-5)."""
         self.timed = False
@@ -92,6 +94,8 @@ class Member:
 
 
 class Server:
+    profile = "reference"
+    """Name of the profile that describes its dialect."""
     greeting = b"Welcome to socket practice\n"
     refusal = b"The room is full\n"
     limit = 8 * KIB

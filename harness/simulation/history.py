@@ -3,10 +3,11 @@
 The first line is the header: `history` (the format's version), and a description of the
 run. Each other line is an event; `t` is its time, in seconds from the run's start, on one
 monotonic clock. The last line has the key `end`: how the run ended. Without this
-line, the history was cut short. A session is a number; a message is `SESSION.NUMBER`, as in its
+line, the history was cut short. A session is a number; a message is `msgSESSION.NUMBER`, as in its
 token. Bytes are UTF-8 text; bytes that are not UTF-8 are escaped as by surrogateescape.
 
-    {"t", "who", "what": "connects", "population", "address", "link"}   begins to connect
+    {"t", "who", "what": "connects", "name", "population", "address", "link"}
+                                            begins to connect; name: of the client at this visit
     {"t", "who", "what": "connected", "port"}
     {"t", "who", "what": "refused", "why"}
     {"t", "who", "what": "welcomed"}        has received the whole welcome
@@ -21,6 +22,7 @@ token. Bytes are UTF-8 text; bytes that are not UTF-8 are escaped as by surrogat
     {"t", "who", "what": "leaves", "how"}   ended by the client: close, reset, half-close
     {"t", "who", "what": "ended", "how", "rest"}   ended by the target: closed, reset
     {"t", "fault", "what": "begins" | "ends", ...}  a fault of the target, or, with `who`, of a link
+    {"t", "fault", "what": "misses"}        there was no process that the fault could strike
     {"t", "costs": {"memory", "descriptors", "cpu"}}   of the target: bytes, number, seconds
     {"t", "end"}
 """
@@ -36,7 +38,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, TextIO
 
-VERSION = 1
+VERSION = 2
 
 COMPLETE = "complete"
 """The `end` of a complete run."""
@@ -143,7 +145,7 @@ _is_text = _is_a(str)
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"\d+\.\d+", value) is not None
+    return isinstance(value, str) and re.fullmatch(r"msg\d+\.\d+", value) is not None
 
 
 def _are_heard(value: Any) -> bool:

@@ -94,6 +94,10 @@ class Target:
     stays_open = False
     """True once the server has left a connection open that its client had closed."""
 
+    busy = False
+    """True if the server used a processor when all clients of a test had left. The next test needs
+    another one: it would have to wait."""
+
     unwelcoming = False
     """True if the latest client was not welcomed as the profile says."""
     silences = 0
@@ -172,6 +176,13 @@ class Target:
         """
         raise NotApplicable("the target is an address: its processes can't be reached")
 
+    def suspended(self) -> contextlib.AbstractContextManager[None]:
+        """Stop all processes of the server (SIGSTOP) during a block.
+
+        Raise NotApplicable if they can't be reached.
+        """
+        raise NotApplicable("the target is an address: its processes can't be stopped")
+
 
 class Command(Target):
     """A server that is started from a command: {host}, {port} and {port2} … are filled in."""
@@ -237,6 +248,7 @@ class Command(Target):
             self.blocked += time.monotonic() - began
 
     def _start(self) -> None:
+        self.busy = False
         try:
             self._draw_ports()
             self._strangers = self._listeners()
@@ -434,6 +446,22 @@ class Command(Target):
                     found.append(process.pid)
         return found
 
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        with self._blocking():
+            processes = self.processes()
+        try:
+            with self._blocking():
+                for process in processes:
+                    with contextlib.suppress(psutil.Error):
+                        process.suspend()
+                comes(lambda: all(map(_is_stopped, processes)), STOP_WITHIN)
+            yield
+        finally:
+            for process in processes:
+                with contextlib.suppress(psutil.Error):
+                    process.resume()
+
     def _listens(self, port: int) -> bool:
         """Return whether the server listens at a port of its own, according to the kernel: a
         connection could harm it."""
@@ -576,6 +604,13 @@ def _alive(process: psutil.Process) -> bool:
         status: str = process.status()
         return status != psutil.STATUS_ZOMBIE
     return False
+
+
+def _is_stopped(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        stopped: bool = process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+        return stopped
+    return True  # it has ended
 
 
 def _port(address: Any) -> int:

@@ -3,9 +3,10 @@
 This shows that each clause can fail, for the reason that it names. The reference, from which all
 broken servers derive, passes.
 
-A default run judges each server by the clauses that it breaks and by a sample of the others;
-``--all`` judges it by all of them. The servers are judged in this process, by the functions that
-`conform` calls; test_conform covers its arguments and its output.
+A default run judges each server by the clauses that it breaks and by a sample of the others, and
+of the servers in other dialects a sample; ``--all`` judges all of them by all clauses. The servers
+are judged in this process, by the functions that `conform` calls; test_conform covers its arguments
+and its output.
 """
 
 import itertools
@@ -20,8 +21,11 @@ from harness.clauses import all_clauses
 from harness.conformance import runner
 from harness.conformance.verdicts import INVALID, Rules, Verdict
 from harness.conformance.verdicts import judge as conclude
+from harness.profile import load
 from harness.reference.broken import REGISTRY, WIDE
+from harness.reference.server import Server
 from tests.harness.commands import in_time
+from tests.harness.reference.right import RIGHT
 from tests.harness.reference.targets import named
 from tests.selection import Sample
 
@@ -45,21 +49,27 @@ def _in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-def judge(clauses: Sequence[str], *options: str) -> Verdict:
-    """Judge the reference, started with some options, by some clauses."""
-    server = shlex.join([sys.executable, "-m", "harness.reference", *options])
+def judge(
+    clauses: Sequence[str],
+    *options: str,
+    module: str = "harness.reference",
+    profile: str = "reference",
+) -> Verdict:
+    """Judge a server, started with some options, by some clauses."""
+    server = shlex.join([sys.executable, "-m", module, *options])
     scales = (SCALE * MORE_PATIENCE**number for number in itertools.count())
 
     def attempt() -> Verdict:
         wanted = runner.Options(
             command=f"{server} {{host}} {{port}}",
-            profile="reference",
+            profile=profile,
             clauses=tuple(clauses),
             timeout_scale=next(scales),
         )
         outcome = runner.run(wanted, lambda _: None)
         assert not outcome.interrupted
-        return conclude(all_clauses(), outcome.results, Rules(strict=True), outcome.troubles)
+        rules = Rules(strict=True, forms=load(profile).forms())
+        return conclude(all_clauses(), outcome.results, rules, outcome.troubles)
 
     return in_time(attempt, lambda verdict: verdict.verdict == INVALID)
 
@@ -79,11 +89,26 @@ def test_the_reference_passes() -> None:
     assert verdict.verdict == "pass"
 
 
-@pytest.mark.parametrize("name", named(REGISTRY))
+PLAIN = [name for name, (kind, _) in REGISTRY.items() if kind.profile == Server.profile]
+
+
+@pytest.mark.parametrize("name", named(PLAIN))
 def test_a_broken_server_fails_exactly_the_clauses_it_breaks(name: str, sample: Sample) -> None:
-    _, broken = REGISTRY[name]
+    assert_fails_exactly(name, sample)
+
+
+@pytest.mark.sample(6)
+@pytest.mark.parametrize("name", named(name for name in REGISTRY if name not in PLAIN))
+def test_a_broken_server_in_another_dialect_fails_exactly_its_clauses(
+    name: str, sample: Sample
+) -> None:
+    assert_fails_exactly(name, sample)
+
+
+def assert_fails_exactly(name: str, sample: Sample) -> None:
+    kind, broken = REGISTRY[name]
     others = sample([clause for clause in all_clauses() if clause not in broken], OTHERS)
-    verdict = judge([*broken, *others], "--broken", name)
+    verdict = judge([*broken, *others], "--broken", name, profile=kind.profile)
     assert verdict.why == ()
     failed = with_verdict(verdict, "fail")
     if name in WIDE:
@@ -92,3 +117,14 @@ def test_a_broken_server_fails_exactly_the_clauses_it_breaks(name: str, sample: 
         assert set(failed) == broken, failed
         assert set(with_verdict(verdict, "pass", "not-applicable")) == {*others}, verdict.clauses
     assert verdict.verdict == "fail"
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_correct_server_passes(name: str, sample: Sample) -> None:
+    kind, doubtful = RIGHT[name]
+    others = sample([clause for clause in all_clauses() if clause not in doubtful.split()], OTHERS)
+    module = "tests.harness.reference.right"
+    verdict = judge([*doubtful.split(), *others], name, module=module, profile=kind.profile)
+    assert verdict.why == ()
+    assert with_verdict(verdict, "fail") == {}
+    assert {*with_verdict(verdict, "pass", "not-applicable")} == {*doubtful.split(), *others}

@@ -1,15 +1,19 @@
 """The plugin, in pytest runs of its own: what it selects, refuses, starts and reports."""
 
+import contextlib
 import json
 import re
 import shlex
+import socket
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.conformance import plugin
+from harness.conformance import trial
 from harness.conformance.plugin import RESULT
 from harness.target.target import Command
 
@@ -114,10 +118,25 @@ def test_each_end_of_a_test_has_its_verdict(tests: pytest.Pytester) -> None:
     assert found[-1][1]["wire"][0][1:3] == ["A", "connects"]
 
 
+def test_the_output_of_a_result_is_what_was_printed_during_the_test(
+    tests: pytest.Pytester,
+) -> None:
+    """With --announce, the server prints a line at its start: in the first test, if it is late."""
+    mark = "@pytest.mark.clause('CAST-1', PROVED)\n"
+    printed = "while not room.output().endswith('\\n'): await asyncio.sleep(0.01)"
+    one = f"{mark}async def test_one(room):\n    {printed}\n"
+    other = f"{mark}async def test_other(room):\n    await room.enter()\n"
+    tests.makepyfile(f"{HEAD}\n{one}{other}")
+    run(tests, "--command", f"{REFERENCE} --announce")
+    (_, first), (_, second) = results(tests)
+    assert first["verdict"] == second["verdict"] == "pass"
+    assert second["output"] == ""
+
+
 def test_a_test_that_never_ends_is_cut_off(
     tests: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plugin, "LIMIT", 0.1)
+    monkeypatch.setattr(trial, "LIMIT", 0.1)
     test = "async def test_it(room):\n    await asyncio.sleep(60)\n"
     tests.makepyfile(f"{HEAD}\n@pytest.mark.clause('CAST-1', PROVED)\n{test}")
     judge(tests, "--timeout-scale=2")
@@ -157,17 +176,19 @@ def test_line_2_a_server_is_not_judged_by_pauses_that_became_too_long(
 
 #: In the first attempt, a piece is late, and the server delivers half a word.
 LATE_ONCE = """
+from harness.conformance.tests import test_messages
 from harness.conformance.tests.test_messages import test_a_line_in_pieces_is_one_message
-from harness.clients.client import Client
 
 @pytest.fixture(autouse=True)
 def late_once(monkeypatch):
-    whole = Client.say_in_pieces
-    async def late(self, pieces, pause):
-        monkeypatch.setattr(Client, "say_in_pieces", whole)
+    whole = test_messages._say_in_pieces
+    async def late(speaker, pieces, *others):
+        monkeypatch.setattr(test_messages, "_say_in_pieces", whole)
         first, *rest = pieces
-        return await whole(self, [first], 0.3) + 0.3 + await whole(self, rest, pause)
-    monkeypatch.setattr(Client, "say_in_pieces", late)
+        await speaker.say(first)
+        await asyncio.sleep(0.3)
+        return 0.3 + await whole(speaker, rest, *others)
+    monkeypatch.setattr(test_messages, "_say_in_pieces", late)
 """
 
 
@@ -348,6 +369,71 @@ def test_after_a_failure_the_next_test_has_another_server(tests: pytest.Pytester
     assert first == second != third
 
 
+#: A server that delivers nothing more once somebody has said `poison`.
+FRAGILE = """
+import sys
+from harness.reference.server import Options, Server
+class Fragile(Server):
+    def say(self, sender, messages):
+        super().say(sender, messages)
+        if any(b"poison" in message for message in messages):
+            self.recipients = lambda sender: []
+Fragile(Options(sys.argv[1], int(sys.argv[2]))).run()
+"""
+
+
+def test_a_failure_that_an_earlier_test_has_caused_is_that_test_s(tests: pytest.Pytester) -> None:
+    ends = {
+        "before": ("CAST-1", "await one.say(b'poison')"),
+        "it": ("CAST-3", "await room.tell(one, other)"),
+        "fine": ("CAST-4", "await room.tell(one, other)"),
+        "once": ("CAST-5", "await room.tell(one, other); once()"),
+    }
+    tests.makepyfile(
+        HEAD
+        + "def once():\n    if not os.path.exists('once'):\n"
+        + "        open('once', 'w').close()\n        raise Violation('once')\n"
+        + "".join(
+            f"@pytest.mark.clause('{clause}', PROVED)\n"
+            f"async def test_{name}(room):\n    one, other = await room.join(2)\n    {end}\n"
+            for name, (clause, end) in ends.items()
+        )
+    )
+    (tests.path / "fragile.py").write_text(FRAGILE)
+    server = f"{shlex.quote(sys.executable)} {tests.path / 'fragile.py'} {{host}} {{port}}"
+    run(tests, "--command", server, "--timeout-scale=0.3")
+    found = [
+        (result["test"], result["clause"], result["verdict"], result["detail"])
+        for _, result in results(tests)
+    ]
+    assert found[0] == ("test_before", "CAST-1", "pass", "")
+    assert found[1][:3] == ("test_it", "CAST-3", "pass")
+    assert "probably a consequence of CAST-1" in found[1][3]
+    assert found[2][:3] == ("test_before", "CAST-1", "fail")
+    assert "after this test, test_it (CAST-3) fails" in found[2][3]
+    assert found[3] == ("test_fine", "CAST-4", "pass", "")
+    assert found[4] == ("test_once", "CAST-5", "fail", "once (but not each time)")
+
+
+def test_after_a_test_that_leaves_the_server_busy_the_next_has_another_server(
+    tests: pytest.Pytester,
+) -> None:
+    """The server reads the end of a connection again and again."""
+    test = """
+@pytest.mark.clause("CAST-1", PROVED)
+@pytest.mark.parametrize("number", range(2))
+async def test_it(room, number):
+    member = await room.connect()
+    await member.hears(b"practice")
+    with open("ports", "a") as file: print(room.target.port, file=file)
+"""
+    tests.makepyfile(HEAD + test)
+    server = shlex.quote(str(Path(__file__).parent / "tutorial.py"))
+    run(tests, "--command", f"{shlex.quote(sys.executable)} {server} {{host}} {{port}}")
+    first, second = (tests.path / "ports").read_text().split()
+    assert first != second
+
+
 def test_the_death_of_a_running_server_fails_only_one_test(
     tests: pytest.Pytester,
 ) -> None:
@@ -385,6 +471,70 @@ def test_the_death_of_a_running_server_fails_only_one_test(
         ("test_d", "CAST-4", "unknown"),
     ]
     assert results(tests)[-1][1]["detail"].endswith("since CAST-2")
+
+
+@contextlib.contextmanager
+def stranger(port: int, answers: int) -> Iterator[None]:
+    """Have somebody in the room answer what others say, a number of times."""
+
+    def talk() -> None:
+        for _ in range(answers):
+            if not member.recv(1 << 16):
+                return
+            member.sendall(b"and who are you?\n")
+        while member.recv(1 << 16):
+            pass
+
+    with socket.create_connection(("127.0.0.1", port)) as member:
+        member.recv(1 << 16)  # the welcome
+        thread = threading.Thread(target=talk)
+        thread.start()
+        try:
+            yield
+        finally:
+            member.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+AMONG_STRANGERS = """
+from harness.conformance.tests.test_messages import test_text_without_line_end_is_delivered
+from harness.conformance.tests.test_load import test_a_flood_is_throttled_and_loses_nothing
+"""
+
+
+@pytest.mark.parametrize(
+    ("answers", "verdict"), [(0, "pass"), (3, "pass"), (1 << 20, "could-not-judge")]
+)
+def test_line_5_and_load_3_are_not_judged_while_a_stranger_talks(
+    tests: pytest.Pytester, answers: int, verdict: str
+) -> None:
+    tests.makepyfile(HEAD + AMONG_STRANGERS)
+    server = Command(REFERENCE)
+    server.start()
+    try:
+        with stranger(server.port, answers):
+            run(tests, f"--target={server.host}:{server.port}", "--profile=reference")
+    finally:
+        server.stop()
+    found = {result["clause"]: result for _, result in results(tests)}
+    assert {found["LINE-5"]["verdict"], found["LOAD-3"]["verdict"]} == {verdict}
+    said = "somebody else is in the room, and said <127.0.0.1>and who are you?"
+    assert (said in found["LINE-5"]["detail"]) == (verdict != "pass")
+
+
+def test_a_broken_server_fails_while_nobody_else_is_in_its_room(tests: pytest.Pytester) -> None:
+    tests.makepyfile(HEAD + AMONG_STRANGERS)
+    server = Command(REFERENCE, "--broken adds-lf")
+    server.start()
+    try:
+        run(tests, f"--target={server.host}:{server.port}", "--clause=LINE-5")
+    finally:
+        server.stop()
+    [(_, result)] = results(tests)
+    assert (result["verdict"], result["detail"]) == (
+        "fail",
+        "something was added to text without LF",
+    )
 
 
 def test_random_numbers_depend_on_the_seed_and_the_test_name(tests: pytest.Pytester) -> None:

@@ -33,7 +33,8 @@ SCENARIOS = [
     pytest.param("chaos", 30, marks=pytest.mark.thorough),
 ]
 
-#: Exit status of a simulation in which the harness itself was late because the machine was busy.
+#: Exit status of a simulation in which the harness itself was late because the machine was busy, or
+#: in which a fault struck at no moment that the scenario lists.
 CANNOT_JUDGE = 2
 
 
@@ -50,7 +51,10 @@ def test_simulated_people_receive_every_message(
 ) -> None:
     """LOAD-1 to LOAD-4, and all clauses that a simulation judges."""
     duration = [] if seconds is None else ["--duration", str(seconds)]
-    command = ("harness", "simulate", scenario, *duration, "--seed", seed, "--command", SERVER)
+    command = (
+        *("harness", "simulate", scenario, *duration, "--seed", seed),
+        *("--worker-faults", "--command", SERVER),
+    )
     done = in_time(lambda: run(*command), lambda done: done.returncode == CANNOT_JUDGE)
     assert done.returncode == 0, done.stdout
 

@@ -55,11 +55,12 @@ def each_piece_a_message(case: Case) -> str:
 def split_at(case: Case) -> str:
     """A long line arrives as several messages."""
     message, prefix = case.message, case.prefix
-    if not (message and prefix and message.pieces == 1 and len(case.actual) > 2 * LONG):
+    if not (message and len(prefix) > 2 and message.pieces == 1 and len(case.actual) > 2 * LONG):
         return ""
     first, *rest = re.split(rb"[\r\n]*" + re.escape(prefix), case.actual)
-    before = message.text.find(first[:LONG])
-    if rest and before >= 0 and len(first) >= LONG and b"\n" not in first:
+    joined = b"".join((first, *rest))
+    before = message.text.find(joined[:LONG])
+    if rest and before >= 0 and b"\n" not in first:
         return (
             f"{message.speaker} sent a line of {message.size:,} bytes at once. It arrived as"
             f" {len(rest) + 1} messages; the first has {before + len(first):,} bytes."

@@ -54,6 +54,24 @@ async def test_reset_connections_disturb_nobody(room: Room) -> None:
     await _two_talk(room)
 
 
+@pytest.mark.clause("JOIN-2", PROVED)
+async def test_a_connection_reset_before_its_welcome_disturbs_nobody(room: Room) -> None:
+    """The server's processes are stopped (SIGSTOP). A connection is made and reset, and three
+    members send a line. The server continues, and may send the welcome and the lines to the
+    connection before it can know. The members receive the lines, and others can join."""
+    members = await room.join(3)
+    tokens = {member: room.token() for member in members}
+    with room.target.suspended():
+        (await room.connect()).reset()
+        for speaker, token in tokens.items():
+            await speaker.say(token + b"\n")
+    heard = await room.last_words(members)
+    for listener, speaker in itertools.permutations(members, 2):
+        token = tokens[speaker]
+        expect(token in heard[listener], f"{listener} missed a line of {speaker}", token)
+    await _two_talk(room)
+
+
 async def _two_talk(room: Room) -> None:
     member, other = await room.join(2)
     await room.tell(member, other)
@@ -68,6 +86,8 @@ async def test_a_server_restarts_on_the_same_port(room: Room) -> None:
     await clients[0].say(room.token() + b"\n")
     server.stop()
     for client in clients:
+        # With unread input, close would send a RST, and the server's port would be free at once.
+        await client.ends(room.window)
         client.close()
     try:
         server.start()
@@ -102,6 +122,8 @@ async def test_a_full_room_refuses_a_client_with_one_line(room: Room) -> None:
     for speaker, other in itertools.pairwise(members):
         await room.greet(speaker, other)
     refused = await room.connect(target=server)
+    if profile.login and not await refused.ends(room.window):
+        await refused.log_in()
     heard = await refused.hears_end()
     expect(
         heard.count(b"\n") == 1 and heard.endswith(b"\n"),
@@ -122,6 +144,8 @@ async def test_a_full_room_refuses_a_client_with_one_line(room: Room) -> None:
         newcomer = await room.connect(target=server)
         await newcomer.waits(lambda: bool(newcomer.heard))  # noqa: B023  (welcome or refusal)
         if not await newcomer.ends(room.window):
+            await newcomer.log_in()
+            await room.welcomed(newcomer, room.window)
             break
         await room.quiet()
     await room.greet(members[0], newcomer)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
 
+from harness.clients.client import Client
 from harness.clients.room import Room, applies, expect, expect_equal
 from harness.conformance.evidence import ABSENT, PROVED
 from harness.errors import Undecided
@@ -25,9 +29,10 @@ LONG = 20_000
 @pytest.mark.clause("LINE-1", PROVED)
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CR LF"])
 async def test_a_line_keeps_its_end(room: Room, end: bytes) -> None:
-    """Two lines are sent, the second when the first has arrived. One line end, and perhaps a
-    prefix, is received between their texts."""
+    """Two lines are sent, the second when the first has arrived. One line end, as the profile says,
+    and perhaps a prefix are received between their texts."""
     speaker, listener = await room.join(2)
+    bare = listener.bare_line_ends
     for _ in range(3):
         first, second = room.tokens(2)
         await speaker.say(first + end)
@@ -44,22 +49,23 @@ async def test_a_line_keeps_its_end(room: Room, end: bytes) -> None:
             b"\n",
             between,
         )
+    expect(listener.bare_line_ends == bare, "a line ended with LF, not with CR LF", b"\r\n", b"\n")
 
 
 @pytest.mark.clause("LINE-2", PROVED)
 async def test_a_line_in_pieces_is_one_message(room: Room) -> None:
     """A line is sent in pieces, with pauses shorter than LINE-5's silence. It is cut after every
-    third byte, after every fifth, and at random places, also inside characters. Its text arrives
-    whole, with one prefix."""
-    speaker, listener = await room.join(2)
+    third byte, after every fifth, and at random places, also inside characters. Between two of the
+    pieces, another member sends a line. The text of the first arrives whole, with one prefix."""
+    speaker, other, listener = await room.join(3)
     size = len(_line(*room.tokens(2)))
     drawn = [sorted(room.random.sample(range(1, size), CUTS)) for _ in range(2)]
     for cuts in (range(3, size, 3), range(5, size, 5), *drawn):
         for _ in range(ATTEMPTS):
-            begin, end = room.tokens(2)
+            begin, end, word = room.tokens(3)
             line = _line(begin, end)
             pieces = [line[start:stop] for start, stop in pairwise([0, *cuts, size])]
-            if await speaker.say_in_pieces(pieces, PAUSE) < LONGEST_PAUSE:
+            if await _say_in_pieces(speaker, pieces, other, word, listener) < LONGEST_PAUSE:
                 break  # otherwise, its two tokens may have been cut, too
         else:
             raise Undecided("the machine is too busy to send the pieces of a line in time")
@@ -75,31 +81,73 @@ def claims_line_5(room: Room) -> None:
     )
 
 
+async def _say_in_pieces(
+    speaker: Client, pieces: Sequence[bytes], other: Client, word: bytes, listener: Client
+) -> float:
+    """Send pieces with pauses between them; in the middle, another member sends a line, `word`.
+
+    Return the longest pause, in seconds.
+    """
+    longest, before = 0.0, time.monotonic()
+    for number, piece in enumerate(pieces):
+        await speaker.say(piece)
+        now = time.monotonic()
+        longest, before = max(longest, now - before), now
+        await asyncio.sleep(PAUSE)
+        if number == len(pieces) // 2:
+            await _interrupt(other, word, listener)
+    return longest
+
+
+async def _interrupt(other: Client, word: bytes, listener: Client) -> None:
+    """Have a member send a line while another's line is incomplete; wait a short time for it."""
+    await other.say(word + b"\n")
+    await listener.comes(word, PAUSE)
+
+
 def _line(begin: bytes, end: bytes) -> bytes:
     return begin + " ¡añ€👋".encode() + end + b"\n"
 
 
 @pytest.mark.clause("LINE-3", PROVED)
 async def test_several_lines_in_one_piece_are_several_messages(room: Room) -> None:
-    """Five lines are sent in one piece. Each arrives on its own line, with its own prefix."""
-    speaker, listener = await room.join(2)
+    """Five lines and the beginning of a sixth are sent in one piece. Then another member sends a
+    line, and the sixth is completed. The five lines and the other member's arrive each on a line of
+    its own, with its sender's prefix."""
+    speaker, other, listener = await room.join(3)
     for _ in range(3):
-        tokens = room.tokens(5)
-        await speaker.say(b"".join(token + b"\n" for token in tokens))
+        for _ in range(ATTEMPTS):
+            *tokens, sixth, word = room.tokens(7)
+            began = time.monotonic()
+            await speaker.say(b"".join(token + b"\n" for token in tokens) + sixth[:1])
+            await listener.comes(tokens[-1], PAUSE)
+            await _interrupt(other, word, listener)
+            await speaker.say(sixth[1:] + b"\n")
+            if time.monotonic() - began < LONGEST_PAUSE:
+                break  # otherwise, the beginning of the sixth line may be a message (LINE-5)
+            await room.barrier(speaker, listener)
+        else:
+            raise Undecided("the machine is too busy to complete a line in time")
         [heard] = await room.barrier(speaker, listener)
         lines = [line for line in room.lines(heard) if line.text != b"\n"]
+        own = [line for line in lines if word not in line.text][: len(tokens)]
         expect_equal(
             "the lines did not arrive as they were sent",
             b"".join(token + b"\n" for token in tokens),
-            b"".join(line.text for line in lines),
+            b"".join(line.text for line in own),
         )
-        first = lines[0].prefix
-        senders = {line.prefix and room.profile.sender(line.prefix) for line in lines}
+        first = own[0].prefix
+        senders = {line.prefix and room.profile.sender(line.prefix) for line in own}
         expect(
             len(senders) == 1,
             "not every line has the first line's prefix",
             first,
             heard,
+        )
+        expect_equal(
+            f"the line of {other} does not stand alone",
+            word + b"\n",
+            b"".join(line.text for line in lines if word in line.text),
         )
 
 

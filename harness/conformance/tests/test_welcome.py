@@ -74,7 +74,8 @@ async def test_a_welcomed_client_receives_later_messages(room: Room) -> None:
 
 @pytest.mark.clause("WELCOME-4", OBSERVED)
 async def test_the_welcome_ends_with_a_line_end(room: Room) -> None:
-    """The text that a client receives before any other has sent ends with LF."""
+    """The text that a client receives before any other has sent ends with LF (CR LF, if the profile
+    says so)."""
     applies(room.profile.welcome, "the profile has no welcome")
     newcomer = await room.connect()
     await newcomer.log_in()
@@ -82,3 +83,4 @@ async def test_the_welcome_ends_with_a_line_end(room: Room) -> None:
     await room.quiet()
     heard = bytes(newcomer.heard)
     expect(heard.endswith(b"\n"), "the welcome does not end its line", b"\n", heard)
+    expect(not newcomer.bare_line_ends, "the welcome ends with LF, not with CR LF", b"\r\n", heard)

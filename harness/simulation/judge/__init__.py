@@ -22,27 +22,38 @@ In reading order; a module uses only those above it:
     facts.py         the messages, sessions and faults of a history: `Facts`
     judgement.py     the violations, and their kinds: `Judgement`
     connections.py   checks of joins, welcomes and ends of connections: `Connections`
+    prefixes.py      the prefixes of messages, in each dialect: `Prefixes.is_true`
     lines.py         the message that an unexpected line contains: `Lines.read`
     reassembly.py    messages that arrive in pieces, and whether they are complete: `Reassembly`
     deliveries.py    the messages that each session received, and damage: `Deliveries`
     order.py         each message once, not to its sender, in one order for all: `Order`
     lost_messages.py messages that did not reach a member: `check_losses`
     figures.py       latencies, the harness's own delay, the target's costs: `figures`
+    reached.py       the moments at which faults have struck: `reached`
     results.py       the verdict, and results.json: `results`
 """
 
 from __future__ import annotations
 
 from harness.profile import Profile
-from harness.simulation.history import History
+from harness.simulation.history import History, as_bytes
 from harness.simulation.judge.connections import Connections
 from harness.simulation.judge.deliveries import Deliveries
 from harness.simulation.judge.facts import Facts
-from harness.simulation.judge.judgement import KINDS, MISORDERED, Judgement, Violation
+from harness.simulation.judge.judgement import (
+    KINDS,
+    LOST,
+    MISORDERED,
+    Judgement,
+    Violation,
+    shown,
+)
 from harness.simulation.judge.lines import Lines
 from harness.simulation.judge.lost_messages import check_losses
 from harness.simulation.judge.order import Order
+from harness.simulation.judge.prefixes import Prefixes
 from harness.simulation.judge.reassembly import Reassembly
+from harness.simulation.scenario.vocabulary import TOKEN
 
 __all__ = ["KINDS", "MISORDERED", "Judgement", "Violation", "judge"]
 
@@ -52,20 +63,42 @@ def judge(history: History, profile: Profile | None = None) -> Judgement:
     profile = profile or Profile("")
     facts, judgement = Facts(history), Judgement()
     connections = Connections(facts, profile.lag_limit, judgement)
-    lines = Lines(facts, profile)
-    pieces = Reassembly(facts, lines, judgement)
-    order = Order(facts, judgement)
+    lines, prefixes = Lines(facts, profile), Prefixes(facts, profile)
+    pieces = Reassembly(facts, lines, prefixes, judgement)
+    order = Order(facts, judgement, echoes=prefixes.echoes)
 
     connections.check_arrivals()
-    Deliveries(facts, lines, pieces, judgement).collect()
+    Deliveries(facts, lines, prefixes, pieces, judgement).collect()
     sessions = facts.sessions.values()
     for session in sessions:
         order.check_repeats(session)  # from now on, each message is in `heard` once
         judgement.deliveries += len(session.heard)
     check_losses(facts, order.check(), judgement)
+    judgement.contradiction = contradiction(facts, judgement)
     for session in sessions:
         pieces.check(session)
         connections.check(session)
     judgement.messages = len(facts.messages)
     judgement.violations.sort(key=lambda found: (found.t, found.kind, found.who, found.message))
     return judgement
+
+
+def contradiction(facts: Facts, judgement: Judgement) -> str:
+    """Return why a message counts as lost for a session that has received its name; empty if none
+    does. Then the profile does not describe the server, or the harness has a defect."""
+    lost = {(found.who, found.message) for found in judgement.violations if found.kind == LOST}
+    deaf = {who for who, _ in lost}
+    for event in facts.hears if lost else ():
+        if event["who"] not in deaf:
+            continue
+        for heard in event["hears"]:
+            line = heard["line"] if isinstance(heard, dict) else f"{heard}:"
+            for token in TOKEN.finditer(as_bytes(line)):
+                name = token[1].decode()
+                if (event["who"], name) in lost:
+                    session = facts.session(event["who"])
+                    return (
+                        f"{session} has received {name}, which counts as lost: does the profile "
+                        f"describe the server? The line was “{shown(as_bytes(line))}”"
+                    )
+    return ""

@@ -27,6 +27,9 @@ DIES_WITHIN = 2.0
 EFFECT_WITHIN = 5.0
 """Seconds after a fault of the target within which a disconnection is attributed to it."""
 
+RESET_WITHIN = 0.1
+"""Seconds after a client's reset within which a disconnection of another may be its effect."""
+
 KERNELS = 12 << 20
 """Bytes that kernels may buffer for a slow reader, in addition to the server's limit (LOAD-2)."""
 
@@ -43,21 +46,36 @@ class Connections:
         self._facts = facts
         self._lag_limit = lag_limit
         self._judgement = judgement
+        self._resets = [
+            session.leaves
+            for session in facts.sessions.values()
+            if session.how == "reset" and session.leaves is not None
+        ]
+        """Times at which clients have reset their connections."""
 
     def check_arrivals(self) -> None:
-        """Check that each client is accepted (JOIN-1), except during a restart of the target, and
+        """Check that each client is accepted (JOIN-1), except while the target ends, and
         receives the welcome first (WELCOME-1)."""
         judgement = self._judgement
         for t, session in self._facts.unwelcomed:
             says = f"{session} received other text before the welcome"
-            judgement.add(UNWELCOMED, t, session, says)
+            judgement.add(UNWELCOMED, t, session, says, "other text came before the welcome")
         for t, session, why in self._facts.refused:
             if why.startswith(OURS):
                 judgement.cannot_judge = (
                     judgement.cannot_judge or f"{session} could not connect: {why}"
                 )
-            elif session.link is None and not self._facts.is_restarting(session.connects, t):
-                judgement.add(REFUSED, t, session, f"{session} was refused: {why}")
+            elif not (
+                session.link is not None
+                or self._facts.is_restarting(session.connects, t)
+                or self._may_be_ending(t)
+            ):
+                says = f"{session} was refused: {why}"
+                judgement.add(REFUSED, t, session, says, "the server accepted no connection")
+
+    def _may_be_ending(self, t: float) -> bool:
+        """Return whether the target, whose end has ended the run, may have been ending then."""
+        return not self._facts.complete and t > self._facts.end - DIES_WITHIN
 
     def check(self, session: Session) -> None:
         self._check_end(session)
@@ -74,13 +92,19 @@ class Connections:
             or session.leaves is not None
             or session.link in (*CUTS, *SLOW)
             or facts.is_restarting(session.connects, ended)
-            or (not facts.complete and ended > facts.end - DIES_WITHIN)
+            or self._may_be_ending(ended)
         ):
             return
-        recent = [t for t in facts.kills if ended - EFFECT_WITHIN <= t <= ended]
-        after = f", {ended - recent[-1]:.3f} s after a fault of the target" if recent else ""
-        says, clause = f"{session} was disconnected{after}", "LOAD-4" if recent else ""
-        self._judgement.add(DISCONNECTED, ended, session, says, clause=clause)
+        after, cause, clause = "", "the server closed or reset the connection", ""
+        if recent := [kill for kill in facts.kills if ended - EFFECT_WITHIN <= kill[0] <= ended]:
+            t, fault = recent[-1]
+            after, clause = f", {ended - t:.3f} s after {fault}", "LOAD-4"
+            cause += f" after {fault} at {t:.1f} s"
+        elif any(ended - RESET_WITHIN <= t <= ended for t in self._resets):
+            cause += " just after another client was reset"
+        self._judgement.add(
+            DISCONNECTED, ended, session, f"{session} was disconnected{after}", cause, clause=clause
+        )
 
     def _check_greeted(self, session: Session) -> None:
         if (
@@ -91,7 +115,7 @@ class Connections:
             and session.connected < self._facts.end - GREETED_WITHIN
         ):
             says = f"{session} was accepted, but received no welcome"
-            self._judgement.add(UNWELCOMED, session.connected, session, says)
+            self._judgement.add(UNWELCOMED, session.connected, session, says, "no welcome came")
 
     def _check_cleaned(self, session: Session) -> None:
         if (
@@ -103,7 +127,8 @@ class Connections:
             and session.leaves < self._facts.end - CLEANED_WITHIN
         ):
             says = f"{session} closed its side, but the server did not close its own side"
-            self._judgement.add(UNCLEANED, session.leaves, session, says)
+            cause = "the server did not close its side after a client had closed its own"
+            self._judgement.add(UNCLEANED, session.leaves, session, says, cause)
 
     def _check_bounded(self, session: Session) -> None:
         if (
@@ -124,4 +149,5 @@ class Connections:
         )
         if owed > self._lag_limit + KERNELS:
             says = f"{session} lags by {owed} bytes, and was not disconnected"
-            self._judgement.add(UNBOUNDED, self._facts.end, session, says)
+            cause = "a client that does not read was not disconnected"
+            self._judgement.add(UNBOUNDED, self._facts.end, session, says, cause)

@@ -6,6 +6,7 @@ from harness.simulation.history import Event, as_bytes
 from harness.simulation.judge.facts import Facts, Session
 from harness.simulation.judge.judgement import MISPREFIXED, TORN, Judgement, shown
 from harness.simulation.judge.lines import Line, Lines
+from harness.simulation.judge.prefixes import Prefixes
 from harness.simulation.judge.reassembly import Reassembly
 
 
@@ -13,10 +14,16 @@ class Deliveries:
     """Fills `heard` of each session."""
 
     def __init__(
-        self, facts: Facts, lines: Lines, pieces: Reassembly, judgement: Judgement
+        self,
+        facts: Facts,
+        lines: Lines,
+        prefixes: Prefixes,
+        pieces: Reassembly,
+        judgement: Judgement,
     ) -> None:
         self._facts = facts
         self._lines = lines
+        self._prefixes = prefixes
         self._pieces = pieces
         self._judgement = judgement
         self._read: dict[str, Line | None] = {}
@@ -52,22 +59,48 @@ class Deliveries:
             return
         if session.number in self._greeted_late and self._lines.is_welcome(line):
             self._greeted_late.remove(session.number)
-        elif found.message is not None and (found.truly or not pieces.is_rest(session, t, found)):
+        elif found.message is not None and (
+            (truly := self._is_true(session, found)) or not pieces.is_rest(session, t, found)
+        ):
             session.heard.append(found.message)
-            if not found.truly:
+            if not truly:
                 self._misprefixed(session, t, found.message, found.prefix)
             if found.text != found.due:
                 self._check_text(session, t, found.message, found)
+            for index in found.more:
+                self._glued(session, t, index, found.message)
         elif found.message is None and not (
             pieces.begins_in_token(session, found) or pieces.is_rest(session, t, found)
         ):
             says = f"{session} received a line that no client sent: “{shown(as_bytes(line))}”"
-            self._judgement.add(TORN, t, session, says)
+            self._judgement.add(TORN, t, session, says, "a line came that no client sent")
+
+    def _is_true(self, session: Session, found: Line) -> bool:
+        """Return whether the prefix of a line's message is right."""
+        index = found.message
+        if index is None:
+            return False
+        message = self._facts.messages[index]
+        if self._prefixes.echoes and message.sender == session.number:
+            return self._prefixes.is_echo(found.prefix)
+        return self._prefixes.is_true(found.prefix, message)
+
+    def _glued(self, session: Session, t: float, index: int, before: int) -> None:
+        """Handle a message that was received within the line of another (LINE-3)."""
+        session.heard.append(index)
+        name, other = self._facts.describe(index), self._facts.messages[before].name
+        says = f"{session} received {name} in one line with {other}"
+        cause = "two messages came in one line"
+        self._judgement.add(TORN, t, session, says, cause, self._facts.messages[index].name)
 
     def _misprefixed(self, session: Session, t: float, index: int, prefix: bytes) -> None:
         says = f"{session} received {self._facts.describe(index)} with the prefix “{shown(prefix)}”"
-        name = self._facts.messages[index].name
-        self._judgement.add(MISPREFIXED, t, session, says, name)
+        message = self._facts.messages[index]
+        cause, clause = self._prefixes.wrong(prefix, message), ""
+        senders = [self._facts.messages[heard].sender for heard in session.heard[-2:]]
+        if not prefix and senders == [message.sender] * 2:
+            cause, clause = "the second line of a segment came without a prefix", "LINE-3"
+        self._judgement.add(MISPREFIXED, t, session, says, cause, message.name, clause)
 
     def _check_text(self, session: Session, t: float, index: int, found: Line) -> None:
         """Check that a text is as it was sent (CAST-3, TEXT), or its beginning if it may be cut."""
@@ -78,4 +111,7 @@ class Deliveries:
         was, came = shown(message.text), shown(found.text.encode())
         name = self._facts.describe(index)
         says = f"{session} received {name} as “{came}”, but it was sent as “{was}”"
-        self._judgement.add(TORN, t, session, says, message.name)
+        cause = "only the beginning of a line came" if found.due else "a text was changed"
+        if found.more:
+            cause = "two messages came in one line"
+        self._judgement.add(TORN, t, session, says, cause, message.name)

@@ -21,7 +21,6 @@ CUTS = ("cut-off", "reset", "half-close")
 class Message:
     name: str
     sender: int
-    number: int
     t: float
     """Time at which its sender began to send it."""
     text: bytes
@@ -48,8 +47,11 @@ class Session:
     """A connection. `Deliveries` and `Reassembly` fill heard, pieces and partly."""
 
     number: int
+    name: str = ""
+    population: str = ""
     address: str = ""
     link: str | None = None
+    port: int | None = None
     connects: float = 0.0
     connected: float | None = None
     welcomed: float | None = None
@@ -72,7 +74,8 @@ class Session:
     """Messages of which only the rest was received."""
 
     def __str__(self) -> str:
-        return f"session {self.number} ({self.address})"
+        about = ", ".join(filter(None, (self.population, self.address)))
+        return f"{self.name or f'session {self.number}'} ({about})"
 
     @property
     def until(self) -> float:
@@ -100,8 +103,8 @@ class Facts:
         """Sessions that received other text before the welcome, each with the time."""
         self.refused: list[tuple[float, Session, str]] = []
         """Sessions that were refused, each with the time and the reason."""
-        self.kills: list[float] = []
-        """Times of the target's faults."""
+        self.kills: list[tuple[float, str]] = []
+        """Time and kind of each fault of the target."""
         self._restarts: list[tuple[float, float]] = []
         events = sorted(history.events, key=lambda event: event["t"])
         self.end = events[-1]["t"] if events else 0.0
@@ -124,9 +127,9 @@ class Facts:
         return session
 
     def describe(self, index: int) -> str:
-        """Return a message's name with its sender's address, for a report."""
+        """Return a message's name and its sender, for a report."""
         message = self.messages[index]
-        return f"message {message.name} of {self.sessions[message.sender].address}"
+        return f"{message.name} of {self.sessions[message.sender]}"
 
     def latest(self, session: Session) -> dict[int, int]:
         """Return the last message that a session has received from each sender."""
@@ -162,11 +165,10 @@ class Facts:
 
     def _said(self, event: Event) -> None:
         name, sender = event["says"], event["who"]
-        number = int(name.partition(".")[2])
         self.index[name] = len(self.messages)
         self.session(sender).said.append(len(self.messages))
         text = as_bytes(event["text"])
-        self.messages.append(Message(name, sender, number, event["t"], text))
+        self.messages.append(Message(name, sender, event["t"], text))
 
     def _take(self, event: Event) -> None:
         if "sent" in event:
@@ -191,16 +193,17 @@ class Facts:
         elif fault == "restart" and self._restarts:
             self._restarts[-1] = (self._restarts[-1][0], t)
         elif fault in KILLS and begins:
-            self.kills.append(t)
+            self.kills.append((t, fault))
 
     def _happened(self, session: Session, event: Event) -> None:
         t = event["t"]
         match event["what"]:
             case "connects":
                 session.connects, session.address = t, event["address"]
+                session.name, session.population = event.get("name", ""), event["population"]
                 session.link = event.get("link")
             case "connected":
-                session.connected = t
+                session.connected, session.port = t, event.get("port")
             case "welcomed":
                 session.welcomed = t
             case "unwelcomed":

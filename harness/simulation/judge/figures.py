@@ -7,7 +7,8 @@ sent, and leave out messages that were due while the sender's previous one was u
 During a stall of the server, these are nearly all delayed messages.
 
 Both leave out clients on faulty networks (a link of the scenario), as senders and as
-receivers, because the network delays them.
+receivers, because the network delays them. A message counts if its whole text was received;
+what a server has changed or torn has no latency.
 
 A percentile is the smallest value that at least this share of all values do not exceed
 (nearest rank).
@@ -19,11 +20,17 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 from harness.simulation.history import Event, History, as_bytes
-from harness.simulation.scenario.vocabulary import name_in
+from harness.simulation.judge.facts import MAY_FLUSH
+from harness.simulation.judge.lines import plain, texts_of
+from harness.simulation.scenario.vocabulary import TOKEN
 
 RANKS = {"p50": 50.0, "p99": 99.0, "p999": 99.9, "max": 100.0}
+
+CLOCK = 1e-5
+"""Seconds by which two times in a history may differ because they are rounded."""
 
 RECEIVERS = ("first", "median", "last")
 """Receivers of each message for which a latency is measured."""
@@ -35,13 +42,15 @@ Percentiles = dict[str, float | None]
 class Heard:
     """One message, and the times at which it was received, in seconds of the run.
 
-    due: time at which its last byte was due. sent: time at which the kernel had accepted it.
-    first, median, last: time at which this receiver received it.
+    due: time at which its last byte was due. begun, sent: time at which its first byte was sent,
+    and at which the kernel had accepted all. first, median, last: time at which this receiver
+    received it.
     """
 
     name: str
     sender: int
     due: float
+    begun: float
     sent: float
     first: float
     median: float
@@ -71,6 +80,8 @@ class Figures:
     sessions: int
     most: int
     """Maximum number of members at the same time."""
+    contradiction: str
+    """A message that was received before it was sent; empty if there is none."""
 
 
 def figures(history: History) -> Figures:
@@ -98,6 +109,7 @@ def figures(history: History) -> Figures:
         faults=Counter(event["fault"] for event in events if event.get("what") == "begins"),
         sessions=sum(event.get("what") == "connects" for event in events),
         most=_most_members(events),
+        contradiction=_contradiction(heard),
     )
 
 
@@ -117,26 +129,60 @@ def rank(ordered: Sequence[float], part: float) -> float:
 def _times(events: Sequence[Event], near: set[int]) -> dict[str, list[float]]:
     """Return the times at which each message was received by these sessions, in order."""
     times: dict[str, list[float]] = {}
+    texts = {event["says"]: event["text"] for event in events if "says" in event}
+    senders = {event["says"]: event["who"] for event in events if "says" in event}
+    named = cache(partial(_whole, texts=texts))
     for event in events:
         if "hears" in event and event["who"] in near:
             t = event["t"]
             for heard in event["hears"]:
-                name = heard if isinstance(heard, str) else name_in(as_bytes(heard["line"]))
-                times.setdefault(name, []).append(t)
+                name = heard if isinstance(heard, str) else named(heard["line"])
+                if senders.get(name) != event["who"]:  # an own message may come back
+                    times.setdefault(name, []).append(t)
     return times
 
 
+def _whole(line: str, texts: dict[str, str]) -> str:
+    """Return the name of the message whose whole text is in a line; empty if there is none.
+
+    texts: texts of all messages, by name.
+    """
+    found = TOKEN.search(data := as_bytes(line))
+    name = found[1].decode() if found else ""
+    if found is None or name not in texts:
+        return ""
+    came = plain(data[found.start() :])
+    return name if came.startswith(texts_of(as_bytes(texts[name]))) else ""
+
+
 def _heard(events: Sequence[Event], times: dict[str, list[float]], near: set[int]) -> list[Heard]:
-    sent = {event["sent"]: event["t"] for event in events if "sent" in event}
+    sent = {event["sent"]: event for event in events if "sent" in event}
     found = []
     for event in events:
         name = event.get("says")
         if name in times and event["who"] in near and not event.get("final"):
             when = times[name]
             middle = when[(len(when) - 1) // 2]
-            begin = sent[name] if name in sent else float(event["t"])
-            found.append(Heard(name, event["who"], event["due"], begin, when[0], middle, when[-1]))
+            last = sent.get(name, event)  # its last byte was sent
+            if when[0] < event["due"] and last.get("gap", 0.0) >= MAY_FLUSH:
+                continue  # its text was delivered before its line end was sent (LINE-5)
+            # Another driver may record the receipt before this one has recorded the sending.
+            taken = min(float(last["t"]), when[0])
+            sending = event["due"], event["t"], taken
+            found.append(Heard(name, event["who"], *sending, when[0], middle, when[-1]))
     return sorted(found, key=lambda message: message.due)
+
+
+def _contradiction(heard: Sequence[Heard]) -> str:
+    early = [
+        (message.name, by)
+        for message in heard
+        if (by := max(message.due, message.begun) - message.first) > CLOCK
+    ]
+    if not early:
+        return ""
+    more = f", and so were {len(early) - 1:,} more" if len(early) > 1 else ""
+    return f"{early[0][0]} was received {1000 * early[0][1]:.1f} ms before it was sent{more}"
 
 
 def _closed_loop(heard: Sequence[Heard]) -> list[Heard]:

@@ -36,8 +36,12 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Violation:
-    """A violation. t: seconds of the run. who: number of the affected session. message: name, or
-    empty. says: description."""
+    """A violation.
+
+    t: seconds of the run. who: number of the affected session. message: name, or empty. says:
+    description. cause: what happened, as of all violations that seem to have the same cause.
+    others: further sessions that the description names.
+    """
 
     kind: str
     clause: str
@@ -45,6 +49,26 @@ class Violation:
     who: int
     message: str
     says: str
+    cause: str = ""
+    others: tuple[int, ...] = ()
+
+
+@dataclass
+class Cause:
+    """All violations of one kind that seem to have the same cause.
+
+    count: number of violations. who: affected sessions. first, last: seconds of the run. example:
+    description of the first violation.
+    """
+
+    kind: str
+    clause: str
+    cause: str
+    count: int
+    who: set[int]
+    first: float
+    last: float
+    example: str
 
 
 @dataclass
@@ -56,24 +80,53 @@ class Judgement:
     counts: Counter[str] = field(default_factory=Counter)
     """Number of violations of each kind."""
     violations: list[Violation] = field(default_factory=list)
-    """First SHOWN violations of each kind, in order of time."""
+    """First violation of each cause, and first SHOWN of each kind, in order of time."""
+    causes: dict[tuple[str, str, str], Cause] = field(default_factory=dict)
+    """Causes, by kind, clause and words."""
+    contradiction: str = ""
+    """Reason why the judgement contradicts the record; empty if it does not."""
     cannot_judge: str = ""
     """Reason why the harness could not judge; empty if it could."""
 
     def add(
-        self, kind: str, t: float, session: Session, says: str, message: str = "", clause: str = ""
+        self,
+        kind: str,
+        t: float,
+        session: Session,
+        says: str,
+        cause: str,
+        message: str = "",
+        clause: str = "",
+        others: tuple[int, ...] = (),
     ) -> None:
         """Add a violation. message: name. clause: id, if not the usual clause of the kind."""
+        clause = clause or KINDS[kind]
         self.counts[kind] += 1
-        if self.counts[kind] <= SHOWN:
-            found = Violation(kind, clause or KINDS[kind], t, session.number, message, says)
-            self.violations.append(found)
+        known = self.causes.get((kind, clause, cause))
+        if known is None or self.counts[kind] <= SHOWN:
+            who = session.number
+            self.violations.append(Violation(kind, clause, t, who, message, says, cause, others))
+        if known is None:
+            known = Cause(kind, clause, cause, 0, set(), t, t, says)
+            self.causes[kind, clause, cause] = known
+        known.count += 1
+        known.who.add(session.number)
+        if t < known.first:
+            known.first, known.example = t, says
+        known.last = max(known.last, t)
 
     def add_for_message(
-        self, kind: str, message: Message, session: Session, says: str, clause: str = ""
+        self,
+        kind: str,
+        message: Message,
+        session: Session,
+        says: str,
+        cause: str,
+        clause: str = "",
+        others: tuple[int, ...] = (),
     ) -> None:
         """Add a violation that concerns a message, at the time at which the message was sent."""
-        self.add(kind, message.t, session, says, message.name, clause)
+        self.add(kind, message.t, session, says, cause, message.name, clause, others)
 
 
 def shown(text: bytes) -> str:

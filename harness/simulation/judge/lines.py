@@ -19,42 +19,38 @@ _BAD_RUN = re.compile(BAD + "+")
 class Line:
     """A line that differs from every expected one.
 
-    message: index of the message whose token it contains; None: no known token.
+    message: index of the message whose token it contains first; None: no known token.
     prefix, text: the parts before and from the token; without a token, as the profile
-    splits them. truly: true if the prefix is the sender's. due: the expected text, if the
-    line is this text or its beginning; otherwise empty.
+    splits them. due: the expected text, if the line is this text or its beginning; otherwise
+    empty. more: indices of further messages whose tokens it contains.
     """
 
     message: int | None
     prefix: bytes
     text: str
-    truly: bool = False
     due: str = ""
+    more: tuple[int, ...] = ()
 
 
 class Lines:
     def __init__(self, facts: Facts, profile: Profile) -> None:
         self._facts = facts
         self._profile = profile
-        self.is_ours = profile.prefix.pattern == Profile("").prefix.pattern
-        """True if prefixes are those of PROTOCOL.md."""
 
     def read(self, line: bytes) -> Line | None:
         """Parse a line; return None for a notice."""
         if any(notice.fullmatch(line + b"\n") for notice in self._profile.notices):
             return None
-        head = self._profile.prefix.match(line)
-        begin = head.end() if head else 0
-        for token in TOKEN.finditer(line):
-            index = self._facts.index.get(token[0][:-1].decode())
-            if index is None:
-                continue
-            message = self._facts.messages[index]
-            prefix, text = line[: token.start()], plain(line[token.start() :])
-            due = _due(message, text)
-            if due or token.start() == begin:
-                return Line(index, prefix, text, self._is_prefix(prefix, message), due)
-        return Line(None, line[:begin], plain(line[begin:]))
+        index = self._facts.index
+        tokens = [token for token in TOKEN.finditer(line) if token[1].decode() in index]
+        if not tokens:
+            head = self._profile.prefix.match(line)
+            begin = head.end() if head else 0
+            return Line(None, line[:begin], plain(line[begin:]))
+        first, *more = (index[token[1].decode()] for token in tokens)
+        message, begin = self._facts.messages[first], tokens[0].start()
+        prefix, text = line[:begin], plain(line[begin:])
+        return Line(first, prefix, text, _due(message, text), tuple(more))
 
     def is_welcome(self, line: str) -> bool:
         welcome = self._profile.welcome
@@ -66,17 +62,6 @@ class Lines:
         if head is None:
             return found.prefix, found.text
         return head[0], plain(found.prefix[head.end() :]) + found.text
-
-    def prefix_of(self, message: Message) -> bytes:
-        """Return the prefix of a message; empty for another dialect, in which it is unknown."""
-        address = self._facts.sessions[message.sender].address
-        return b"<%s>" % address.encode() if self.is_ours else b""
-
-    def _is_prefix(self, prefix: bytes, message: Message) -> bool:
-        """Check PREFIX-1 and PREFIX-2, or the prefix of another dialect's profile."""
-        if self.is_ours:
-            return prefix == self.prefix_of(message)
-        return self._profile.prefix.fullmatch(prefix) is not None
 
 
 def plain(text: bytes) -> str:
@@ -91,10 +76,15 @@ def delivered(message: Message) -> str:
     return plain(harmless(message.text))
 
 
+def texts_of(text: bytes) -> tuple[str, str]:
+    """Return the two forms in which a text may be delivered: harmless (TEXT-3), and unchanged."""
+    return plain(harmless(text)), plain(text)
+
+
 def _due(message: Message, text: str) -> str:
     """Return the text of a message, raw or as it should be delivered, if `text` is its beginning or
     equal to it; otherwise, return an empty string."""
-    both = delivered(message), plain(message.text)
+    both = texts_of(message.text)
     return next((due for due in both if due == text), "") or next(
         (due for due in both if _begins(text, due)), ""
     )

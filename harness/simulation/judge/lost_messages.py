@@ -29,6 +29,7 @@ def check_losses(facts: Facts, ordered: bool, judgement: Judgement) -> None:
             (session, {index: at for at, index in enumerate(session.heard)})
             for session in longest[:OBSERVERS]
         ]
+    heard_by_any = {index for session in sessions for index in session.heard}
     newest: dict[int, int] = {}
     for session in sessions:
         for sender, index in facts.latest(session).items():
@@ -47,7 +48,8 @@ def check_losses(facts: Facts, ordered: bool, judgement: Judgement) -> None:
         known = {*session.heard, *session.said} | session.partly
         missing = [index for index in range(begin, last) if index not in known]
         if missing:
-            _Losses(facts, judgement, session, observers, newest).check(missing, came, first)
+            losses = _Losses(facts, judgement, session, observers, newest, heard_by_any)
+            losses.check(missing, came, first)
 
 
 class _Losses:
@@ -60,13 +62,17 @@ class _Losses:
         session: Session,
         observers: list[Observer],
         newest: dict[int, int],
+        heard_by_any: set[int],
     ) -> None:
         self._facts = facts
         self._judgement = judgement
         self._session = session
         self._newest = newest
         """Last message of each sender that any session has received."""
+        self._heard_by_any = heard_by_any
         self._certain = session.stays and facts.complete
+        self._last = max(session.heard, default=-1)
+        """Last message that the session has received."""
         self._latest = facts.latest(session)
         self._earliest = {
             facts.messages[index].sender: index for index in sorted(session.heard, reverse=True)
@@ -91,7 +97,8 @@ class _Losses:
             message = messages[index]
             is_due = index >= first or self._was_member(index)
             if is_due and (self._passed(index) or (self._certain and self._is_there(index))):
-                self._judgement.add_for_message(LOST, message, self._session, self._describe(index))
+                says, cause = self._describe(index), self._cause(index)
+                self._judgement.add_for_message(LOST, message, self._session, says, cause)
             elif is_due or index >= came or (message.sent or 0.0) >= self._session.connects:
                 self._judgement.undecided += 1
 
@@ -112,6 +119,13 @@ class _Losses:
         return self._latest.get(self._facts.messages[index].sender, -1) > index or any(
             places.get(index, last) < last for (_, places), _, last in self._reached
         )
+
+    def _cause(self, index: int) -> str:
+        if index not in self._heard_by_any:
+            return "nobody received the message"
+        if index > self._last:
+            return "a client received nothing from then on"
+        return "some clients received the message, others did not"
 
     def _describe(self, index: int) -> str:
         """Describe a loss, with its proof."""

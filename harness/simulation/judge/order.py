@@ -9,32 +9,58 @@ from itertools import pairwise
 from harness.simulation.judge.facts import Facts, Session
 from harness.simulation.judge.judgement import DUPLICATED, ECHOED, MISORDERED, Judgement
 
+DIFFERENT = "clients received messages in different orders"
+"""Cause of violations of CAST-5."""
+
 
 class Order:
-    def __init__(self, facts: Facts, judgement: Judgement) -> None:
+    def __init__(self, facts: Facts, judgement: Judgement, *, echoes: bool) -> None:
+        """`echoes`: whether a client's own messages must come back to it."""
         self._facts = facts
         self._judgement = judgement
+        self._echoes = echoes
 
     def check_repeats(self, session: Session) -> None:
         """Check that a session received no message twice (CAST-1), and none of its own (CAST-2).
 
-        Remove repeated and own messages from `heard`.
+        In a dialect with echo, it must receive each of its own once. Remove repeated and own
+        messages from `heard`.
         """
         messages, heard = self._facts.messages, session.heard
+        if self._echoes:
+            self._check_echoes(session)
         once = dict.fromkeys(heard)
         if len(once) < len(heard):
             for index, times in Counter(heard).items():
                 if times > 1:
                     says = f"{session} received {self._facts.describe(index)} {times} times"
-                    self._judgement.add_for_message(DUPLICATED, messages[index], session, says)
+                    cause = "a message came more than once"
+                    self._judgement.add_for_message(
+                        DUPLICATED, messages[index], session, says, cause
+                    )
             heard[:] = once
         if not once.keys().isdisjoint(session.said):
             for index in session.said:
                 if index in once:
                     says = f"{session} received its own message {messages[index].name}"
-                    self._judgement.add_for_message(ECHOED, messages[index], session, says)
+                    cause = "clients received their own messages"
+                    self._judgement.add_for_message(ECHOED, messages[index], session, says, cause)
             own = {*session.said}
             heard[:] = [index for index in once if index not in own]
+
+    def _check_echoes(self, session: Session) -> None:
+        facts, own = self._facts, {*session.said}
+        times = Counter(index for index in session.heard if index in own)
+        for index in session.said:
+            message = facts.messages[index]
+            is_due = session.stays and facts.complete and not facts.was_cut(index)
+            if times[index] == 1 or (not times[index] and not is_due):
+                continue
+            how = f"came back {times[index]} times" if times[index] else "did not come back"
+            says = f"{message.name} of {session} {how}"
+            cause = "a client’s own messages did not come back once"
+            self._judgement.add_for_message(ECHOED, message, session, says, cause)
+        session.heard[:] = [index for index in session.heard if index not in own]
 
     def check(self) -> bool:
         """Report messages out of order; return True if there are none.
@@ -68,8 +94,9 @@ class Order:
                     found = True
                     behind = messages[last].name
                     says = f"{session} received {self._facts.describe(index)} after {behind}"
+                    cause = "messages of one sender came in another order than it sent them"
                     self._judgement.add_for_message(
-                        MISORDERED, messages[index], session, says, "CAST-4"
+                        MISORDERED, messages[index], session, says, cause, "CAST-4"
                     )
                 else:
                     latest[sender] = index
@@ -96,7 +123,9 @@ class Order:
         if not dissenters:
             names = " → ".join(messages[index].name for index in cycle[:6])
             says = f"no single order agrees with how {names} were received"
-            self._judgement.add_for_message(MISORDERED, messages[cycle[0]], reference, says)
+            self._judgement.add_for_message(
+                MISORDERED, messages[cycle[0]], reference, says, DIFFERENT
+            )
 
     def _disagrees(self, session: Session, first: int, then: int, other: Session) -> None:
         messages = self._facts.messages
@@ -104,4 +133,6 @@ class Order:
             f"{session} received {self._facts.describe(first)} before {messages[then].name}, "
             f"but {other} after it"
         )
-        self._judgement.add_for_message(MISORDERED, messages[first], session, says)
+        self._judgement.add_for_message(
+            MISORDERED, messages[first], session, says, DIFFERENT, others=(other.number,)
+        )

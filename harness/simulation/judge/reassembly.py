@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from harness.simulation.history import as_bytes
 from harness.simulation.judge.facts import Facts, PartialMessage, Session
 from harness.simulation.judge.judgement import TORN, Judgement, shown
 from harness.simulation.judge.lines import BAD, Line, Lines, delivered
-
-_TOKEN_BEGUN = re.compile(r"\d+(\.\d*)?")
+from harness.simulation.judge.prefixes import Prefixes
+from harness.simulation.scenario.vocabulary import TOKEN_BEGUN
 
 
 class Reassembly:
-    def __init__(self, facts: Facts, lines: Lines, judgement: Judgement) -> None:
+    def __init__(
+        self, facts: Facts, lines: Lines, prefixes: Prefixes, judgement: Judgement
+    ) -> None:
         self._facts = facts
         self._lines = lines
+        self._prefixes = prefixes
         self._judgement = judgement
         self._divisible: dict[bytes, list[int]] = {}
         """Messages that may arrive in pieces, by their prefix."""
         for index, message in enumerate(facts.messages):
             if facts.may_be_in_pieces(message):
-                self._divisible.setdefault(lines.prefix_of(message), []).append(index)
+                self._divisible.setdefault(prefixes.of(message), []).append(index)
 
     # --- which lines are pieces ----------------------------------------------
 
@@ -35,7 +37,7 @@ class Reassembly:
 
     def begins_in_token(self, session: Session, found: Line) -> bool:
         """Return whether a line is the beginning of a message that was cut inside its token."""
-        if not _TOKEN_BEGUN.fullmatch(found.text):
+        if not TOKEN_BEGUN.fullmatch(found.text):
             return False
         known, messages = {*session.heard}, self._facts.messages
         candidates = [
@@ -83,7 +85,7 @@ class Reassembly:
 
     def _divisible_as(self, found: Line) -> Sequence[int]:
         """Return the messages that have a line's prefix and may arrive in pieces."""
-        return self._divisible.get(found.prefix if self._lines.is_ours else b"", ())
+        return self._divisible.get(found.prefix if self._prefixes.are_ours else b"", ())
 
     # --- completeness --------------------------------------------------------
 
@@ -103,11 +105,13 @@ class Reassembly:
                 continue
             came = shown(pieces.whole[: pieces.at].encode())
             says = f"{session} received only “{came}” of {facts.describe(pieces.message)}"
-            judgement.add_for_message(TORN, message, session, says)
+            cause = "a part of a message is missing"
+            judgement.add_for_message(TORN, message, session, says, cause)
         if session.rest and not self._is_beginning(session):
             rest = shown(as_bytes(session.rest))
             says = f"the last text that {session} received is not the beginning of a line: “{rest}”"
-            judgement.add(TORN, session.ended or 0.0, session, says)
+            cause = "the last text before a connection's end was no beginning of a line"
+            judgement.add(TORN, session.ended or 0.0, session, says, cause)
 
     def _is_beginning(self, session: Session) -> bool:
         """Return whether the incomplete line at a stream's end is the beginning of a message."""
@@ -117,9 +121,9 @@ class Reassembly:
             return True  # it may begin the welcome
         if found.message is not None:
             return found.due != ""
-        if not self._lines.is_ours:
+        if not self._prefixes.are_ours:
             return True
-        text, messages, prefix_of = found.text, self._facts.messages, self._lines.prefix_of
+        text, messages, prefix_of = found.text, self._facts.messages, self._prefixes.of
         if not found.prefix:
             prefixes = {prefix_of(message) for message in messages}
             return any(prefix.startswith(rest) for prefix in prefixes)

@@ -9,6 +9,8 @@ from typing import Any
 from harness.simulation.history import CANNOT_JUDGE, COMPLETE, History
 from harness.simulation.judge.figures import RECEIVERS, Figures
 from harness.simulation.judge.judgement import KINDS, Judgement
+from harness.simulation.judge.reached import reached, required
+from harness.simulation.scenario.scenario import MOMENTS
 from harness.wording import counted
 
 LATE = 100.0
@@ -16,22 +18,30 @@ LATE = 100.0
 bottleneck, and the run is INVALID."""
 
 PASS, FAIL, INVALID, UNKNOWN = "pass", "fail", "invalid", "unknown"
+UNDECIDED = "undecided"
+"""Nothing is wrong, but the run has not exercised all that the scenario lists."""
 
-EXIT_STATUS = {PASS: 0, FAIL: 1, INVALID: 2, UNKNOWN: 2}
+EXIT_STATUS = {PASS: 0, FAIL: 1, INVALID: 2, UNKNOWN: 2, UNDECIDED: 2}
 
 SHOWN = 5
-"""Maximum number of violations shown on a terminal."""
+"""Maximum number of causes of violations shown on a terminal."""
 
 
 def results(history: History, judgement: Judgement, figures: Figures) -> dict[str, Any]:
     """Return the content of results.json: latencies and lag in ms, memory in bytes, times in
     seconds."""
-    verdict, why = verdict_of(history, judgement, figures)
     header = history.header
+    table = reached(history)
+    pairs = required(history, table)
+    verdict, why = verdict_of(history, judgement, figures)
+    never = [pair for pair, times in pairs.items() if not times]
+    if verdict == PASS and never:
+        verdict, why = UNDECIDED, f"never reached: {', '.join(never)}"
     return {
         "verdict": verdict,
         "why": why,
         **{name: header.get(name) for name in ("scenario", "seed", "target", "seconds")},
+        "startup_seconds": header.get("startup"),
         "end": history.end or "cut short",
         "clients": figures.most,
         "sessions": figures.sessions,
@@ -47,6 +57,22 @@ def results(history: History, judgement: Judgement, figures: Figures) -> dict[st
         "schedule_lag_ms": figures.lag,
         "target_costs": figures.costs,
         "faults": dict(figures.faults),
+        "left_out": header.get("left_out", {}),
+        "reached": table,
+        "required": pairs,
+        "causes": [
+            {
+                "kind": cause.kind,
+                "clause": cause.clause,
+                "cause": cause.cause,
+                "count": cause.count,
+                "clients": len(cause.who),
+                "first": cause.first,
+                "last": cause.last,
+                "example": cause.example,
+            }
+            for cause in sorted(judgement.causes.values(), key=lambda cause: cause.first)
+        ],
         "violations": [asdict(violation) for violation in judgement.violations],
     }
 
@@ -54,9 +80,12 @@ def results(history: History, judgement: Judgement, figures: Figures) -> dict[st
 def verdict_of(history: History, judgement: Judgement, figures: Figures) -> tuple[str, str]:
     """Return the verdict, and the reason if it is not a pass.
 
+    A record that contradicts itself is invalid: the harness has taken one line for another.
     A violation counts even if the harness was late. Without one, the run is invalid if the
     harness failed or was late.
     """
+    if contradiction := judgement.contradiction or figures.contradiction:
+        return INVALID, contradiction
     if judgement.counts:
         counts = ", ".join(f"{n} {kind}" for kind, n in sorted(judgement.counts.items()))
         return FAIL, counts
@@ -90,6 +119,8 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
         f"{counted(results['deliveries'], 'delivery', 'deliveries')}, "
         f"{results['undecided']:,} undecided"
     )
+    if results["startup_seconds"] is not None:
+        yield f"start-up: the first client was in after {results['startup_seconds']:.2f} s"
     yield from _latencies(results["latency_ms"])
     lag, costs = results["schedule_lag_ms"], results["target_costs"]
     yield f"delay of the harness: {_ms(lag['p50'])} (p50), {_ms(lag['p99'])} (p99) ms"
@@ -102,11 +133,15 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
     if results["faults"]:
         faults = (f"{name} × {times}" for name, times in sorted(results["faults"].items()))
         yield f"faults: {', '.join(faults)}"
-    for result in results["violations"][:SHOWN]:
-        yield f"{result['kind']} at {result['t']:.3f} s ({result['clause']}): {result['says']}"
-    more = sum(results[kind] for kind in KINDS) - SHOWN
-    if more > 0:
-        yield f"and {more} more"
+    yield from _reached(results["reached"])
+    for fault, reason in results["left_out"].items():
+        yield f"left out: {fault}: {reason}"
+    for cause in results["causes"][:SHOWN]:
+        times = f" × {cause['count']:,}" if cause["count"] > 1 else ""
+        yield f"{cause['kind']}{times} ({cause['clause']}): {cause['cause']}"
+        yield f"  {'first ' if times else ''}at {cause['first']:.3f} s: {cause['example']}"
+    if len(results["causes"]) > SHOWN:
+        yield f"and {counted(len(results['causes']) - SHOWN, 'more cause')}"
 
 
 def _latencies(latencies: Mapping[str, Any]) -> Iterator[str]:
@@ -121,6 +156,17 @@ def _latencies(latencies: Mapping[str, Any]) -> Iterator[str]:
         cells = (_ms(value) for value in theirs["last"].values())
         yield f"  {f'last, from {name}':20}" + "".join(f"{cell:>16}" for cell in cells)
     yield "  (in parentheses: raw, as measured by a client that waits until each is received)"
+
+
+def _reached(table: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a row for each fault that struck, with the number of times at each moment."""
+    if not table:
+        return
+    yield f"{'faults that struck while':24}" + "".join(f"{moment:>12}" for moment in MOMENTS)
+    for fault, counts in table.items():
+        cells = "".join(f"{counts[moment]:>12,}" for moment in MOMENTS)
+        missed = f"  ({counts['missed']:,} found no process)" if counts["missed"] else ""
+        yield f"  {fault + ' × ' + format(counts['times'], ','):22}{cells}{missed}"
 
 
 def _ms(value: float | None) -> str:

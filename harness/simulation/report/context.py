@@ -118,7 +118,7 @@ class ViolationContext:
         """Return the messages whose order relative to the group's message is wrong."""
         if self.group.kind != MISORDERED:
             return []
-        names = re.findall(r"(?<![\d.])\d+\.\d+(?![\d.])", self.group.says)
+        names = re.findall(r"msg\d+\.\d+", self.group.says)
         return [name for name in dict.fromkeys(names) if name != self.group.message]
 
     def _window(self) -> tuple[float, float]:
@@ -151,10 +151,9 @@ class ViolationContext:
         hearers = dict.fromkeys(delivery.who for delivery in self.heard)
         others = [who for who in hearers if who not in {*self.group.who, *sender}]
         if len(others) > OTHERS:
-            named_here = map(int, re.findall(r"session (\d+)", self.group.says))
             half = OTHERS // 2
             others = [
-                *(who for who in named_here if who in others),
+                *(who for who in self.group.others if who in others),
                 *others[:half],
                 *others[-half:],
             ]
@@ -184,8 +183,8 @@ class ViolationContext:
             received = ", ".join(_later(delivery.t - self.t) for delivery in own[:3])
             it = f"“{own[0].line[:LETTERS]}”" if own[0].line else group.message
         return Row(
-            f"session {who}",
-            ", ".join(filter(None, (person.address, person.population, person.link))),
+            self.recording.name(who),
+            ", ".join(filter(None, (person.population, person.address, person.link))),
             "wrong" if who in group.who else "",
             received,
             [called(name, line) for _, name, line in before[-NEIGHBOURS:]],
@@ -231,7 +230,7 @@ class ViolationContext:
         return [
             Quote(
                 event["says"],
-                f"session {event['who']} {recording.person(event['who']).address}",
+                f"{recording.name(event['who'])} {recording.person(event['who']).address}",
                 f"{event['t']:.3f}",
                 event["text"][:LETTERS],
                 self.is_it(event["says"]),
@@ -252,7 +251,7 @@ class ViolationContext:
         return [
             EventLine(
                 f"{event['t']:.3f}",
-                f"session {event['who']}" if "who" in event else "the target",
+                self.recording.name(event["who"]) if "who" in event else "the target",
                 *self._described(event),
             )
             for event in near[first : first + EVENTS]

@@ -19,7 +19,6 @@ from harness.simulation.report.charts import BINS, ChartMark, Charts
 from harness.simulation.report.context import ViolationContext
 from harness.simulation.report.picture import Picture
 from harness.simulation.report.recording import (
-    Group,
     Recording,
     Span,
     chosen,
@@ -29,16 +28,42 @@ from harness.simulation.report.recording import (
 from harness.simulation.scenario.scenario import LINK_FAULTS
 
 TIMELINES = 10
-"""Maximum number of violations shown in context."""
+"""Maximum number of causes of which a violation is shown in context."""
 
 LISTED = 100
-"""Maximum number of violations listed."""
+"""Maximum number of causes listed."""
 
 LETTER = 6.8
 """Assumed width of a letter, in SVG's user units."""
 
 ROW = 30
 """Height of a row in the strip of faults and violations, in SVG's user units."""
+
+
+STRIKES = {
+    "close": "a client closed its connection",
+    "reset": "a connection was reset",
+    "half-close": "a client closed its side, and received on",
+    "cut-off": "the server's side of a connection was reset",
+    "kill-worker": "SIGKILL to one process that holds clients",
+    "kill-workers": "SIGKILL to all processes that hold clients",
+    "stop-worker": "SIGSTOP to one process that holds clients, SIGCONT later",
+    "stop": "SIGSTOP to all processes, SIGCONT later",
+    "hangup": "SIGHUP to the main process",
+    "restart": "the server was stopped, and started again on the same port",
+}
+"""Faults that strike at a moment, in words."""
+
+MOMENTS = {
+    "joining": "a client joined",
+    "sending": "a line was half sent",
+    "delivering": "a message was under way",
+    "lagging": "a client lagged",
+}
+"""Moments, in words that follow `while`."""
+
+Violated = tuple[float, str, str]
+"""A violation: seconds of the run, kind, description."""
 
 
 @dataclass(frozen=True)
@@ -60,34 +85,34 @@ def report(results: Mapping[str, Any], history: History, figures: Figures) -> st
     """Render the page of a run; `results`: as in results.json."""
     events = history.events
     until = span(events)
-    groups = grouped(results["violations"])
+    groups = grouped(results["causes"], results["violations"])
     shown = chosen(groups, TIMELINES)
     recording = Recording(events, [groups[place].message for place in shown])
     contexts = [ViolationContext(groups[place], recording) for place in shown]
     phases = _phases(history, until)
     faults = target_faults(events, until)
-    charts = Charts(events, figures, until, [*_marks(phases, faults, groups)])
+    violations = [(found["t"], found["kind"], found["says"]) for found in results["violations"]]
+    charts = Charts(events, figures, until, [*_marks(phases, faults, violations)])
     return render(
         "simulation.html",
         results=results,
         kinds=KINDS,
         receivers=RECEIVERS,
         populations=figures.by_population if len(figures.by_population) > 1 else {},
-        groups=groups[:LISTED],
-        more_groups=max(0, len(groups) - LISTED),
+        causes=results["causes"][:LISTED],
+        more_causes=max(0, len(groups) - LISTED),
         anchors={place: f"violation-{number}" for number, place in enumerate(shown, 1)},
         around=[(context, Picture(context)) for context in contexts],
-        strip=strip(faults, groups, until),
+        strip=strip(faults, violations, until),
         labels=labels(phases, faults, until),
         charts=charts.all(with_lag=results["verdict"] == "invalid"),
         spread=charts.spread(),
-        faults={
-            name: {
-                kind: times
-                for kind, times in sorted(results["faults"].items())
-                if (kind in LINK_FAULTS) == of_links
-            }
-            for name, of_links in (("the target", False), ("single connections", True))
+        strikes=STRIKES,
+        moments=MOMENTS,
+        links={
+            kind: times
+            for kind, times in sorted(results["faults"].items())
+            if kind in LINK_FAULTS and kind not in STRIKES
         },
     )
 
@@ -111,14 +136,14 @@ def _phases(history: History, until: float) -> list[Span]:
 
 
 def _marks(
-    phases: Sequence[Span], faults: Sequence[Span], groups: Sequence[Group]
+    phases: Sequence[Span], faults: Sequence[Span], violations: Sequence[Violated]
 ) -> Iterator[ChartMark]:
     """Yield the marks in all charts."""
     for begin, _, name in phases:
         yield begin, begin, "phase", name
     for begin, end, kind in faults:
         yield begin, end, "band" if end > begin else "moment", _describe(begin, end, kind)
-    for second in sorted({round(group.t, 1) for group in groups}):
+    for second in sorted({round(t, 1) for t, _, _ in violations}):
         yield second, second, "wrong", f"a violation at {second:.1f} s"
 
 
@@ -145,7 +170,7 @@ def _end(label: Label) -> float:
     return label.x + LETTER * (len(label.text) + 1)
 
 
-def strip(faults: Sequence[Span], groups: Sequence[Group], until: float) -> list[StripRow]:
+def strip(faults: Sequence[Span], violations: Sequence[Violated], until: float) -> list[StripRow]:
     """Draw a row for each kind of fault, and one for violations."""
     x = Scale(0, until, LEFT, WIDTH - RIGHT)
 
@@ -161,7 +186,7 @@ def strip(faults: Sequence[Span], groups: Sequence[Group], until: float) -> list
         those = [span for span in faults if span[2] == kind]
         labelled = [(begin, end, _describe(begin, end, kind)) for begin, end, _ in those]
         rows.append(row(f"{kind} × {len(those)}", labelled, "fault"))
-    if groups:
-        labelled = [(group.t, group.t, f"{group.kind}: {group.says}") for group in groups]
+    if violations:
+        labelled = [(t, t, f"{kind}: {says}") for t, kind, says in violations]
         rows.append(row("violations", labelled[: 2 * BINS], "wrong"))
     return rows

@@ -61,26 +61,27 @@ class Picture:
         dots = [*self._dots(who)]
         style = "wrong" if who in context.group.who else ""
         y = TOP + LANE // 2 + LANE * place
-        return Lane(f"session {who}", style, y, min(begin, end), end, dots)
+        return Lane(context.recording.name(who), style, y, min(begin, end), end, dots)
 
     def _dots(self, who: int) -> Iterator[Dot]:
         """Yield dots for the message, as sent, received or missed, and for some of the session's
         other messages."""
         context, group, x = self._context, self._context.group, self._x
+        name = context.recording.name(who)
         course, is_wronged = context.courses[who], who in group.who
         others = [heard for heard in course if not context.is_it(heard[1])]
-        for t, name, line in others[:: -(-len(others) // DOTS) or 1]:
-            yield Dot("other", x(t), f"{t:.4f} s: receives {called(name, line)}")
-        for t, name, line in course:
-            if context.is_it(name):
+        for t, message, line in others[:: -(-len(others) // DOTS) or 1]:
+            yield Dot("other", x(t), f"{t:.4f} s: receives {called(message, line)}")
+        for t, message, line in course:
+            if context.is_it(message):
                 style = "wrong" if is_wronged else "receives"
-                yield Dot(style, x(t), f"{t:.4f} s: receives {line[:LETTERS] or name}")
+                yield Dot(style, x(t), f"{t:.4f} s: receives {line[:LETTERS] or message}")
         if context.said and context.said["who"] == who:
-            yield Dot("sends", x(context.t), f"session {who} sends {group.message}")
+            yield Dot("sends", x(context.t), f"{name} sends {group.message}")
         elif not group.message and is_wronged:
             yield Dot("wrong", x(min(context.end, group.t)), group.says)
         elif is_wronged and all(delivery.who != who for delivery in context.heard):
-            title = f"session {who} has not received {group.message}"
+            title = f"{name} has not received {group.message}"
             yield Dot("never", x(context.expected), title)
 
     def _marks(self) -> Iterator[Mark]:

@@ -20,9 +20,10 @@ Span = tuple[float, float, str]
 
 @dataclass(frozen=True)
 class Group:
-    """Violations of one kind that concern one message, or one violation without a message.
+    """The first violation of a cause.
 
-    who: affected sessions. says: description of the first violation.
+    who: sessions that it affects in the same way. others: further sessions that its description
+    names. count: number of violations with this cause.
     """
 
     kind: str
@@ -31,13 +32,17 @@ class Group:
     message: str
     says: str
     who: tuple[int, ...]
+    others: tuple[int, ...] = ()
+    count: int = 1
 
 
 @dataclass
 class Person:
-    """A session: a member from `since` (None: never) to `until` (None: the end of the run)."""
+    """A session of a client: a member from `since` (None: never) to `until` (None: the end of the
+    run)."""
 
     number: int
+    name: str = ""
     address: str = ""
     population: str = ""
     link: str | None = None
@@ -54,23 +59,35 @@ class Delivery:
     line: str = ""
 
 
-def grouped(violations: Iterable[Mapping[str, Any]]) -> list[Group]:
-    """Group violations; order the groups by their first violations."""
-    found: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
+def grouped(
+    causes: Iterable[Mapping[str, Any]], violations: Iterable[Mapping[str, Any]]
+) -> list[Group]:
+    """Return a group for each cause; both as in results.json."""
+    listed: dict[object, list[Mapping[str, Any]]] = {}
     for violation in violations:
-        about = violation["message"] or (violation["who"], violation["says"])
-        found.setdefault((violation["kind"], violation["clause"], about), []).append(violation)
-    return [
-        Group(
-            those[0]["kind"],
-            those[0]["clause"],
-            those[0]["t"],
-            those[0]["message"],
-            those[0]["says"],
-            tuple(dict.fromkeys(violation["who"] for violation in those)),
+        listed.setdefault(_cause(violation), []).append(violation)
+    groups = []
+    for cause in causes:
+        those = listed[_cause(cause)]
+        first = those[0]
+        who = [found["who"] for found in those if found["message"] == first["message"]]
+        groups.append(
+            Group(
+                *_cause(cause)[:2],
+                first["t"],
+                first["message"],
+                first["says"],
+                tuple(dict.fromkeys(who)),
+                tuple(first["others"]),
+                cause["count"],
+            )
         )
-        for those in found.values()
-    ]
+    return groups
+
+
+def _cause(found: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return what identifies a cause, of a cause or a violation."""
+    return found["kind"], found["clause"], found["cause"]
 
 
 def chosen(groups: Sequence[Group], count: int) -> list[int]:
@@ -88,7 +105,7 @@ def target_faults(events: Iterable[Event], until: float) -> list[Span]:
     found = []
     begun: dict[str, list[float]] = {}
     for event in events:
-        if "fault" not in event or "who" in event:
+        if "fault" not in event or "who" in event or event["what"] == "misses":
             continue
         t, kind = event["t"], event["fault"]
         if kind in MOMENTS:
@@ -129,8 +146,10 @@ class Recording:
         who = event["who"]
         match event["what"]:
             case "connects":
-                about = (event.get("address", ""), event.get("population", ""), event.get("link"))
-                self.people[who] = Person(who, *about)
+                name, address, population = (
+                    event.get(key, "") for key in ("name", "address", "population")
+                )
+                self.people[who] = Person(who, name, address, population, event.get("link"))
             case "welcomed":
                 self.person(who).since = event["t"]
             case "leaves" | "ended":
@@ -140,6 +159,10 @@ class Recording:
     def person(self, who: int) -> Person:
         """Return the session of that number, created if unknown."""
         return self.people.setdefault(who, Person(who))
+
+    def name(self, who: int) -> str:
+        """Return the name of a session's client."""
+        return self.person(who).name or f"session {who}"
 
     def between(self, begin: float, end: float) -> Sequence[Event]:
         """Return the events from `begin` to `end`, both included."""

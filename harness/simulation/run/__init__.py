@@ -11,6 +11,7 @@ In reading order; a module uses only those above it:
     recorder.py      writes a driver's events: `Recorder`
     driver.py        some of the clients, in one process with one loop: `Driver`
     drivers.py       the drivers, as their parent sees them: `Drivers`
+    startup.py       waits until a first client is in: `await_first_client`
     faults.py        faults of the target: kills, stops and restarts processes: `FaultInjector`
     run.py           starts and ends all of these, and merges their records: `Run`
 """

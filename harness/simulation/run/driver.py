@@ -25,6 +25,7 @@ import select
 import socket
 import struct
 import sys
+from bisect import insort
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,11 +33,13 @@ from functools import partial
 from operator import itemgetter
 from typing import TextIO
 
+from harness.clients.dialect import Login, Reader, to_server
 from harness.descriptors import raise_descriptor_limit
+from harness.profile import LF, Profile
 from harness.simulation.history import as_text
 from harness.simulation.run.recorder import Recorder
 from harness.simulation.scenario.plan import Plan, Say, Session
-from harness.simulation.scenario.vocabulary import harmless
+from harness.simulation.scenario.vocabulary import harmless, name_in, numbers_of
 
 CHUNK = 1 << 18
 """Maximum number of bytes per read."""
@@ -53,6 +56,13 @@ QUIET = 0.3
 WELCOME_MOST = 4096
 """Number of bytes, from the beginning of a stream, that must contain the welcome."""
 
+LOGIN_MOST = 1 << 16
+"""Number of bytes that may arrive before the login is complete."""
+
+SETTLES_WITHIN = 1.0
+"""Seconds after which a client is taken for a member, if the server sends no welcome and the client
+has received nothing."""
+
 READY = "ready"
 """Line that a driver prints when it has read its job."""
 
@@ -67,8 +77,8 @@ class Job:
     mine: numbers of the driver's sessions. endpoints: addresses of the target, which the sessions
     take in turn. ports: ports of the plan's links, in their order.
     source: source address of all sessions, if the target is on another machine; empty: each
-    session has its own. welcome: pattern of the welcome; None: there is none. patience: seconds
-    of silence after which nothing more is expected. path: file for its events.
+    session has its own. profile: the target's dialect. patience: seconds of silence after which
+    nothing more is expected. path: file for its events.
     """
 
     plan: Plan
@@ -76,7 +86,7 @@ class Job:
     endpoints: list[tuple[str, int]]
     ports: list[int]
     source: str
-    welcome: str | None
+    profile: Profile
     patience: float
     path: str
 
@@ -89,6 +99,12 @@ class Connection:
     socket: socket.socket
     awaited: int
     """Number of final messages that the session must still receive."""
+    reader: Reader | None
+    """Translates what it receives; None: nothing is to be translated."""
+    login: Login | None
+    """Login that is not complete; None: there is none, or it is complete."""
+    held: list[tuple[bytes, str]] | None
+    """Pieces to send once it is a member, like `pending`; None: it need not wait."""
     established: bool = False
     welcomed: bool = False
     ending: bool = False
@@ -109,6 +125,11 @@ class Connection:
         return self.session.number
 
 
+def _translates(profile: Profile) -> bool:
+    """Return whether what a server sends differs from canonical text."""
+    return profile.colours or profile.suffix is not None or profile.output_line_end != LF
+
+
 class Driver:
     def __init__(self, job: Job, file: TextIO, output: TextIO) -> None:
         self._job = job
@@ -117,9 +138,9 @@ class Driver:
         self._connections: dict[int, Connection] = {}
         """Connections by descriptor."""
         self._by_number: dict[int, Connection] = {}
-        self._welcome = (
-            None if job.welcome is None else re.compile(job.welcome.encode() + rb"\r?\n?")
-        )
+        welcome = job.profile.welcome
+        self._welcome = welcome and re.compile(welcome.pattern + rb"\r?\n?")
+        self._line_end = to_server(b"\n", job.profile)
         plan = job.plan
         names: dict[bytes, str] = {}
         self._finals: set[str] = set()
@@ -155,7 +176,7 @@ class Driver:
             for say in session.says:
                 due, begin = max(due, say.due), 0  # not before the previous message is sent
                 actions.append((due, partial(self._say, session, say, due)))
-                text = say.text + b"\n"
+                text = say.text + self._line_end
                 for cut, pause in zip((*say.cuts, len(text)), (*say.pauses, 0.0), strict=True):
                     is_last = cut == len(text)
                     piece = partial(self._piece, session, say, text[begin:cut], is_last)
@@ -227,8 +248,14 @@ class Driver:
             where = "127.0.0.1", job.ports[session.link]
         family = socket.AF_INET6 if ":" in where[0] else socket.AF_INET
         link = None if session.link is None else job.plan.links[session.link].fault
-        more = {"population": session.population, "address": self._address(session), "link": link}
-        self._record.happened(session.number, "connects", **more)
+        self._record.happened(
+            session.number,
+            "connects",
+            name=session.name,
+            population=session.population,
+            address=self._address(session),
+            link=link,
+        )
         try:
             connection = socket.socket(family, socket.SOCK_STREAM)
         except OSError as error:
@@ -250,7 +277,15 @@ class Driver:
             return
         stays = session.leaves is None and session.link is None
         own = sum(say.final for say in session.says[-1:])
-        found = Connection(session, connection, len(self._finals) - own if stays else 0)
+        profile = job.profile
+        found = Connection(
+            session,
+            connection,
+            len(self._finals) - own if stays else 0,
+            Reader(profile) if _translates(profile) else None,
+            Login(profile, session.name) if profile.login else None,
+            [] if profile.login else None,
+        )
         self._awaiting += found.awaited > 0
         self._connections[connection.fileno()] = self._by_number[session.number] = found
         self._poll.register(connection, select.EPOLLIN | select.EPOLLOUT)
@@ -265,13 +300,46 @@ class Driver:
         self._record.happened(
             connection.number, "connected", port=connection.socket.getsockname()[1]
         )
-        if self._welcome is None:
-            self._welcomed(connection)
+        if connection.login:
+            self._log_in(connection)
+        else:
+            self._await_membership(connection)
         self._write(connection)
 
+    def _log_in(self, connection: Connection) -> None:
+        """Answer the questions that have arrived."""
+        login, heard = connection.login, bytearray(connection.tail)
+        assert login is not None
+        while (answer := login.answer(heard)) is not None:
+            connection.pending.append((to_server(answer, self._job.profile), ""))
+        connection.tail = bytes(heard)
+        if login.done:
+            connection.login = None
+            self._await_membership(connection)
+        self._write(connection)
+
+    def _await_membership(self, connection: Connection) -> None:
+        """Without a welcome, take a client for a member after a while."""
+
+        def settle() -> None:
+            if not (connection.welcomed or connection.ended):
+                self._welcomed(connection)
+
+        if self._welcome is None:
+            due = self._record.now() + SETTLES_WITHIN
+            insort(self._actions, (due, settle), key=itemgetter(0))
+
     def _welcomed(self, connection: Connection) -> None:
-        connection.welcomed = True
         self._record.happened(connection.number, "welcomed")
+        self._enter(connection)
+
+    def _enter(self, connection: Connection) -> None:
+        """Begin to treat a client as a member, and send what it has held back."""
+        connection.welcomed = True
+        if connection.held is not None:
+            connection.pending.extend(connection.held)
+            connection.held = None
+            self._write(connection)
 
     # --- sending -------------------------------------------------------------
 
@@ -286,7 +354,8 @@ class Driver:
         connection = self._by_number.get(session.number)
         if connection is None or connection.ending or say.number not in connection.gaps:
             return
-        connection.pending.append((piece, session.name_of(say) if is_last else ""))
+        waiting = connection.pending if connection.held is None else connection.held
+        waiting.append((piece, session.name_of(say) if is_last else ""))
         before, longest = connection.gaps[say.number]
         now = self._record.now()
         connection.gaps[say.number] = now, max(longest, now - before if before else 0.0)
@@ -310,7 +379,7 @@ class Driver:
                 break
             pending.popleft()
             if message:
-                _, gap = connection.gaps.pop(int(message.partition(".")[2]))
+                _, gap = connection.gaps.pop(numbers_of(message)[1])
                 self._record.sent(connection.number, message, gap)
         if connection.waits_to_write != bool(pending):
             connection.waits_to_write = bool(pending)
@@ -334,6 +403,15 @@ class Driver:
         self._now_read = self._record.now()
         if connection.session.link is None:
             self._heard_at = self._now_read
+        if connection.reader:
+            data = connection.reader.feed(data)
+        if connection.login:
+            connection.tail += data
+            self._log_in(connection)
+            if connection.login and len(connection.tail) <= LOGIN_MOST:
+                return True
+            connection.login = None
+            data, connection.tail = connection.tail, b""
         if connection.welcomed:
             self._take_lines(connection, connection.tail + data)
         else:
@@ -351,15 +429,22 @@ class Driver:
             return
         heard = self._record.hears(now, connection.number, lines)
         if connection.awaited and now >= self._finals_at:
-            connection.awaited -= sum(name in self._finals for name in heard)
+            connection.awaited -= sum(self._is_final(connection, line) for line in heard)
             if connection.awaited <= 0:
                 connection.awaited = 0
                 self._awaiting -= 1
 
+    def _is_final(self, connection: Connection, heard: str) -> bool:
+        """Return whether a received line, as recorded, contains another's final message."""
+        name = heard if heard in self._finals else f'"{name_in(heard.encode())}"'
+        return name in self._finals and numbers_of(name.strip('"'))[0] != connection.number
+
     def _find_welcome(self, connection: Connection, data: bytes) -> None:
-        assert self._welcome is not None
-        found = self._welcome.match(data)
-        if found:
+        if self._welcome is None:
+            if data:  # it receives what others send: it is a member
+                self._welcomed(connection)
+                self._take_lines(connection, data)
+        elif found := self._welcome.match(data):
             self._welcomed(connection)
             connection.line_end_due = not found[0].endswith(b"\n")
             self._take_lines(connection, data[found.end() :])
@@ -367,7 +452,7 @@ class Driver:
             self._record.happened(
                 connection.number, "unwelcomed", rest=as_text(data[:WELCOME_MOST])
             )
-            connection.welcomed = True
+            self._enter(connection)
             self._take_lines(connection, data)
         else:
             connection.tail = data
@@ -386,12 +471,16 @@ class Driver:
             if connection.ended:
                 return
         connection.ending = True
-        self._record.happened(connection.number, "leaves", how=how)
-        with contextlib.suppress(OSError):
-            if how == "half-close":
+        if how == "half-close":
+            try:
                 connection.socket.shutdown(socket.SHUT_WR)
-                return
-            if how == "reset":
+            except OSError:  # it is not connected yet, or not any more
+                how = "close"
+        self._record.happened(connection.number, "leaves", how=how)
+        if how == "half-close":
+            return
+        if how == "reset":
+            with contextlib.suppress(OSError):
                 connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self._forget(connection)
 

@@ -93,14 +93,15 @@ class FaultInjector:
     def _signal(
         self, fault: ScheduledFault, processes: list[psutil.Process], number: signal.Signals
     ) -> None:
-        self._record_change(fault, "begins", processes)
+        self._record_change(fault, "begins" if processes else "misses", processes)
         for process in processes:
             with contextlib.suppress(psutil.Error):
                 process.send_signal(number)
 
     def _hold(self, fault: ScheduledFault, processes: list[psutil.Process]) -> None:
         self._signal(fault, processes, signal.SIGSTOP)
-        self._held.append((self._clock() + fault.seconds, fault, processes))
+        if processes:
+            self._held.append((self._clock() + fault.seconds, fault, processes))
 
     def _record_change(
         self, fault: ScheduledFault, what: str, processes: list[psutil.Process]

@@ -30,6 +30,7 @@ from harness.simulation.run.drivers import Drivers
 from harness.simulation.run.faults import FaultInjector
 from harness.simulation.run.progress import Status
 from harness.simulation.run.proxy import Proxy
+from harness.simulation.run.startup import await_first_client
 from harness.simulation.scenario.plan import Plan
 from harness.target.interrupts import allow_signals, defer_signals
 from harness.target.target import Command, Target
@@ -66,6 +67,8 @@ class Run:
     scale: float = 1.0
     end: str = ""
     events: list[history.Event] = field(default_factory=list)
+    startup: float | None = None
+    """Seconds from the first connection until its client was in; None: not in time."""
     _start: float = 0.0
     _ran: dict[int, float] = field(default_factory=dict)
     """Seconds that each thread of the target has run, including ended threads."""
@@ -97,6 +100,10 @@ class Run:
         if len({":" in host for host, _ in self.target.endpoints}) > 1:
             raise CannotJudge("the target's addresses must be either IPv4 or IPv6")
         self._start = time.monotonic()  # provisional, until the drivers are ready
+        self.startup = await_first_client(self.target, self.profile, self.scale)
+        if how := self.target.death():
+            self.end = f"the target {how}, after a first client had joined and left"
+            return
         with defer_signals(), contextlib.ExitStack() as cleanup, allow_signals():
             proxy = None
             if plan.links:
@@ -119,7 +126,7 @@ class Run:
 
     def _jobs(self, parts: Path, ports: list[int]) -> list[Job]:
         """Return the drivers' jobs; the sessions are distributed evenly."""
-        plan, welcome = self.plan, self.profile.welcome
+        plan = self.plan
         count = self.processes or max(1, -(-len(plan.sessions) // SESSIONS_PER_DRIVER))
         return [
             Job(
@@ -128,7 +135,7 @@ class Run:
                 self.target.endpoints,
                 ports,
                 source_to(self.target),
-                None if welcome is None else welcome.pattern.decode(),
+                self.profile,
                 PATIENCE * self.scale,
                 str(parts / f"{number:04}"),
             )
@@ -204,6 +211,9 @@ class Run:
             "talk": plan.talk,
             "clients": scenario.clients,
             "target": str(self.target),
+            "startup": None if self.startup is None else round(self.startup, 3),
+            "reach": [*map(str, scenario.reach)],
+            "left_out": dict(scenario.left_out),
             "phases": [[phase.name, phase.seconds] for phase in scenario.phases],
         }
         with self.path.open("w", encoding="utf-8") as file:

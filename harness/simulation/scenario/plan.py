@@ -13,8 +13,9 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from harness.simulation.scenario import names
 from harness.simulation.scenario.scenario import Fault, Link, Phase, Population, Range, Scenario
-from harness.simulation.scenario.vocabulary import payload, token
+from harness.simulation.scenario.vocabulary import name_of, payload, token
 
 FINALS = 20
 """Maximum number of sessions that send a final message. Once this has arrived, all earlier messages
@@ -42,7 +43,8 @@ class Say:
 
 @dataclass
 class Session:
-    """One connection. leaves: time at which the client leaves; None: it stays. how: way to leave.
+    """One connection. name: of the client, different at each of its visits. leaves: time at which
+    the client leaves; None: it stays. how: way to leave.
 
     link: index of its link in the plan; None: it connects to the target directly.
     """
@@ -54,11 +56,12 @@ class Session:
     leaves: float | None
     how: str
     link: int | None
+    name: str = ""
     says: list[Say] = field(default_factory=list)
 
     def name_of(self, say: Say) -> str:
         """Return the name of a message, as used in its token and in the history."""
-        return f"{self.number}.{say.number}"
+        return name_of(self.number, say.number)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def plan(scenario: Scenario, seed: int) -> Plan:
     sessions: list[Session] = []
     links: list[Link] = []
     hosts = _addresses()
+    clients: list[list[Session]] = []
     for population in scenario.populations:
         link = None
         if population.link is not None:
@@ -96,7 +100,13 @@ def plan(scenario: Scenario, seed: int) -> Plan:
         for person in range(population.clients):
             chance = random.Random(f"{seed} {population.name} {person}")
             address = shared[person % len(shared)]
-            sessions += _visits(scenario, population, chance, address, link)
+            if visits := [*_visits(scenario, population, chance, address, link)]:
+                clients.append(visits)
+    clients.sort(key=lambda visits: visits[0].arrives)
+    for person, visits in enumerate(clients):
+        for visit, session in enumerate(visits, 1):
+            session.name = names.name_of(person, visit)
+        sessions += visits
     sessions.sort(key=lambda session: session.arrives)
     for number, session in enumerate(sessions):
         session.number = number

@@ -1,9 +1,10 @@
 """A scenario: the clients, their actions, and the faults. Pure.
 
 A scenario is TOML: `about`, its length (`seconds`, or `[[phase]]`s), one `[[population]]`
-for each kind of client, and `[[fault]]`s of the target. Every key is checked; an error
-names the key and its valid values. The keys are the fields of `Population`, `Link`,
-`Fault` and `Phase`.
+for each kind of client, `[[fault]]`s of the target, and `reach`, a list of `FAULT while MOMENT`:
+what a run must have exercised. Every key is checked; an error names the key and its valid values.
+The keys are the fields of `Population`, `Link`, `Fault` and `Phase`, and the members of STRIKES and
+MOMENTS.
 
 Times that are a *place* in the run (`arrives`, `at`) scale with its length; *durations* and
 *intervals* do not.
@@ -12,9 +13,10 @@ Times that are a *place* in the run (`arrives`, `at`) scale with its length; *du
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from harness.toml_reader import (
     TomlFiles,
@@ -22,6 +24,7 @@ from harness.toml_reader import (
     number,
     numbers,
     one_of,
+    parser,
     some_of,
     table,
     tables,
@@ -42,6 +45,16 @@ LEAVINGS = ("close", "reset", "half-close")
 LINK_FAULTS = ("slow", "stall", "drip", "delay", "cut-off", "reset", "half-close")
 TARGET_FAULTS = ("kill-worker", "kill-workers", "stop-worker", "stop", "hangup", "restart")
 
+WORKER_FAULTS = ("kill-worker", "kill-workers", "hangup")
+"""Faults of the target that only a server which is made for them survives (LOAD-4)."""
+
+STRIKES = (*LEAVINGS, "cut-off", *TARGET_FAULTS)
+"""Faults that strike at a moment: ways to leave, and faults of links and of the target."""
+
+MOMENTS = ("joining", "sending", "delivering", "lagging")
+"""States of a client: it has connected, and not received the welcome yet; it has sent a part of a
+line; its message has not reached all yet; its link is slow or stalled."""
+
 MOST_CLIENTS = 20_000
 MOST_SECONDS = 86_400.0
 
@@ -52,6 +65,36 @@ Range = tuple[float, float]
 """Lowest and highest value of a uniform random choice; written as a number or a pair."""
 
 _places = numbers("a part of the run from 0 to 1, or a list of them", 0, 1)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A fault and a moment at which it should strike."""
+
+    fault: str
+    moment: str
+
+    def __str__(self) -> str:
+        return f"{self.fault} while {self.moment}"
+
+    @classmethod
+    def parse(cls, text: str) -> Pair:
+        """Parse `FAULT while MOMENT`. Raise ValueError if it is not a pair."""
+        fault, _, moment = text.partition(" while ")
+        if fault not in STRIKES:
+            raise ValueError(f"{fault!r} is not one of {', '.join(STRIKES)}")
+        if moment not in MOMENTS:
+            raise ValueError(f"{moment!r} is not one of {', '.join(MOMENTS)}")
+        return cls(fault, moment)
+
+
+def _parse_pairs(texts: Any) -> tuple[Pair, ...]:
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError
+    return tuple(map(Pair.parse, texts))
+
+
+_pairs = parser("a list of 'FAULT while MOMENT'", _parse_pairs)
 
 
 @dataclass(frozen=True)
@@ -147,6 +190,10 @@ class Scenario:
     phases: tuple[Phase, ...]
     populations: tuple[Population, ...]
     faults: tuple[Fault, ...] = ()
+    reach: tuple[Pair, ...] = ()
+    """Pairs that a run must reach; otherwise, it is undecided."""
+    left_out: tuple[tuple[str, str], ...] = ()
+    """Kind of each fault that was left out, and the reason."""
 
     @property
     def seconds(self) -> float:
@@ -164,6 +211,16 @@ class Scenario:
             dataclasses.replace(phase, seconds=phase.seconds * factor) for phase in self.phases
         )
         return dataclasses.replace(self, phases=phases)
+
+    def without(self, kinds: Sequence[str], why: str) -> Scenario:
+        """Return the scenario without target faults of these kinds, which it need not reach."""
+        absent = dict.fromkeys(fault.kind for fault in self.faults if fault.kind in kinds)
+        return dataclasses.replace(
+            self,
+            faults=tuple(fault for fault in self.faults if fault.kind not in absent),
+            reach=tuple(pair for pair in self.reach if pair.fault not in absent),
+            left_out=(*self.left_out, *((kind, why) for kind in absent)),
+        )
 
     def peopled(self, clients: int) -> Scenario:
         """Return the scenario with this number of clients, divided in proportion, at least 1 each.
@@ -193,6 +250,7 @@ class _File:
     seconds: Annotated[float | None, number(0.1, MOST_SECONDS)] = None
     population: Annotated[tuple[Population, ...], tables(Population)] = ()
     fault: Annotated[tuple[Fault, ...], tables(Fault)] = ()
+    reach: Annotated[tuple[Pair, ...], _pairs] = ()
 
     def __post_init__(self) -> None:
         if self.phase and self.seconds is not None:
@@ -211,6 +269,17 @@ class _File:
                 raise ValueError(f"{key} names must differ")
         if sum(population.clients for population in self.population) > MOST_CLIENTS:
             raise ValueError(f"populations have more than {MOST_CLIENTS} clients in all")
+        for pair in self.reach:
+            if pair.fault not in self._strikes():
+                raise ValueError(f"reach: the scenario has no fault {pair.fault!r}")
+
+    def _strikes(self) -> set[str]:
+        """Return the faults that may strike."""
+        found = {fault.kind for fault in self.fault}
+        for population in self.population:
+            found |= {population.link.fault} if population.link else set()
+            found |= {*population.leaves} if population.stays is not None else set()
+        return found
 
 
 def load(name: str) -> Scenario:
@@ -222,4 +291,4 @@ def parse(text: str, name: str) -> Scenario:
     """Return the scenario that a text describes. Raise TomlError if it is invalid."""
     file = _FILES.parse(_File, text, name)
     phases = file.phase or (Phase("", file.seconds or USUAL_SECONDS),)
-    return Scenario(name, file.about, phases, file.population, file.fault)
+    return Scenario(name, file.about, phases, file.population, file.fault, file.reach)

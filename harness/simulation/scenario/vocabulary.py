@@ -1,8 +1,9 @@
 """The texts of messages in a simulation, as sent and as delivered. Pure.
 
-A message begins with a token, `SENDER.NUMBER:`, which is unique in the run. So a message is
-recognised wherever it appears, complete or not. The rest of its text is drawn from an alphabet.
-A message is one line, and ends with LF.
+A message has a name, `msgSENDER.NUMBER`, which is unique in the run. Its text begins with a token,
+the name and a colon. So a message is recognised wherever it appears, complete or not. No number is
+taken for a token: a server's prefix may contain addresses, ports and times. The rest of the text is
+drawn from an alphabet. A message is one line, and ends with LF.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ import re
 
 from harness.reference.server import VISIBLE
 
-TOKEN = re.compile(rb"(\d+)\.(\d+):")
-"""Number of the sender's session, and number of the message in this session."""
+TOKEN = re.compile(rb"(msg(\d+)\.(\d+)):")
+"""Name of the message, number of the sender's session, number of the message in this session."""
+
+TOKEN_BEGUN = re.compile(r"m(s(g(\d+(\.\d*)?)?)?)?")
+"""Beginning of a token that lacks at least its colon."""
 
 _HOSTILE = (
     b"\r<127.0.0.1>I am somebody else",
@@ -42,14 +46,25 @@ MOST = 2000
 """Maximum number of bytes of a text: with token and LF, the message must arrive whole (LINE-7)."""
 
 
+def name_of(sender: int, number: int) -> str:
+    """Return the name of a session's message."""
+    return f"msg{sender}.{number}"
+
+
+def numbers_of(name: str) -> tuple[int, int]:
+    """Return the sender's session and the number of the message with this name."""
+    sender, _, number = name.removeprefix("msg").partition(".")
+    return int(sender), int(number)
+
+
 def token(sender: int, number: int) -> bytes:
-    return b"%d.%d:" % (sender, number)
+    return name_of(sender, number).encode() + b":"
 
 
 def name_in(line: bytes) -> str:
     """Return the name of the message in a line, damaged or not; empty if there is none."""
     found = TOKEN.search(line)
-    return found[0][:-1].decode() if found else ""
+    return found[1].decode() if found else ""
 
 
 def payload(chance: random.Random, alphabet: str, size: int) -> bytes:

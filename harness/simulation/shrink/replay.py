@@ -2,7 +2,7 @@
 
 A script is a list of steps, in order: ["join", who, address], ["say", who, [piece, …]],
 ["leave", who, how] with `close`, `reset` or `half-close`. A text begins with a unique token,
-`WHO.NUMBER:`. After each step, the player waits briefly for its effect: the welcome, a
+`msgWHO.NUMBER:`. After each step, the player waits briefly for its effect: the welcome, a
 client that receives the line, or the end of the connection. In a hurry, it does not wait.
 Clients that are still connected at the end send a final message, and receive those of all
 others; then their streams are judged.
@@ -28,8 +28,7 @@ PAUSE = 0.02  # seconds between two pieces of a line
 MAY_FLUSH = 0.1  # … after which a server may deliver the first piece as a message (LINE-5)
 OBSERVERS = 4  # clients with which all orders are compared: those that received most
 
-TOKEN = re.compile(rb"\d+\.\d+:")
-PREFIX = rb"<[^<>\n]*>"
+TOKEN = re.compile(rb"msg\d+\.\d+:")
 RESET = struct.pack("ii", 1, 0)
 
 # Control characters and their replacements (TEXT-3).
@@ -201,7 +200,7 @@ class Room:
         for person in [*self.here.values()]:
             numbers = [int(said.token[:-1].split(b".")[1]) for said in person.said]
             number = 1 + max(numbers, default=0)
-            message = self.say(person.who, [b"%d.%d:that was all" % (person.who, number)])
+            message = self.say(person.who, [b"msg%d.%d:that was all" % (person.who, number)])
             last |= {message.token} if message else set()
         while True:
             hearers = [hearer for hearer in self.here.values() if not hearer.ended]
@@ -328,14 +327,9 @@ class Judge:
 
     def message_of(self, line: bytes) -> tuple[Message | None, int]:
         """Return the message that a line contains, and the offset of its text in the line."""
-        head = re.match(self.prefix or PREFIX, line)
         for found in TOKEN.finditer(line):
-            message, at = self.room.messages.get(found[0]), found.start()
-            if message and (
-                at == (head.end() if head else 0)
-                or any(text.startswith(plain(line[at:])) for text in message.texts)
-            ):
-                return message, at
+            if message := self.room.messages.get(found[0]):
+                return message, found.start()
         return None, 0
 
     def is_prefix(self, prefix: bytes, sender: Person) -> bool:

@@ -25,7 +25,7 @@ def saved(folder: Path, story: Story, end: str = COMPLETE) -> str:
 def talk(heard: int = 3) -> Story:
     """Three messages; one listener hears all, another only the last `heard` of them."""
     story = Story(3)
-    names = ["0.0", "0.1", "0.2"]
+    names = ["msg0.0", "msg0.1", "msg0.2"]
     for name in names:
         story.say(name)
     story.hear(1, *names)
@@ -48,11 +48,12 @@ def test_a_history_with_a_violation_fails_and_is_saved_as_json(
     said = capsys.readouterr().out
     assert said.startswith("fail: 1 lost\n")
     assert (
-        "message 0.0 of 127.0.0.2 never reached session 2 (127.0.0.4), which received 0.1" in said
+        "msg0.0 of Ann (p, 127.0.0.2) never reached Cleo (p, 127.0.0.4), which received msg0.1"
+        in said
     )
     found = json.loads(out.read_text())
     assert (found["verdict"], found["lost"]) == ("fail", 1)
-    assert found["violations"][0]["message"] == "0.0"
+    assert found["violations"][0]["message"] == "msg0.0"
 
 
 @pytest.mark.parametrize(("heard", "status", "verdict"), [(3, 2, "unknown"), (2, 1, "fail")])
@@ -76,8 +77,8 @@ def test_a_profile_defines_the_server_s_prefixes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     story = Story(2)
-    story.say("0.0")
-    story.line(1, b"<user0> 0.0:hi")
+    story.say("msg0.0")
+    story.line(1, b"<user0> msg0.0:hi")
     path = saved(tmp_path, story)
     assert main(["check", path, "--profile", "ncat-chat"]) == 0
     assert main(["check", path]) == 1
@@ -91,7 +92,7 @@ def test_a_profile_defines_the_server_s_prefixes(
         ("", "is empty"),
         ("what\n", "line 1 is not JSON"),
         ('{"verdict":"pass"}\n', "is not a history: its first line must have"),
-        ('{"history":1}\n{"t":1,"who":1,"sent":"one"}\n', "line 2 is not an event"),
+        ('{"history":2}\n{"t":1,"who":1,"sent":"one"}\n', "line 2 is not an event"),
     ],
 )
 def test_an_error_is_reported_in_one_line(
@@ -121,8 +122,8 @@ def test_an_unknown_profile_is_reported_in_one_line(
 def test_inconsistent_events_are_judged_without_an_error(tmp_path: Path) -> None:
     """A history with missing parts has such events."""
     story = Story(2)
-    story.add(who=0, sent="0.7", gap=0.0)
-    story.hear(1, "0.8", "7.7")
+    story.add(who=0, sent="msg0.7", gap=0.0)
+    story.hear(1, "msg0.8", "msg7.7")
     story.fault("restart", "ends")
     story.what(9, "leaves", how="close")
     story.what(8, "ended", how="closed")

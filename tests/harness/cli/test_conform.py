@@ -20,6 +20,7 @@ from harness.clauses import all_clauses
 from harness.cli.conform import show_on
 from harness.cli.main import main
 from harness.conformance import runner
+from harness.conformance.diagnosis.diagnose import PATTERNS
 from tests.harness.commands import Harness
 from tests.harness.noted import NOTED, no_server_is_left, servers_are_there
 
@@ -50,10 +51,16 @@ def test_a_correct_server_passes(harness: Harness, tmp_path: Path) -> None:
     assert "sends" not in junit
 
 
-def test_a_violation_is_shown_and_fails(harness: Harness) -> None:
+def test_a_violation_is_shown_explained_and_fails(harness: Harness, tmp_path: Path) -> None:
     command = f"{REFERENCE} --broken echoes"
-    done = harness("conform", "--command", command, "--only", "CAST-2", "CAST-7", code=1)
+    only = ("--only", "CAST-2", "CAST-7", "--report", "out")
+    done = harness("conform", "--command", command, *only, code=1)
     assert "CAST-2 MUST  A message never reaches its sender." in done.stdout
+    assert "  Usual cause: The server sends a message to all its clients" in done.stdout
+    record = json.loads((tmp_path / "out/results.json").read_text())
+    [test] = next(clause["tests"] for clause in record["clauses"] if clause["id"] == "CAST-2")
+    assert re.fullmatch(r'[A-Z] sent "z\w+\\n", and received it, too\.', test["detail"])
+    assert test["cause"] == next(each.cause for each in PATTERNS if each.name == "an echo")
     assert "    wire" in done.stdout
     assert done.stdout.endswith("FAIL: 1 passed, 1 failed\n")
     [seed] = re.findall(r", seed (\d+)$", done.stderr, re.MULTILINE)

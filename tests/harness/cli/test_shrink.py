@@ -155,11 +155,11 @@ def test_a_violation_is_shrunk_to_a_file_that_needs_only_python(
 
 def test_the_text_that_causes_the_violation_is_kept(harness: Harness, tmp_path: Path) -> None:
     story = Story(3)
-    story.say("0.0", b"all is well")
-    story.say("0.1", b"what She says")
-    story.all_hear("0.0", "0.1", but=1)
-    story.hear(1, "0.0")
-    story.line(1, b"<127.0.0.2>0.1:what she says")
+    story.say("msg0.0", b"all is well")
+    story.say("msg0.1", b"what She says")
+    story.all_hear("msg0.0", "msg0.1", but=1)
+    story.hear(1, "msg0.0")
+    story.line(1, b"<127.0.0.2>msg0.1:what she says")
     write_history(tmp_path, story)
     shrink(harness, f"{REFERENCE} --broken lowercases", "--tries", "1", "--out", "mine.py")
     assert not (tmp_path / "shrunk.py").exists()
@@ -233,7 +233,7 @@ def test_a_target_is_required(
 
 def echoed() -> Story:
     """Return a story in which clients heard their own messages."""
-    names = [f"{who}.{number}" for number in range(4) for who in range(4)]
+    names = [f"msg{who}.{number}" for number in range(4) for who in range(4)]
     story = Story(4)
     for name in names:
         story.say(name, b"a text with much to leave out")
@@ -255,16 +255,20 @@ def test_a_history_without_violations_is_an_error(harness: Harness, tmp_path: Pa
     assert done.stderr.count("\n") == 1
 
 
+ASKS = "asks.toml"
+
+
 @pytest.mark.parametrize(
     ("text", "options", "complaint"),
     [
         ("", (), "is empty"),
         ("{}\n", (), "is not a history"),
         (None, (), "can't be read: No such file"),
-        ('{"history":1}\n', ("--profile", "nope"), "profile 'nope'"),
-        ('{"history":1}\n', ("--tries", "0"), "must be 1 or more"),
-        ('{"history":1}\n', ("--out", "nowhere/x.py"), "can't be written"),
-        ('{"history":1}\n', ("--out", HISTORY), "exists; name another file with --out"),
+        ('{"history":2}\n', ("--profile", "nope"), "profile 'nope'"),
+        ('{"history":2}\n', ("--profile", ASKS), "can't play the dialect of 'asks': a login"),
+        ('{"history":2}\n', ("--tries", "0"), "must be 1 or more"),
+        ('{"history":2}\n', ("--out", "nowhere/x.py"), "can't be written"),
+        ('{"history":2}\n', ("--out", HISTORY), "exists; name another file with --out"),
     ],
 )
 def test_an_error_is_reported_in_one_line(
@@ -272,6 +276,7 @@ def test_an_error_is_reported_in_one_line(
 ) -> None:
     if text is not None:
         (tmp_path / HISTORY).write_text(text)
+    (tmp_path / ASKS).write_text("[[login]]\nsends = '{name}'\n")
     done = shrink(harness, REFERENCE, *options, code=2)
     assert complaint in done.stderr
     assert done.stderr.count("\n") == 1
@@ -304,8 +309,8 @@ def test_a_violation_that_recurs_in_every_try_is_then_played_once(
 def test_the_file_describes_a_violation_with_any_characters(tmp_path: Path) -> None:
     says = 'heard \\N and \'"""\' of “{0}”\x1b[2J'
     target = 'sh -c "exec \\"$0\\" {host} {port}" \'"""\''
-    script: Script = [["join", 0, "127.0.0.2"], ["say", 0, [b'0.0:"""{x}']]]
-    violation = Violation("torn", "CAST-3", 0.0, 1, "0.0", says)
+    script: Script = [["join", 0, "127.0.0.2"], ["say", 0, [b'msg0.0:"""{x}']]]
+    violation = Violation("torn", "CAST-3", 0.0, 1, "msg0.0", says)
     text = file_of(script, True, violation, target, profile.load("tutorial"), 'my "x".py')
     file = tmp_path / "file.py"
     file.write_text(text)

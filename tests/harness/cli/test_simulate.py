@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from harness.simulation.history import HISTORY
-from tests.harness.commands import Harness
-from tests.harness.simulation.recording import CHATROOM, REFERENCE, python
+from harness.simulation.judge import KINDS
+from harness.target.processes import ROOT
+from tests.harness.commands import Harness, in_time
+from tests.harness.simulation.recording import CHATROOM, PYTHON, REFERENCE, python
 
 QUICK = """
 about = "some who talk"
@@ -57,6 +59,104 @@ def test_a_report_s_folder_is_the_only_one_that_is_written_to(
     assert results["verdict"] == "pass"
     names = sorted(path.name for path in Path("out").iterdir())
     assert names == [HISTORY, "report.html", "results.json"]
+
+
+def test_addresses_and_ports_in_a_prefix_are_not_taken_for_messages(harness: Harness) -> None:
+    """Latencies were negative when the `0.2:` of 127.0.0.2:4000 was taken for a message."""
+    Path("mine.toml").write_text("welcome = 'Welcome'\nprefix = '[0-9.]+:[0-9]+: '\n")
+    server = f"{PYTHON} {ROOT}/tests/harness/ip_port.py {{host}} {{port}}"
+    Path("quick.toml").write_text(QUICK)
+    harness(
+        *("simulate", "quick.toml", "--profile", "mine.toml", "--command", server),
+        *("--report", "out", "--seed", "1"),
+    )
+    results = json.loads(Path("out/results.json").read_text())
+    latencies = results["latency_ms"]["corrected"]["first"]
+    assert 0 < latencies["p50"] <= latencies["max"] < 5000
+
+
+#: A server that asks for a name and a password, ends lines with CR LF in both directions, shows
+#: colours, and returns a member's own messages.
+POLITE = r"""
+lock, members = threading.Lock(), {}
+def serve(connection):
+    lines = connection.makefile('rb', newline=None)
+    def ask(question):
+        connection.sendall(question)
+        line = lines.readline()
+        assert line.endswith(b'\r\n') or not line, line
+        return line.strip()
+    name = ask(b'Who are you? ')
+    if not name or ask(b'Password: ') != b'secret':
+        return connection.close()
+    with lock:
+        assert name not in members.values()
+        connection.sendall(b'Welcome, ' + name + b'!\r\n')
+        members[connection] = name
+    for line in lines:
+        if not line.endswith(b'\r\n'):
+            continue
+        with lock:
+            for member in members:
+                shown = b'You' if member is connection else name
+                try:
+                    member.sendall(b'\x1b[1m' + shown + b'\x1b[0m: ' + line)
+                except OSError:
+                    pass
+    with lock:
+        del members[connection]
+    connection.close()
+"""
+
+POLITE_DIALECT = r"""
+welcome = 'Welcome, \w+!\n'
+prefix = '(?P<name>\w+): '
+echo = 'You: '
+colours = true
+input_line_end = "CR LF"
+output_line_end = "CR LF"
+[[login]]
+expects = 'Who are you\? '
+sends = "{name}"
+[[login]]
+expects = 'Password: '
+sends = "secret"
+"""
+
+COMING = (
+    QUICK.replace("seconds = 1", "seconds = 2")
+    + """
+[[population]]
+name = "visitors"
+clients = 4
+rate = 5
+stays = [0.1, 0.3]
+returns = true
+away = 0.1
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "what"),
+    [
+        ("", "", set()),
+        ("b'You'", "name", {"misprefixed"}),
+        ("for member in members:", "for member in [*members][1:]:", {"lost", "echoed"}),
+    ],
+    ids=["right", "echoes with the wrong prefix", "forgets the first member"],
+)
+def test_a_server_of_another_dialect_is_judged(
+    right: str, wrong: str, what: set[str], harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.simulation.run.run.PATIENCE", 3.0)
+    Path("polite.toml").write_text(POLITE_DIALECT)
+    server = python(f"import threading\n{POLITE.replace(right, wrong)}")
+    code = 1 if what else 0
+    results, _ = simulate(harness, COMING, server, "--profile", "polite.toml", code=code)
+    assert {kind for kind in KINDS if results[kind]} == what
+    assert results["deliveries"] > 100
+    assert results["latency_ms"]["corrected"]["last"]["p50"] > 0
 
 
 LONGER = QUICK.replace("seconds = 1", "seconds = 3")
@@ -138,8 +238,7 @@ def test_a_target_s_death_is_reported_and_the_history_is_kept(
         "def serve(connection):\n"
         r"    connection.sendall(b'Welcome to socket practice\n')"
         "\n"
-        "    connection.recv(4096)\n"
-        "    os._exit(7)\n"
+        "    if connection.recv(4096): os._exit(7)\n"
     )
     done = harness("simulate", "mine.toml", "--command", dies, code=2)
     assert "the target ended (exit status 7)" in done.stdout
@@ -147,6 +246,55 @@ def test_a_target_s_death_is_reported_and_the_history_is_kept(
     assert str(kept) in done.stderr
     again = harness("check", str(kept / HISTORY), code=2)
     assert "the target ended (exit status 7)" in again.stdout
+
+
+WORKERS = """
+about = "a worker is killed, and the room is stopped"
+seconds = 2
+reach = ["kill-worker while delivering"]
+[[population]]
+name = "four"
+clients = 4
+rate = 10
+pieces = 4
+pause = 0.02
+[[fault]]
+kind = "kill-worker"
+at = 0.4
+[[fault]]
+kind = "hangup"
+at = 0.6
+[[fault]]
+kind = "stop"
+at = 0.8
+seconds = 0.1
+"""
+
+
+def test_faults_that_a_server_must_be_made_for_are_left_out_by_default(harness: Harness) -> None:
+    results, said = simulate(harness, WORKERS, CHATROOM)
+    assert results["verdict"] == "pass"
+    assert results["faults"] == {"stop": 1}
+    assert results["left_out"].keys() == {"kill-worker", "hangup"}
+    assert "left out: hangup: only with --worker-faults" in said
+    assert results["required"] == {}
+    results, said = simulate(harness, WORKERS, CHATROOM, "--worker-faults")
+    assert results["faults"] == {"kill-worker": 1, "hangup": 1, "stop": 1}
+    assert results["left_out"] == {}
+    assert results["reached"]["kill-worker"]["times"] == 1
+    assert results["required"] == {"kill-worker while delivering": 1}
+
+
+def test_a_moment_that_was_never_reached_makes_a_run_undecided(harness: Harness) -> None:
+    never = WORKERS.replace("while delivering", "while lagging").replace("hangup", "stop-worker")
+    results, said = in_time(
+        lambda: simulate(harness, never, REFERENCE, "--worker-faults", code=2),
+        lambda found: found[0]["verdict"] == "invalid",
+    )
+    assert results["verdict"] == "undecided"
+    assert said.startswith("undecided: never reached: kill-worker while lagging")
+    assert "kill-worker × 0" in said
+    assert "(1 found no process)" in said
 
 
 def test_files_of_a_passed_run_are_kept_only_on_request(harness: Harness, tmp_path: Path) -> None:
@@ -164,7 +312,7 @@ def test_files_of_a_passed_run_are_kept_only_on_request(harness: Harness, tmp_pa
         (("crowd", "--command", "true {port}"), 3, "the target did not start: it ended"),
         (("crowd", "--target", "127.0.0.1:1"), 3, "can't be reached: Connection refused"),
         (("crowd", "--duration", "0"), 2, "must be a number of seconds"),
-        (("chaos", "--clients", "3", "--command", REFERENCE), 2, "needs 9 clients or more"),
+        (("chaos", "--clients", "3", "--command", REFERENCE), 2, "needs 11 clients or more"),
         (("crowd", "--profile", "nope", "--command", REFERENCE), 2, "nope"),
         (("crowd", "--report", "/proc/x", "--command", REFERENCE), 2, "can't make '/proc/x'"),
     ],

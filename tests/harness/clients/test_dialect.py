@@ -40,6 +40,14 @@ def test_output_is_canonical_wherever_a_read_ends(cuts: list[int]) -> None:
     assert cut == b"ann: a\rb \x1bc\x07\nbob: \x07d\n\x07"
 
 
+def test_line_ends_without_cr_are_counted_wherever_a_read_ends() -> None:
+    for profile, count in ((replace(WRITTEN, output_line_end=CRLF), 2), (WRITTEN, 0)):
+        reader = Reader(profile)
+        for piece in (b"\na\r", b"\nb\r\nc\rd", b"\ne\r\n"):
+            reader.feed(piece)
+        assert reader.bare_line_ends == count
+
+
 def test_a_suffix_may_come_before_the_line_end_or_after_it() -> None:
     for data in (b"a\x07\nb\n", b"a\n\x07b\n"):
         assert Reader(replace(WRITTEN, suffix=re.compile(b"\x07"))).feed(data) == b"a\nb\n"
@@ -56,6 +64,14 @@ def test_echoes_are_removed_and_counted() -> None:
     echoes.remove(heard)
     assert heard == b"ann: one\nann: You: three\nYou: two\n"  # two came back twice
     assert echoes.returned == {b"one": 1, b"two": 1, b"three": 1}
+
+
+def test_the_prefix_of_an_echo_may_match_more_than_the_prefix() -> None:
+    echoes = Echoes(re.compile(b".*: "))
+    echoes.say(b"note: one\n")
+    heard = bytearray(b"You: note: one\n")
+    echoes.remove(heard)
+    assert heard == b""
 
 
 def test_an_echo_may_lack_a_prefix() -> None:

@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +29,10 @@ from harness.target.target import Command, Target
 from tests.integration.waiting import until
 
 REFERENCE = f"{shlex.quote(sys.executable)} -m harness.reference {{host}} {{port}}"
+TUTORIAL = (
+    f"{shlex.quote(sys.executable)} {shlex.quote(str(Path(__file__).parents[1]))}/tutorial.py"
+    " {host} {port}"
+)
 NOWHERE = Target("127.0.0.1", 9)
 
 
@@ -356,6 +361,29 @@ def test_a_server_that_still_sends_is_awaited_until_it_closes() -> None:
             assert not target.stays_open
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("command", "busy"), [(TUTORIAL, True), (f"{REFERENCE} --hopeless never-accepts", False)]
+)
+def test_a_server_that_works_when_all_have_left_is_busy(command: str, busy: bool) -> None:
+    """Neither closes a connection. The first reads the end of a connection again and again."""
+    target = Command(command)
+    target.start()
+    try:
+        for _ in range(2):
+
+            async def test(room: Room) -> None:
+                client = await room.connect()
+                await client.waits(lambda: bool(client.heard), room.window)
+
+            play(room_of(target), test)
+            assert target.stays_open
+            assert target.busy == busy
+        target.fresh()
+        assert not target.busy
+    finally:
+        target.stop()
 
 
 def test_clients_of_a_server_that_is_about_to_be_stopped_are_not_awaited() -> None:

@@ -38,7 +38,10 @@ def broadcast(sender: asyncio.StreamWriter, name: bytes, text: bytes) -> None:
 
 
 async def main() -> None:
-    server = await asyncio.start_server(serve, HOST, PORT, limit=1 << 20, backlog=200)
+    reuse = DEFECT != "no-reuse-address"
+    server = await asyncio.start_server(
+        serve, HOST, PORT, limit=1 << 20, backlog=200, reuse_address=reuse
+    )
     async with server:
         await server.serve_forever()
 

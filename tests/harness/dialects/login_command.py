@@ -47,10 +47,7 @@ def broadcast(sender: asyncio.StreamWriter, text: bytes, times: int) -> None:
 
 
 async def main() -> None:
-    reuse = DEFECT != "no-reuse-address"
-    server = await asyncio.start_server(
-        serve, HOST, PORT, limit=1 << 20, backlog=200, reuse_address=reuse
-    )
+    server = await asyncio.start_server(serve, HOST, PORT, limit=1 << 20, backlog=200)
     async with server:
         await server.serve_forever()
 

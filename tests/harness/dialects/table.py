@@ -153,6 +153,7 @@ sends = "{name}"
         {
             "you-for-all": defect("PREFIX-2"),
             "comes-back-twice": defect("CAST-2"),
+            "no-reuse-address": defect("JOIN-3"),
         },
     ),
     Dialect(
@@ -182,7 +183,6 @@ sends = "/login {name}"
         {
             "delivers-twice": defect("CAST-1", "LOAD-3"),
             "keeps-names": defect("LEAVE-5"),
-            "no-reuse-address": defect("JOIN-3"),
         },
     ),
     Dialect(

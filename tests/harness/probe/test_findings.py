@@ -148,6 +148,20 @@ def test_a_notice_about_a_newcomer_is_no_welcome(text: bytes, is_welcome: bool) 
     assert len(made.notices) == 1
 
 
+@pytest.mark.parametrize(
+    ("notice", "is_kept"),
+    [(b"ann:joined\n", True), (b"ann:\n", False), (b"ann:bob\n", False), (b"\n", False)],
+)
+def test_a_notice_that_is_like_a_message_is_left_out(notice: bytes, is_kept: bool) -> None:
+    findings = Findings(
+        deliveries=[Delivery(b"ann:", b"ann"), Delivery(b"bob:", b"bob")],
+        notices=[notice, notice.replace(b"ann", b"bob")],
+        names=[b"ann", b"bob"],
+    )
+    made = profile.parse(as_toml("it", findings), "it")
+    assert bool(made.notices) == is_kept
+
+
 def test_an_echo_has_the_pattern_of_the_prefix_if_that_matches() -> None:
     deliveries = people(b"No Name: ", b"No Name4: ")
     made = profile.parse(as_toml("it", Findings(deliveries=deliveries, own=deliveries)), "it")

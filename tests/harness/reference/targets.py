@@ -28,10 +28,14 @@ WELCOME = b"Welcome to socket practice\n"
 
 
 class Client(clients.Client):
-    """A client of a target, from an address of this machine."""
+    """A client of a target, from an address of this machine. `line_end`: that of its dialect."""
 
     def __init__(self, target: Target, source: str = "127.0.0.1", buffer: int = 0) -> None:
         super().__init__("::1" if ":" in source else "127.0.0.1", target.port, source, buffer)
+        self.line_end = b"\r\n" if target.dialect == "crlf" else b"\n"
+
+    def line(self, text: bytes) -> bytes:
+        return text + self.line_end
 
     def hear_for(self, seconds: float) -> bytes:
         """Return everything received until nothing comes for `seconds`."""
@@ -58,6 +62,8 @@ class Target:
             start_new_session=True,
         )
         self.clients = contextlib.ExitStack()
+        self.dialect = dialect_of(*options)
+        """Name of its dialect, of `harness.reference.dialects`; empty for that of PROTOCOL.md."""
 
     def listening(self) -> Target:
         announced = self.line()
@@ -83,7 +89,12 @@ class Target:
 
     def join(self, source: str = "127.0.0.1", buffer: int = 0) -> Client:
         client = self.knock(source, buffer)
-        client.hear(WELCOME)
+        if self.dialect == "names":
+            client.hear(b"Your name? ")
+            name = f"at{source.rpartition('.')[2]}".encode()
+            client.say(name + b"\n")
+            client.prefix = name + b": "
+        client.hear(WELCOME.replace(b"\n", client.line_end))
         return client
 
     def join_all(self, count: int) -> list[Client]:
@@ -121,6 +132,14 @@ class Target:
         for stream in (self.process.stdout, self.process.stderr):
             assert stream
             stream.close()
+
+
+def dialect_of(*options: object) -> str:
+    """Return the dialect of a server that is started with these options."""
+    if "--broken" in options:
+        kind, _ = REGISTRY[str(options[options.index("--broken") + 1])]
+        return kind.profile.removeprefix("reference").removeprefix("-")
+    return str(options[options.index("--dialect") + 1]) if "--dialect" in options else ""
 
 
 @contextlib.contextmanager

@@ -27,7 +27,16 @@ import pytest
 
 from harness.reference.broken import REGISTRY, WIDE
 from harness.reference.hopeless import HOPELESS
-from tests.harness.reference.targets import QUIET, ROOT, WELCOME, Client, Target, named, room
+from tests.harness.reference.targets import (
+    QUIET,
+    ROOT,
+    WELCOME,
+    Client,
+    Target,
+    dialect_of,
+    named,
+    room,
+)
 from tests.integration.waiting import PATIENCE
 
 pytestmark = pytest.mark.matrix
@@ -51,10 +60,10 @@ def fails(act: Callable[[], object]) -> bool:
 
 def talk(speaker: Client, *listeners: Client) -> bool:
     """Return True if the listeners hear the speaker; raise otherwise, like all waits."""
-    speaker.say(b"hello\n")
+    speaker.say(speaker.line(b"hello"))
     for listener in listeners:
         listener.socket.settimeout(2)
-        listener.hear(speaker.prefix + b"hello\n")
+        listener.hear(speaker.prefix + speaker.line(b"hello"))
     return True
 
 
@@ -122,6 +131,28 @@ def reset(start: Start) -> bool:
         member, other = here.join_all(2)
         here.join().reset()
         return fails(lambda: [talk(*pair) for pair in [(member, other), (here.join(), other)]])
+
+
+def reset_while_stopped(start: Start) -> bool:
+    """A member is reset while two others speak, and the server is stopped."""
+    with start() as here:
+        member, *others, leaver, last = here.join_all(5)
+        here.process.send_signal(signal.SIGSTOP)
+        for other in others:
+            other.say(other.line(b"hello"))
+        leaver.reset()
+        here.process.send_signal(signal.SIGCONT)
+        due = b"".join(other.prefix + other.line(b"hello") for other in others)
+        for listener in (member, last):
+            listener.socket.settimeout(2)
+
+        def hear_and_talk() -> None:
+            member.hear(due)
+            last.hear(due)
+            for other in others:
+                talk(other, last)
+
+        return fails(hear_and_talk)
 
 
 def restart(start: Start) -> bool:
@@ -296,6 +327,21 @@ def not_utf8(start: Start) -> bool:
         return failed or fails(lambda: talk(member, other))
 
 
+def torn(start: Start) -> bool:
+    """A member speaks between the pieces of another's line."""
+    with start() as here:
+        member, other, listener = here.join_all(3)
+        for speaker, piece in (
+            (member, b"hel"),
+            (other, other.line(b"XX")),
+            (member, member.line(b"lo")),
+        ):
+            speaker.say(piece)
+            time.sleep(0.02)  # shorter than LINE-5's silence
+        due = other.prefix + other.line(b"XX") + member.prefix + member.line(b"hello")
+        return listener.hear_for(QUIET) != due
+
+
 # --- leaving -------------------------------------------------------------------------------------
 
 
@@ -323,11 +369,14 @@ def last_words(start: Start) -> bool:
         return member.hear_for(QUIET) != b"<127.0.0.3>good\n<127.0.0.3>bye"
 
 
+GUESTS = 20
+
+
 def costs(start: Start) -> bool:
     with start() as here:
         member = here.join()
-        before = (here.descriptors(), here.memory())
-        for _ in range(10):
+        before = (here.descriptors(), here.memory(), here.threads())
+        for _ in range(GUESTS):
             here.join().close()
         deadline = time.monotonic() + 1
         while here.descriptors() > before[0]:
@@ -335,7 +384,7 @@ def costs(start: Start) -> bool:
                 return True
             time.sleep(0.01)
         member.close()
-        if here.memory() > before[1] + 6 * MIB:
+        if here.memory() > before[1] + GUESTS * 150 * KIB or here.threads() > before[2]:
             return True
         spent, deadline = here.seconds(), time.monotonic() + 3  # seconds of silence
         while here.seconds() <= spent + 0.05:
@@ -448,6 +497,63 @@ def death_of_a_worker(start: Start) -> bool:
         return failed
 
 
+# --- other dialects ------------------------------------------------------------------------------
+
+
+def exchange(start: Start) -> bool:
+    """Three members of another dialect say some lines, and hear all that they should."""
+    with start() as here:
+        talkers = here.join_all(3)
+        due = dict.fromkeys(talkers, b"")
+        for speaker in talkers:
+            for said in (b"  hi   there ", b"", b"a\rb"):
+                text = said.replace(b"\r", "␍".encode())
+                speaker.say(speaker.line(said))
+                for listener in talkers:
+                    if listener is not speaker:
+                        due[listener] += speaker.prefix + speaker.line(text)
+                    elif here.dialect == "echo":
+                        due[listener] += b"you: " + speaker.line(text)
+            listener = talkers[speaker is talkers[0]]
+            with contextlib.suppress(TimeoutError):
+                listener.socket.settimeout(1)
+                while len(listener.unread) < len(due[listener]) and listener.receive():
+                    pass
+        return any(talker.hear_for(QUIET) != due[talker] for talker in talkers)
+
+
+def crlf_welcomed(start: Start) -> bool:
+    with start() as here:
+        return here.knock().hear_for(QUIET) != WELCOME.replace(b"\n", b"\r\n")
+
+
+def nameless(start: Start) -> bool:
+    with start() as here:
+        here.knock().hear(b"Your name? ")
+        other = here.knock()
+        other.socket.settimeout(1)
+        return fails(lambda: other.hear(b"Your name? "))
+
+
+def same_name(start: Start) -> bool:
+    with start() as here:
+        listener = here.join("127.0.0.2")
+        for _ in range(2):
+            guest = here.join("127.0.0.3")
+            if fails(lambda: talk(guest, listener)):  # noqa: B023  (called at once)
+                return True
+            guest.finish()
+            guest.hear_rest()
+        return False
+
+
+def crowd_of_echoes(start: Start) -> bool:
+    with start() as here:
+        talkers = here.join_all(10)
+        talkers[0].say(b"hello\n")
+        return any(other.hear_for(0.1) != b"<127.0.0.2>hello\n" for other in talkers[1:])
+
+
 # --- which server by which check -----------------------------------------------------------------
 
 CONTROLS = "\x1b[2J \r \x85 \u202e \u2028\t.\n"
@@ -475,6 +581,10 @@ CHECKS: dict[str, Check] = {
     "dies-of-an-early-reset": early_reset,
     "dies-of-a-port-scan": scan,
     "dies-of-a-reset": reset,
+    "dies-of-sigpipe": reset_while_stopped,
+    "dies-of-a-failed-send": reset_while_stopped,
+    "stops-at-a-failed-send": reset_while_stopped,
+    "silences-at-a-failed-send": reset_while_stopped,
     "no-reuseaddr": restart,
     "ipv4-only": ipv6,
     "refuses-in-silence": full,
@@ -519,6 +629,8 @@ CHECKS: dict[str, Check] = {
     "doubles-lf": plain,
     "reads-are-messages": two_lines,
     "impatient": in_pieces,
+    "relays-reads": torn,
+    "relays-with-prefixes": torn,
     "prefix-once-per-read": two_lines,
     "loses-empty-lines": empty,
     "waits-for-lf": unended,
@@ -551,6 +663,8 @@ CHECKS: dict[str, Check] = {
     "leaks-threads": costs,
     "spins-after-leave": costs,
     "keeps-a-megabyte": costs,
+    "keeps-200-kib": costs,
+    "keeps-threads": costs,
     "keeps-its-side-open": own_side,
     "closes-late": own_side,
     "bans-who-comes-back": back,
@@ -562,9 +676,33 @@ CHECKS: dict[str, Check] = {
     "no-allowance": flood,
     "twice-its-rate": flood,
     "one-worker": death_of_a_worker,
+    "names-in-the-accept-loop": nameless,
+    "names-relays-reads": torn,
+    "names-dies-of-sigpipe": reset_while_stopped,
+    "names-keeps-200-kib": costs,
+    "names-of-the-latest": exchange,
+    "names-of-receivers": exchange,
+    "names-overwritten": exchange,
+    "names-echoed": exchange,
+    "names-greet-everyone": others_welcomed,
+    "names-are-taken-forever": same_name,
+    "crlf-relays-reads": torn,
+    "crlf-dies-of-sigpipe": reset_while_stopped,
+    "crlf-keeps-200-kib": costs,
+    "crlf-becomes-lf": exchange,
+    "crlf-after-an-lf-welcome": crlf_welcomed,
+    "crlf-loses-empty-lines": exchange,
+    "crlf-strips-spaces": exchange,
+    "echo-relays-reads": torn,
+    "echo-dies-of-sigpipe": reset_while_stopped,
+    "echo-keeps-200-kib": costs,
+    "echo-fails": exchange,
+    "echo-of-an-echo": exchange,
+    "echo-like-any-message": exchange,
+    "echo-to-one-more": crowd_of_echoes,
 }
 
-OPTIONS: dict[Start, tuple[str, ...]] = {room: ()}
+OPTIONS: dict[Start, tuple[str, ...]] = {}
 
 
 @pytest.mark.sample(24)
@@ -580,9 +718,21 @@ def test_a_broken_server_shows_its_defect(name: str) -> None:
 
 
 @pytest.mark.sample(12)
-@pytest.mark.parametrize("name", named({check: name for name, check in CHECKS.items()}.values()))
+@pytest.mark.parametrize(
+    "name",
+    named({(check, dialect_of("--broken", name)): name for name, check in CHECKS.items()}.values()),
+)
 def test_the_reference_shows_no_defect(name: str) -> None:
-    assert not CHECKS[name](room)
+    dialect = dialect_of("--broken", name)
+    options = ("--dialect", dialect) if dialect else ()
+
+    @contextlib.contextmanager
+    def start(*more: object, host: str = "127.0.0.1", port: int = 0) -> Iterator[Target]:
+        with room(*options, *more, host=host, port=port) as target:
+            yield target
+
+    OPTIONS[start] = options
+    assert not CHECKS[name](start)
 
 
 # --- the registry --------------------------------------------------------------------------------

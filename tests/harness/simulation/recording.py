@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness import profile
+from harness.profile import Profile
 from harness.simulation import history
 from harness.simulation.history import Event, History
 from harness.simulation.judge.facts import MAY_FLUSH
@@ -19,6 +20,7 @@ from harness.simulation.scenario.scenario import parse
 from harness.target.target import Command
 from tests.harness.commands import in_time
 
+DIALECT = profile.load(profile.DEFAULT)
 PYTHON = shlex.quote(sys.executable)
 REFERENCE = f"{PYTHON} -m harness.reference {{host}} {{port}}"
 CHATROOM = f"{PYTHON} -m chatroom --quiet --workers 2 --pack 1 {{host}} {{port}}"
@@ -50,20 +52,21 @@ def record(
     processes: int = 1,
     seed: int = 1,
     scale: float = 0.2,
+    dialect: Profile | None = None,
     ready: Callable[[Command], None] = lambda _: None,
     on_status: Callable[[Status], None] = lambda _: None,
 ) -> History:
     """Return the history of a scenario (without `about`) that was run against a server in time.
 
-    ready: returns when the server is ready for the scenario. on_status: called with the progress.
+    dialect: None: that of this project's server. ready: returns when the server is ready for the
+    scenario. on_status: called with the progress.
     """
     planned = plan(parse(f'about = "a test"\n{scenario}', "test"), seed)
 
     def attempt() -> History:
-        dialect = profile.load(profile.DEFAULT)
         with running(command) as target:
             ready(target)
-            run = Run(planned, target, dialect, folder, on_status, processes, scale)
+            run = Run(planned, target, dialect or DIALECT, folder, on_status, processes, scale)
             run.run()
         return history.read(run.path)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from harness.profile import Profile
 from harness.simulation.history import COMPLETE, VERSION, Event, History, as_text
 from harness.simulation.judge import Judgement, judge
+from harness.simulation.scenario.names import name_of
+from harness.simulation.scenario.vocabulary import numbers_of
 
 
 class Story:
@@ -27,7 +29,8 @@ class Story:
 
     def connect(self, who: int, link: str | None = None) -> None:
         self.addresses[who] = f"127.0.0.{who + 2}"
-        self.what(who, "connects", population="p", address=self.addresses[who], link=link)
+        about = {"name": name_of(who, 1), "population": "p", "address": self.addresses[who]}
+        self.what(who, "connects", **about, link=link)
         self.what(who, "connected", port=1000 + who)
 
     def join(self, who: int, link: str | None = None) -> None:
@@ -35,7 +38,7 @@ class Story:
         self.what(who, "welcomed")
 
     def say(self, name: str, text: bytes = b"hi", *, sent: bool = True, gap: float = 0.0) -> None:
-        who = int(name.partition(".")[0])
+        who = numbers_of(name)[0]
         self.texts[name] = name.encode() + b":" + text
         self.add(who=who, says=name, due=self.t, lag=0.0, text=as_text(self.texts[name]))
         if sent:
@@ -51,7 +54,7 @@ class Story:
         """Let each client, except `but`, hear these messages of others."""
         for who in self.addresses:
             if who != but:
-                self.hear(who, *(name for name in names if not name.startswith(f"{who}.")))
+                self.hear(who, *(name for name in names if numbers_of(name)[0] != who))
 
     def fault(self, fault: str, what: str = "begins", **more: object) -> None:
         self.add(fault=fault, what=what, **more)

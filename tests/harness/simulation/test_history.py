@@ -17,7 +17,7 @@ from harness.simulation.history import (
     write,
 )
 
-HEADER = '{"history":1}\n'
+HEADER = '{"history":2}\n'
 
 
 def test_bytes_survive() -> None:
@@ -28,7 +28,7 @@ def test_bytes_survive() -> None:
 def test_a_written_history_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "h"
     events: list[Event] = [
-        {"history": 1},
+        {"history": 2},
         {"t": 0.5, "text": as_text(b"\xff")},
         {"t": 1, "end": "x"},
     ]
@@ -51,7 +51,7 @@ def test_a_history_that_was_cut_short_is_read_as_far_as_it_goes() -> None:
     [
         ([], "h: is empty"),
         (["what\n"], "h: line 1 is not JSON"),
-        (['{"history":2}\n'], 'h: is not a history: its first line must have "history": 1'),
+        (['{"history":1}\n'], 'h: is not a history: its first line must have "history": 2'),
         (["[]\n"], "h: is not a history"),
         ([HEADER, "{}\n"], "h: line 2 is not an event: it has no number `t`"),
         ([HEADER, '{"t":"now"}\n'], "h: line 2 is not an event: it has no number `t`"),
@@ -68,12 +68,12 @@ def test_an_error_names_the_line_and_the_reason(lines: list[str], complaint: str
 @pytest.mark.parametrize(
     "event",
     [
-        '"who":1,"says":"1.0"',
+        '"who":1,"says":"msg1.0"',
         '"who":1,"says":"one","due":1,"lag":0,"text":"x"',
         '"who":1,"says":7,"due":1,"lag":0,"text":"x"',
-        '"who":"1","sent":"1.0","gap":0',
-        '"who":1,"sent":"1.0"',
-        '"who":1,"hears":"1.0"',
+        '"who":"1","sent":"msg1.0","gap":0',
+        '"who":1,"sent":"msg1.0"',
+        '"who":1,"hears":"msg1.0"',
         '"who":1,"hears":[7]',
         '"who":1,"hears":[{}]',
         '"who":1,"what":"connects","link":null',

@@ -35,7 +35,7 @@ from harness.simulation.judge import judge
 from harness.simulation.judge.facts import MAY_FLUSH
 from harness.simulation.run.faults import workers_of
 from harness.simulation.scenario.scenario import ALPHABETS
-from harness.simulation.scenario.vocabulary import harmless, payload, token
+from harness.simulation.scenario.vocabulary import harmless, name_of, payload, token
 from harness.target.target import Command
 from tests.harness.simulation.recording import CHATROOM, REFERENCE
 
@@ -87,7 +87,7 @@ class Person:
     def begin(self, text: bytes, part: int, *, final: bool = False) -> str:
         """Say a part of a message; return the message's name."""
         text = token(self.number, self._said) + text
-        name = f"{self.number}.{self._said}"
+        name = name_of(self.number, self._said)
         self._said += 1
         self._visit.names[b"<%s>%s" % (self.address.encode(), harmless(text))] = name
         now = self._visit.now()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.target.crash import LINES, find, tail
+from harness.target.crash import LINES, SEEN, find, since, tail
 
 PYTHON = """\
 127.0.0.1 connected
@@ -209,3 +209,11 @@ def test_the_tail_of_an_output_contains_a_crash_that_begins_before_it() -> None:
     assert kept.endswith("…\n" + goroutines[-100:])
     assert tail(PYTHON, 4000) == PYTHON
     assert tail("x" * 500, 100) == "x" * 100
+
+
+def test_what_was_printed_before_is_left_out() -> None:
+    assert since("", "new") == "new"
+    assert since("old\n", "old\nnew") == "new"
+    assert since("old\n", "another server") == "another server"
+    before = "x" * SEEN + "old\n"
+    assert since(before, before[-SEEN:] + "new") == "new"  # its beginning was dropped

@@ -476,6 +476,19 @@ def test_costs_and_holders_of_connections_are_found() -> None:
     assert server.times() == {}
 
 
+def test_a_server_is_stopped_during_a_block_with_its_children() -> None:
+    server = Command(python("server = listen(); os.fork(); time.sleep(60)"))
+    server.start()
+    try:
+        until(lambda: len(server.processes()) == 2, "it has forked")
+        with server.suspended():
+            states = [process.status() for process in server.processes()]
+        assert states == 2 * [psutil.STATUS_STOPPED]
+        assert psutil.STATUS_STOPPED not in [process.status() for process in server.processes()]
+    finally:
+        server.stop()
+
+
 def test_part_used_counts_time_spent_waiting_for_a_processor() -> None:
     spins = {1: Times(3.0, 7.0)}
     assert part_used(spins, {1: Times(3.04, 7.46)}, 0.5) == pytest.approx(1)
@@ -574,7 +587,7 @@ def test_a_host_that_does_not_resolve_is_a_start_error(host: str) -> None:
         Target(host, 9).start()
 
 
-def test_a_target_at_an_address_has_no_costs_or_holders() -> None:
+def test_a_target_at_an_address_has_no_costs_or_holders_and_cannot_be_stopped() -> None:
     there = Target("192.0.2.1", 9)
     assert not there.ours
     assert not there.local
@@ -584,6 +597,8 @@ def test_a_target_at_an_address_has_no_costs_or_holders() -> None:
         there.costs()
     with pytest.raises(NotApplicable, match="processes"):
         there.holders([1])
+    with pytest.raises(NotApplicable, match="can't be stopped"), there.suspended():
+        pass
 
 
 @pytest.mark.parametrize("host", ["localhost", "::1", "127.0.0.1", "127.3.2.1"])

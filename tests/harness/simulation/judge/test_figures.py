@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis.strategies import floats, lists
 
 from harness.simulation.history import COMPLETE, VERSION, Event, History
+from harness.simulation.judge.facts import MAY_FLUSH
 from harness.simulation.judge.figures import Figures, figures, percentiles, rank
+from harness.simulation.scenario.vocabulary import numbers_of
 
 
 def of(*events: Event, populations: str = "ppp") -> Figures:
@@ -27,10 +29,11 @@ def of(*events: Event, populations: str = "ppp") -> Figures:
 def said(
     name: str, due: float, sent: float, lag: float = 0.0, *, final: bool = False
 ) -> list[Event]:
-    who = int(name.partition(".")[0])
+    who = numbers_of(name)[0]
     more: Event = {"final": True} if final else {}
+    says = {"who": who, "says": name, "due": due, "lag": lag, "text": f"{name}:x"}
     return [
-        {"t": due + lag, "who": who, "says": name, "due": due, "lag": lag, "text": "x", **more},
+        {"t": due + lag, **says, **more},
         {"t": sent, "who": who, "sent": name, "gap": 0.0},
     ]
 
@@ -55,9 +58,9 @@ def test_percentiles_of_an_empty_list_are_none() -> None:
 
 def test_latencies_of_the_first_median_and_last_listener() -> None:
     found = of(
-        *said("0.0", due=1.0, sent=1.01),
-        heard(1, 1.1, "0.0"),
-        heard(2, 1.3, "0.0"),
+        *said("msg0.0", due=1.0, sent=1.01),
+        heard(1, 1.1, "msg0.0"),
+        heard(2, 1.3, "msg0.0"),
     )
     at = {name: values["max"] for name, values in found.corrected.items()}
     assert at == {"first": 100.0, "median": 100.0, "last": 300.0}
@@ -70,11 +73,11 @@ def test_latencies_of_the_first_median_and_last_listener() -> None:
 
 def test_each_population_s_messages_have_figures_of_their_own() -> None:
     found = of(
-        *said("0.0", due=1.0, sent=1.0),
-        *said("1.0", due=2.0, sent=2.0),
-        heard(2, 1.1, "0.0"),
-        heard(1, 1.1, "0.0"),
-        heard(2, 2.7, "1.0"),
+        *said("msg0.0", due=1.0, sent=1.0),
+        *said("msg1.0", due=2.0, sent=2.0),
+        heard(2, 1.1, "msg0.0"),
+        heard(1, 1.1, "msg0.0"),
+        heard(2, 2.7, "msg1.0"),
         populations="tfs",
     )
     assert {name: values["last"]["max"] for name, values in found.by_population.items()} == {
@@ -90,7 +93,7 @@ def test_raw_figures_leave_out_messages_due_during_a_delivery() -> None:
     events: list[Event] = []
     for number, due in messages:
         at = max(due + 0.001, 6.0 if 4.0 <= due < 6.0 else 0.0)
-        events += [*said(f"0.{number}", due, due), heard(1, at, f"0.{number}")]
+        events += [*said(f"msg0.{number}", due, due), heard(1, at, f"msg0.{number}")]
     found = of(*sorted(events, key=lambda event: event["t"]))
     assert len(found.heard) == 100
     assert len(found.closed_loop) == 81
@@ -105,24 +108,51 @@ def test_last_words_unheard_messages_and_faulty_links_do_not_count() -> None:
     far: Event = {"t": 0.0, "who": 3, "what": "connects", "population": "p", "link": "slow"}
     found = of(
         {**far, "address": "a"},
-        *said("0.0", due=1.0, sent=1.0),
-        *said("0.1", due=1.0, sent=1.0),
-        *said("0.2", due=1.0, sent=1.0, final=True),
-        *said("3.0", due=1.0, sent=1.0),
-        heard(1, 1.1, "0.0", "0.2", "3.0"),
-        heard(3, 9.0, "0.0"),
+        *said("msg0.0", due=1.0, sent=1.0),
+        *said("msg0.1", due=1.0, sent=1.0),
+        *said("msg0.2", due=1.0, sent=1.0, final=True),
+        *said("msg3.0", due=1.0, sent=1.0),
+        heard(1, 1.1, "msg0.0", "msg0.2", "msg3.0"),
+        heard(3, 9.0, "msg0.0"),
     )
-    assert [message.name for message in found.heard] == ["0.0"]
+    assert [message.name for message in found.heard] == ["msg0.0"]
     assert found.corrected["last"]["max"] == 100.0
 
 
 def test_a_line_in_another_dialect_counts_by_its_token() -> None:
-    found = of(*said("0.0", 1.0, 1.0), heard(1, 1.2, {"line": "<user1> 0.0:x"}, {"line": "what"}))
+    lines = [{"line": line} for line in ("127.0.0.1:5: msg0.0:x", "[10:30.5] msg0.0:x", "what")]
+    found = of(*said("msg0.0", 1.0, 1.0), heard(1, 1.2, *lines))
     assert found.corrected["last"]["max"] == 200.0
 
 
+def test_an_own_message_that_comes_back_does_not_count() -> None:
+    found = of(*said("msg0.0", 1.0, 1.0), heard(0, 1.1, "msg0.0"), heard(1, 1.2, "msg0.0"))
+    assert found.corrected["first"]["max"] == 200.0
+
+
+def test_a_message_that_a_server_has_torn_has_no_latency() -> None:
+    found = of(*said("msg0.0", 1.0, 1.0), heard(1, 1.2, {"line": "<a>msg0.0:"}))
+    assert (found.heard, found.contradiction) == ([], "")
+
+
+def test_a_message_received_before_it_was_sent_is_a_contradiction() -> None:
+    """Its whole text may come before its line end, if there was a pause before that (LINE-5)."""
+    says, sent = said("msg0.0", 1.0, 1.0)
+    received = heard(1, 0.8, {"line": "<a>msg0.0:x"})
+    found = of(says, sent, received)
+    assert found.contradiction == "msg0.0 was received 200.0 ms before it was sent"
+    found = of(says, {**sent, "gap": MAY_FLUSH}, received)
+    assert (found.heard, found.contradiction) == ([], "")
+
+
+def test_a_receipt_recorded_before_the_sending_is_none() -> None:
+    """Two drivers write their records independently."""
+    found = of(*said("msg0.0", 1.0, 1.02), heard(1, 1.01, "msg0.0"))
+    assert (found.raw["last"]["max"], found.contradiction) == (0.0, "")
+
+
 def test_the_lag_of_the_harness_has_percentiles() -> None:
-    found = of(*said("0.0", 1.0, 1.0, lag=0.05), *said("0.1", 2.0, 2.0, lag=0.01))
+    found = of(*said("msg0.0", 1.0, 1.0, lag=0.05), *said("msg0.1", 2.0, 2.0, lag=0.01))
     assert found.lag == {"p50": 10.0, "p99": 50.0, "p999": 50.0, "max": 50.0}
 
 
@@ -132,9 +162,9 @@ def test_members_faults_and_costs() -> None:
         for t, memory, cpu in ((0.0, 100, 1.0), (1.0, 300, 2.0), (2.0, 200, 4.5))
     ]
     found = of(
-        *said("0.0", 1.0, 1.0),
-        heard(1, 1.9, "0.0"),
-        heard(2, 2.1, "0.0"),
+        *said("msg0.0", 1.0, 1.0),
+        heard(1, 1.9, "msg0.0"),
+        heard(2, 2.1, "msg0.0"),
         {"t": 2.2, "fault": "stop", "what": "begins", "processes": []},
         {"t": 2.3, "fault": "stop", "what": "ends", "processes": []},
         {"t": 2.4, "who": 1, "what": "leaves", "how": "close"},

@@ -4,26 +4,33 @@ from typing import Any
 
 import pytest
 
-from harness.simulation.history import COMPLETE, History
+from harness.profile import Profile, parse
+from harness.simulation.history import COMPLETE, VERSION, History
 from harness.simulation.judge import KINDS, judge
 from harness.simulation.judge.figures import figures
 from harness.simulation.judge.results import LATE, exit_status, lines, results
 from tests.harness.simulation.story import Story
 
 
-def of(story: Story, end: str = COMPLETE, lag: float = 0.0) -> dict[str, Any]:
+def of(
+    story: Story,
+    end: str = COMPLETE,
+    lag: float = 0.0,
+    profile: Profile | None = None,
+    **about: object,
+) -> dict[str, Any]:
     for event in story.events:
         if "lag" in event:
             event["lag"] = lag
-    header = {"history": 1, "scenario": "s", "seed": 7, "target": "t", "seconds": 3.0}
-    history = History(header, story.events, end)
-    return results(history, judge(history), figures(history))
+    header = {"history": VERSION, "scenario": "s", "seed": 7, "target": "t", "seconds": 3.0}
+    history = History({**header, **about}, story.events, end)
+    return results(history, judge(history, profile), figures(history))
 
 
 def well() -> Story:
     story = Story(3)
-    story.say("0.0")
-    story.all_hear("0.0")
+    story.say("msg0.0")
+    story.all_hear("msg0.0")
     return story
 
 
@@ -40,7 +47,7 @@ def test_a_pass() -> None:
 
 def broken() -> Story:
     story = well()
-    story.say("0.1")
+    story.say("msg0.1")
     return story
 
 
@@ -72,32 +79,99 @@ def test_a_failure_of_the_harness_makes_a_run_invalid() -> None:
     assert "Too many open files" in found["why"]
     cannot_judge = of(well(), "the harness could not judge: a driver failed")
     assert (cannot_judge["verdict"], exit_status(cannot_judge)) == ("invalid", 2)
-    story.say("0.1")
+    story.say("msg0.1")
     assert of(story)["verdict"] == "fail"
+
+
+def test_a_record_that_contradicts_itself_is_invalid() -> None:
+    """A message before its sending, or both received and lost, proves nothing about the server."""
+    early = well()
+    early.hear(2, "msg0.1")
+    early.say("msg0.1")
+    found = of(early)
+    assert (found["verdict"], exit_status(found)) == ("invalid", 2)
+    assert found["why"] == "msg0.1 was received 1.0 ms before it was sent"
+
+    eaten = Story(2)
+    eaten.say("msg0.0")
+    eaten.line(1, b"127.0.0.2:4000: msg0.0:hi")
+    found = of(eaten, profile=parse(r"notices = ['127.*\n']", "mine"))
+    assert (found["verdict"], found["lost"]) == ("invalid", 1)
+    assert found["why"] == (
+        "Bob (p, 127.0.0.3) has received msg0.0, which counts as lost: does the profile "
+        "describe the server? The line was “127.0.0.2:4000: msg0.0:hi”"
+    )
+
+
+def test_the_time_of_a_start_is_a_figure_of_its_own() -> None:
+    assert not any("start-up" in line for line in lines(of(well())))
+    found = of(well(), startup=0.75)
+    assert found["startup_seconds"] == 0.75
+    assert "start-up: the first client was in after 0.75 s" in lines(found)
+
+
+def test_a_run_that_has_not_reached_what_it_must_is_undecided() -> None:
+    story = well()
+    story.what(1, "leaves", how="reset")
+    found = of(story, reach=["reset while joining", "reset while sending"])
+    assert (found["verdict"], exit_status(found)) == ("undecided", 2)
+    assert found["why"] == "never reached: reset while joining, reset while sending"
+    assert found["required"] == {"reset while joining": 0, "reset while sending": 0}
+    assert of(well(), reach=[])["verdict"] == "pass"
+    assert of(broken(), reach=["reset while joining"])["verdict"] == "fail"
+
+
+def test_what_was_reached_and_what_was_left_out_are_listed() -> None:
+    story = well()
+    story.connect(3)
+    story.what(3, "leaves", how="reset")
+    story.fault("kill-worker", "misses")
+    found = of(story, left_out={"hangup": "on request"})
+    assert [" ".join(line.split()) for line in lines(found)][-4:] == [
+        "faults that struck while joining sending delivering lagging",
+        "reset × 1 1 0 0 0",
+        "kill-worker × 0 0 0 0 0 (1 found no process)",
+        "left out: hangup: on request",
+    ]
 
 
 def test_an_incomplete_failed_run_is_reported_as_incomplete() -> None:
     story = well()
-    story.say("0.1")
-    story.say("0.2")
-    story.all_hear("0.2")
+    story.say("msg0.1")
+    story.say("msg0.2")
+    story.all_hear("msg0.2")
     for end, said in (("", "cut short"), ("the target ended", "the target ended")):
         found = of(story, end)
         assert (found["verdict"], found["lost"]) == ("fail", 2)
         assert [*lines(found)][1] == f"the run is incomplete: {said}"
 
 
-def test_the_first_violations_are_listed_and_all_are_counted() -> None:
+def test_violations_with_one_cause_are_one_row_with_a_count() -> None:
     story = Story(9)
-    story.say("0.0")
+    story.say("msg0.0")
+    story.line(1, b"what")
     found = of(story)
     assert found["lost"] == 8
-    told = [line for line in lines(found) if line.startswith("lost at")]
-    assert len(told) == 5
-    assert told[0] == "lost at 0.028 s (CAST-1): message 0.0 of 127.0.0.2 never reached " + (
-        "session 1 (127.0.0.3)"
-    )
-    assert [*lines(found)][-1] == "and 3 more"
+    assert [(cause["kind"], cause["count"], cause["clients"]) for cause in found["causes"]] == [
+        ("lost", 8, 8),
+        ("torn", 1, 1),
+    ]
+    assert [*lines(found)][-4:] == [
+        "lost × 8 (CAST-1): nobody received the message",
+        "  first at 0.028 s: msg0.0 of Ann (p, 127.0.0.2) never reached Bob (p, 127.0.0.3)",
+        "torn (CAST-3): a line came that no client sent",
+        "  at 0.030 s: Bob (p, 127.0.0.3) received a line that no client sent: “what”",
+    ]
+
+
+def test_the_first_causes_are_listed() -> None:
+    story = Story(2)
+    for number in range(8):
+        story.say(f"msg0.{number}")
+        story.line(1, f"<{'x' * number}>msg0.{number}:hi".encode())
+    found = of(story)
+    assert sum(line.startswith("misprefixed (") for line in lines(found)) == 5
+    assert [*lines(found)][-1] == "and 3 more causes"
 
 
 def test_each_of_several_populations_has_a_row() -> None:
@@ -105,8 +179,8 @@ def test_each_of_several_populations_has_a_row() -> None:
     assert not any("last, from" in line for line in lines(of(story)))
     story.what(9, "connects", population="others", address="127.0.0.9", link=None)
     story.what(9, "welcomed")
-    story.say("9.0")
-    story.all_hear("9.0")
+    story.say("msg9.0")
+    story.all_hear("msg9.0")
     found = of(story)
     assert [*found["latency_ms"]["by_population"]] == ["p", "others"]
     assert [line.split()[:3] for line in lines(found) if "last, from" in line] == [

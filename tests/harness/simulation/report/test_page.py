@@ -14,16 +14,13 @@ from hypothesis.strategies import floats, integers
 
 from harness.profile import load
 from harness.report.charts import WIDTH, Scale, over_time, ranks, short, steps, tail
-from harness.simulation.history import COMPLETE, History
+from harness.simulation.history import COMPLETE, VERSION, History
 from harness.simulation.judge import KINDS, Violation
 from harness.simulation.judge.figures import figures
 from harness.simulation.outcome import judged
 from harness.simulation.report import page
 from harness.simulation.report.charts import BINS, size_of_bins
 from harness.simulation.report.page import LETTER, labels, span, strip
-from harness.simulation.report.recording import (
-    Group,
-)
 from harness.wording import visible
 from tests.harness.report.test_page import Reader
 from tests.harness.simulation.story import Story
@@ -32,14 +29,21 @@ EVIL = b"\x1b[2J</td><script>alert(1)</script>\xff\x00\xe2\x80\xae"
 
 
 def page_of(story: Story, tmp_path: Path, **header: Any) -> str:
-    about = {"history": 1, "scenario": "s", "seed": 1, "target": "t", "seconds": 3.0, **header}
+    about = {
+        "history": VERSION,
+        "scenario": "s",
+        "seed": 1,
+        "target": "t",
+        "seconds": 3.0,
+        **header,
+    }
     judged(History(about, story.events, COMPLETE), load("chatroom")).write(tmp_path)
     return (tmp_path / "report.html").read_text()
 
 
 def page_with(story: Story, violations: list[Violation], **changed: object) -> str:
     """Return the page of a story with these violations, whatever the judge says."""
-    recorded = History({"history": 1}, story.events, COMPLETE)
+    recorded = History({"history": VERSION}, story.events, COMPLETE)
     found = figures(recorded)
     results: Mapping[str, Any] = {
         "verdict": "fail" if violations else "pass",
@@ -48,6 +52,7 @@ def page_with(story: Story, violations: list[Violation], **changed: object) -> s
         "seed": 1,
         "target": "t",
         "seconds": 3.0,
+        "startup_seconds": 0.25,
         "clients": 3,
         "sessions": 3,
         "messages": 1,
@@ -58,6 +63,20 @@ def page_with(story: Story, violations: list[Violation], **changed: object) -> s
         "schedule_lag_ms": found.lag,
         "target_costs": found.costs,
         "faults": dict(found.faults),
+        "left_out": {},
+        "reached": {},
+        "required": {},
+        "causes": [
+            {
+                **{key: getattr(violation, key) for key in ("kind", "clause", "cause")},
+                "count": 1,
+                "clients": 1,
+                "first": violation.t,
+                "last": violation.t,
+                "example": violation.says,
+            }
+            for violation in violations
+        ],
         "violations": [asdict(violation) for violation in violations],
         **changed,
     }
@@ -73,7 +92,7 @@ def classroom(people: int = 12, messages: int = 120, seconds: float = 30.0) -> S
     for turn in range(messages):
         story.t = max(story.t, turn * seconds / messages)
         who = chance.randrange(people)
-        name = f"{who}.{numbers[who]}"
+        name = f"msg{who}.{numbers[who]}"
         numbers[who] += 1
         story.say(name, chance.choice([b"good morning", EVIL, "你好".encode()]))
         if turn * seconds / messages == 5:
@@ -105,13 +124,35 @@ def test_a_page_of_a_run_that_passed(tmp_path: Path) -> None:
     assert "ViolationContext what went wrong" not in text
 
 
+def test_the_time_of_a_start_is_on_the_page(tmp_path: Path) -> None:
+    started = "Start-up: the first client was in after 0.75 s"
+    assert started in page_of(classroom(), tmp_path, startup=0.75)
+    assert "Start-up" not in page_of(classroom(), tmp_path)
+
+
+def test_what_the_harness_did_is_on_the_page(tmp_path: Path) -> None:
+    story = classroom()
+    story.what(3, "leaves", how="reset")
+    header = {
+        "reach": ["kill-worker while sending", "reset while joining"],
+        "left_out": {"hangup": "only on request"},
+    }
+    read = Reader(page_of(story, tmp_path, **header))
+    assert '<header class="undecided">' in (tmp_path / "report.html").read_text()
+    for words in ("SIGKILL to one process", "SIGSTOP to all", "a connection was reset"):
+        assert words in read.text
+    assert "Never reached: reset while joining" in read.text
+    assert "Left out: hangup" in read.text
+    assert "only on request" in read.text
+
+
 def test_each_of_several_populations_has_a_row(tmp_path: Path) -> None:
     story = classroom()
     assert "messages of p<" not in page_of(story, tmp_path)
     story.what(99, "connects", population="<others>", address="127.0.9.9", link=None)
     story.what(99, "welcomed")
-    story.say("99.0")
-    story.all_hear("99.0")
+    story.say("msg99.0")
+    story.all_hear("msg99.0")
     text = page_of(story, tmp_path)
     assert "messages of p<" in text
     assert "messages of &lt;others&gt;" in text
@@ -131,8 +172,8 @@ def test_a_page_of_an_invalid_run_shows_the_delay_of_the_harness() -> None:
 
 def test_a_violation_is_linked_to_its_context(tmp_path: Path) -> None:
     story = Story(3)
-    story.say("0.0", EVIL)
-    story.hear(1, "0.0")
+    story.say("msg0.0", EVIL)
+    story.hear(1, "msg0.0")
     read = Reader(page_of(story, tmp_path))
     assert "#violation-1" in read.links
     assert {link[1:] for link in read.links} <= set(read.ids)
@@ -143,13 +184,13 @@ def test_a_violation_is_linked_to_its_context(tmp_path: Path) -> None:
 
 def test_text_of_people_and_servers_does_not_become_markup() -> None:
     story = Story(3)
-    story.say("0.0", EVIL)
-    story.line(1, b"<127.0.0.2>0.0:" + EVIL)
+    story.say("msg0.0", EVIL)
+    story.line(1, b"<127.0.0.2>msg0.0:" + EVIL)
     story.line(2, EVIL)
     evil = EVIL.decode("utf-8", "surrogateescape")
     story.what(2, "ended", how="closed", rest=evil)
     found = [
-        Violation("torn", "CAST-3", 0.01, 1, "0.0", f"said {evil}"),
+        Violation("torn", "CAST-3", 0.01, 1, "msg0.0", f"said {evil}"),
         Violation("disconnected", "LEAVE-1", 0.02, 2, "", evil),
     ]
     names = dict.fromkeys(("why", "scenario", "target"), evil)
@@ -179,7 +220,15 @@ def test_a_long_run_is_drawn_with_few_points() -> None:
 def test_the_length_of_a_page_is_limited() -> None:
     story = classroom()
     found = [
-        Violation(kind, "CAST-1", number / 10, number % 12, f"{number % 12}.1", f"no {number}")
+        Violation(
+            kind,
+            "CAST-1",
+            number / 10,
+            number % 12,
+            f"msg{number % 12}.1",
+            f"no {number}",
+            f"{number}",
+        )
         for kind in KINDS
         for number in range(50)
     ]
@@ -217,8 +266,8 @@ def test_labels_do_not_overlap_and_rare_ones_come_first() -> None:
 
 
 def test_the_strip_has_a_row_for_each_kind() -> None:
-    group = Group("lost", "CAST-1", 2.0, "0.0", "it is lost", (1,))
-    rows = strip([(1, 1, "hangup"), (2, 3, "stop"), (5, 6, "stop")], [group], 10.0)
+    faults = [(1.0, 1.0, "hangup"), (2.0, 3.0, "stop"), (5.0, 6.0, "stop")]
+    rows = strip(faults, [(2.0, "lost", "it is lost")], 10.0)
     assert [row.name for row in rows] == ["hangup × 1", "stop × 2", "violations"]
     assert [len(row.marks) for row in rows] == [1, 2, 1]
     assert rows[0].marks[0].width > 0  # a moment can be seen

@@ -14,7 +14,10 @@ import psutil
 import pytest
 
 from harness.errors import CannotJudge
+from harness.profile import parse
 from harness.simulation.history import COMPLETE, as_bytes, line_of
+from harness.simulation.judge import judge
+from harness.simulation.judge.figures import figures
 from harness.simulation.run import drivers
 from harness.simulation.run.faults import workers_of
 from harness.simulation.run.progress import Status
@@ -74,6 +77,39 @@ def test_all_messages_are_recorded_and_heard(processes: int, tmp_path: Path) -> 
     )
 
 
+#: A server that begins to serve 0.7 seconds after its first client has connected.
+SLOW_TO_START = """
+import threading, time
+members, lock = [], threading.Lock()
+def serve(connection):
+    with lock:
+        if not members:
+            time.sleep(0.7)
+        members.append(connection)
+        connection.sendall(b'Welcome to socket practice\\n')
+    address = connection.getpeername()[0].encode()
+    for line in connection.makefile('rb'):
+        with lock:
+            for member in members:
+                if member is not connection:
+                    try:
+                        member.sendall(b'<%s>%s' % (address, line))
+                    except OSError:
+                        pass
+"""
+
+
+@pytest.mark.parametrize("welcome", ["welcome = 'Welcome to socket practice'", ""])
+def test_a_run_begins_when_a_first_client_is_in(welcome: str, tmp_path: Path) -> None:
+    """Otherwise the start of a server would count as latency."""
+    dialect = parse(welcome, "mine")
+    found = record(tmp_path, TWO, python(SLOW_TO_START), dialect=dialect)
+    assert 0.6 < found.header["startup"] < 5
+    latencies = [message.first - message.begun for message in figures(found).heard]
+    assert latencies
+    assert max(latencies) < 0.5
+
+
 def test_unexpected_lines_are_recorded_as_they_arrived(tmp_path: Path) -> None:
     found = record(
         tmp_path,
@@ -82,7 +118,7 @@ def test_unexpected_lines_are_recorded_as_they_arrived(tmp_path: Path) -> None:
             "def serve(connection):\n"
             "    connection.sendall(b'Welcome to socket practice')\n"
             "    connection.recv(4096)\n"
-            r"    connection.sendall(b'\n\xff what\n<127.0.0.2>0.0:other words\nthe r')"
+            r"    connection.sendall(b'\n\xff what\n<127.0.0.2>msg0.0:other words\nthe r')"
             "\n"
             r"    connection.sendall(b'est\nhalf')"
             "\n"
@@ -92,7 +128,7 @@ def test_unexpected_lines_are_recorded_as_they_arrived(tmp_path: Path) -> None:
     for who in range(2):
         assert heard(found, who) == [
             {"line": "\udcff what"},
-            {"line": "<127.0.0.2>0.0:other words"},
+            {"line": "<127.0.0.2>msg0.0:other words"},
             {"line": "the rest"},
         ]
     ended = of(found, "what", "ended")
@@ -115,6 +151,12 @@ def test_welcome_1_bytes_before_the_welcome_are_recorded(tmp_path: Path) -> None
         "<127.0.0.9>hi\nWelcome to socket practice\n"
     ] * 2
     assert of(found, "what", "welcomed") == []
+
+
+def test_without_a_first_client_a_run_begins_all_the_same(tmp_path: Path) -> None:
+    found = record(tmp_path, TWO, python("def serve(connection):\n    connection.recv(1)\n"))
+    assert found.header["startup"] is None
+    assert [event["who"] for event in of(found, "what", "connected")] == [0, 1]
 
 
 def test_a_refused_client_says_nothing(tmp_path: Path) -> None:
@@ -365,10 +407,26 @@ def test_a_target_s_death_ends_the_run_and_keeps_the_record(tmp_path: Path) -> N
             "def serve(connection):\n"
             r"    connection.sendall(b'Welcome to socket practice\n')"
             "\n"
-            "    connection.recv(4096)\n"
+            "    if not connection.recv(4096): return\n"
             "    print('alas', flush=True)\n"
             "    os._exit(7)\n"
         ),
     )
     assert found.end == "the target ended (exit status 7); its last line: alas"
     assert of(found, "says")
+
+
+def test_a_target_that_ends_when_its_first_client_leaves_is_not_run(tmp_path: Path) -> None:
+    found = record(
+        tmp_path,
+        TWO,
+        python(
+            "def serve(connection):\n"
+            r"    connection.sendall(b'Welcome to socket practice\n')"
+            "\n"
+            "    connection.recv(4096)\n"
+            "    os._exit(7)\n"
+        ),
+    )
+    assert found.end.startswith("the target ended (exit status 7)")
+    assert judge(found).counts == {}

@@ -8,7 +8,7 @@ from hypothesis.strategies import integers
 
 from harness.simulation.scenario.plan import CALM, FINALS, Plan, ScheduledFault, Session, plan
 from harness.simulation.scenario.scenario import Link, Scenario, load, names, parse
-from harness.simulation.scenario.vocabulary import TOKEN
+from harness.simulation.scenario.vocabulary import TOKEN, numbers_of
 
 
 def of(body: str, seconds: float = 10.0) -> Scenario:
@@ -52,15 +52,18 @@ def test_every_plan_has_valid_sessions_and_messages_in_order(seed: int) -> None:
         addresses.setdefault(session.address, []).append(session)
         assert session.arrives < 6
         assert session.leaves is None or session.arrives <= session.leaves < 6
+        assert session.name
         for number, say in enumerate(session.says):
             assert say.number == number
             token = TOKEN.match(say.text)
             assert token is not None
-            assert (int(token[1]), int(token[2])) == (session.number, number)
+            assert numbers_of(token[1].decode()) == (session.number, number)
             assert len(say.cuts) == len(say.pauses)
             assert all(0 < cut <= len(say.text) for cut in say.cuts)
             assert say.final or session.arrives <= say.due < (session.leaves or 6)
+    assert len({session.name for session in found.sessions}) == len(found.sessions)
     for visits in addresses.values():  # one at a time from one address
+        assert {visit.name.rstrip("0123456789") for visit in visits} == {visits[0].name}
         for before, after in pairwise(visits):
             assert before.leaves is not None
             assert before.leaves <= after.arrives

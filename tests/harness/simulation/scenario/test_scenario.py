@@ -6,8 +6,10 @@ import pytest
 
 from harness.simulation.scenario import scenario
 from harness.simulation.scenario.scenario import (
+    WORKER_FAULTS,
     Fault,
     Link,
+    Pair,
     Phase,
     Population,
     parse,
@@ -36,6 +38,7 @@ def test_all_keys_are_read() -> None:
     found = parse(
         """
         about = "all"
+        reach = ["stop while joining", "reset while sending"]
         [[phase]]
         name = "first"
         seconds = 2
@@ -101,6 +104,7 @@ def test_all_keys_are_read() -> None:
             link=link,
         ),
     )
+    assert found.reach == (Pair("stop", "joining"), Pair("reset", "sending"))
     assert found.faults == (
         Fault("stop", (0.2, 0.5), None, (2.0, 2.0)),
         Fault("kill-worker", (), (1.0, 2.0)),
@@ -159,6 +163,22 @@ ONE = '[[population]]\nname = "one"\nclients = 1\n'
             "at must be a part of the run from 0 to 1, or a list of them, not 3",
         ),
         (
+            'about = "a"\nreach = "reset"\n' + ONE,
+            "'x': reach must be a list of 'FAULT while MOMENT', not 'reset'",
+        ),
+        (
+            'about = "a"\nreach = ["rain while joining"]\n' + ONE,
+            "'FAULT while MOMENT' ('rain' is not one of close, reset, half-close, cut-off,",
+        ),
+        (
+            'about = "a"\nreach = ["reset while asleep"]\n' + ONE,
+            "('asleep' is not one of joining, sending, delivering, lagging)",
+        ),
+        (
+            'about = "a"\nreach = ["reset while joining"]\n' + ONE,
+            "'x': reach: the scenario has no fault 'reset'",
+        ),
+        (
             'about = "a"\nseconds = 1\n[[phase]]\nname = "p"\nseconds = 1\n' + ONE,
             "'x': seconds is not allowed with phases, which have their own",
         ),
@@ -194,6 +214,16 @@ def test_another_number_of_clients_scales_all_populations() -> None:
     assert [population.clients for population in found.peopled(10).populations] == [8, 1, 1]
     with pytest.raises(ValueError, match="needs 3 clients or more, one for each population"):
         found.peopled(2)
+
+
+def test_a_fault_that_is_left_out_need_not_be_reached() -> None:
+    found = scenario.load("chaos")
+    assert {str(pair) for pair in found.reach} > {"kill-worker while sending"}
+    gentle = found.without(WORKER_FAULTS, "on request")
+    assert {fault.kind for fault in gentle.faults} == {"stop", "stop-worker"}
+    assert {pair.fault for pair in gentle.reach} & {*WORKER_FAULTS} == set()
+    assert dict(gentle.left_out) == dict.fromkeys(WORKER_FAULTS, "on request")
+    assert gentle.without(WORKER_FAULTS, "again") == gentle
 
 
 @pytest.mark.parametrize("name", scenario.names())

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from harness.simulation.scenario.scenario import ALPHABETS
-from harness.simulation.scenario.vocabulary import MOST, TOKEN, harmless, payload, token
+from harness.simulation.scenario.vocabulary import MOST, TOKEN, harmless, numbers_of, payload, token
 
 
 @pytest.mark.parametrize("alphabet", ALPHABETS)
@@ -31,7 +31,8 @@ def test_line_7_no_payload_exceeds_the_size_that_must_arrive_whole(alphabet: str
 def test_a_token_is_found_anywhere_in_a_line() -> None:
     found = TOKEN.search(b"<127.0.0.1>" + token(12, 345) + b"text")
     assert found is not None
-    assert (int(found[1]), int(found[2])) == (12, 345)
+    assert found[1] == b"msg12.345"
+    assert numbers_of("msg12.345") == (12, 345)
 
 
 def test_text_2_text_3_hostile_text_arrives_sanitised() -> None:

@@ -21,14 +21,14 @@ from tests.harness.simulation.story import Story
 
 def test_a_script_holds_joins_messages_and_leaves_in_order() -> None:
     story = Story(2)
-    story.say("0.0", b"hi")
-    story.hear(1, "0.0")
+    story.say("msg0.0", b"hi")
+    story.hear(1, "msg0.0")
     story.what(1, "leaves", how="reset")
     story.join(2)
     assert script_of(History({}, story.events, COMPLETE)) == [
         ["join", 0, "127.0.0.2"],
         ["join", 1, "127.0.0.3"],
-        ["say", 0, [b"0.0:hi"]],
+        ["say", 0, [b"msg0.0:hi"]],
         ["leave", 1, "reset"],
         ["join", 2, "127.0.0.4"],
     ]
@@ -42,13 +42,13 @@ def after_joining(*events: Event) -> Script:
     return script
 
 
-SAYS: Event = {"who": 0, "says": "0.0", "text": "0.0:four"}
+SAYS: Event = {"who": 0, "says": "msg0.0", "text": "msg0.0:four"}
 
 
 def test_a_message_in_pieces_is_cut_behind_its_token() -> None:
-    whole = {"sent": "0.0", "who": 0, "gap": 0.0}
-    assert after_joining(SAYS, whole) == [["say", 0, [b"0.0:four"]]]
-    assert after_joining(SAYS, {**whole, "gap": 0.01}) == [["say", 0, [b"0.0:fo", b"ur"]]]
+    whole = {"sent": "msg0.0", "who": 0, "gap": 0.0}
+    assert after_joining(SAYS, whole) == [["say", 0, [b"msg0.0:four"]]]
+    assert after_joining(SAYS, {**whole, "gap": 0.01}) == [["say", 0, [b"msg0.0:fo", b"ur"]]]
 
 
 def test_last_words_are_left_out_of_a_script() -> None:
@@ -57,7 +57,7 @@ def test_last_words_are_left_out_of_a_script() -> None:
 
 def test_a_disconnected_client_does_not_leave_in_the_script() -> None:
     assert after_joining(SAYS, {"who": 0, "what": "ended", "how": "closed"}) == [
-        ["say", 0, [b"0.0:four"]]
+        ["say", 0, [b"msg0.0:four"]]
     ]
 
 
@@ -92,7 +92,7 @@ def a_script(count: int = 8, rest: bytes = b"some text") -> Script:
     script: Script = [["join", who, f"127.0.0.{who + 2}"] for who in range(count)]
     for number in range(10):
         for who in range(count):
-            script.append(["say", who, [b"%d.%d:" % (who, number), rest]])
+            script.append(["say", who, [b"msg%d.%d:" % (who, number), rest]])
     return [*script, *(["leave", who, "reset"] for who in range(0, count, 2))]
 
 
@@ -138,7 +138,7 @@ def test_only_the_needed_steps_remain(
     needed: set[int], number: int, word: bytes, is_cut: bool, how: str | None
 ) -> None:
     speaker = min(needed)
-    token = b"%d.%d:" % (speaker, number)
+    token = b"msg%d.%d:" % (speaker, number)
     leaver = min({0, 2, 4, 6} & needed, default=None) if how else None
 
     def shows(script: Script) -> bool:
@@ -200,11 +200,11 @@ def test_no_step_of_a_reduced_script_can_be_left_out(
 def test_steps_that_become_superfluous_later_are_left_out_too() -> None:
     def shows(script: Script) -> bool:
         """Need the listener only as long as more than one line is said."""
-        speaks = any(said(step).startswith(b"3.3:") for step in script)
+        speaks = any(said(step).startswith(b"msg3.3:") for step in script)
         return speaks and (lines(script) == 1 or len(people(script)) >= 5)
 
     found = reduce(a_script(), asked_once(shows), 10_000)
-    assert found == [["join", 3, "127.0.0.5"], ["say", 3, [b"3.3:"]]]
+    assert found == [["join", 3, "127.0.0.5"], ["say", 3, [b"msg3.3:"]]]
 
 
 def test_a_reduction_needs_few_tries() -> None:
@@ -213,7 +213,7 @@ def test_a_reduction_needs_few_tries() -> None:
     def shows(script: Script) -> bool:
         nonlocal tried
         tried += 1
-        return any(said(step).startswith(b"5.7:") for step in script) and 2 in people(script)
+        return any(said(step).startswith(b"msg5.7:") for step in script) and 2 in people(script)
 
     reduce(a_script(), shows, 1000)
     assert tried < 45

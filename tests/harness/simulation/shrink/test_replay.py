@@ -21,16 +21,16 @@ def coming(count: int) -> Script:
 
 
 def saying(who: int, count: int, first: int = 0) -> Script:
-    return [["say", who, [b"%d.%d:One Line" % (who, first + n)]] for n in range(count)]
+    return [["say", who, [b"msg%d.%d:One Line" % (who, first + n)]] for n in range(count)]
 
 
 #: Everything that clients do: late and repeated joins, cuts, bad bytes, all ways to leave.
 ALL: Script = [
     *coming(4),
     *saying(0, 2),
-    ["say", 1, [b"1.0:cut \xe4", b"\xbd\xa0 in two"]],
-    ["say", 1, [b"1.1:\x1b[2J\xff\xff\x85\xe2\x80\xae<127.0.0.9>0.0:\r"]],
-    ["say", 2, [b"2.", b"0:cut in its token, \r", b""]],
+    ["say", 1, [b"msg1.0:cut \xe4", b"\xbd\xa0 in two"]],
+    ["say", 1, [b"msg1.1:\x1b[2J\xff\xff\x85\xe2\x80\xae<127.0.0.9>msg0.0:\r"]],
+    ["say", 2, [b"msg2.", b"0:cut in its token, \r", b""]],
     ["leave", 2, "half-close"],
     *saying(3, 5),
     ["leave", 3, "reset"],
@@ -129,7 +129,7 @@ def broken(name: str) -> str:
         ),
         (
             broken("kicks-bad-bytes"),
-            [*coming(2), ["say", 0, [b"0.0:\xff."]], ["leave", 0, "close"]],
+            [*coming(2), ["say", 0, [b"msg0.0:\xff."]], ["leave", 0, "close"]],
             "disconnected",
         ),
         (broken("dies-alone"), coming(1) + saying(0, 1), "disconnected"),
@@ -153,7 +153,7 @@ def test_a_broken_server_shows_a_violation_of_its_kind(
 
 def test_a_message_torn_into_its_pieces_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "MAY_FLUSH", 10)  # for slow machines
-    script = [*coming(2), ["say", 0, [b"0.0:in", b"two"]]]
+    script = [*coming(2), ["say", 0, [b"msg0.0:in", b"two"]]]
     assert kinds(played(broken("impatient"), script)) == {"torn"}
 
 
@@ -166,7 +166,7 @@ def test_a_hurried_replay_shows_a_late_welcome() -> None:
 
 def test_last_words_must_arrive_unless_the_client_resets() -> None:
     drops = broken("drops-last-words")
-    closes = [*coming(2), ["say", 0, [b"0.0:I go"]], ["leave", 0, "close"]]
+    closes = [*coming(2), ["say", 0, [b"msg0.0:I go"]], ["leave", 0, "close"]]
     assert kinds(played(drops, closes, hurry=True)) == {"lost"}
     resets = [*closes[:-1], ["leave", 0, "reset"]]
     assert played(drops, resets, hurry=True) == []
@@ -174,7 +174,7 @@ def test_last_words_must_arrive_unless_the_client_resets() -> None:
 
 def test_late_pieces_may_arrive_as_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "PAUSE", 0.4)
-    assert played(REFERENCE, [*coming(2), ["say", 0, [b"0.0:in", b"two"]]]) == []
+    assert played(REFERENCE, [*coming(2), ["say", 0, [b"msg0.0:in", b"two"]]]) == []
 
 
 def test_another_prefix_and_notices_can_be_given() -> None:

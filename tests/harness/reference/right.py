@@ -1,0 +1,44 @@
+"""Correct servers that differ from the reference: `python -m tests.harness.reference.right`.
+
+Usage: python -m tests.harness.reference.right NAME HOST PORT [OPTION …]
+
+Each does something that the clauses permit, and that a check may take for a defect.
+"""
+
+import sys
+
+from harness.reference.__main__ import build_parser
+from harness.reference.dialects import DIALECTS
+from harness.reference.server import KIB, Member, Options, Server
+
+
+class ReadsMuch(Server):
+    """Reads up to 256 KiB at once, as asyncio does, and knows only then how much it was."""
+
+    def read(self, member: Member) -> None:
+        self.allowance(member)
+        data = self.receive(member, 256 * KIB) if member.allowance >= 1 else None
+        if data == b"":
+            self.leave(member)
+        elif data:
+            member.allowance -= len(data)
+            self.hear(member, data)
+        if member.allowance < 1:
+            self.rest(member)
+
+
+RIGHT: dict[str, tuple[type[Server], str]] = {
+    "reads-much": (ReadsMuch, "LOAD-3"),
+    "names": (DIALECTS["names"], "JOIN-2 JOIN-5 WELCOME-1 PREFIX-1 PREFIX-2 PREFIX-4"),
+    "crlf": (DIALECTS["crlf"], "WELCOME-4 LINE-1 LINE-2 LINE-4 TEXT-3"),
+    "echo": (DIALECTS["echo"], "CAST-2 LINE-3 LEAVE-2"),
+}
+"""Correct servers by name, each with the clauses that it may seem to break."""
+
+
+if __name__ == "__main__":
+    given = build_parser().parse_args(sys.argv[2:])
+    settings = {
+        name: value for name, value in vars(given).items() if name in Options.__dataclass_fields__
+    }
+    RIGHT[sys.argv[1]][0](Options(**settings)).run()

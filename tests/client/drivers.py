@@ -62,7 +62,7 @@ class Display(pyte.Screen):
 
     @property
     def rows(self) -> list[str]:
-        """Rows down to the cursor's row, or to the last row that is not empty if that is lower."""
+        """Rows down to the cursor's row or to the last row with text, whichever is lower."""
         # `display` would be slow: the screen has many rows, most of them empty.
         drawn = [
             "".join(self.buffer[row][column].data for column in range(self.columns)).rstrip()

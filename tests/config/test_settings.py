@@ -148,8 +148,8 @@ any_room = builds(
 def most_rendered(settings: Settings) -> int:
     """Return the maximum of bytes in the log of one read.
 
-    The worst case is an unfinished line of control characters, which take three times as many bytes
-    in the log, and then empty lines.
+    The worst case begins with an unfinished line of control characters, which take three times as
+    many bytes in the log. Empty lines follow.
     """
     prefixed = len(LONGEST_PREFIX) + len(b"\n")
     return 3 * settings.max_line + settings.read_size * prefixed + prefixed

@@ -186,7 +186,7 @@ def exchange(
     sizes: Mapping[Client, int],
     ahead: int | None = None,
 ) -> None:
-    """Let some clients send their pieces at the same time, while all receive, until all is done.
+    """Let some clients send all their pieces at the same time, and let all clients receive.
 
     `sizes`: number of bytes that each client must receive; at the end, these bytes are in `unread`.
     `ahead`: number of bytes that may be on their way to a client that only listens. While it is

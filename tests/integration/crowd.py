@@ -34,8 +34,8 @@ class Member:
         """Number of its next line."""
         self.unsent = bytearray()
         self.said: deque[bytes] = deque()
-        """Lines that it sent and the first member has not received yet, in the form in which others
-        receive them."""
+        """Its lines that the first member has not received yet, each as other members receive
+        it."""
         self.waiting = 0
         """Size of `said` (bytes)."""
         self.wanted = bytearray()

@@ -77,8 +77,8 @@ class Killer:
             if time.monotonic() < look_at:
                 return False
             look_at = time.monotonic() + 0.05
-            # Count the deaths before listing the workers: otherwise a listed worker could die, and
-            # its death be counted, a moment later.
+            # Count the deaths before listing the workers. Otherwise a worker that dies between the
+            # two steps would be listed as alive and counted as dead.
             noticed = len(re.findall(NOTICED, self._here.errors)) == self.deaths
             workers = self._here.workers()
             self._pids = {worker.pid for worker in workers}

@@ -144,8 +144,8 @@ def half_written(append: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
 def sending(what: str) -> Wrap:
     """Fire in a send to a member.
 
-    `what`: "all" or "part": after a send from which the kernel took all, or only a part; "half": in
-    the middle of a send; "greeting": in the middle of the welcome.
+    `what`: "all": after a send that the kernel took whole; "part": after one that it took in part;
+    "half": in the middle of a send; "greeting": in the middle of the welcome.
     """
 
     def make(begin: Callable[..., Any], fire: Fire) -> Callable[..., Any]:

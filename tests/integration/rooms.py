@@ -293,8 +293,8 @@ class Room:
         return [len(sockets.intersection(worker.descriptors)) for worker in self.workers()]
 
     def wait_until_even(self, clients: Iterable[Client], workers: int) -> None:
-        """Wait until the numbers of clients on `workers` workers differ by at most a tenth of a
-        fair share, or by one."""
+        """Wait until the numbers of clients on `workers` workers differ by at most a tenth of their
+        mean, or by one."""
         present = list(clients)
 
         def even() -> bool:

@@ -63,7 +63,7 @@ def test_load_4_a_worker_dies_while_all_talk(tmp_path: Path, point: str, skip: i
         crowd.end()
 
 
-#: Points that a worker passes when it takes over another's members, or yields some to a new one.
+#: Points that a worker passes when it takes over members, or yields members to a new worker.
 MOVING = [
     ("handed", 0),
     ("found", 1),
@@ -81,7 +81,7 @@ MOVING = [
 @pytest.mark.sample(3)
 @pytest.mark.parametrize(("point", "skip"), MOVING)
 def test_load_4_a_worker_dies_while_members_move(tmp_path: Path, point: str, skip: int) -> None:
-    """LOAD-4: a worker dies, and then the one that takes over its members, or that yields some.
+    """LOAD-4: a worker dies, and then a second one, which takes over its members or yields members.
 
     Each member has typed half a line.
     """

@@ -1,4 +1,4 @@
-"""LOAD-1 and LOAD-2, with a log that wraps, and that is full, so that senders wait for space.
+"""LOAD-1 and LOAD-2, with a log that wraps, and with a full log, in which senders wait for space.
 
 Every byte is counted at each receiver.
 """

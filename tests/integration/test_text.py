@@ -81,8 +81,8 @@ def test_a_flood_without_line_end_does_not_stall_the_room() -> None:
 
 
 def test_random_bytes_do_not_disturb_the_room() -> None:
-    """TEXT-2, PREFIX-4, LEAVE-1: half a megabyte of random bytes from each of four members, which
-    then continue to talk."""
+    """TEXT-2, PREFIX-4, LEAVE-1: four members each send half a megabyte of random bytes, and then
+    continue to talk."""
     with room("--workers", 2) as here:
         vandals = here.join_all(addresses(4))
         client, other = here.join("127.0.8.8"), here.join("127.0.8.9")

@@ -34,7 +34,7 @@ SCENARIOS = [
 ]
 
 #: Exit status of a simulation in which the harness itself was late because the machine was busy, or
-#: in which no fault struck at one of the moments that the scenario must reach.
+#: in which the faults missed a moment that the scenario must reach.
 CANNOT_JUDGE = 2
 
 

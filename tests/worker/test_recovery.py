@@ -416,7 +416,8 @@ def test_load_4_the_log_keeps_entries_that_moving_members_need(why: str) -> None
         room.finish()
         room.check()
         assert room.entries() > before, "some messages had to wait"
-        # They arrive all at once now, so a client that does not catch up is disconnected (LOAD-2).
+        # The waiting messages now arrive all at once, so a client that does not catch up is
+        # disconnected (LOAD-2).
 
 
 def unserved(room: KillableRoom) -> tuple[RoomClient, RoomClient]:

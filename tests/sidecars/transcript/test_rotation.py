@@ -232,7 +232,7 @@ class Mortal:
 
 
 def talk(folder: Path, kill_at: set[int]) -> int:
-    """Rotate several times with a writer that is killed before these calls; return the number of
+    """Rotate several times, and kill the writer before the calls `kill_at`; return the number of
     calls.
 
     Check that each message is in one file, in order, and that each rotation was reported once.
@@ -266,8 +266,8 @@ def talk(folder: Path, kill_at: set[int]) -> int:
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("again", range(6))
 def test_a_writer_that_is_killed_loses_and_doubles_nothing(tmp_path: Path, again: int) -> None:
-    """The writer is killed before each system call and each report, in turn, and again `again`
-    calls later."""
+    """The writer is killed before each system call and each report, in turn. The next writer is
+    killed `again` calls later."""
     for call in count(1):
         if talk(tmp_path / f"{call}", {call, call + again}) < call:
             break

@@ -32,8 +32,9 @@ def serve(connection: socket.socket) -> None:
     except OSError:
         pass
     finally:
-        with lock:
-            members.discard(connection)
+        if DEFECT != "keeps-those-who-left":  # whoever writes to them fails
+            with lock:
+                members.discard(connection)
         if DEFECT == "never-closes":
             threading.Event().wait()
         lines.close()
@@ -48,7 +49,9 @@ def broadcast(sender: socket.socket, line: bytes) -> None:
         try:
             member.sendall(line)
         except OSError:
-            continue  # its own thread removes it
+            if DEFECT == "keeps-those-who-left":
+                raise
+            # its own thread removes it
 
 
 with socket.create_server((HOST, PORT), backlog=200) as server:

@@ -201,6 +201,7 @@ sends = "sesame"
         THREADS,
         {
             "fails-alone": defect("CAST-7"),
+            "keeps-those-who-left": defect("JOIN-2 LEAVE-1"),
             "never-closes": defect("LEAVE-3 LEAVE-4"),
         },
         complaint="; after NAME, secret, the server sent 'Wrong password'",

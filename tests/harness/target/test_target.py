@@ -129,7 +129,7 @@ def test_slow_silent_and_verbose_servers_can_be_started(how: str) -> None:
     server = started(f"{REFERENCE} --announce --hopeless {how}")
     try:
         assert greeting(server) == b"Welcome"
-        assert len(server.output()) < 20000
+        assert len(server.output()) <= processes.KEPT_OUTPUT
     finally:
         server.stop()
     assert refused(server.address)

@@ -318,7 +318,7 @@ def test_a_target_can_be_restarted(tmp_path: Path) -> None:
         away = 0.1
         [[fault]]
         kind = "restart"
-        at = 0.3
+        at = 0.1
         """,
         scale=1.0,
     )

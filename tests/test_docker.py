@@ -1,4 +1,4 @@
-"""The Dockerfile, without Docker: CI has none, and builds no image.
+"""The Dockerfile, tested without Docker: CI has no Docker and builds no image.
 
 The tests run its commands, with other paths and another port.
 """
@@ -94,7 +94,7 @@ def test_the_commands_build_a_room_that_passes_its_health_check(
         return text.replace("10001", str(os.getuid()))
 
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    monkeypatch.setenv("CHATROOM_COMPILE", "0")  # in a fraction of the time
+    monkeypatch.setenv("CHATROOM_COMPILE", "0")  # a pure build takes less time
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     for command in all_of("RUN"):
         subprocess.run(["sh", "-c", here(command)], cwd=context(tmp_path / "src"), check=True)

@@ -5,11 +5,12 @@ How a page is read:
 - A section, from one `## ` heading to the next, is run by itself, in a new folder that looks like a
   clone of the repository.
 - In a block of `console`, a line that begins with `$ ` is a command. The lines after it are what it
-  prints. Numbers and spaces may differ; `…` stands for any text, or alone on a line for any lines.
+  prints. Numbers and spaces may differ; `…` stands for any text; alone on a line, it stands for any
+  lines.
 - A command that does not end by itself (`KEEPS_RUNNING`) runs in a terminal of its own until the
   section ends or another room needs its port; then it is stopped by Ctrl-C. After a server is
   started, the next command waits until it listens.
-- A block below a line that ends in "`NAME`:" is that file.
+- A block below a line that ends in "`NAME`:" is the content of the file NAME.
 - Ports from 4000 to 4009 stand for free ones, 192.0.2.7 for this machine, and so on: `STANDS_FOR`.
 - Commands that take long are shortened (`SHORTER`). Commands that can't be run are listed with the
   reason (`NOT_RUN`).
@@ -49,7 +50,7 @@ CLONE = ["PROTOCOL.md", "chatroom", "docs", "harness", "pyproject.toml", "script
 #: Time limit of a command (s). Some take 15 s of processor time, beside other tests.
 WITHIN = 180
 
-#: Number of times that a command is run while the harness says that the machine is too busy.
+#: Maximum number of attempts to run a command, if the harness reports that the machine is too busy.
 ATTEMPTS = 5
 
 #: Patterns of commands that no test runs, each with the reason.
@@ -318,7 +319,7 @@ class Terminal:
                 text=True,
                 timeout=WITHIN,
             )
-            # On a busy machine, the harness may say that it can't judge: this is no defect.
+            # On a busy machine, the harness may report that it can't judge. This is not a defect.
             if not re.search("the harness itself was .*late", done.stdout):
                 break
         assert done.returncode == 0, f"{text}: {done.stdout}"

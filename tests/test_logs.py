@@ -1,4 +1,4 @@
-"""The room's log lines: one for each event, and no text of a client can forge one."""
+"""The room's log lines: one for each event. No text of a client can forge a line."""
 
 import json
 import logging

@@ -31,7 +31,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 #: Timeout in seconds; building may have to download Hatchling.
 BUILT_WITHIN = 180
 
-#: Variables that hide the C compiler, so that the wheel is pure. tests/test_builds.py: compiled.
+#: Variables that hide the C compiler, so that the wheel is pure. tests/test_builds.py tests the
+#: compiled wheel.
 NO_COMPILER = {"CC": "no-such-compiler", "CHATROOM_COMPILE": "auto"}
 NO_COMPILER_SAYS = "there is no C compiler (no-such-compiler)"
 

@@ -12,9 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-#: Stands in for the interpreter in .venv, of Python 3.11: it prints the arguments of tox, in
-#: quotation marks. The environment `tests` fails if a file `tests-fail` exists. What is missing to
-#: compile is in the file `missing`, if there is one.
+#: Replaces the interpreter in .venv, Python 3.11. It prints the arguments of tox, in quotation
+#: marks. The environment `tests` fails if a file `tests-fail` exists. If a file `missing` exists,
+#: it holds the reason why nothing can be compiled.
 PYTHON = """#!/bin/sh
 case $1$2 in
     -mtox) shift 2; [ "$1" = list ] || printf "'%s' " "$@"; echo

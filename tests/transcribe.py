@@ -1,4 +1,4 @@
-"""Random input through the functions that are compiled, and all that they return.
+"""Call the compiled functions with random input, and print their results.
 
     python -m tests.transcribe --seed 1 [--sources]
 
@@ -45,7 +45,7 @@ HEADERS = [
     b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x13\xc0\0\2\1\xc0\0\2\2\0\x50\1\xbb\x03\0\4\0\0\0\0",
 ]
-"""Whole headers, from which a few bytes are changed, removed or added."""
+"""Complete headers. Random bytes in them are changed, removed or added."""
 
 
 def prefer_sources() -> None:

@@ -35,9 +35,9 @@ ENDINGS = [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (sig
 
 LINES = b"0123456789abcde\n" * (CHUNK // 16)
 
-# A terminal turns keys into signals only for processes that it controls. It controls the leader of
-# a session that opens it, so a shell opens it and then executes the program. (`preexec_fn` is
-# unsafe with threads, and a shell starts faster than Python.)
+# A terminal turns keys into signals only for the session that it controls. It controls a session
+# whose leader opens it. So a shell, as the leader, opens it and then executes the program.
+# (`preexec_fn` is unsafe with threads, and a shell starts faster than Python.)
 TAKE_TERMINAL = ': <"$0" && exec "$@"'
 
 
@@ -62,7 +62,7 @@ class Display(pyte.Screen):
 
     @property
     def rows(self) -> list[str]:
-        """Rows down to the cursor's, or to the last one below it that is not empty."""
+        """Rows down to the cursor's row or to the last row with text, whichever is lower."""
         # `display` would be slow: the screen has many rows, most of them empty.
         drawn = [
             "".join(self.buffer[row][column].data for column in range(self.columns)).rstrip()
@@ -89,7 +89,7 @@ class Peer:
         self.socket.sendall(text.encode() if isinstance(text, str) else text)
 
     def hear(self, size: int) -> bytes:
-        """Receive exactly `size` bytes, or fewer if the client closes its side before."""
+        """Receive exactly `size` bytes, or fewer if the client closes its side earlier."""
         heard = b""
         while len(heard) < size and (data := self.socket.recv(min(size - len(heard), 1 << 16))):
             heard += data
@@ -277,8 +277,8 @@ StartTypist = Callable[..., Typist]
 """A function that starts a program at a terminal."""
 
 
-# A terminal that is not read, because Ctrl-S stopped it or its ssh hangs, may have room at the
-# start of a write, and none before its end.
+# A terminal is not read if Ctrl-S has stopped it, or if its ssh hangs. It may then have space at
+# the start of a write, and none left before the write is complete.
 
 
 def fill(typist: Typist, peer: Peer, said: bytes = LINES * 3) -> None:

@@ -28,7 +28,8 @@ set -g default-terminal screen-256color
 #: Environment that is the same on every machine.
 ALIKE = {"NO_COLOR": "", "TZ": "UTC0"}
 
-# tmux 3.3a sometimes misses the end of its process. `cat` runs on instead, and keeps the screen.
+# tmux 3.3a sometimes misses the end of its process. So `cat` runs after the program, and keeps the
+# screen.
 SHELL = ["sh", "-c", 'code=$1; shift; "$@"; echo $? >"$code"; exec cat', "sh"]
 
 #: Beginnings of the line that ends an answer in control mode.

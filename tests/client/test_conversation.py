@@ -180,7 +180,7 @@ def test_a_prefix_stays_with_the_first_word() -> None:
             ["<::1>see", "  http://a", ".example/b", "  now"],
         ),
         ("<::1>http://a.example", ["<::1>http:", "//a.exampl", "e"]),
-        # No row begins with a false prefix, though it continues what looks like a URL.
+        # No row begins with a false prefix, even if it continues text that looks like a URL.
         ("<::1>http://a<::2>hello", ["<::1>http:", "//a<::2>he", "  llo"]),
         ("<::1>http:/<::2>hello", ["<::1>http:", "  /<::2>he", "  llo"]),
         ("<::1>http://aa<::2>hello", ["<::1>http:", "//aa<::2>h", "  ello"]),

@@ -42,7 +42,8 @@ class Room:
     """A room with the outcome of each attempt to connect: an error, or the bytes that it sends.
 
     After the last attempt, KeyboardInterrupt is raised. Connections end with the error `over`, if
-    it is set. `takes`: True if text is taken, False if sending blocks, or the error it raises.
+    it is set. `takes`: True if text is taken, False if sending blocks, or the error that sending
+    raises.
     """
 
     def __init__(self, tries: Iterable[OSError | bytes]) -> None:

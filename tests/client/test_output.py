@@ -1,4 +1,4 @@
-"""A terminal that does not take all output: here a pipe, which the test reads or not."""
+"""A terminal that does not take all output. Here it is a pipe, which the test may leave unread."""
 
 import asyncio
 import os

@@ -101,7 +101,8 @@ def test_a_signal_ends_the_client_while_its_error_is_not_read(
     peer.socket.shutdown(socket.SHUT_WR)
     assert peer.hear_all() == b""
 
-    # Several times: the handlers ignore a signal that comes while the loop is being closed.
+    # The signal is sent several times, because the handlers ignore it while the loop is being
+    # closed.
     def ended() -> bool:
         typist.process.send_signal(signal.SIGTERM)
         return typist.process.poll() is not None
@@ -254,7 +255,8 @@ def test_received_text_is_made_safe_to_show(room: Room) -> None:
         peer.hear_all()
         peer.say("a\x00\x1b[2Jb\x7f\x85\u202e\u2028\r\n\tx\u3164\u05d0".encode() + b"\xff\xe4\xbd")
         peer.close()
-        # What matters only at a terminal is kept: another program may read it.
+        # Characters that are harmful only at a terminal are kept, because another program may read
+        # them.
         shown = "a␀␛[2Jb␡\ufffd\ufffd\ufffd␍\n\tx\ufffd\u05d0\ufffd\ufffd"
         assert end(process) == (0, shown.encode(), "")
 
@@ -387,7 +389,7 @@ def test_a_signal_ignored_at_the_start_stays_ignored(room: Room) -> None:
         assert end(process) == (0, b"", "")
 
 
-# --- the session: cases that a real program can't be made to show at will ------------------------
+# --- the session: cases that can't be produced at will with a real program -----------------------
 
 
 class FakeInput:

@@ -1,6 +1,6 @@
 """The window and the terminal: the terminal's state at the end, and a terminal that is not read.
 
-The test plays the room and the terminal, which it may stop reading, or hang up.
+The test plays the room and the terminal. It may stop reading the terminal, or hang up.
 """
 
 import os
@@ -280,8 +280,8 @@ def test_a_slow_connection_attempt_is_announced(start_typist: StartTypist) -> No
     assert typist.end() == 0
 
 
-# A shell that runs one job. Each time that the job stops, it continues it when Enter is pressed. As
-# shells do, it sets the terminal's modes meanwhile, and does not restore them.
+# A shell that runs one job. When the job stops, the shell sets the terminal's modes, waits for
+# Enter and continues the job. Like other shells, it does not restore the modes.
 SHELL = """
 import os, signal, subprocess, sys, termios
 signal.signal(signal.SIGTTOU, signal.SIG_IGN)

@@ -167,8 +167,8 @@ def test_typed_control_characters_are_shown_and_not_obeyed(room: Room) -> None:
         anna.says("<You>my ␛[31mown\ufffd")
 
 
-# tmux and prompt_toolkit do not count the same cells in any of these texts. tmux 3.3 gives a Tamil
-# vowel sign a cell, and does not show an emoji that it does not know.
+# In each of these texts, tmux and prompt_toolkit count different numbers of cells. tmux 3.3 gives a
+# Tamil vowel sign a cell, and does not show an emoji that it does not know.
 @pytest.mark.parametrize(
     ("text", "rows"),
     [

@@ -148,7 +148,8 @@ any_room = builds(
 def most_rendered(settings: Settings) -> int:
     """Return the maximum of bytes in the log of one read.
 
-    The worst case: an unfinished line of control characters, which treble; then empty lines.
+    The worst case begins with an unfinished line of control characters, which take three times as
+    many bytes in the log. Empty lines follow.
     """
     prefixed = len(LONGEST_PREFIX) + len(b"\n")
     return 3 * settings.max_line + settings.read_size * prefixed + prefixed
@@ -156,7 +157,7 @@ def most_rendered(settings: Settings) -> int:
 
 @given(any_room)
 def test_a_batch_always_fits_when_the_other_workers_have_caught_up(settings: Settings) -> None:
-    # Also the LF that ends another's line, before it.
+    # A LF that ends another sender's line may come before the batch.
     assert 1 + settings.batch + most_rendered(settings) <= settings.window
     window_in_entries = settings.log_entries - settings.kept_entries
     # Each read, and each text that silence ends, is one entry.
@@ -175,7 +176,7 @@ def test_every_room_has_positive_limits_for_reads_batches_and_lag(settings: Sett
 def test_load_4_the_log_does_not_lap_the_checkpoint_of_a_lagging_member(
     settings: Settings,
 ) -> None:
-    """The window may be appended beyond the position of the slowest worker."""
+    """Workers may append as much as the window beyond the position of the slowest worker."""
     for whole, window, lag, every in (
         (settings.log_size, settings.window, settings.max_lag, settings.checkpoint_every),
         (

@@ -273,7 +273,8 @@ def test_an_error_in_a_variable_names_the_variable(name: str, text: str, wrong: 
 
 
 def test_only_misspelt_variables_of_the_room_are_reported() -> None:
-    """Kubernetes makes some for each service, and this project's harness has its own."""
+    """Kubernetes sets similar variables for each service, and this project's harness has its
+    own."""
     others = (
         "CHATROOM_PORT",
         "CHATROOM_SERVICE_HOST",

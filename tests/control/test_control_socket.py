@@ -249,9 +249,9 @@ def test_the_control_socket_can_close_while_accepting_is_paused(server: Server) 
 # --- other users ---------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="nobody says who connects")
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="no peer credentials here")
 def test_another_user_is_disconnected(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root and the same user are heard."""
+    """Root and the same user are accepted."""
     for user, heard in ((os.getuid() + 1, False), (0, True), (os.getuid(), True)):
         credentials = SimpleNamespace(size=12, unpack=lambda _, uid=user: (1, uid, 1))
         monkeypatch.setattr(module, "_CREDENTIALS", credentials)
@@ -314,7 +314,7 @@ def test_an_asker_raises_an_error_once_the_room_has_ended(server: Server) -> Non
 
 @contextmanager
 def hung_up(answer: bytes) -> Iterator[ControlClient]:
-    """An client whose room has sent `answer` and closed the connection."""
+    """A client whose room has sent `answer` and closed the connection."""
     with (
         tempfile.TemporaryDirectory(prefix="run-") as folder,
         socket.socket(socket.AF_UNIX) as listener,

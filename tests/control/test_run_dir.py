@@ -91,7 +91,7 @@ def test_a_folder_with_too_long_a_path_is_refused_and_not_made(tmp_path: Path) -
 def test_a_file_or_a_symbolic_link_is_refused(tmp_path: Path) -> None:
     file, link = tmp_path / "file", tmp_path / "link"
     file.touch()
-    link.symlink_to(tmp_path)  # somebody else's may be, who has it lead elsewhere later
+    link.symlink_to(tmp_path)  # a link's owner could change its target later
     for path in (file, link):
         with pytest.raises(RunDirError, match=f"the run-dir {path} is not a folder$"):
             ensure(path)

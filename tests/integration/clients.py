@@ -186,11 +186,12 @@ def exchange(
     sizes: Mapping[Client, int],
     ahead: int | None = None,
 ) -> None:
-    """Let some clients send their pieces at the same time, while all receive, until all is done.
+    """Let some clients send all their pieces at the same time, and let all clients receive.
 
-    `sizes`: bytes that each client must receive; at the end, they are in `unread`. `ahead`: number
-    of bytes on their way to clients that only listen, from which on no client begins another piece.
-    So their lag is limited to `ahead` and one piece, however slow the machine is.
+    `sizes`: number of bytes that each client must receive; at the end, these bytes are in `unread`.
+    `ahead`: number of bytes that may be on their way to a client that only listens. While it is
+    reached, no client begins another piece. So a listener lags by at most `ahead` and one round of
+    pieces, however slow the machine is.
     """
     with _Exchange(speeches, sizes, ahead) as client:
         while not client.done():

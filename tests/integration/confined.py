@@ -1,6 +1,6 @@
 """Run a command under a unit file's restrictions: confined.py UNIT FOLDER COMMAND…
 
-It applies those that the kernel can enforce without systemd:
+It applies the restrictions that the kernel can enforce without systemd:
 
 - namespaces for network, users and mounts: only FOLDER is writable, and /proc is empty, which is
   stricter than ProcSubset=;
@@ -80,7 +80,8 @@ def unit(path: Path) -> dict[str, list[str]]:
 
 
 def allowed(filters: Iterable[str]) -> set[str]:
-    """Return the calls that SystemCallFilter= allows; its first line must list allowed ones."""
+    """Return the calls that SystemCallFilter= allows; its first line must be a list of allowed
+    calls."""
     sets = _sets()
     calls = _expanded("@default", sets)
     for line in filters:
@@ -100,7 +101,7 @@ def _sets() -> dict[str, list[str]]:
             name = line.strip()
             sets[name] = []
         elif line.startswith("#"):
-            break  # calls that the kernel has and no set does
+            break  # calls of the kernel that belong to no set
         elif word := line.strip().partition("#")[0]:
             sets[name].append(word)
     return sets
@@ -168,7 +169,7 @@ def _filtered(said: Mapping[str, list[str]], calls: set[str]) -> None:
     only = Filter(ERRNO | getattr(errno, said["SystemCallErrorNumber"][0]))
     for call in calls | {"execve"}:
         only.rule(ALLOW, call)
-    # The filters themselves are loaded by what the last one forbids.
+    # Loading a filter takes a call that `only` forbids, so `only` is loaded last.
     other.load()
     only.load()
 

@@ -1,4 +1,4 @@
-"""A crowd of members that talk at the same time; every byte that each receives is checked.
+"""A crowd of members that talk at the same time. Every byte that a member receives is checked.
 
 The first member sends nothing: its stream is the room's sequence. Each line in it must be its
 sender's next one, and each of the others must receive the same stream without its own lines. Lines
@@ -19,8 +19,8 @@ from tests.integration.waiting import PATIENCE, STEP
 AHEAD = 1500
 """Maximum number of bytes that a member has sent and the first member has not received."""
 BACKLOG = 24 * 1024
-"""Maximum number of bytes that a member has not received yet; with more, nothing is sent. Below any
---max-lag."""
+"""Maximum backlog (bytes) of any member. Beyond it, no member sends a new line. It is smaller than
+any --max-lag."""
 
 TEXT = "naïve – 語る 🙂 plain words, and more of them. ".encode() * 8
 
@@ -34,7 +34,8 @@ class Member:
         """Number of its next line."""
         self.unsent = bytearray()
         self.said: deque[bytes] = deque()
-        """Its lines, as others receive them, that the first member has not received yet."""
+        """Its lines that the first member has not received yet, each as other members receive
+        it."""
         self.waiting = 0
         """Size of `said` (bytes)."""
         self.wanted = bytearray()
@@ -50,7 +51,8 @@ class Crowd:
         self._chance = random.Random(seed)
         self._selector = selectors.DefaultSelector()
         self._members: dict[bytes, Member] = {}
-        """Members by prefix, including those that have left while lines of theirs are expected."""
+        """Members by prefix. A member that has left is kept while some of its lines are still
+        expected."""
         self._left: set[bytes] = set()
         self._heard_last = time.monotonic()
         self._ahead = ahead
@@ -84,8 +86,8 @@ class Crowd:
         member.welcomed = member.found = False
 
     def leave(self, client: Client) -> None:
-        """Close a member's connection. Everything that it sent must still be delivered, half a line
-        too."""
+        """Close a member's connection. Everything that it sent must still be delivered, including
+        half a line."""
         member = self._members[client.prefix]
         lacking = len(member.unsent)
         member.unsent.clear()
@@ -155,7 +157,8 @@ class Crowd:
         )
 
     def say(self, client: Client, text: bytes, *, part: int | None = None) -> None:
-        """Let a client send whole lines; with `part`, that many bytes now, and the rest later."""
+        """Let a client send whole lines. With `part`, it sends only that many bytes now, and the
+        rest later."""
         member = self._members[client.prefix]
         assert not member.unsent
         self._put(member, text)
@@ -172,7 +175,7 @@ class Crowd:
     def turn(self, *, more: bool = True) -> None:
         """Let each member send something, if it may, and check what all members receive."""
         busy = False
-        # A newcomer without its welcome has missed nothing; more lines are needed to locate it.
+        # Newcomers that are not located yet do not count: it takes more lines to locate them.
         backlog = max(len(member.wanted) for member in self._members.values() if member.found)
         for prefix, member in self._members.items():
             if member is self._first or prefix in self._left:

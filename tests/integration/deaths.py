@@ -21,7 +21,8 @@ from tests.integration.crowd import Crowd
 from tests.integration.rooms import DIED, NEVER_SILENT, SMALL_LOG, Room, addresses, room
 
 NOTICED = r" event=worker-(died|failed) "
-"""Pattern of a death in the log; worker-failed is that of a worker just before it was ready."""
+"""Pattern of a death in the log; `worker-failed` is logged if a worker dies just before it is
+ready."""
 
 REPORT_EVERY = 10.0
 """Seconds between two progress reports."""
@@ -76,7 +77,8 @@ class Killer:
             if time.monotonic() < look_at:
                 return False
             look_at = time.monotonic() + 0.05
-            # In this order: otherwise a listed worker may die, and be noticed, a moment later.
+            # Count the deaths before listing the workers. Otherwise a worker that dies between the
+            # two steps would be listed as alive and counted as dead.
             noticed = len(re.findall(NOTICED, self._here.errors)) == self.deaths
             workers = self._here.workers()
             self._pids = {worker.pid for worker in workers}

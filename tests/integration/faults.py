@@ -7,8 +7,8 @@ folder is a *round*, which makes one process fail: a process that reaches the pl
 round and removes it. Only one process can remove it, and that process fails.
 
 Each child calls `faulty` of this module instead of its own function, and imports this module before
-anything else. The room's own code knows nothing of it. A child imports only the modules of its
-place, as each import delays the start of every worker.
+anything else. The room's own code knows nothing of it. A child imports only the modules that
+contain the place, because each import delays the start of every worker.
 """
 
 import os
@@ -72,7 +72,7 @@ def replace(place: str, name: str, make: Make) -> Wrap:
 
 
 def before(place: str, name: str, when: Callable[..., bool] = lambda *_: True) -> Wrap:
-    """Fire before calls of `name` for whose arguments `when` is true."""
+    """Fire before a call of `name`, if `when` returns True for its arguments."""
 
     def make(wrapped: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
         def faulty(*arguments: Any, **options: Any) -> Any:
@@ -86,7 +86,7 @@ def before(place: str, name: str, when: Callable[..., bool] = lambda *_: True) -
 
 
 def behind(place: str, name: str, when: Callable[..., bool] = lambda *_: True) -> Wrap:
-    """Fire after calls of `name` for whose result and arguments `when` is true."""
+    """Fire after a call of `name`, if `when` returns True for its result and arguments."""
 
     def make(wrapped: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
         def faulty(*arguments: Any, **options: Any) -> Any:
@@ -144,8 +144,8 @@ def half_written(append: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
 def sending(what: str) -> Wrap:
     """Fire in a send to a member.
 
-    `what`: "all" or "part": after a send of which the kernel took that much; "half": in the middle
-    of a send; "greeting": in the middle of the welcome.
+    `what`: "all": after a send that the kernel took whole; "part": after one that it took in part;
+    "half": in the middle of a send; "greeting": in the middle of the welcome.
     """
 
     def make(begin: Callable[..., Any], fire: Fire) -> Callable[..., Any]:

@@ -2,13 +2,13 @@
 
     with faulty_room(tmp_path, "stored", "--workers", 2) as (here, rounds):
         rounds.load()
-        ...  # something in which text is appended
+        ...  # let a member send a line
         rounds.wait_until_fired()
 
 "stored" is a place in the workers' code: see `POINTS` in `faults.py`, the program that such a room
-runs. A process that reaches it looks for a *round*, a file in a folder of the test, and removes
-it. Only one process can remove it, and that process dies. So a test decides when that may happen,
-how often, and to which process.
+runs. A process that reaches it looks for a *round*, a file in a folder of the test, and removes it.
+Only one process can remove it, and that process dies. So a test decides when processes die, how
+many die, and which.
 """
 
 import os
@@ -56,11 +56,11 @@ def faulty_room(
     loaded: int = 0,
     pause: float = 5.0,
 ) -> Iterator[tuple[Room, Rounds]]:
-    """A room, and the rounds for which its processes `act` at `point`, after `skip` passes.
+    """Yield a room, and its rounds. A process that takes a round at `point` calls `act`.
 
-    Passes count while a round is loaded; `loaded` rounds are from the start. `ready`: wait for the
-    room to listen. `pause`: maximum of the backoff between attempts to start a worker.
-    Skips the test if the workers' code is compiled.
+    `skip`: number of times that a process passes `point` unharmed while a round is loaded.
+    `loaded`: number of rounds at the start. `ready`: wait until the room listens. `pause`: maximum
+    backoff (s) between attempts to start a worker. Skips the test if the workers' code is compiled.
     """
     skip_if_compiled()
     (folder / "rounds").mkdir()

@@ -44,7 +44,8 @@ RECONNECTING = "empty lines, reconnecting"
 AFTER = 100_000
 
 PACES = (1e6, 0.5e6)
-"""Bytes per second that the paced readers receive. The room must keep the first connected."""
+"""Bytes per second that the paced readers receive. The room must not disconnect the first of
+them."""
 TYPIST = "127.1.0.2"
 LISTENER = "127.1.0.3"
 PACE_STEP = 0.02
@@ -129,7 +130,7 @@ def strangers(host: str, port: int, attack: Attack, stop: float) -> None:
 
 
 class Reader(threading.Thread):
-    """A member that receives `pace` bytes a second, or as fast as it can if that is None."""
+    """A member that receives `pace` bytes a second; if `pace` is None, as fast as it can."""
 
     def __init__(self, client: Client, pace: float | None, stop: float) -> None:
         super().__init__(daemon=True)

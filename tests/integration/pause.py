@@ -2,8 +2,8 @@
 
     python -m tests.integration.pause --clients 1000 --workers 2 --deaths 5
 
-In each round, a worker is killed, and a member says a line at once. The pause is the time until all
-members have received it. The clients, the room and this program share the machine.
+In each round, a worker is killed, and a member sends a line at once. The pause is the time until
+all members have received this line. The clients, the room and this program share the machine.
 """
 
 import argparse

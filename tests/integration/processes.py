@@ -23,7 +23,7 @@ SLOTS = "memfd:chatroom slots"
 
 @dataclass(frozen=True)
 class Process:
-    """A process at one moment; it may have ended at each later call."""
+    """A process as it was at one moment. It may have ended since."""
 
     pid: int
     state: str
@@ -80,7 +80,7 @@ class Process:
 
     @property
     def memory(self) -> int:
-        """Private memory (bytes): neither files nor shared."""
+        """Private memory (bytes), without mapped files and shared memory."""
         for line in self.read("status").splitlines():
             if line.startswith("RssAnon:"):
                 return int(line.split()[1]) * 1024
@@ -147,8 +147,8 @@ ANY_STATE, NO_COOKIE = 0xFFFFFFFF, (0xFFFFFFFF, 0xFFFFFFFF)
 def connection(local: End, remote: End) -> Connection | None:
     """Return one end of a connection, or None if it does not exist.
 
-    It asks the kernel for one connection. The whole table, which `connections` reads, takes a
-    tenth of a second after thousands of connections were closed.
+    This asks the kernel for one connection. After thousands of connections were closed, it takes a
+    tenth of a second to read the whole table, as `connections` does.
     """
     family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
     sides = [socket.inet_pton(family, host).ljust(16, b"\0") for host, _ in (local, remote)]
@@ -163,7 +163,8 @@ def connection(local: End, remote: End) -> Connection | None:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as kernel:
         kernel.sendto(head + request, (0, 0))
         answer = kernel.recv(1 << 13)
-    # An error has another type. Without such a connection, the listening socket is found.
+    # The type of an error is different. If there is no such connection, the answer describes the
+    # listening socket.
     if HEAD.unpack_from(answer)[1] != SOCK_DIAG_BY_FAMILY or answer[20:24] != ports:
         return None
     _, unread, unsent, _, inode = struct.unpack_from("=5I", answer, 68)

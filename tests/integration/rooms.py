@@ -40,15 +40,16 @@ from tests.integration.waiting import PATIENCE, over, until
 ROOT = Path(__file__).parent.parent.parent
 WELCOME = b"Welcome to socket practice\n"
 
-#: Options. Text without line end is delivered after a silence. With this one, no pause counts as a
-#: silence, however slow the machine is, so that a line sent in pieces stays one line.
+#: Options. A room delivers text without a line end after a silence. With these options, no pause
+#: counts as a silence, however slow the machine is. So a line that is sent in pieces stays one
+#: line.
 NEVER_SILENT = ("--flush-after", 60)
 
 #: Options. Neither a member (LOAD-3) nor the room is throttled.
 UNLIMITED = ("--rate", 0, "--room-rate", 0)
 
-#: Options. A log as small as its lag limit and longest line allow. It wraps often, if members are
-#: not throttled.
+#: Options. A log of the smallest size that the lag limit and the longest line allow. It wraps often
+#: if members are not throttled.
 SMALL_LOG = ("--log-size", "128K", "--max-lag", "64K", "--max-line", "4K", *UNLIMITED)
 
 #: Beginning of the error line of a room that does not start.
@@ -61,7 +62,7 @@ REGISTRY_DIED = r" level=warning event=registry-died says="
 #: Seconds within which a stopped room must have ended.
 STOP_WITHIN = 5.0
 
-#: Seconds over which a room's processor time is measured, and the maximum of it for an idle room.
+#: Seconds over which a room's processor time is measured, and the maximum that an idle room uses.
 IDLE_WINDOW = 0.4
 IDLE_TIME = 0.03
 
@@ -76,7 +77,8 @@ class Room:
         leaving: ExitStack,
         logs: str,
     ) -> None:
-        """`logs`: pattern of all lines on its standard error; it must write at least one."""
+        """`logs`: pattern that matches every line on its standard error. If it is not empty, there
+        must be at least one line."""
         self.process = process
         self.pid = process.pid
         self.host = ""
@@ -161,8 +163,8 @@ class Room:
         return sorted(path.name for path in (self._folder / "tmp").iterdir())
 
     def files_when_killed(self) -> list[str]:
-        """Return `files` without the control socket: a killed room can't remove it, and it is
-        recognised as stale."""
+        """Return `files` without the control socket. A killed room can't remove this socket, and
+        the next room recognises it as stale."""
         sockets = [f"{self.host}:{self.port}.sock"] if self.port else []
         if self.run_dir.exists():
             found = [path.name for path in self.run_dir.iterdir()]
@@ -236,7 +238,8 @@ class Room:
         return replaced
 
     def workers(self) -> list[Process]:
-        """Return the workers, the oldest first: by number until one is replaced."""
+        """Return the workers, the oldest first. Until a worker is replaced, this is the order of
+        their numbers."""
         return [process for process in self.children() if process.maps_slots]
 
     def dead_and_replaced(self, deaths: int, workers: int) -> bool:
@@ -251,7 +254,8 @@ class Room:
         until(partial(self.dead_and_replaced, deaths, workers), f"{deaths} were replaced")
 
     def _ready(self) -> int:
-        """Return the number of ready workers, by its status in the default run-dir."""
+        """Return the number of ready workers. The room's status, in the default run-dir, tells
+        it."""
         with closing(ControlClient(self.run_dir / f"{self.host}:{self.port}.sock")) as client:
             return sum(worker["ready"] for worker in client.ask({"ask": "status"})["workers"])
 
@@ -282,14 +286,15 @@ class Room:
         return found
 
     def spread(self, clients: Iterable[Client]) -> list[int]:
-        """Return the number of these clients on each worker, unordered, less those that move."""
+        """Return the number of these clients on each worker, in no order. Clients that are being
+        moved do not count."""
         found = [connection((self.host, self.port), client.end) for client in clients]
         sockets = {f"socket:[{connection.inode}]" for connection in found if connection}
         return [len(sockets.intersection(worker.descriptors)) for worker in self.workers()]
 
     def wait_until_even(self, clients: Iterable[Client], workers: int) -> None:
-        """Wait until the numbers of clients on `workers` workers differ by at most a tenth of a
-        fair share, or by one."""
+        """Wait until the numbers of clients on `workers` workers differ by at most a tenth of their
+        mean, or by one."""
         present = list(clients)
 
         def even() -> bool:
@@ -308,7 +313,7 @@ class Room:
         return sum(process.memory for process in self.processes())
 
     def is_idle(self) -> bool:
-        """Return whether its processes are idle over a while."""
+        """Return whether its processes use almost no processor time for a while (IDLE_WINDOW)."""
 
         def used() -> float:
             return sum(process.used for process in self.processes())
@@ -358,8 +363,8 @@ class Room:
 
 
 def command(*options: object, host: str = "127.0.0.1", port: int = 0) -> list[str]:
-    """Return the command of a room. By default its members are spread over all workers, so that
-    tests with a few members test what passes between workers."""
+    """Return the command of a room. By default, its members are spread over all workers, so that a
+    test with a few members also tests the exchange between workers."""
     pack = () if "--pack" in options else ("--pack", "1")
     return [sys.executable, "-m", "chatroom", *pack, *map(str, options), host, str(port)]
 
@@ -375,10 +380,9 @@ def started(
 ) -> Iterator[Room]:
     """A room that has just been started from the checkout; it is killed at the end of the block.
 
-    `setup`: shell commands before the room's (limits, redirections). `logs`: pattern of the lines
-    on its standard error; it must write some, and no others. `measured`: False hides the room from
-    coverage, which has signal handlers of its own, and slows the start of an interpreter so much
-    that signals are lost.
+    `setup`: shell commands (limits, redirections) that run before the room's command. `logs`: see
+    `Room`. `measured`: False hides the room from coverage. Coverage has signal handlers of its own,
+    and slows the start of an interpreter so much that signals are lost.
     """
     inherited = {
         name: value

@@ -2,8 +2,8 @@
 
 tests/worker and harness/conformance prove the rest of these clauses.
 
-Streams are compared byte by byte, so nothing else can have arrived. A last message of the same
-sender, sent after all others were received, shows that nothing arrived *after* them.
+Streams are compared byte by byte, so nothing else can have arrived between their messages. When all
+messages are received, their sender sends another one. It shows that nothing arrived *after* them.
 """
 
 import random

@@ -13,7 +13,7 @@ from tests.integration.waiting import until
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_console_shows_joins_leaves_and_messages(workers: int) -> None:
-    """LEAVE-1, PREFIX-4: as the tutorial's server did, each on a line of its own."""
+    """LEAVE-1, PREFIX-4: each is on a line of its own, as in the tutorial."""
     with room("--workers", workers) as here:
         client = here.join("127.0.0.2")
         here.read_until("127.0.0.2 connected\n")
@@ -105,7 +105,7 @@ def test_an_unread_standard_error_blocks_nothing(full_pipe: Path) -> None:
             here.connect("127.0.0.9").hear("The room is full\n")
         client.say("hello\n")
         other.hear("<127.0.0.2>hello\n")
-        until(here.is_idle, "and nobody spins")
+        until(here.is_idle, "no process spins")
         here.stop()
 
 
@@ -143,7 +143,7 @@ def test_an_unread_standard_output_blocks_nothing() -> None:
         third = here.join("127.0.0.9")
         third.say("still here\n")
         other.hear("<127.0.0.9>still here\n")
-        until(here.is_idle, "and nobody spins")
+        until(here.is_idle, "no process spins")
         here.stop()
 
 
@@ -157,7 +157,7 @@ def test_a_closed_standard_output_does_not_stop_the_room() -> None:
             client.say(f"{number}\n")
             other.hear(f"<127.0.0.2>{number}\n")
             here.join("127.0.0.9").close()
-        until(here.is_idle, "and nobody spins")
+        until(here.is_idle, "no process spins")
         here.stop()
 
 

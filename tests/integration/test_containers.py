@@ -15,10 +15,11 @@ from tests.programs import program
 
 
 def contained(namespaces: list[str], scene: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a scene, a text of Python, in new namespaces, and return what it has printed.
+    """Run a scene, which is Python code, in new namespaces; return what it has printed.
 
-    Skip the test if the kernel forbids the namespaces. The scene's argument is `folder`, where the
-    default run-dir is looked for, too. The scene is run without coverage, which would write files.
+    Skip the test if the kernel forbids the namespaces. The scene's argument is `folder`. The
+    default run-dir is looked for there, too. The scene is run without coverage, which would write
+    files.
     """
     private = [program("unshare"), *namespaces]
     if os.geteuid() != 0:

@@ -59,7 +59,8 @@ def test_the_registry_is_killed_and_joins_and_leaves_go_on() -> None:
 def test_a_signal_to_the_group_spares_a_restarted_registry(
     number: signal.Signals,
 ) -> None:
-    """Only the main process decides when a registry ends, whether the first or a later one."""
+    """Only the main process decides when a registry ends. This holds for the first registry and for
+    later ones."""
     with room("--workers", 2, logs=REGISTRY_DIED) as here:
         here.registry().kill()
         client = here.join()
@@ -178,13 +179,14 @@ def test_workers_are_killed_repeatedly_while_all_talk(workers: int, victims: int
 
 
 def test_a_worker_that_the_others_wait_for_is_killed() -> None:
-    """LOAD-4: it was stopped, and the log is full; all members continue, its own too."""
+    """LOAD-4: it was stopped, and the log is full. All members continue, including those of this
+    worker."""
     with room("--workers", 2, *SMALL_LOG, *NEVER_SILENT, "--quiet", logs=DIED) as here:
         client, slow, other = here.join_all(addresses(3))
         victim = here.serving(slow)
         assert here.serving(client).pid == here.serving(other).pid != victim.pid
         os.kill(victim.pid, signal.SIGSTOP)
-        # Less than the connection's buffers take, and several times as much as the log.
+        # Less than the connection's buffers take, and several times the size of the log.
         text = b"".join(b"%d\n" % number for number in range(25_000))
         assert client.say_what_fits(text) == len(text)
         until(here.is_idle, "the log is full")
@@ -250,8 +252,9 @@ def test_a_member_that_lags_too_far_at_its_worker_s_death_is_disconnected() -> N
             listener.hear((speaker.prefix + text) * 32)
             taken.append(here.unsent(slow))
             heard += 32
-        # Its socket has taken nothing for three times 32 KB: it lags by less than 128 KiB. With a
-        # lag above half the limit, it would get a grace period.
+        # Its socket took nothing in the last three bursts of 32 KB, and something in the one
+        # before. So it lags by less than 128 KiB. With a lag above half the limit, it would get a
+        # grace period.
         here.serving(slow).kill()
         speaker.say(text * 600)
         listener.hear((speaker.prefix + text) * 600)
@@ -264,7 +267,7 @@ def gone(here: Room) -> bool:
 
 
 def test_the_room_stops_right_after_a_death() -> None:
-    """LOAD-4: of one worker, or of all."""
+    """LOAD-4: one worker has died, or all have."""
     for victims in (1, 2):
         with room("--workers", 2, "--quiet", logs=f"^$|{DIED}") as here:
             members = here.join_all(addresses(6))

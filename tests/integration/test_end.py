@@ -77,7 +77,7 @@ def test_many_signals_in_a_row() -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_appended_messages_are_delivered_before_the_end(workers: int) -> None:
-    """CAST-1, CAST-5: in a flood; all have received the same, to the byte."""
+    """CAST-1, CAST-5: in a flood, too. All members have received exactly the same bytes."""
     with room("--workers", workers, "--quiet", *NEVER_SILENT) as here:
         flooders = here.join_all(addresses(3))
         listeners = here.join_all(addresses(7)[3:])
@@ -161,7 +161,7 @@ def test_a_stopped_worker_does_not_delay_the_end() -> None:
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("processes", [1, 3, 5])
 def test_a_signal_during_the_start_ends_the_room(processes: int, number: signal.Signals) -> None:
-    """As from a terminal, all processes get the signal, once `processes` of them run."""
+    """When `processes` of them run, all processes get the signal, as from a terminal."""
     with started(command("--workers", 3)) as here:
         wait_until_there(here, processes)
         here.wait_until_listening()  # by then, the room handles signals
@@ -176,9 +176,11 @@ def wait_until_there(here: Room, count: int) -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_at_any_moment(number: signal.Signals) -> None:
-    """From the first moment on, at steps of its processor time: it ends, and nothing is left.
+    """The signal comes after more and more processor time. The room always ends, and leaves
+    nothing.
 
-    At the first step Python itself starts: after SIGINT it prints a traceback, or exits with 1.
+    At the first step, Python itself is starting. After SIGINT, it then prints a traceback or exits
+    with 1.
     """
     for step in range(6):
         with started(command("--workers", 2), measured=False) as here:
@@ -257,7 +259,7 @@ def test_the_main_process_is_killed_under_load() -> None:
 
 
 def test_the_main_process_is_killed_while_it_starts() -> None:
-    """At every stage of their start, its processes notice."""
+    """Its processes notice this at every stage of their start."""
     for processes in (2, 3, 4):
         with started(command("--workers", 2)) as here:
             wait_until_there(here, processes)

@@ -47,7 +47,8 @@ TALKING = [
 @pytest.mark.sample(5)
 @pytest.mark.parametrize(("point", "skip"), TALKING)
 def test_load_4_a_worker_dies_while_all_talk(tmp_path: Path, point: str, skip: int) -> None:
-    """LOAD-4: and a second one: the one that has taken over, or both at once, or the new one."""
+    """LOAD-4: two workers die, at once or one after the other. The second one may have taken over
+    from the first, or replaced it."""
     with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, skip=skip, logs=DIED) as (
         here,
         rounds,
@@ -62,7 +63,7 @@ def test_load_4_a_worker_dies_while_all_talk(tmp_path: Path, point: str, skip: i
         crowd.end()
 
 
-#: Points that a worker passes when it takes over another's members, or yields some to a new one.
+#: Points that a worker passes when it takes over members, or yields members to a new worker.
 MOVING = [
     ("handed", 0),
     ("found", 1),
@@ -80,7 +81,7 @@ MOVING = [
 @pytest.mark.sample(3)
 @pytest.mark.parametrize(("point", "skip"), MOVING)
 def test_load_4_a_worker_dies_while_members_move(tmp_path: Path, point: str, skip: int) -> None:
-    """LOAD-4: a worker dies, and then the one that takes over its members, or that yields some.
+    """LOAD-4: a worker dies, and then a second one, which takes over its members or yields members.
 
     Each member has typed half a line.
     """
@@ -156,7 +157,8 @@ def test_load_4_a_worker_dies_while_members_leave(tmp_path: Path, point: str) ->
 
 
 def test_load_4_a_worker_dies_during_an_unfinished_line(tmp_path: Path) -> None:
-    """LOAD-4, LINE-5: the worker was about to append it. Its sender continues after it."""
+    """LOAD-4, LINE-5: the worker dies when it is about to append the beginning of the line. The
+    sender then continues the line."""
     options = ("--workers", 2, "--quiet", "--flush-after", 0.1)
     with faulty_room(tmp_path, "flushed", *options, logs=DIED) as (here, rounds):
         client, other, third = here.join_all(addresses(3))

@@ -38,7 +38,7 @@ def queue(port: int) -> int:
 
 
 def test_connections_reset_before_the_accept_disturb_nobody() -> None:
-    """JOIN-2: such a connection, which has no peer name any more, ends ncat --chat (nmap#2827)."""
+    """JOIN-2: such a connection has no peer name any more, which ends ncat --chat (nmap#2827)."""
     with room("--workers", 2) as here:
         members = here.join_all(addresses(2))
         os.kill(here.pid, signal.SIGSTOP)
@@ -78,7 +78,8 @@ def test_connections_reset_before_the_welcome_disturb_nobody() -> None:
 
 
 def test_a_crowd_joins_while_a_worker_is_stopped(many_descriptors: int) -> None:
-    """JOIN-1: more clients than its channel holds. Those of the other worker are served at once."""
+    """JOIN-1: more clients than its channel holds. The clients of the other worker are served at
+    once."""
     with room("--workers", 2, "--watchdog", 0, "--quiet") as here:
         member, other = here.join_all(addresses(2))
         sleeping = here.serving(member)
@@ -99,7 +100,7 @@ def test_a_crowd_joins_while_a_worker_is_stopped(many_descriptors: int) -> None:
         for client in lucky:
             client.hear("<127.0.0.3>all here?\n")
         for client in unlucky:
-            # Messages of the time that they waited may reach them.
+            # Messages that were sent while they waited may reach them.
             heard = client.hear_until("<127.0.0.3>all here?\n")
             assert heard.removeprefix(b"<127.0.0.3>come in\n") == b"<127.0.0.3>all here?\n"
         member.hear("<127.0.0.3>come in\n<127.0.0.3>all here?\n")
@@ -147,8 +148,8 @@ def refused(client: Client, reason: str) -> None:
 
 
 def test_a_full_room_refuses_newcomers_and_goes_on() -> None:
-    """JOIN-5: also to newcomers that have sent text, or that do not close their end; they cost
-    nothing (LEAVE-3). JOIN-1: HOST may be a name."""
+    """JOIN-5: this includes newcomers that have sent text, or that do not close their end. They
+    cost nothing (LEAVE-3). JOIN-1: HOST may be a name."""
     with room("--workers", 2, "--max-clients", 3, host="localhost") as here:
         assert here.where.startswith("127.0.0.1:")
         members = here.join_all(addresses(3))
@@ -193,7 +194,8 @@ def test_the_limit_of_descriptors_limits_the_members() -> None:
         members.append(here.join("127.0.9.9"))
         members[-1].say("the last seat is mine\n")
         members[0].hear("<127.0.9.9>the last seat is mine\n")
-        # There may be fewer: the connection of a refused client stays open for a moment.
+        # There may be fewer descriptors than before. The earlier number may include the connection
+        # of a refused client, which stays open for a moment.
         until(lambda: here.descriptors() <= before, "no more descriptors than before")
 
 
@@ -209,7 +211,7 @@ def join_until_full(here: Room) -> list[Client]:
 
 
 def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
-    """JOIN-1: a shell's usual soft limit is no limit for the room."""
+    """JOIN-1: the soft limit that a shell usually sets does not limit the room."""
     with room("--workers", 1, setup="ulimit -Sn 100; ulimit -Hn 300", logs=FEWER) as here:
         speaker, *others = here.join_all(addresses(150))
         speaker.say("hello\n")
@@ -218,7 +220,8 @@ def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
 
 
 def test_a_room_without_descriptors_waits_and_accepts_again(many_descriptors: int) -> None:
-    """JOIN-5: others have taken them. The room logs it, does not spin, and accepts again."""
+    """JOIN-5: all descriptors are in use. The room logs this, does not spin, and later accepts
+    again."""
     with room("--workers", 1, logs=' event=cant-accept error="Too many open files" says=') as here:
         members = here.join_all(addresses(2))
         limits = resource.prlimit(here.pid, resource.RLIMIT_NOFILE)
@@ -226,7 +229,7 @@ def test_a_room_without_descriptors_waits_and_accepts_again(many_descriptors: in
         lowest_free = min({*range(len(taken) + 1)} - taken)
         resource.prlimit(here.pid, resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
         newcomer = here.connect("127.0.0.9")
-        until(lambda: here.errors, "it says so")
+        until(lambda: here.errors, "it is logged")
         until(here.is_idle, "it does not spin")
         talk([members[0], members[1]])
         resource.prlimit(here.pid, resource.RLIMIT_NOFILE, limits)

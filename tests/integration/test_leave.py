@@ -24,7 +24,8 @@ LAST_WORDS = [
 
 
 def test_text_sent_before_a_leave_is_delivered() -> None:
-    """LEAVE-2: its unfinished line too, a character cut off and a lone CR included."""
+    """LEAVE-2: this includes an unfinished line, even with an incomplete character or a CR at its
+    end."""
     with room("--workers", 2, "--flush-after", 60) as here:
         witness, other = here.join_all(["127.0.0.9", "127.0.0.8"])
         for leave in WAYS:
@@ -61,7 +62,8 @@ def test_a_member_may_come_back_from_the_same_port() -> None:
 
 
 def test_the_resources_of_500_members_are_released() -> None:
-    """LEAVE-3: closed, reset, half-closed, silent or in mid-line; all resources are freed."""
+    """LEAVE-3: their connections were closed, reset or half-closed, after silence or half a
+    line."""
     with room("--workers", 3) as here:
         empty = here.descriptors()
         witness = here.join("127.0.0.1")

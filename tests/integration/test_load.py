@@ -1,4 +1,4 @@
-"""Load: LOAD-1 and LOAD-2, with a log that wraps, is full, and is waited for.
+"""LOAD-1 and LOAD-2, with a log that wraps, and with a full log, in which senders wait for space.
 
 Every byte is counted at each receiver.
 """
@@ -29,8 +29,8 @@ def delivered(client: Client, said: list[bytes]) -> bytes:
 
 
 def check_order(speeches: dict[Client, list[bytes]], listeners: list[Client]) -> None:
-    """Check that all received everything but their own lines, in the order of the first, silent
-    listener."""
+    """Check that all received everything but their own lines, in the same order as the first
+    listener, which is silent."""
     size = sum(len(delivered(speaker, said)) for speaker, said in speeches.items())
     order = listeners[0].take(size)
     for listener in listeners[1:]:
@@ -53,7 +53,8 @@ def check_order(speeches: dict[Client, list[bytes]], listeners: list[Client]) ->
     [(1, 64, MIB), (3, 64, 2 * MIB), (2, 8, MIB // 2), (3, 8, MIB // 2), (2, 4000, 4 * MIB)],
 )
 def test_a_flood_through_a_small_log(workers: int, width: int, total: int) -> None:
-    """CAST-1 to CAST-5: it wraps dozens of times, in text or entries; each worker waits for all."""
+    """CAST-1 to CAST-5: the log wraps dozens of times, in text or in entries. Each worker waits for
+    all others."""
     with room("--workers", workers, "--quiet", *SMALL_LOG, *NEVER_SILENT) as here:
         speakers = here.join_all(addresses(3))
         listeners = here.join_all(addresses(6)[3:])
@@ -84,7 +85,7 @@ def test_senders_wait_for_the_slowest_worker(width: int) -> None:
         heard = delivered(speaker, said)
         os.kill(sleeping.pid, signal.SIGSTOP)
         assert speaker.say_what_fits(b"".join(said)) == len(said) * width
-        until(here.is_idle, "the log is full, and nobody spins")
+        until(here.is_idle, "the log is full, and no process spins")
         waiting = listener.arrived()
         assert 0 < len(waiting) <= 64 * KIB
         os.kill(sleeping.pid, signal.SIGCONT)
@@ -153,7 +154,7 @@ def test_a_member_that_lags_too_far_is_disconnected() -> None:
 
 
 def test_a_member_that_lags_too_many_messages_is_disconnected() -> None:
-    """LOAD-2: many messages with little text lap the log too."""
+    """LOAD-2: the lag is limited in entries, too, because many short messages also lap the log."""
     lag = ("--log-size", "512K", "--max-lag", "384K")  # a log with one entry per 256 bytes
     with room("--workers", 1, *lag, *NEVER_SILENT, *UNLIMITED) as here:
         speaker, listener = here.join_all(addresses(2))
@@ -164,7 +165,8 @@ def test_a_member_that_lags_too_many_messages_is_disconnected() -> None:
             speaker.say(b"".join(said))
             listener.hear(delivered(speaker, said))
             taken.append(here.unsent(slow))
-        # Its socket has taken nothing for three times 64 KiB: it lags by less than 384 KiB.
+        # Its socket took nothing in the last three bursts of 64 KiB, and something in the one
+        # before. So it lags by less than 384 KiB.
         for _ in range(2048):
             speaker.say("x\n")
             listener.hear("<127.0.0.2>x\n")
@@ -173,7 +175,7 @@ def test_a_member_that_lags_too_many_messages_is_disconnected() -> None:
 
 
 def test_slow_readers_that_leave_release_their_resources() -> None:
-    """LOAD-1, LEAVE-1: it resets, or closes, while it is far behind."""
+    """LOAD-1, LEAVE-1: they reset or close their connections while they are far behind."""
     with room("--workers", 2, "--max-lag", "8M", "--quiet", *NEVER_SILENT, *UNLIMITED) as here:
         speaker, listener = here.join_all(addresses(2))
         before = here.descriptors()

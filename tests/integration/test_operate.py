@@ -155,7 +155,7 @@ def test_status_shows_the_lag_of_a_slow_reader(owner: Owner) -> None:
         slow = here.join("127.0.9.9", receive_buffer=4096)
         text = b"x" * 1000 + b"\n"
         times = 0
-        # The kernel takes some bytes. A smaller lag may last only until its worker sends.
+        # The kernel takes some bytes. A smaller lag may end as soon as the worker sends.
         while owner.member(slow)["lag"] <= 64 * KIB:
             speaker.say(text * 128)
             other.hear((speaker.prefix + text) * 128)
@@ -252,7 +252,7 @@ def test_watch_shows_rates_per_interval_and_ends_with_the_room(owner: Owner) -> 
         client = here.join()
         client.say("x\n" * 50)
         here.read_until("x\n" * 1)
-        owner.until(lambda found: found["room"]["messages"] == 50, "it is said")
+        owner.until(lambda found: found["room"]["messages"] == 50, "all are counted")
         with watch(owner, subprocess.PIPE) as process:
             assert process.stdout is not None
             assert process.stderr is not None
@@ -315,7 +315,7 @@ def test_commands_need_the_option_room_if_several_rooms_run(owner: Owner) -> Non
 def test_a_run_dir_that_another_user_can_change_is_not_trusted(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor does root trust its own default run-dir then."""
+    """Root does not trust such a folder either, even if it is root's default run-dir."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     theirs = tmp_path / "chatroom"
     theirs.mkdir(0o700)
@@ -340,7 +340,7 @@ def test_a_room_that_does_not_answer_is_reported(owner: Owner) -> None:
 
 
 def test_the_control_socket_of_a_killed_room_is_replaced(owner: Owner) -> None:
-    """JOIN-3: and its port is free at once, though clients were connected."""
+    """JOIN-3: its port is free at once, too, although clients were connected."""
     options = ("--workers", 1, "--run-dir", owner.folder)
     with room(*options, port=free_port()) as there:
         members = there.join_all(addresses(3))
@@ -438,7 +438,7 @@ def test_bad_clients_of_the_control_socket_disturb_nobody(owner: Owner) -> None:
                 assert json.loads(answers.readline()) == {
                     "error": "a request must be a JSON object"
                 }
-        until(here.is_idle, "who does not read costs nothing")
+        until(here.is_idle, "unread answers cost nothing")
         leaving.close()
         assert owner.status()["room"]["members"] == 61
         talk(crowd[:4])
@@ -486,7 +486,7 @@ def test_the_text_of_a_kicked_member_is_delivered(owner: Owner) -> None:
 
 
 def test_the_flood_of_a_throttled_member_ends_with_a_kick(owner: Owner) -> None:
-    """The room does not read what the member has already sent, which would take a minute here."""
+    """The room does not read the rest of the flood. Reading it would take a minute here."""
     options = ("--workers", 2, "--rate", "1K", "--burst", "4K", "--run-dir", owner.folder)
     with room(*options) as here:
         client, other = here.join_all(addresses(2))
@@ -580,7 +580,8 @@ def test_say_ends_an_unfinished_line_first(owner: Owner) -> None:
 
 
 def test_say_works_while_a_worker_hangs(owner: Owner) -> None:
-    """The main process waits for no worker, even one with the lock; it refuses the text."""
+    """The main process does not wait for a worker, not even for one that holds the log's lock. It
+    refuses the text."""
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         client, other = here.join_all(addresses(2))
         for text in ("", "x" * 4097):
@@ -890,7 +891,7 @@ def test_a_service_manager_is_notified_of_the_room_s_state(folder: Path) -> None
             here.join()
             for _ in range(15):
                 expect_notification("WATCHDOG=1")
-            # The first keepalive may have come at once. A stopped process only delays them.
+            # The first keepalive may have come at once. A busy machine only delays keepalives.
             assert time.monotonic() - began >= 14 * 0.1, "every 0.1 s, and no more often"
             until(
                 lambda: "STATUS=1 member, 2 workers, " in expect_notification("WATCHDOG=1"),

@@ -62,7 +62,7 @@ def test_people_talk_with_netcat(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETCATS)
 def test_a_file_is_piped_into_the_room(name: str) -> None:
-    """LEAVE-2, LEAVE-4: `nc HOST PORT < FILE` delivers it whole, and ends."""
+    """LEAVE-2, LEAVE-4: `nc HOST PORT < FILE` delivers the whole file, and ends."""
     text = "".join(f"line {number} of a file\n" for number in range(5000)) + "the end"
     heard = "".join(f"<127.0.0.7>line {number} of a file\n" for number in range(5000))
     with room("--workers", 2) as here:
@@ -75,7 +75,8 @@ def test_a_file_is_piped_into_the_room(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETCATS)
 def test_netcat_ends_with_the_room(name: str) -> None:
-    """JOIN-3, LEAVE-4: netcat sees the end; nc waits for the end of its input, too."""
+    """JOIN-3, LEAVE-4: netcat sees the end of the connection; `nc` also waits for the end of its
+    input."""
     with room("--workers", 1) as here, netcat(name, here.host, here.port) as client:
         wait_for_line(client, b"Welcome to socket practice\n")
         here.stop()
@@ -111,8 +112,8 @@ class Telnet:
 
 
 def test_people_talk_with_telnet() -> None:
-    """TEXT-2: its commands never become text. After a Ctrl-C it shows nothing more until the server
-    answers DO TIMING-MARK."""
+    """TEXT-2: telnet's commands never become text. After a Ctrl-C, telnet shows nothing until the
+    server has answered DO TIMING-MARK."""
     with room("--workers", 1) as here, closing(Telnet(here.host, here.port)) as telnet:
         telnet.wait_for(b"Welcome to socket practice")
         witness = here.join("127.0.0.2")

@@ -148,7 +148,7 @@ def header(source: str, port: int) -> bytes:
 
 
 def test_welcome_1_the_welcome_waits_for_the_header() -> None:
-    """From other addresses than a proxy's, a header is text like any other."""
+    """A header from an address that is not a proxy's is ordinary text."""
     with room("--workers", 1, *BEHIND) as here, here.connect() as client, here.connect() as other:
         client.say(header("192.0.2.7", 5000)[:20])
         other.say(header("192.0.2.8", 5000) + b"hello\n")

@@ -43,7 +43,7 @@ def rewrite(file: Path, *changes: tuple[str, str]) -> None:
 
 
 def time_of(sender: Client, hearer: Client, size: int) -> float:
-    """Return the seconds until a client has received `size` bytes of another."""
+    """Return the seconds until a client has received `size` bytes of another client."""
     line = b"x" * 1023 + b"\n"
     began = time.monotonic()
     sender.say(line * (size // len(line)))
@@ -55,7 +55,8 @@ NEEDS = r" level=warning event=needs-restart settings=max-line,log-size says=\"n
 
 
 def test_sighup_reads_the_file_again_while_all_talk(file: Path) -> None:
-    """Only newcomers notice, by the new welcome; settings that need a restart are logged."""
+    """Present members notice nothing; newcomers get the new welcome. Settings that need a restart
+    are logged."""
     text = """
         welcome = "Welcome to socket practice"
         max-clients-per-address = 2
@@ -111,7 +112,7 @@ def test_a_broken_file_changes_nothing(file: Path) -> None:
         whole = file.read_text()
         file.write_text(whole + 'welcome = "twice"\n')
         here.process.send_signal(signal.SIGHUP)
-        until(lambda: here.errors, "it says so")
+        until(lambda: here.errors, "it is logged")
         client.say("still here?\n")
         other.hear(client.prefix + b"still here?\n")
         here.connect("127.0.0.4").hear("Hello\n")
@@ -134,7 +135,7 @@ def test_sighup_applies_verbose_and_workers(file: Path) -> None:
 
 
 def test_options_of_the_command_line_stay_after_sighup(file: Path) -> None:
-    """WELCOME-4: also where it is not ASCII."""
+    """WELCOME-4: this includes a welcome that is not ASCII."""
     welcome = "Xin chào! 你好 👋"
     with room_by(file, 'welcome = "Hello"', "--welcome", welcome, "--quiet") as here:
         here.connect().hear(f"{welcome}\n")

@@ -1,7 +1,7 @@
 """Signals in the first and the last moments of a process.
 
-Before a program's first line, Python starts itself, and signals have the effect that they have on
-Python. The moments are hooks in the process, not times.
+Python itself starts before it runs a program's first line. During that time, signals act as on any
+Python program. The moments are hooks in the process, not times.
 """
 
 import os
@@ -52,7 +52,7 @@ def prepared(tmp_path: Path, code: str, number: signal.Signals, module: str = ""
 
 
 FIRST = ["chatroom.cli", "chatroom.supervisor.registry"]
-"""Modules that a room imports soon, and late, while it starts."""
+"""Two modules that a starting room imports: the first one early, the second one late."""
 
 
 @pytest.mark.sample(3)

@@ -85,7 +85,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 def test_a_port_that_is_not_permitted_is_an_error() -> None:
     first = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()
     if int(first) <= 1:
-        pytest.skip("everybody may have any port here")
+        pytest.skip("every user may use any port here")
     arguments = command(port=1)
     with started([arguments[0], "-c", WITHOUT_PRIVILEGE, *arguments], logs=ERROR_LINE) as here:
         here.expect_error(

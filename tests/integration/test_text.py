@@ -31,7 +31,8 @@ def check_all_was_heard(speaker: Client, listener: Client) -> None:
 
 
 def test_a_character_that_is_typed_slowly_is_not_torn() -> None:
-    """LINE-2, LINE-5, TEXT-1: a silence in the middle of it delivers the text before it."""
+    """LINE-2, LINE-5, TEXT-1: a silence in the middle of the character delivers the text before
+    it."""
     with room("--workers", 1) as here:
         speaker, listener = two(here)
         hand = "👋".encode()
@@ -46,7 +47,7 @@ def test_a_line_beyond_the_limit_arrives_in_pieces_without_loss() -> None:
     """LINE-7, PREFIX-4, TEXT-1: each piece is a message; none is cut inside a character."""
     with room("--workers", 2, "--max-line", 101, *NEVER_SILENT) as here:
         speaker, listener = two(here)
-        text = "Một hai ba bốn năm, 👋 " * 2000  # 30 bytes: 101, 202, … fall into characters, too
+        text = "Một hai ba bốn năm, 👋 " * 2000  # 30 bytes; some limits fall into characters
         speaker.say(text + "\n")
         speaker.say("end\n")
         *lines, _ = listener.hear_until(">end\n").decode().split("\n")[:-1]
@@ -58,7 +59,8 @@ def test_a_line_beyond_the_limit_arrives_in_pieces_without_loss() -> None:
 
 
 def test_a_flood_without_line_end_does_not_stall_the_room() -> None:
-    """LINE-7, CAST-1: it stalled ssh-chat (#118). Others talk meanwhile; no byte is lost."""
+    """LINE-7, CAST-1: others talk meanwhile, and no byte is lost. Such a flood stalled ssh-chat
+    (#118)."""
     with room("--workers", 2, *NEVER_SILENT, *UNLIMITED) as here:
         flooder, listener = two(here)
         speaker = here.join("127.0.0.4")
@@ -79,8 +81,8 @@ def test_a_flood_without_line_end_does_not_stall_the_room() -> None:
 
 
 def test_random_bytes_do_not_disturb_the_room() -> None:
-    """TEXT-2, PREFIX-4, LEAVE-1: half a megabyte of random bytes from each of four members, which
-    then continue to talk."""
+    """TEXT-2, PREFIX-4, LEAVE-1: four members each send half a megabyte of random bytes, and then
+    continue to talk."""
     with room("--workers", 2) as here:
         vandals = here.join_all(addresses(4))
         client, other = here.join("127.0.8.8"), here.join("127.0.8.9")

@@ -54,7 +54,8 @@ def spoken(found: Iterable[Line], prefix: str = "<{address}>") -> bytes:
 def account(found: list[Line]) -> tuple[int, int]:
     """Return the number of messages in the file, and of those recorded as missed.
 
-    Assert that each message, from the first on, is there once, in order, or recorded as missed.
+    Assert that each message, from the first on, is in the file once and in order, or is recorded as
+    missed.
     """
     there, gone = 0, 0
     for line in found:
@@ -224,7 +225,7 @@ def test_messages_of_members_that_have_left_are_written(tmp_path: Path) -> None:
 
 
 def test_a_new_run_is_appended_to_the_file(tmp_path: Path) -> None:
-    """An incomplete line of a transcript is removed, all other text stays; each run records its
+    """An incomplete line of a transcript is removed. All other text stays. Each run records its
     start."""
     file = tmp_path / "said.jsonl"
     file.write_bytes(b'{"n": 7, "time": "2020')
@@ -248,7 +249,7 @@ def test_a_backlog_is_written_when_the_room_stops(tmp_path: Path) -> None:
         writer = here.writer()
         os.kill(writer.pid, signal.SIGSTOP)
         for speaker in talk.speakers:
-            # Long lines: many pieces to write, and soon written.
+            # Long lines make many pieces to write, and take little time.
             speaker.say("".join(f"{'x' * 250}{number:04}\n" for number in range(4000)))
         heard = b"".join(talk.witness.hear_until(b"3999\n") for _ in range(2))
         os.kill(here.pid, signal.SIGTERM)
@@ -290,7 +291,7 @@ def test_the_writer_is_killed_repeatedly_under_load(tmp_path: Path) -> None:
             here.writer().kill()
             talk.hear(200 - before)
             until(lambda n=deaths: here.errors.count("transcript-died") == n, "it is noticed")  # type: ignore[misc]
-            # In time: the log keeps 384 entries.
+            # Wait for it here, because the log keeps only 384 entries.
             until(lambda: all_is_written(file, talk), "its successor has written all")
         talk.lines(20)
         here.stop()
@@ -433,7 +434,7 @@ def test_a_writer_that_was_stopped_writes_everything_later(tmp_path: Path) -> No
 
 
 def test_the_number_of_missed_messages_is_written(tmp_path: Path) -> None:
-    """The room does not wait for it; it records how many messages it has missed."""
+    """The room does not wait for the writer. The writer records how many messages it has missed."""
     file = tmp_path / "said.jsonl"
     with room(*QUIET, *SMALL_LOG, "--transcript", file, logs=MISSED) as here:
         talk = Talk(here)
@@ -571,10 +572,10 @@ def test_a_missing_folder_is_awaited(tmp_path: Path) -> None:
     with room(*QUIET, "--transcript", file, logs=logs) as here:
         talk = Talk(here)
         talk.lines(100)
-        until(lambda: "event=transcript-trouble" in here.errors, "it is said")
+        until(lambda: "event=transcript-trouble" in here.errors, "it is logged")
         file.parent.mkdir()
         talk.until_written(file)
-        until(lambda: "event=transcript-resumed" in here.errors, "that is said, too")
+        until(lambda: "event=transcript-resumed" in here.errors, "that is logged, too")
         here.stop()
         assert here.errors.count("\n") == 2
     assert spoken(lines(file)) == talk.heard
@@ -596,7 +597,7 @@ def test_a_path_that_is_not_a_regular_file_is_reported(what: str, full_pipe: Pat
     path = {"pipe": full_pipe, "device": Path("/dev/full")}[what]
     with room(*QUIET, "--transcript", path, logs="not a regular file") as here:
         Talk(here)
-        until(lambda: "event=transcript-trouble" in here.errors, "it is said")
+        until(lambda: "event=transcript-trouble" in here.errors, "it is logged")
 
 
 def test_two_rooms_do_not_write_one_file(tmp_path: Path) -> None:
@@ -610,7 +611,7 @@ def test_two_rooms_do_not_write_one_file(tmp_path: Path) -> None:
         with room(*QUIET, "--transcript", file, logs=logs) as here:
             other = Talk(here)
             other.lines(2)
-            until(lambda: "another room" in here.errors, "it is said")
+            until(lambda: "another room" in here.errors, "it is logged")
             first.stop()
             until(lambda: "event=transcript-resumed" in here.errors, "it may")
     assert spoken(lines(file)) == talk.heard + other.heard
@@ -621,7 +622,7 @@ ROTATED = r" level=warning event=transcript-rotated file=\S+ to=\S+ size=\d+ say
 
 
 def nearly_full(file: Path) -> None:
-    """Write the file of an earlier room, into which about a hundred messages fit."""
+    """Write the file of an earlier room, which has space left for about a hundred messages."""
     empty = header("earlier", "", 0, "")
     file.write_bytes(header("earlier", "", 0, "x" * (SIZE - 16 * KIB - len(empty))))
 
@@ -645,7 +646,7 @@ def test_a_full_file_is_rotated(tmp_path: Path, point: str) -> None:
         talk.until_written(file)
         rounds.load(bool(point))
         talk.talk_until(lambda: aside.read_bytes() != b"older", "it is full")
-        until(lambda: "transcript-rotated" in here.errors, "it is said")
+        until(lambda: "transcript-rotated" in here.errors, "it is logged")
         talk.lines(5)
         here.stop()
         assert not rounds.left
@@ -715,7 +716,7 @@ def test_a_full_disk_delays_messages_without_loss(tmp_path: Path) -> None:
             talk.until_written(file)
             fill(filler)
             talk.lines(80)
-            until(lambda: "event=transcript-trouble" in here.errors, "it is said")
+            until(lambda: "event=transcript-trouble" in here.errors, "it is logged")
             lines(file)
             filler.unlink()
             talk.until_written(file)
@@ -739,7 +740,7 @@ def test_a_large_write_fills_the_disk_without_loss(tmp_path: Path) -> None:
             os.kill(writer.pid, signal.SIGSTOP)
             talk.lines(400)
             os.kill(writer.pid, signal.SIGCONT)
-            until(lambda: "event=transcript-trouble" in here.errors, "it is said")
+            until(lambda: "event=transcript-trouble" in here.errors, "it is logged")
             assert file.stat().st_size > 24 * KIB
             lines(file)
             filler.unlink()
@@ -759,7 +760,7 @@ def test_the_writer_is_killed_while_the_disk_is_full(tmp_path: Path) -> None:
             talk.until_written(file)
             fill(filler)
             talk.lines(1000)
-            until(lambda: "event=transcript-trouble" in here.errors, "it is said")
+            until(lambda: "event=transcript-trouble" in here.errors, "it is logged")
             here.writer().kill()
             until(lambda: "-died" in here.errors, "it is noticed")
             filler.unlink()

@@ -36,5 +36,5 @@ def test_leave_3_a_member_whose_machine_vanished_is_removed() -> None:
         scene, cwd=ROOT, capture_output=True, text=True, timeout=2 * PATIENCE, check=False
     )
     if "unshare failed" in done.stderr and not os.environ.get("CI"):
-        pytest.skip(f"no network of its own to be had: {done.stderr.strip()}")
+        pytest.skip(f"no network namespace: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr

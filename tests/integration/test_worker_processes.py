@@ -21,7 +21,7 @@ LIMIT = r" level=warning event=workers-limit wanted=0 most=9 says="
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_load_4_all_workers_are_replaced(workers: int) -> None:
-    """LOAD-4: SIGHUP, under load, and once more."""
+    """LOAD-4: by SIGHUP, under load, twice."""
     with room("--workers", workers, *OPTIONS) as here:
         crowd = Crowd(here.join_all(addresses(15)))
         for _ in range(2):
@@ -56,7 +56,7 @@ def test_load_4_workers_are_added_and_removed() -> None:
 
 
 def test_load_4_members_are_balanced_when_others_leave() -> None:
-    """LOAD-4, LEAVE-1: all of one worker's members."""
+    """LOAD-4, LEAVE-1: all members of one worker leave."""
     with room("--workers", 2, *OPTIONS) as here:
         clients = here.join_all(addresses(24))
         crowd = Crowd(clients)
@@ -72,7 +72,8 @@ def test_load_4_members_are_balanced_when_others_leave() -> None:
 
 
 def test_load_4_a_small_room_is_packed_and_a_smaller_one_gathered() -> None:
-    """LOAD-4, CAST-5: one worker serves all up to --pack, two more; one again when most have left.
+    """LOAD-4, CAST-5: one worker serves up to --pack members, and two serve more. One serves all
+    again when most have left.
 
     Members talk all the time.
     """

@@ -394,13 +394,13 @@ def test_the_log_equals_its_model(steps: list[tuple[str, Any]]) -> None:
 
 
 def check(log: Log, model: Model) -> None:
-    """Check that the log keeps all that is due, and that it is equal to the model."""
+    """Check that the log keeps all entries that it must keep, and that it equals the model."""
     end = len(model.stream)
     assert head(log) == len(model.appended) + 1
     assert log.offset(head(log)) == end
     assert log.unfinished(end) == (not model.stream.endswith(b"\n") and end > 0)
     slowest = min(*model.positions.values(), head(log))
-    # An entry begins where the one before it ends, so the start of the first kept one is unknown.
+    # An entry begins where the one before it ends, so the start of the first kept entry is unknown.
     first = max(slowest - TINY.kept_entries + 1, 1)
     for position in range(first, head(log) + 1):
         assert log.offset(position) == model.offset(position)

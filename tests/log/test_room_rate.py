@@ -52,7 +52,8 @@ def test_a_cost_above_the_burst_waits_for_the_whole_burst(room_rate: RoomRate) -
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_rate_is_kept_whatever_comes(room_rate: RoomRate, seed: int) -> None:
-    """In no interval do the appended messages cost more than the burst and the rate permit."""
+    """In every interval, the appended messages cost at most as much as the burst and the rate
+    permit."""
     chance = random.Random(seed)
     now, appended = 1000.0, [(1000.0, 0)]
     for _ in range(300):

@@ -304,7 +304,7 @@ def test_line_7_a_long_line_is_cut_at_the_last_possible_character(line: str, lim
 @given(binary(min_size=40), limits)
 def test_line_7_no_message_is_longer_than_the_limit(stream: bytes, limit: int) -> None:
     lines = whole(stream, limit).split(LF)
-    # A CR at the end waited for a LF, and a 0xFF for a telnet command: neither counts.
+    # A CR or a 0xFF at the end does not count: it waited for a LF, or for the rest of a command.
     last = lines[-1].removesuffix(telnet.LITERAL).removesuffix(b"\r")
     assert max(map(len, [*lines[:-1], last])) <= limit
 

@@ -64,7 +64,7 @@ def test_it_may_come_byte_by_byte(opening: bytes) -> None:
 @example(b"GET / HTTP/1.1\r\n", 15)
 @example(b"GET / HTTP/1.1\n", 14)
 def test_what_is_decided_stays_so(stream: bytes, size: int) -> None:
-    """More bytes can't turn text into a protocol, once the opening is not open."""
+    """Once an opening is decided to be text, more bytes can't turn it into another protocol."""
     if other_protocol(stream[:size], LIMIT) is None and not is_undecided(stream[:size], LIMIT):
         assert other_protocol(stream, LIMIT) is None
 

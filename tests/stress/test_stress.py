@@ -34,7 +34,7 @@ SCENARIOS = [
 ]
 
 #: Exit status of a simulation in which the harness itself was late because the machine was busy, or
-#: in which a fault struck at no moment that the scenario lists.
+#: in which the faults missed a moment that the scenario must reach.
 CANNOT_JUDGE = 2
 
 

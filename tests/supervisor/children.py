@@ -56,7 +56,7 @@ class Spawned(Protocol):
 
 
 def fake_spawn(monkeypatch: pytest.MonkeyPatch, make: Callable[[tuple[Any, ...]], Spawned]) -> None:
-    """Replace `spawn`: make a fake process from the target's arguments; the last is an end."""
+    """Replace `spawn`: `make` gets the target's arguments and the child's end of the channel."""
 
     def spawn(target: object, *args: Any) -> tuple[Spawned, socket.socket, socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, KIND)

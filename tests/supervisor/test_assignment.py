@@ -48,7 +48,8 @@ class Crowd:
             yield
 
     def load(self) -> dict[int, int]:
-        """Return the number of members of each worker, by seat; assert that each has one worker."""
+        """Return the number of members of each worker, by seat. Assert that each member has one
+        worker."""
         clients = self.main.members.by_id
         served = Counter(id for worker in self.main.workers for id in worker.adopted)
         assert served == Counter(clients.keys())
@@ -103,7 +104,7 @@ def test_load_4_a_handed_over_member_keeps_its_own_welcome(main: MainProcess, cr
 def test_load_4_many_members_with_long_prefixes_are_handed_over_at_once(
     main: MainProcess, crowd: Crowd
 ) -> None:
-    """The prefixes are the longest, of characters that JSON escapes, and the addresses, too."""
+    """Prefixes and addresses have the maximum length, and characters that JSON escapes."""
 
     def steps() -> Steps:
         yield from main.begin()
@@ -452,7 +453,7 @@ def test_load_4_a_worker_is_told_when_all_yielded_members_are_adopted(
 
 
 @pytest.mark.parametrize("yielded", [False, True])
-@pytest.mark.parametrize("dead", ["who yields", "who adopts"])
+@pytest.mark.parametrize("dead", ["the yielding one", "the adopting one"])
 def test_load_4_a_worker_may_die_while_members_move(
     dead: str, yielded: bool, main: MainProcess, crowd: Crowd
 ) -> None:
@@ -471,11 +472,11 @@ def test_load_4_a_worker_may_die_while_members_move(
             for id in (1, 3, 5, 7, 9):
                 first.adopted.pop(id).connection.close()
             first.tell({"yielded": [1, 3, 5, 7, 9]})
-            if dead == "who adopts":
+            if dead == "the adopting one":
                 yield
-        (first if dead == "who yields" else other).die(-9)
+        (first if dead == "the yielding one" else other).die(-9)
         yield
-        if dead == "who adopts" and not yielded:
+        if dead == "the adopting one" and not yielded:
             first.adopted.pop(1).connection.close()
             first.tell({"yielded": [1]})
             yield

@@ -230,7 +230,7 @@ def test_the_backoff_grows_with_each_death_of_a_process(
     restarted.child.end()
 
 
-@pytest.mark.parametrize("success", ["it says so", "it lives long"])
+@pytest.mark.parametrize("success", ["it reports success", "it lives long"])
 def test_a_success_resets_the_backoff(success: str, children: Children) -> None:
     restarted = Restarted(children)
     restarted.child.start()
@@ -239,7 +239,7 @@ def test_a_success_resets_the_backoff(success: str, children: Children) -> None:
         children.loop.turn()
         children.loop.time += LONGEST_PAUSE
         children.loop.turn()
-    if success == "it says so":
+    if success == "it reports success":
         restarted.child.succeeded()
     else:
         children.loop.time += STEADY_AFTER

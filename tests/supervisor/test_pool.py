@@ -87,7 +87,7 @@ def test_a_room_ends_if_no_worker_can_start_any_more(main: MainProcess) -> None:
 
 
 def test_load_4_one_pinned_seat_suffices_for_several_dead_workers(main: MainProcess) -> None:
-    """The log waits for the one with the lowest position."""
+    """The log waits for the dead worker with the lowest position."""
 
     def steps() -> Steps:
         yield from main.begin()
@@ -303,7 +303,8 @@ def test_load_4_a_worker_that_makes_no_progress_is_replaced(
 def test_load_4_a_stuck_holder_of_the_lock_is_killed_first(
     main: MainProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A check took place between the last turns of the waiting workers and that of the holder."""
+    """A check took place between the last turns of the waiting workers and the last turn of the
+    holder."""
     monkeypatch.setattr(Log, "holder", lambda log: 1_000_001)
 
     def steps() -> Steps:

@@ -385,7 +385,7 @@ def test_load_4_a_stopped_process_is_replaced_with_the_same_state(
     """The wait for the process has a timeout, and the process is killed."""
     monkeypatch.setattr(module, "ANSWER_WITHIN", 0.2)
     room.kill()
-    room.admit(ALICE)  # of one that is given so long
+    room.admit(ALICE)  # by the next process, which is given 0.2 s
     stopped = room.pid
     os.kill(stopped, signal.SIGSTOP)
     os.waitid(os.P_PID, stopped, os.WSTOPPED | os.WNOWAIT)

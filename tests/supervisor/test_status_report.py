@@ -154,7 +154,8 @@ def test_an_empty_room(room: Room) -> None:
 def test_durations_do_not_depend_on_the_system_s_clock(
     step: float, room: Room, clocks: dict[str, float]
 ) -> None:
-    """`since` follows the clock, so that a duration that is computed from it is right, too."""
+    """`since` follows the system's clock. So a reader that subtracts it from the current time gets
+    the right duration, too."""
     room.join(3)
     clocks["monotonic"] += 5
     clocks["time"] += 5 + step

@@ -24,7 +24,7 @@ def has_ended(end: socket.socket) -> bool:
 
 
 class Reluctant:
-    """A listener whose next accepts fail, one with each of `failures` (errno)."""
+    """A listener that fails at its next accepts, once with each error (errno) of `failures`."""
 
     def __init__(self, listener: socket.socket, failures: list[int]) -> None:
         self._listener = listener

@@ -62,7 +62,7 @@ def test_a_spawned_process_has_its_arguments_and_blocks_the_signals() -> None:
 def test_a_process_may_end_before_it_reads_its_arguments(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """They are sent to a process that does not read them, and its sentinel tells its end."""
+    """The arguments are sent to a process that does not read them. The sentinel shows its end."""
     monkeypatch.setattr("chatroom.system.spawn._PROGRAM", "raise SystemExit(4)")
     with socket.socket() as shared:
         process, sentinel, end = spawn(say, "x" * (1 << 22), shared)
@@ -123,7 +123,7 @@ def test_a_spawned_process_sees_the_end_of_its_parent() -> None:
 def test_no_module_comes_from_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Others may write to it, as to /tmp."""
+    """Other users may be able to write to it, for example to /tmp."""
     (tmp_path / "pickle.py").write_text("raise SystemExit(5)")
     monkeypatch.chdir(tmp_path)
     process, sentinel, end = spawn(fail_at_once)
@@ -133,7 +133,8 @@ def test_no_module_comes_from_the_working_directory(
 
 
 def test_a_spawn_starts_no_other_process() -> None:
-    """No resource tracker of multiprocessing, which signals to the group end or stop."""
+    """multiprocessing would start a resource tracker. Signals to the process group would end or
+    stop it."""
     before = children()
     process, sentinel, end = spawn(wait_for_the_end)
     with sentinel, end:
@@ -148,7 +149,7 @@ def children() -> set[int]:
     return set(map(int, path.read_text().split()))
 
 
-#: A process with two spawned children, of which one has ended, and two others, one of which ended.
+#: A process with two spawned children and two other children. One child of each kind has ended.
 FAMILY = """
 import os, signal, subprocess
 from multiprocessing.connection import wait

@@ -45,7 +45,8 @@ def test_the_counts_of_a_new_connection_are_zero(pair: Pair) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_load_4_the_counts_are_exact_after_any_sends_and_reads(seed: int, pair: Pair) -> None:
-    """This holds if the peer does not read, and for another holder of the connection."""
+    """This holds even if the peer does not read. Another process that holds the connection sees the
+    same counts."""
     ours, peer = pair
     chance = random.Random(seed)
     sent = read = said = 0

@@ -290,7 +290,7 @@ class Room:
     def run(self, number: int = 0) -> float | None:
         """Run a worker until it would wait; return its timeout (s), or None without one.
 
-        Raises Ended if the worker ends.
+        Raises WorkerEnded if the worker ends.
         """
         worker = self.workers[number]
         try:

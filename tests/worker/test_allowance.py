@@ -102,7 +102,8 @@ def test_load_3_a_member_that_left_is_forgotten() -> None:
 
 
 def test_load_3_the_next_worker_counts_used_input_by_its_own_rate() -> None:
-    """After SIGHUP with a higher rate, a member does not wait as long as the lower one required."""
+    """After SIGHUP with a higher rate, a member does not wait as long as the lower rate
+    required."""
     low, member, read = Allowance(RATE, BURST), member_on(FakeConnection()), 1500
     assert low.spend(member, BURST, 50.0)
     assert not low.spend(member, read, 50.0)

@@ -602,7 +602,8 @@ class Model:
     def due(self, id: int, offset: int) -> bytes:
         """Return the bytes that a member must receive.
 
-        These are all after `offset`, except its own, and a LF that ends a line begun earlier.
+        These are all bytes after `offset`, except the member's own, and except a LF that ends a
+        line begun before `offset`.
         """
         if offset > 0 and self.stream[offset - 1][0] != ord("\n"):
             offset += 1

@@ -64,7 +64,8 @@ def test_each_source_has_one_turn_in_a_turn_of_the_worker(room_rate: RoomRate) -
 
 
 def test_a_source_that_is_ahead_waits(room_rate: RoomRate) -> None:
-    """It is read from when the room's debt is low, or when the virtual time is near its tag."""
+    """The source is read from when the room's debt is low, or when the virtual time is near its
+    tag."""
     room_rate.charge_sources([(1, QUANTUM + 1)], 1000.0)
     room_rate.publish(1, 0)
     queue = FairQueue(room_rate, 0)

@@ -98,7 +98,7 @@ def test_line_6_the_next_message_begins_a_line(make_room: MakeRoom) -> None:
 
 
 def test_messages_are_counted_without_any_other_member(make_room: MakeRoom) -> None:
-    """Last words count as messages, but not as deliveries."""
+    """They count as messages, but not as deliveries."""
     room = make_room()
     for number in range(1, 4):
         guest = room.join()

@@ -77,7 +77,8 @@ def unfinished_lines(room: KillableRoom) -> int:
 
 
 def flushed_texts(room: KillableRoom) -> int:
-    """Send texts that are flushed, one after another unfinished one."""
+    """Send unfinished texts, which are flushed after a silence. An earlier text was flushed,
+    too."""
     alice, bob, carol, _ = room.join_many(4)
     alice.send(b"flushed before")
     room.settle()
@@ -128,7 +129,7 @@ def leaves(room: KillableRoom) -> int:
 
 
 def a_death(room: KillableRoom) -> int:
-    """Kill the worker that takes over while it does so."""
+    """Kill a worker; return the one that takes over, which dies while it does so."""
     clients = room.join_many(4)
     for client in clients:
         client.send(b"said\nand begun")
@@ -189,8 +190,8 @@ SCENES: list[tuple[Scene, int]] = [
 ]
 
 
-#: Sweeps of a scene. Each of them takes every sixteenth stride; all together, with ``--all``, take
-#: each stride.
+#: Number of sweeps of a scene. One sweep takes every sixteenth stride. With ``--all``, all sweeps
+#: are run, which together take each stride.
 SWEEPS = 16
 
 
@@ -389,7 +390,7 @@ def test_welcome_1_each_client_gets_the_welcome_of_its_join_time(
 
 @pytest.mark.parametrize("why", ["a death", "a yield"])
 def test_load_4_the_log_keeps_entries_that_moving_members_need(why: str) -> None:
-    """Members that send much have to wait for that time."""
+    """During that time, members that send much have to wait."""
     with killable_room() as room:
         clients = room.join_many(8)
         theirs = [client for client in clients if room.members.by_id[client.id].worker == 0]
@@ -415,7 +416,8 @@ def test_load_4_the_log_keeps_entries_that_moving_members_need(why: str) -> None
         room.finish()
         room.check()
         assert room.entries() > before, "some messages had to wait"
-        # They arrive all at once now, so a client that does not catch up is disconnected (LOAD-2).
+        # The waiting messages now arrive all at once, so a client that does not catch up is
+        # disconnected (LOAD-2).
 
 
 def unserved(room: KillableRoom) -> tuple[RoomClient, RoomClient]:
@@ -592,7 +594,7 @@ def test_load_4_input_read_before_a_death_and_a_reset_is_appended(again: bool, e
 def test_leave_2_a_stopping_worker_acks_after_appending_all_input(
     most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After its ack the worker must stop, and would lose input that is in no batch yet.
+    """The worker must stop after its ack, and would then lose input that is in no batch yet.
 
     With `most` 1, each text fills a batch; otherwise none does.
     """

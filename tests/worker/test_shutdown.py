@@ -75,7 +75,7 @@ def test_stop_reads_from_members_only_for_a_limited_time(make_room: MakeRoom) ->
 
 
 def stopped_with_a_slow_member(make_room: MakeRoom) -> tuple[Room, Client, Client]:
-    """Return a room that is to stop, a member that is level, and one that is behind."""
+    """Return a room that has to stop, a member that is level, and a member that is behind."""
     room = make_room()
     alice, slow = room.join(), room.adopt(buffer=1)
     room.run()

@@ -77,7 +77,7 @@ def test_a_new_file_is_private(path: Path) -> None:
 def test_the_last_message_of_a_dead_process_is_found(
     path: Path, left: bytes, stays: bytes, number: int
 ) -> None:
-    """The last message number is found, but never one of an earlier room."""
+    """The number of the last message is found, but never that of an earlier room."""
     path.write_bytes(line(77))
     first = TranscriptFile.open(path, 0)
     os.write(first.fd, left)
@@ -266,7 +266,7 @@ def test_the_file_behind_a_link_is_rotated(path: Path, tmp_path: Path) -> None:
 
 
 def test_a_file_with_both_names_is_rotated(path: Path, aside: Path) -> None:
-    """The system would rename a name to another one of the same file by doing nothing."""
+    """If both names belong to the same file, the system's `rename` does nothing."""
     with closing(TranscriptFile.open(path, 0)) as file:
         aside.hardlink_to(path)
         assert file.rotate(path) == aside

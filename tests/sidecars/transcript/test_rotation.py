@@ -43,7 +43,8 @@ def test_a_full_file_is_renamed_and_another_one_begun(stage: Stage, aside: Path)
 
 
 def test_messages_that_were_read_at_once_fill_several_files(stage: Stage, aside: Path) -> None:
-    """Even those of one entry: each file is filled, and a message is in one file only."""
+    """This holds even for the messages of one entry. Each file is filled, and each message is in
+    one file only."""
     stage.turn()
     append(stage.log, Run(1, b"<1>x\n" * 20, messages=20))
     told = stage.say("y")
@@ -104,7 +105,8 @@ def test_a_full_file_that_cannot_be_renamed_is_trouble(stage: Stage, aside: Path
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_writer_that_stops_fills_several_files(stage: Stage, aside: Path, fails: bool) -> None:
-    """If the file can't be renamed, the writer ends at once, and reports the number of the rest."""
+    """If the file can't be renamed, the writer ends at once, and reports the number of unwritten
+    messages."""
     if fails:
         aside.mkdir()
     stage.turn()
@@ -129,7 +131,7 @@ class Killed(BaseException):
 class Mortal:
     """Kills the writer before chosen calls that change the file system or report something.
 
-    It replaces the module `os` of file.py, where each write is done in halves. It keeps the files
+    It replaces the module `os` of file.py, and splits each write into halves. It keeps the files
     that the main process would keep, and starts another writer after each death.
     """
 
@@ -230,7 +232,8 @@ class Mortal:
 
 
 def talk(folder: Path, kill_at: set[int]) -> int:
-    """Rotate several times, killed before these calls; return the number of calls.
+    """Rotate several times, and kill the writer before the calls `kill_at`; return the number of
+    calls.
 
     Check that each message is in one file, in order, and that each rotation was reported once.
     """
@@ -263,7 +266,8 @@ def talk(folder: Path, kill_at: set[int]) -> int:
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("again", range(6))
 def test_a_writer_that_is_killed_loses_and_doubles_nothing(tmp_path: Path, again: int) -> None:
-    """Before each system call and each report, in turn, and a second time `again` calls later."""
+    """The writer is killed before each system call and each report, in turn. The next writer is
+    killed `again` calls later."""
     for call in count(1):
         if talk(tmp_path / f"{call}", {call, call + again}) < call:
             break

@@ -448,6 +448,8 @@ class Command(Target):
 
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
+        if self._outside:
+            raise NotApplicable("the server runs outside the command: it can't be stopped")
         with self._blocking():
             processes = self.processes()
         try:

@@ -23,6 +23,15 @@ _NOT_RECEIVED = re.compile(
 )
 """Details that say only that something did not arrive; the sentence from the log replaces them."""
 
+_ENDPOINTS = re.compile(
+    r"(?P<one>[A-Z]\d*) is at (?P<here>\S+), (?P<other>[A-Z]\d*) at (?P<there>\S+): perhaps these"
+    r" are not one room"
+)
+"""Note of a detail that remains, whatever the sentence becomes."""
+
+_OF_ANOTHER_TEST = re.compile("after this test, |when the clients of this test had left, ")
+"""Details about a failure in another test: the wire log is not its own."""
+
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -92,12 +101,15 @@ PATTERNS = (
 
 def explain(result: Result) -> Result:
     """Return a failed result with the diagnosis as its detail; any other as it is."""
-    if result.verdict != FAIL:
+    if result.verdict != FAIL or _OF_ANOTHER_TEST.match(result.detail):
         return result
     found = diagnose(result)
+    detail, note = found.what, _ENDPOINTS.search(result.detail)
+    if note and note[0] not in detail:
+        detail = f"{detail} {stop(note[0])}"
     return replace(
         result,
-        detail=found.what,
+        detail=detail,
         cause=found.cause,
         clients=found.clients,
         around=found.around,

@@ -244,7 +244,7 @@ prefix = '(?P<name>guest\d*): '
         TEXT,
         {
             "one-name-for-all": defect("PREFIX-2"),
-            "counts-members": defect("PREFIX-2"),
+            "names-two-alike": defect("PREFIX-2"),
         },
     ),
     Dialect(

@@ -4,8 +4,9 @@ Each server of tests/harness/dialects is judged with the profile that a person w
 The right form holds all clauses but those that its table names; each defect breaks its clauses, and
 nothing else.
 
-A default run judges the right form by a sample of the clauses, and each defect by its clauses and a
-sample of the others; ``--all`` judges all by all clauses.
+A default run takes a sample of the servers and of the defects. It judges a right server by a sample
+of the clauses, and a defect by its clauses and a sample of the others. ``--all`` judges all by all
+clauses.
 """
 
 import argparse
@@ -93,6 +94,7 @@ def test_probe_finds_the_dialect_out(name: str, capsys: pytest.CaptureFixture[st
     assert found.claims >= {"LINE-2", "LINE-3"} - dialect.lacks
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("name", JUDGED)
 def test_a_right_server_holds_all_clauses_in_its_dialect(
     name: str, sample: Sample, tmp_path: Path
@@ -107,6 +109,7 @@ def test_a_right_server_holds_all_clauses_in_its_dialect(
     assert {clause for clause in failed if all_clauses()[clause].level == "MUST"} == set()
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(("name", "defect"), DEFECTS)
 def test_a_defect_breaks_its_clauses_and_no_others(
     name: str, defect: str, sample: Sample, tmp_path: Path

@@ -109,7 +109,7 @@ def test_a_server_that_cannot_be_probed_is_reported(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit, match="3"):
-        probe("--command", f"{REFERENCE} --hopeless {hopeless}", "--timeout-scale", "0.5")
+        probe("--command", f"{REFERENCE} --hopeless {hopeless}", "--timeout-scale", "0.25")
     out, error = capsys.readouterr()
     assert out == ""
     assert complaint in error

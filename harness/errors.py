@@ -31,6 +31,10 @@ class JoinError(Violation):
     """A new client does not receive others' messages. This breaks only the clauses on joining."""
 
 
+class SendError(Violation):
+    """A client can't send: its connection failed, or the server does not read."""
+
+
 class RefusedError(Violation):
     """The server does not accept connections."""
 

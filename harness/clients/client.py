@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from harness.clients.dialect import Echoes, Login, Reader, to_server
 from harness.clients.strangers import Record
-from harness.errors import JoinError, RefusedError, Violation
+from harness.errors import JoinError, RefusedError, SendError, Violation
 from harness.profile import WRITTEN, Profile
 
 CHUNK = 1 << 18
@@ -189,7 +189,7 @@ class Client:
     async def say(self, text: bytes) -> None:
         """Send a text, in one segment if it is short.
 
-        Raise Violation if the server does not read, or if the connection fails.
+        Raise SendError if the server does not read, or if the connection fails.
         """
         if self.echoes:
             self.echoes.say(text)
@@ -204,10 +204,10 @@ class Client:
             async with asyncio.timeout(self._clock.patience):
                 await self._loop.sock_sendall(self._socket, text)
         except TimeoutError:
-            raise Violation(f"the server stopped reading from {self.name}") from None
+            raise SendError(f"the server stopped reading from {self.name}") from None
         except OSError as error:
             self._end("reset")
-            raise Violation(
+            raise SendError(
                 f"the connection of {self.name} failed while it sent: {error.strerror}"
             ) from None
 

@@ -15,7 +15,7 @@ import random
 import re
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from math import inf
 
 from harness.clients import stream
@@ -276,6 +276,16 @@ class Room:
                 await self.greet(speaker, listener)
             except Violation as error:
                 raise JoinError(error.what, error.expected, error.actual) from None
+
+    @contextlib.asynccontextmanager
+    async def if_they_talk(self, *members: Client) -> AsyncIterator[None]:
+        """Raise JoinError in place of a Violation if these members do not receive each other's
+        messages either: then the room has been broken by something else, such as a leave."""
+        try:
+            yield
+        except Violation:
+            await self.meet(*members)
+            raise
 
     async def greet(self, speaker: Client, listener: Client) -> None:
         """Have a client send until another receives a line. Raise Violation if it does not."""

@@ -30,7 +30,7 @@ from harness.clients.client import Clock, Log
 from harness.clients.room import Room
 from harness.clients.strangers import Record
 from harness.conformance.evidence import OBSERVED, STRENGTH
-from harness.conformance.trial import Blame, Trial, judge_again, judge_among_strangers
+from harness.conformance.trial import LEAVING, Blame, Trial, judge_again, judge_among_strangers
 from harness.errors import (
     CannotJudge,
     JoinError,
@@ -251,12 +251,13 @@ def room(
     conformance_profile: profiles.Profile,
 ) -> Room:
     """The target's room, before any client of this test has joined."""
+    stash = request.session.stash
     worn = conformance_target.death() or conformance_target.busy
-    if worn or request.session.stash.get(_SPOILED, False):
-        request.session.stash[_SPOILED] = True  # until the start has succeeded
+    if worn or stash.get(_SPOILED, False) or stash.get(_LEAVES_HARM, False):
+        stash[_SPOILED] = True  # until the start has succeeded
         conformance_target.fresh()
-        request.session.stash[_SPOILED] = False
-        request.session.stash[_BEFORE] = None
+        stash[_SPOILED] = False
+        stash[_BEFORE] = None
     made = _make_room(request.node, conformance_target, conformance_profile)
     request.node.stash[_ROOM] = made
     request.node.stash[_PRINTED] = conformance_target.output()
@@ -287,6 +288,8 @@ _BLAME = pytest.StashKey[Blame | None]()
 """Clause of which a test's failure is a consequence."""
 _GONE = pytest.StashKey[bool]()
 """True once the target was found to be gone."""
+_LEAVES_HARM = pytest.StashKey[bool]()
+"""True once a test has shown that members that leave harm the target: each test gets a new one."""
 _SPOILED = pytest.StashKey[bool]()
 """True if a test may have harmed the target, so that the next test needs a new target."""
 
@@ -333,6 +336,8 @@ def _judge_again(
         raise failure
     item.session.stash[_SPOILED] = True
     item.stash[_BLAME] = blame = judge_again(trial, before, failure, room, make)
+    if blame is not None and blame.clause == LEAVING:
+        item.session.stash[_LEAVES_HARM] = True
     if blame is None:
         item.stash[_ROOM] = room
         failure.what += " (but not each time)"

@@ -4,12 +4,17 @@ The tests of a run share a server. A test that harms it may pass, and the next o
 failure on a server that an earlier test has used is judged again, on a fresh server:
 
 - It fails again, in one of several trials: the failure is the test's own.
+- It always passes alone, and always fails after members have joined, talked and left: LEAVE-1 is
+  broken.
 - It always passes alone, and always fails after the earlier test: this has harmed the server.
 - The earlier test's clients leave, and the server ends: LEAVE-1 is broken.
 - Nothing of this occurs, and in the first trial no message had arrived: if the server had ended,
   the earlier test has probably harmed it; if it runs, it has stopped accepting clients (JOIN-1).
 - Nothing of this occurs, but messages had arrived: the failure is the test's own. It only does not
   occur each time.
+
+A server is harmed if something does not arrive any more. Another failure, such as a wrong order, is
+a race, and the test's own.
 
 A running server can't be restarted. But others may be in its room: a failure is judged again if
 they said something meanwhile.
@@ -23,7 +28,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.clients.room import Room
-from harness.errors import CannotJudge, NotApplicable, StartError, Undecided, Violation
+from harness.errors import (
+    CannotJudge,
+    JoinError,
+    NotApplicable,
+    SendError,
+    StartError,
+    Undecided,
+    Violation,
+)
 from harness.target.processes import comes
 
 LIMIT = 60
@@ -94,6 +107,9 @@ def judge_again(
     ended = room.target.death()
     for _ in range(ALONE):
         trial.run(_fresh(make))
+    if all(_fails_after_a_visit(trial, make) for _ in range(TRIALS)):
+        how = f"after other members have left, {trial.name} ({trial.clause}) fails: {failure.what}"
+        return Blame(before.name, LEAVING, how)
     harm = None
     for _ in range(TRIALS):
         harm = _harm(before, trial, make)
@@ -133,6 +149,36 @@ def judge_among_strangers(
     )
 
 
+async def _visit(room: Room) -> None:
+    """Have members join, talk and leave."""
+    await room.meet(*await room.join(3))
+
+
+VISIT = Trial("a visit", LEAVING, _visit, {"room": None})
+
+
+def _fails_after_a_visit(trial: Trial, make: Callable[[], Room]) -> bool:
+    """Return whether a test fails after a visit to a fresh server."""
+    try:
+        VISIT.run(_fresh(make))
+    except (Violation, Undecided, NotApplicable, CannotJudge):
+        return False
+    return bool(_is_lost(trial, make()))
+
+
+def _is_lost(trial: Trial, room: Room) -> str:
+    """Return why a test fails, if something did not arrive; empty if it does not fail so."""
+    try:
+        trial.run(room)
+    except (JoinError, SendError) as error:
+        return error.what
+    except Violation as error:
+        return error.what if error.expected is not None else ""
+    except (Undecided, NotApplicable, CannotJudge, StartError):
+        pass
+    return ""
+
+
 def _harm(before: Trial, trial: Trial, make: Callable[[], Room]) -> Blame | None:
     """Run a test and then another, on a fresh server; return the blame if the first harms it."""
     room = _fresh(make)
@@ -142,17 +188,15 @@ def _harm(before: Trial, trial: Trial, make: Callable[[], Room]) -> Blame | None
         if comes(lambda: bool(target.death()), room.window):
             how = f"when the clients of this test had left, the server {target.death()}"
             return Blame(before.name, LEAVING, how)
+    except JoinError as error:
+        return Blame(before.name, JOINING, error.what)
     except Violation as error:  # its failure does not occur each time
         return Blame(before.name, before.clause, error.what)
     except (Undecided, NotApplicable, CannotJudge, StartError):
         return None
-    try:
-        trial.run(make())
-    except Violation as error:
-        how = f"after this test, {trial.name} ({trial.clause}) fails: {error.what}"
+    if what := _is_lost(trial, make()):
+        how = f"after this test, {trial.name} ({trial.clause}) fails: {what}"
         return Blame(before.name, before.clause, how)
-    except (Undecided, NotApplicable, CannotJudge, StartError):
-        return None
     return None
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from harness.conformance import trial as trial_module
 from harness.conformance.trial import Blame, judge_again
-from harness.errors import CannotJudge, StartError, Undecided, Violation
+from harness.errors import CannotJudge, JoinError, StartError, Undecided, Violation
 
 
 class Stub:
@@ -42,7 +43,7 @@ class Trial:
 
 
 def fails(_: Stub) -> None:
-    raise Violation("it is lost")
+    raise Violation("it is lost", b"it")
 
 
 def passes(_: Stub) -> None:
@@ -62,6 +63,11 @@ def ends(server: Stub) -> None:
     server.ends = "ended (SIGSEGV)"
 
 
+def is_in_a_wrong_order_if_harmed(server: Stub) -> None:
+    if server.harmed:
+        raise Violation("line 0 is from A, but from B")
+
+
 def undecided(_: Stub) -> None:
     raise Undecided("one address")
 
@@ -70,12 +76,17 @@ FAILURE = Violation("it is lost")
 
 
 def judge(
-    before: Callable[[Stub], None], act: Callable[[Stub], None], server: Stub | None = None
+    before: Callable[[Stub], None],
+    act: Callable[[Stub], None],
+    server: Stub | None = None,
+    visit: Callable[[Stub], None] = passes,
 ) -> Blame | None:
     room: Any = server or Stub()
     trial: Any = Trial("test_it", "CAST-1", act)
     earlier: Any = Trial("test_before", "TEXT-2", before)
-    return judge_again(trial, earlier, FAILURE, room, lambda: room)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial_module, "VISIT", Trial("a visit", "LEAVE-1", visit))
+        return judge_again(trial, earlier, FAILURE, room, lambda: room)
 
 
 def test_a_test_that_fails_on_a_fresh_server_too_fails_by_itself() -> None:
@@ -86,6 +97,27 @@ def test_a_test_that_fails_on_a_fresh_server_too_fails_by_itself() -> None:
 def test_a_test_that_harms_the_server_is_to_blame() -> None:
     how = "after this test, test_it (CAST-1) fails: it is lost"
     assert judge(harms, fails_if_harmed) == Blame("test_before", "TEXT-2", how)
+
+
+def test_leave_1_is_to_blame_if_members_that_leave_harm_the_server() -> None:
+    how = "after other members have left, test_it (CAST-1) fails: it is lost"
+    for before in (passes, harms):
+        blame = judge(before, fails_if_harmed, visit=harms)
+        assert blame == Blame("test_before", "LEAVE-1", how)
+
+
+def test_a_race_blames_no_other_clause() -> None:
+    room = Stub()
+    room.exchanged = True
+    assert judge(harms, is_in_a_wrong_order_if_harmed, room, visit=harms) is None
+
+
+def test_join_1_is_to_blame_if_nobody_can_join_for_the_test_before() -> None:
+    def fails_to_join(_: Stub) -> None:
+        raise JoinError("A receives nothing")
+
+    blame = judge(fails_to_join, passes)
+    assert blame == Blame("test_before", "JOIN-1", "A receives nothing")
 
 
 def test_a_test_that_fails_the_second_time_is_to_blame() -> None:

@@ -29,7 +29,9 @@ _ENDPOINTS = re.compile(
 )
 """Note of a detail that remains, whatever the sentence becomes."""
 
-_OF_ANOTHER_TEST = re.compile("after this test, |when the clients of this test had left, ")
+_OF_ANOTHER_TEST = re.compile(
+    "after (?:this test|other members have left), |when the clients of this test had left, "
+)
 """Details about a failure in another test: the wire log is not its own."""
 
 

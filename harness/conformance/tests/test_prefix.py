@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 import itertools
 import re
+from collections.abc import Sequence
 
 import pytest
 
@@ -55,7 +56,8 @@ async def test_a_message_has_its_prefix_right_before_it(room: Room) -> None:
 @pytest.mark.clause("PREFIX-2", PROVED)
 async def test_the_prefix_is_the_sender_s_address(room: Room) -> None:
     """Three members connect from different addresses. The prefix of each is its address. In another
-    dialect, the prefix of each names its sender, the same for all listeners, and nobody else."""
+    dialect, the prefix of each names its sender, the same for all listeners, and nobody else, also
+    after one has left and another has joined."""
     needs_prefix(room)
     if room.profile.identity == NAME:
         await _check_names(room)
@@ -74,7 +76,21 @@ async def test_the_prefix_is_the_sender_s_address(room: Room) -> None:
 
 
 async def _check_names(room: Room) -> None:
+    """Check the names of three members. If the server gives them, one leaves and another joins, who
+    must not get a name that is in use."""
     members = await room.join(3)
+    await _check_names_of(room, members)
+    if members[0].identity is None:
+        members += await room.join(1)
+        leaver = members.pop(0)
+        room.count_out(leaver)
+        leaver.finish()
+        await leaver.ends(room.window)
+        async with room.if_they_talk(*members):
+            await _check_names_of(room, members + await room.join(1))
+
+
+async def _check_names_of(room: Room, members: Sequence[Client]) -> None:
     known: dict[Client, bytes] = {}
     for speaker, listener in itertools.permutations(members, 2):
         prefix = await room.tell(speaker, listener)

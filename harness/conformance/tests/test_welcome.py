@@ -17,7 +17,7 @@ async def test_the_welcome_comes_first_and_once(room: Room) -> None:
     welcome = room.profile.welcome
     applies(welcome, "the profile has no welcome")
     assert welcome is not None
-    talker = (await room.join(2))[0]
+    talker, listener = await room.join(2)
     for _ in range(JOINS):
         await talker.say(room.token() + b"\n")
         newcomer = await room.connect()
@@ -29,8 +29,9 @@ async def test_the_welcome_comes_first_and_once(room: Room) -> None:
             welcome.fullmatch(first), f"{newcomer} received text before the welcome", None, first
         )
         room.count_in(newcomer)
-        later = (await room.settle())[newcomer]
-        later += (await room.barrier(talker, newcomer))[0]
+        async with room.if_they_talk(talker, listener):
+            later = (await room.settle())[newcomer]
+            later += (await room.barrier(talker, newcomer))[0]
         expect(not welcome.search(later), f"{newcomer} was welcomed twice", None, later)
         room.count_out(newcomer)
         newcomer.finish()
@@ -57,7 +58,7 @@ async def test_a_welcomed_client_receives_later_messages(room: Room) -> None:
     """A member sends a line once a new client has received the whole welcome. The client receives
     the line."""
     applies(room.profile.welcome, "the profile has no welcome to wait for")
-    [talker] = await room.join(1)
+    talker, listener = await room.join(2)
     for _ in range(JOINS):
         newcomer = await room.connect()
         await newcomer.log_in()
@@ -66,8 +67,9 @@ async def test_a_welcomed_client_receives_later_messages(room: Room) -> None:
         token, later = room.tokens(2)
         await talker.say(token + b"\n")
         if not await newcomer.comes(token, room.window):  # it may only be late
-            await talker.say(later + b"\n")
-            heard = await newcomer.hears(later)
+            async with room.if_they_talk(talker, listener):
+                await talker.say(later + b"\n")
+                heard = await newcomer.hears(later)
             expect(token in heard, f"{newcomer} missed a message after its welcome", token, heard)
         newcomer.finish()
 

@@ -245,6 +245,7 @@ prefix = '(?P<name>guest\d*): '
         {
             "one-name-for-all": defect("PREFIX-2"),
             "names-two-alike": defect("PREFIX-2"),
+            "counts-members": defect("PREFIX-2"),
         },
     ),
     Dialect(

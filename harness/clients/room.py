@@ -279,12 +279,16 @@ class Room:
 
     @contextlib.asynccontextmanager
     async def if_they_talk(self, *members: Client) -> AsyncIterator[None]:
-        """Raise JoinError in place of a Violation if these members do not receive each other's
-        messages either: then the room has been broken by something else, such as a leave."""
+        """Raise Undecided in place of a Violation if these members do not receive each other's
+        messages either: then something else has broken the room, such as a leave."""
         try:
             yield
         except Violation:
-            await self.meet(*members)
+            try:
+                for _ in range(2):  # the first message may be what breaks a member's connection
+                    await self.meet(*members)
+            except JoinError as error:
+                raise Undecided(f"the whole room is broken (see LEAVE-1): {error.what}") from None
             raise
 
     async def greet(self, speaker: Client, listener: Client) -> None:

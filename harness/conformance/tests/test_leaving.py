@@ -108,16 +108,18 @@ async def test_the_room_goes_on_when_all_have_left(room: Room) -> None:
 @pytest.mark.parametrize("end", [b"\n", b""], ids=["finished", "unfinished"])
 async def test_the_last_line_is_delivered(room: Room, end: bytes) -> None:
     """A member sends two lines, the second with or without LF, and closes at once. Both lines are
-    received. This is repeated ten times."""
-    [listener] = await room.join(1)
+    received. This is repeated ten times. If they are not, but the others do not receive each
+    other's messages either, LEAVE-1 is broken, and this clause is unknown."""
+    listener, other = await room.join(2)
     for _ in range(10):
         guest = await room.enter()
         await room.meet(guest, listener)
         first, last = room.tokens(2)
         await guest.say(first + b"\n" + last + end)
         guest.finish()
-        await listener.hears(first)
-        await listener.hears_line(last)
+        async with room.if_they_talk(listener, other):
+            await listener.hears(first)
+            await listener.hears_line(last)
 
 
 @pytest.mark.clause("LEAVE-3", OBSERVED)

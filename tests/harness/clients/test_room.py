@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from harness import profile
-from harness.clients.client import Clock, Log
+from harness.clients.client import Client, Clock, Log
 from harness.clients.room import (
     CLOSES_WITHIN,
     SILENCES,
@@ -289,6 +289,27 @@ def test_a_welcome_that_the_profile_does_not_know_is_awaited_once() -> None:
     with server() as target:
         play(strange(target, Clock(5)), test)
         play(room_of(target), as_usual)
+
+
+def test_a_failure_in_a_broken_room_is_undecided() -> None:
+    async def fails(room: Room, *members: Client) -> None:
+        async with room.if_they_talk(*members):
+            raise Violation("a line is lost")
+
+    async def whole(room: Room) -> None:
+        with pytest.raises(Violation, match="a line is lost"):
+            await fails(room, *await room.join(2))
+
+    async def broken(room: Room) -> None:
+        member, other = await room.join(2)
+        other.finish()
+        await other.ends()
+        with pytest.raises(Undecided, match="the whole room is broken"):
+            await fails(room, member, other)
+
+    with server() as target:
+        play(room_of(target, Clock(0.5)), whole)
+        play(room_of(target, Clock(0.5)), broken)
 
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -154,7 +154,7 @@ class Log:
         """`fd`: an anonymous file of `geometry.file_size`."""
         self.fd = fd
         self.geometry = geometry
-        self._ring_text, self._ring_entries = geometry.text, geometry.entries
+        self._text_size, self._entry_count = geometry.text, geometry.entries
         memory = memoryview(mmap.mmap(fd, geometry.file_size))
         entries_end = geometry.file_size - geometry.text
         self._words = memory[:_HEADER].cast("Q")
@@ -264,7 +264,7 @@ class Log:
 
     def unfinished(self, offset: int) -> bool:
         """Return True if the text up to `offset` ends without LF; then the next byte must be LF."""
-        return offset > 0 and self._text[(offset - 1) % self._ring_text] != LF
+        return offset > 0 and self._text[(offset - 1) % self._text_size] != LF
 
     def spans_by_sender(
         self, first: int, last: int
@@ -471,16 +471,16 @@ class Log:
     # --- the rings -----------------------------------------------------------
 
     def _field(self, position: int, field: int) -> int:
-        return self._fields[position % self._ring_entries * _WORDS + field]
+        return self._fields[position % self._entry_count * _WORDS + field]
 
     def _entry(self, position: int) -> Entry:
-        at = position % self._ring_entries * _ENTRY_SIZE
+        at = position % self._entry_count * _ENTRY_SIZE
         return _ENTRY.unpack_from(self._entries, at)
 
     def _put(
         self, position: int, end: int, sender: int, reach: int, messages: int, origin: bytes
     ) -> None:
-        at = position % self._ring_entries * _ENTRY_SIZE
+        at = position % self._entry_count * _ENTRY_SIZE
         _ENTRY.pack_into(self._entries, at, end, sender, reach, messages, origin)
 
 

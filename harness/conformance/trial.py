@@ -110,12 +110,11 @@ def judge_again(
     if all(_fails_after_a_visit(trial, make) for _ in range(TRIALS)):
         how = f"after other members have left, {trial.name} ({trial.clause}) fails: {failure.what}"
         return Blame(before.name, LEAVING, how)
-    harm = None
     for _ in range(TRIALS):
         harm = _harm(before, trial, make)
-        if not harm:
+        if harm is None:
             break
-    if harm:
+    else:
         return harm
     if room.exchanged:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from harness.conformance.diagnosis.case import LEAVES
 from harness.conformance.plugin import Result
 from harness.wording import as_text, listed, visible
 
@@ -15,8 +16,6 @@ ROWS = 14
 """Maximum number of rows around a failure."""
 BEFORE = 6
 """Maximum number of these before the event at which the failure begins."""
-LEAVES = ("closes its side", "closes", "resets")
-"""Events with which a client leaves."""
 BYTES = 64
 """Maximum number of bytes shown of an event: it then fits on one line of most terminals."""
 

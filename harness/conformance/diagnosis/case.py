@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
+from harness.clients.dialect import without_colours
 from harness.conformance.plugin import Result
 from harness.target.crash import find
 from harness.wording import listed, quoted
@@ -26,9 +27,6 @@ LONG = 64
 
 _NOTHING_MORE = re.compile(r"(?:Node\.js v\S+|exit status \d+|(?:note|SUMMARY): .*)?", re.DOTALL)
 """Text that may follow a crash."""
-
-_COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
-"""ECMA-48, SGR: a colour or another rendition."""
 
 _LISTENER = re.compile(
     r"(?P<name>[A-Z]\d*) (?:did not receive|has connected|receives no|missed a|was not welcomed"
@@ -186,7 +184,7 @@ class Case:
             for event in self.events[since:until]
             if event.client == client and event.what == "receives"
         )
-        text = _COLOUR.sub(b"", raw)
+        text = without_colours(raw)
         return text.replace(b"\r\n", b"\n") if self._ends_with_crlf else text
 
     @cached_property
@@ -207,12 +205,15 @@ class Case:
             if client != self.message.speaker
         }
 
-    def size(self, client: str) -> int:
-        """Return the number of bytes that a client received since the message was sent."""
-        assert self.message
+    def size(self, client: str, since: int | None = None) -> int:
+        """Return the number of bytes that a client received from an event on; None: since the
+        message was sent."""
+        if since is None:
+            assert self.message
+            since = self.message.first
         return sum(
             event.size
-            for event in self.events[self.message.first :]
+            for event in self.events[since:]
             if event.client == client and event.what == "receives"
         )
 

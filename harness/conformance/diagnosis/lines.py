@@ -304,11 +304,7 @@ def long_text_without_end(case: Case) -> str:
     if not (case.listener and case.messages):
         return ""
     longest = max(case.messages, key=lambda message: message.size)
-    size = sum(
-        event.size
-        for event in case.events[longest.first :]
-        if event.client == case.listener and event.what == "receives"
-    )
+    size = case.size(case.listener, longest.first)
     return (
         f"{longest.speaker} sent {longest.size:,} bytes. {case.listener} received {size:,} bytes"
         " since then, prefixes included, but not their end."

@@ -136,6 +136,16 @@ class Profile:
         if self.identity != NOTHING and not self.prefix.pattern:
             raise ValueError("identity must be 'none', as the prefix is empty")
 
+    @property
+    def shows_address(self) -> bool:
+        """True if the prefix has a group for the sender's address or port."""
+        return bool({"ip", "port"} & self.prefix.groupindex.keys())
+
+    @property
+    def sends_name(self) -> bool:
+        """True if a client sends a name in the login."""
+        return any("{name}" in step.sends for step in self.login)
+
     def sender(self, prefix: bytes) -> bytes:
         """Return what a prefix says of the sender: its groups, or else the whole prefix.
 
@@ -153,10 +163,9 @@ class Profile:
             NAME: "prefixes with names instead of addresses",
             NOTHING: "messages without prefix",
         }
-        addresses = {"ip", "port"} & self.prefix.groupindex.keys()
         found = [
             "a login" if self.login else "",
-            "prefixes of another form" if addresses else by_identity[self.identity],
+            "prefixes of another form" if self.shows_address else by_identity[self.identity],
             "own messages come back" if self.echo is not None else "",
             "text behind each message" if self.suffix else "",
             "colours" if self.colours else "",

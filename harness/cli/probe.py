@@ -39,12 +39,12 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from harness.errors import CannotJudge, Undecided, Violation
     from harness.probe.findings import as_toml
     from harness.probe.listen import listen
-    from harness.probe.login import LoginNotFoundError
+    from harness.probe.login import ProbeError
 
     with started(parser, options, options.timeout_scale) as target:
         try:
             findings = asyncio.run(listen(target, Clock(options.timeout_scale)))
-        except (Undecided, CannotJudge, Violation, LoginNotFoundError) as error:
+        except (Undecided, CannotJudge, Violation, ProbeError) as error:
             how = target.death()
             parser.exit(3, f"{parser.prog}: {error}{f'; the server {how}' if how else ''}\n")
     name = options.out.stem if options.out else "the server"

@@ -159,8 +159,7 @@ class Client:
         """Text that a true prefix of this client contains; None if it is not known beforehand."""
         groups = self._profile.prefix.groupindex.keys()
         if "name" in groups:
-            sent = any("{name}" in step.sends for step in self._profile.login)
-            return self.login_name.encode() if sent else None
+            return self.login_name.encode() if self._profile.sends_name else None
         known = {"ip": self.address, "port": str(self.port)}
         return ":".join(known[key] for key in known if key in groups).encode() or None
 

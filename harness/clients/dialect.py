@@ -19,6 +19,11 @@ MOST_ECHOES = 4096
 """Maximum number of own lines whose echo is awaited; older ones are forgotten."""
 
 
+def without_colours(text: bytes) -> bytes:
+    """Return a text without its SGR sequences."""
+    return _COLOUR.sub(b"", text)
+
+
 def to_server(text: bytes, profile: Profile) -> bytes:
     """Return canonical text as the server expects it."""
     if profile.input_line_end != CRLF:
@@ -44,7 +49,7 @@ class Reader:
         """Return the canonical text of the next bytes."""
         data, self._held = self._held + data, b""
         if self._profile.colours:
-            data = _COLOUR.sub(b"", data)
+            data = without_colours(data)
             if begun := _COLOUR_BEGUN.search(data):
                 data, self._held = data[: begun.start()], begun[0]
         if self._profile.output_line_end == CRLF:

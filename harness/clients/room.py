@@ -52,6 +52,9 @@ CLOSES_WITHIN = 3
 
 _addresses = itertools.count()
 _runs = itertools.count(int(time.time() * 1000))
+TOKEN = re.compile(rb"(z[0-9a-f]{8})\d{5}")
+"""A token of any run. Its group is the part that all tokens of one room have in common."""
+
 _own_runs: set[bytes] = set()
 """Beginnings of the tokens of all rooms of this process."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -581,7 +584,7 @@ def _apart(speaker: Client, listeners: Sequence[Client], deaf: Sequence[Client])
 
 def _is_own(text: bytes) -> bool:
     """Return whether a text contains a token of a room of this process."""
-    return not _own_runs.isdisjoint(re.findall(rb"(z[0-9a-f]{8})\d{5}", text))
+    return not _own_runs.isdisjoint(TOKEN.findall(text))
 
 
 def _name(number: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from harness.probe.patterns import TIME, common_begin, escaped, gathered, generalised, pattern
-from harness.profile import ADDRESS, CRLF, LF, NAME, NOTHING
+from harness.profile import ADDRESS, CRLF, LF, NAME, NOTHING, WRITTEN_PREFIX
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ def prefix_of(deliveries: Sequence[Delivery]) -> tuple[str, str]:
     befores = [each.before for each in deliveries]
     if not any(befores):
         return "", NOTHING
-    if all(re.fullmatch(rb"<[^<>\n]*>", before) for before in befores) and all(
+    if all(map(WRITTEN_PREFIX.fullmatch, befores)) and all(
         _contains_address(each.before, each.address) for each in deliveries
     ):
-        return r"<[^<>\n]*>", ADDRESS
+        return WRITTEN_PREFIX.pattern.decode(), ADDRESS
     if all(each.name and each.name.lower() in each.before.lower() for each in deliveries):
         return _with_group(deliveries, lambda each: each.name, "name"), NAME
     if all(_contains_address(each.before, each.address) for each in deliveries):
@@ -114,9 +114,8 @@ def _with_assigned_names(deliveries: Sequence[Delivery]) -> tuple[str, str]:
         kind = rf"[^\n{escaped(end[:1])}]+"
     else:
         return _with_times(pattern(texts)), NAME
-    return _with_times(generalised(begin)) + f"(?P<name>{kind})" + _with_times(
-        generalised(end)
-    ), NAME
+    before, behind = (_with_times(generalised(text)) for text in (begin, end))
+    return f"{before}(?P<name>{kind}){behind}", NAME
 
 
 def as_toml(name: str, findings: Findings) -> str:

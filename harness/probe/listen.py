@@ -9,10 +9,11 @@ from dataclasses import replace
 from typing import TypeVar
 
 from harness.clients.client import Client, Clock, Log
-from harness.clients.room import Room
+from harness.clients.dialect import without_colours
+from harness.clients.room import TOKEN, Room
 from harness.errors import JoinError, Violation
 from harness.probe.findings import Delivery, Findings, as_toml
-from harness.probe.login import MOST_OUTPUT, Entrance, find_entrance
+from harness.probe.login import Entrance, find_entrance, take
 from harness.profile import CRLF, WRITTEN, Profile, parse
 from harness.target.target import Target
 
@@ -23,14 +24,12 @@ PEOPLE = 4
 COMMANDS = "/!"
 """Characters that begin a command on some servers."""
 
-_COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
-
 
 async def listen(target: Target, clock: Clock) -> Findings:
     """Return what clients observe of a server.
 
-    Raise LoginNotFoundError if clients can't talk to each other, and Violation if one does not
-    receive a line that it should.
+    Raise ProbeError if clients can't talk to each other, or if the server sends too much by itself,
+    and Violation if a client does not receive a line that it should.
     """
     findings = Findings()
     entrance = await _with_room(target, WRITTEN, clock, find_entrance)
@@ -69,21 +68,19 @@ def _profile(findings: Findings) -> Profile:
 
 
 def _note_entrance(findings: Findings, entrance: Entrance) -> None:
-    findings.login = entrance.steps
     findings.input_line_end = entrance.line_end
-    findings.colours = bool(_COLOUR.search(entrance.output))
+    findings.colours = without_colours(entrance.output) != entrance.output
     # Only the ends of lines count that members sent: a welcome may have others.
-    if re.search(rb"z[0-9a-f]{8}\d{5}[^\n]*\r\n", entrance.output):
+    if re.search(TOKEN.pattern + rb"[^\n]*\r\n", entrance.output):
         findings.output_line_end = CRLF
-    if findings.colours:
-        findings.login = [
-            ([_COLOUR.sub(b"", text) for text in texts], answer) for texts, answer in findings.login
-        ]
-    if findings.output_line_end == CRLF:
-        findings.login = [
-            ([text.replace(b"\r\n", b"\n") for text in texts], answer)
-            for texts, answer in findings.login
-        ]
+
+    def canonical(text: bytes) -> bytes:
+        text = without_colours(text)
+        return text.replace(b"\r\n", b"\n") if findings.output_line_end == CRLF else text
+
+    findings.login = [
+        ([canonical(text) for text in texts], answer) for texts, answer in entrance.steps
+    ]
 
 
 async def _talk(room: Room, findings: Findings) -> None:
@@ -98,7 +95,7 @@ async def _talk(room: Room, findings: Findings) -> None:
         greets = not findings.welcomes or findings.welcomes[0]
         await newcomer.waits(lambda: bool(newcomer.heard), None if greets else 0)  # noqa: B023
         await room.quiet()
-        findings.welcomes.append(_take(newcomer))
+        findings.welcomes.append(take(newcomer))
         _note(findings, people[:-1])
     for speaker in people * 2:  # twice, as a prefix may contain a time
         token = room.token()
@@ -111,12 +108,12 @@ async def _talk(room: Room, findings: Findings) -> None:
         if await speaker.comes(token, room.window):
             findings.own.append(await _delivery(room, findings, speaker, speaker, token, said))
         for listener in people:  # what follows a line and is none: a bell, a prompt
-            rest = _take(listener)
+            rest = take(listener)
             findings.notices += _lines(rest)
             findings.suffixes.append(rest.rpartition(b"\n")[2])
     await room.quiet()
     for person in people:
-        _take(person)
+        take(person)
     people.pop().close()
     await room.quiet()
     _note(findings, people)
@@ -189,16 +186,10 @@ async def _commands(room: Room, findings: Findings) -> None:
             findings.commands += character
 
 
-def _take(client: Client) -> bytes:
-    if len(client.heard) > MOST_OUTPUT:
-        raise Violation(f"{client} received more than {MOST_OUTPUT >> 10} KiB while no client sent")
-    return client.take(len(client.heard))
-
-
 def _note(findings: Findings, people: Iterable[Client]) -> None:
     """Note the lines that clients received while no client sent, as notices."""
     for person in people:
-        findings.notices += _lines(_take(person))
+        findings.notices += _lines(take(person))
 
 
 def _lines(heard: bytes) -> list[bytes]:

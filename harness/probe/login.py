@@ -112,15 +112,15 @@ class Entrance:
     line_end: str
 
 
-class LoginNotFoundError(Exception):
-    """No way works; the message says what was tried."""
+class ProbeError(Exception):
+    """The dialect can't be found out; the message says why."""
 
 
 async def find_entrance(room: Room) -> Entrance:
     """Return how one joins the room of an unknown server, whose profile is that of PROTOCOL.md.
 
     Each way is tried on a fresh server, if the harness can start one: the clients of an earlier
-    way, and how they left, may have harmed it. Raise LoginNotFoundError if no way works, or if the
+    way, and how they left, may have harmed it. Raise ProbeError if no way works, or if the
     server sends too much by itself.
     """
     seen = bytearray()
@@ -133,7 +133,7 @@ async def find_entrance(room: Room) -> Entrance:
             room.target.fresh()
         if way is None:
             if kind := await _length_framing(room):
-                raise LoginNotFoundError(
+                raise ProbeError(
                     f"the server frames messages by their length ({kind}): the harness can't judge"
                     " it, since its clients send lines"
                 )
@@ -152,8 +152,8 @@ async def find_entrance(room: Room) -> Entrance:
     asked = ""
     if len(furthest) > 1:
         answers = ", ".join(_shown(answer) for _, answer in furthest[:-1])
-        asked = f"; after {answers}, the server sent {_last_line(furthest[-1][0])!r}"
-    raise LoginNotFoundError(
+        asked = f"; after {answers}, the server sent {_shown_line(furthest[-1][0])!r}"
+    raise ProbeError(
         f"no client received another's line{closed or silent}; tried, with LF and with CR LF:"
         f" {', '.join(dict.fromkeys(tried))}{asked}"
     )
@@ -163,8 +163,13 @@ def _shown(answer: str) -> str:
     return answer.replace("{name}", "NAME")
 
 
-def _last_line(output: bytes) -> str:
-    return output.rstrip().rpartition(b"\n")[2].decode(errors="replace")
+def _shown_line(output: bytes) -> str:
+    return _last_line(output).decode(errors="replace")
+
+
+def _last_line(output: bytes) -> bytes:
+    """Return the last line that is not blank."""
+    return output.rstrip().rpartition(b"\n")[2]
 
 
 def _ways(seen: bytearray) -> Iterator[Way | None]:
@@ -193,7 +198,7 @@ def hints(output: bytes) -> list[str]:
 
 def next_answer(output: bytes) -> str | None:
     """Return the answer to a question; None if the output does not end with one."""
-    last = output.rstrip().rpartition(b"\n")[2]
+    last = _last_line(output)
     is_prompt = not output.endswith(b"\n") and last.rstrip().endswith((b":", b"?", b">"))
     for word, answer in _ANSWERS:
         if word.search(last) and (is_prompt or answer == "secret"):
@@ -249,12 +254,21 @@ async def _output(room: Room, client: Client, within: float) -> bytes:
     await client.waits(lambda: bool(client.heard), within)
     while True:
         size = len(client.heard)
-        if size > MOST_OUTPUT:
-            raise LoginNotFoundError(
-                f"{client} received more than {MOST_OUTPUT >> 10} KiB while no client sent"
-            )
-        if not await client.waits(lambda: len(client.heard) > size, room.window):  # noqa: B023
-            return client.take(len(client.heard))
+        if size > MOST_OUTPUT or not await client.waits(
+            lambda: len(client.heard) > size,  # noqa: B023
+            room.window,
+        ):
+            return take(client)
+
+
+def take(client: Client) -> bytes:
+    """Take all that a client has received while no client sent. Raise ProbeError if it is too
+    much."""
+    if len(client.heard) > MOST_OUTPUT:
+        raise ProbeError(
+            f"{client} received more than {MOST_OUTPUT >> 10} KiB while no client sent"
+        )
+    return client.take(len(client.heard))
 
 
 async def _length_framing(room: Room) -> str:

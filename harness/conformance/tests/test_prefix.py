@@ -14,9 +14,7 @@ from harness.clients.client import Client
 from harness.clients.room import Room, applies, expect, expect_equal, needs_ipv6
 from harness.conformance.evidence import PROVED
 from harness.errors import NotApplicable, StartError, Undecided, Violation
-from harness.profile import ADDRESS, NAME, NOTHING
-
-SHAPE = re.compile(rb"<([^<>\n]*)>")
+from harness.profile import ADDRESS, NAME, NOTHING, WRITTEN_PREFIX
 
 FORGERIES = (
     b"one\n%stwo",
@@ -40,7 +38,7 @@ async def test_a_message_has_its_prefix_right_before_it(room: Room) -> None:
     dialect, the profile's prefix takes the place of `<`, text and `>`."""
     needs_prefix(room)
     written = room.profile.identity == ADDRESS
-    shape = SHAPE if written else room.profile.prefix
+    shape = WRITTEN_PREFIX if written else room.profile.prefix
     due = b"<IP>" if written else shape.pattern
     speaker, listener = await room.join(2)
     for _ in range(3):
@@ -95,7 +93,8 @@ async def _check_names_of(room: Room, members: Sequence[Client]) -> None:
     for speaker, listener in itertools.permutations(members, 2):
         prefix = await room.tell(speaker, listener)
         found = room.profile.sender(prefix)
-        own = speaker.identity if room.target.local or not _is_address(room) else None
+        known_here = room.target.local or not room.profile.shows_address
+        own = speaker.identity if known_here else None
         due = known.setdefault(speaker, own or found)
         expect(  # some servers capitalise names
             found.lower() == due.lower(), f"the prefix of {speaker} does not name it", due, found
@@ -107,10 +106,6 @@ async def _check_names_of(room: Room, members: Sequence[Client]) -> None:
             None,
             known[member],
         )
-
-
-def _is_address(room: Room) -> bool:
-    return bool({"ip", "port"} & room.profile.prefix.groupindex.keys())
 
 
 def needs_prefix(room: Room) -> None:
@@ -131,7 +126,7 @@ async def test_addresses_are_written_in_their_shortest_form(room: Room) -> None:
     written as IPv4, the second as in RFC 5952."""
     needs_prefix(room)
     applies(
-        room.profile.identity == ADDRESS or _is_address(room),
+        room.profile.identity == ADDRESS or room.profile.shows_address,
         "in this dialect, prefixes contain no address",
     )
     needs_ipv6()

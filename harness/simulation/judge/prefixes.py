@@ -22,7 +22,6 @@ class Prefixes:
         """True if prefixes are those of PROTOCOL.md."""
         self.echoes = profile.echo is not None
         """True if a client's own messages must come back to it."""
-        self._sends_name = any("{name}" in step.sends for step in profile.login)
         self._names = {each.name.casefold() for each in facts.sessions.values() if each.name}
         self._true: dict[tuple[int, bytes], bool] = {}
         """Results of `is_true`, by session and prefix."""
@@ -71,7 +70,7 @@ class Prefixes:
         sender, said = self._facts.sessions[message.sender], found.groupdict()
         has_port = sender.port and sender.link is None  # a faulty network has ports of its own
         known = {"ip": sender.address, "port": str(sender.port) if has_port else ""}
-        if self._sends_name:
+        if self._profile.sends_name:
             known["name"] = sender.name
         elif said.get("name") is not None and not self._is_given(said["name"], sender):
             return False

@@ -63,8 +63,8 @@ def test_a_report_s_folder_is_the_only_one_that_is_written_to(
 
 def test_addresses_and_ports_in_a_prefix_are_not_taken_for_messages(harness: Harness) -> None:
     """Latencies were negative when the `0.2:` of 127.0.0.2:4000 was taken for a message."""
-    Path("mine.toml").write_text("welcome = 'Welcome'\nprefix = '[0-9.]+:[0-9]+: '\n")
-    server = f"{PYTHON} {ROOT}/tests/harness/ip_port.py {{host}} {{port}}"
+    Path("mine.toml").write_text("welcome = 'Connected as .*'\nprefix = '[0-9.]+:[0-9]+: '\n")
+    server = f"{PYTHON} {ROOT}/tests/harness/dialects/ip_port.py {{host}} {{port}}"
     Path("quick.toml").write_text(QUICK)
     harness(
         *("simulate", "quick.toml", "--profile", "mine.toml", "--command", server),

@@ -12,7 +12,9 @@ MAX_WORKERS = 64
 SPARE_SEATS = 10
 """Seats beyond the workers that a room starts with: one for a dead worker until others serve its
 members, one for a new worker while an old one is replaced, the rest for SIGTTIN."""
-SEATS = MAX_WORKERS + SPARE_SEATS
+BRIDGE_SEATS = 1
+"""Seats of the cluster's bridge (sidecars/cluster/), behind those of the workers."""
+SEATS = MAX_WORKERS + SPARE_SEATS + BRIDGE_SEATS
 
 MAX_READ = 32 * KIB
 """Maximum number of bytes to read from a connection in one call, so that no member takes a whole
@@ -56,3 +58,5 @@ class Limits(NamedTuple):
     checkpoint_every_entries: int
     # What the transcript's process writes.
     transcript_size: int
+    # The uplink of a room in a cluster; 0 without one.
+    uplink_size: int = 0

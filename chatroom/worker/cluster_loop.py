@@ -55,13 +55,10 @@ class ClusterWorker(Worker):
         if not len(self.delivery) or position == head:
             return 0
         begin, before, own = log.offset(position), log.messages(position), 0
-        member = None
         for end, sender, _, messages, _ in log.entries(position, head):
             member = members.get(sender)
             if member is not None:
                 member.owns(begin, end)
                 own += messages - before
             begin, before = end, messages
-        if member is not None and log.unfinished(begin):
-            member.owns(begin, begin + 1)  # the LF that will end its line (LINE-6)
         return own

@@ -85,6 +85,8 @@ class ClusterProcess:
         """Publications of other nodes that the stream had dropped before this node read them."""
         self._drained: bool | None = None
         """True once the bridge has drained; None before it was asked to."""
+        self._running = False
+        """True once the present bridge is ready."""
         self._watchdog = Watchdog(loop, settings.watchdog, self._check_progress)
 
     @property
@@ -140,6 +142,7 @@ class ClusterProcess:
     # --- the bridge ----------------------------------------------------------
 
     def _on_start(self, child: Child) -> None:
+        self._running = False
         bells = [fd for bell in self._doorbells for fd in bell.fds]
         record = {"doorbells": len(self._doorbells), "after": self._after}
         child.tell(record, [self._log.fd, self._uplink.fd, *bells])
@@ -152,7 +155,7 @@ class ClusterProcess:
                 if not self.ready:
                     raise ClusterError(reason)
             case {"ready": after}:
-                self._after = after
+                self._after, self._running = after, True
                 assert self._process.child is not None
                 self._process.child.ready()
                 self._process.succeeded()
@@ -194,9 +197,8 @@ class ClusterProcess:
     def _check_progress(self) -> None:
         """Kill a bridge that makes no progress; it is replaced."""
         turns = self._uplink.turns(self._uplink.bridge)
-        child = self._process.child
-        stuck = self._watchdog.check({0: turns} if child is not None and self.ready else {})
-        if stuck and child is not None:
+        stuck = self._watchdog.check({0: turns} if self._running else {})
+        if stuck and self._process.child is not None:
             self._watchdog.reset()
             self._warn("bridge-stuck", "the bridge makes no progress; it is replaced")
-            child.kill()
+            self._process.child.kill()

@@ -78,6 +78,18 @@ class Refused(Exception):
     """A publication was refused: another one of this node is the last in the stream."""
 
 
+class _Client(Client):
+    """A client that sends nothing in clear text to a server of tls://.
+
+    nats-py would do so, credentials included, if the server does not offer TLS.
+    """
+
+    def _connect_command(self) -> bytes:
+        if "tls" in self.options and not self._server_info.get("tls_required"):
+            raise nats.errors.Error("the server does not offer TLS")
+        return super()._connect_command()
+
+
 def stream_name(room: str) -> str:
     return f"CHATROOM_{room}"
 
@@ -103,7 +115,7 @@ async def connect(
 
     `name`: shown by NATS' monitoring. Raises EngineError.
     """
-    client = Client()
+    client = _Client()
     last: list[str] = []
 
     async def note_error(error: Exception) -> None:

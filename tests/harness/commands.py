@@ -23,11 +23,11 @@ class Harness(Protocol):
     """The type of the fixture `harness`."""
 
     def __call__(self, *arguments: str, code: int = 0) -> Done:
-        """Run a command, and assert that its exit status is `code`. Repeat it if it was late."""
+        """Run a command, and assert that its exit status is `code`. Repeat a late command."""
 
 
 def in_time(attempt: Callable[[], T], was_late: Callable[[T], bool]) -> T:
-    """Return the result of `attempt`; repeat it if `was_late` is true of the result.
+    """Return the result of `attempt`. Repeat the attempt if `was_late` is True for its result.
 
     On a machine that pauses, the harness is late and reports INVALID. Such a result says nothing
     about the server.

@@ -16,7 +16,7 @@ NOTED = (
 
 
 def servers_are_there(folder: Path, count: int = 1) -> None:
-    """Wait until a harness that was just started has started `count` servers."""
+    """Wait until a new process of the harness has started `count` servers."""
     patience = (1 + count) * PATIENCE
     until(lambda: len(pids(folder)) >= count, f"{count} servers are started", patience)
 

@@ -3,9 +3,9 @@
 Without a defect, a server keeps all clauses except those that `lacks` names in the table. Each
 defect breaks the clauses that the table names, and no others.
 
-A default run takes a sample of the servers and of the defects. It judges a server without a defect
-by a sample of the clauses. It judges a defect by the clauses that it breaks, and by a sample of the
-other clauses. ``--all`` judges all servers and all defects by all clauses.
+A default run takes a sample of the servers and of the defects. A server without a defect is judged
+by a sample of the clauses. A server with a defect is judged by the clauses that the defect breaks,
+and by a sample of the other clauses. ``--all`` judges all servers and all defects by all clauses.
 """
 
 import argparse

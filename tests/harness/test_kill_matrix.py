@@ -4,7 +4,7 @@ This shows that the tests of each clause find a server that breaks the clause. T
 from which all broken servers derive, passes all tests.
 
 A default run judges a server by the clauses that it breaks, and by a sample of the other clauses.
-It takes only a sample of the servers in other dialects. ``--all`` judges all servers by all
+Of the servers in other dialects, a default run takes a sample. ``--all`` judges all servers by all
 clauses. The tests call the same functions as `conform`; test_conform.py tests the command itself.
 """
 
@@ -38,7 +38,7 @@ SCALE = 0.8
 #: Factor by which the timeouts grow for another attempt, if the machine was too busy.
 MORE_PATIENCE = 2
 
-#: Number of clauses in a default run that a broken server must keep.
+#: Number of unbroken clauses by which a default run judges a broken server.
 OTHERS = 1
 
 

@@ -154,7 +154,7 @@ def children_of(pid: int) -> list[int]:
 
 @pytest.fixture
 def plans(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Replace `run_all`: it only adds its plan to the returned list, and starts no server."""
+    """Replace `run_all` by a function that only adds its plan to the returned list."""
     seen: list[Any] = []
 
     def note(plan: Any, _told: Any) -> list[Result]:

@@ -94,7 +94,7 @@ def test_play_returns_how_late_each_message_was_sent() -> None:
     echoing = dataclasses.replace(CHAT, echo=True)
     with alone(echoing, patience=5) as (room, server):
         table = Timetable(echoing, {0: HEAD}, count=2, rate=1)
-        table.due = [-5.0, -3.0]  # due before the start, so both are sent late (in seconds)
+        table.due = [-5.0, -3.0]  # seconds; negative, so that both are sent late
         server.sendall(ZERO + ONE)
         ((came,), lateness) = play(room, table, room.score([0, 0], {0: HEAD}))
         said = b"".join(table.words)

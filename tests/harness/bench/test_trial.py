@@ -34,9 +34,9 @@ from tests.programs import program
 TINY = Path(__file__).with_name("tiny.py")
 PYTHON = sys.executable
 
-# The messages of a trial with CLIENTS and QUICK: 1-2 show that all clients have joined, 3-6 are the
-# first check. Then a crowd sends 4 messages (a solo 1) as a warm-up, and 12 (3) that are timed. The
-# last check has 4 messages.
+# Numbers of the messages in a trial with CLIENTS and QUICK: 1-2 show that all clients have joined,
+# 3-6 are the first check. In a crowd, 7-10 are a warm-up, 11-22 are timed, and 23-26 are the last
+# check. In a solo, 7 is a warm-up, and 8-10 are timed.
 CLIENTS = 4
 QUICK = Plan([], [], seconds=0, rounds=3, patience=10, limit=20)
 IMPATIENT = dataclasses.replace(QUICK, patience=2)
@@ -57,9 +57,9 @@ def silent() -> Recipe:
 
 
 def caught(recipe: Recipe, kind: str = "crowd", count: int = CLIENTS, plan: Plan = QUICK) -> Result:
-    """Call `play` with a server that sends surplus lines late; repeat it until they are noticed.
+    """Call `play` for a server that sends surplus lines late. Repeat the call until it fails.
 
-    On a slow machine, such a line can arrive after the trial has ended.
+    On a slow machine, a late line can arrive after the end of the trial.
     """
     return in_time(lambda: play(recipe, kind, count, plan), lambda result: result.status != FAILED)
 
@@ -158,10 +158,8 @@ def test_latencies_are_measured_at_fractions_of_the_capacity() -> None:
         ("double", "too many bytes"),
         ("lose", "received nothing for"),
         ("reset", "was disconnected"),
-        (
-            "echo",
-            "too many bytes|has not received each message once",
-        ),  # depends on which arrives first
+        # The complaint depends on the order in which the lines arrive.
+        ("echo", "too many bytes|has not received each message once"),
         ("garble", "received '<127.0.0.1>.*, which no client sent"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A small chat server with a fault that can be chosen.
+"""A small chat server that can be started with a fault.
 
     python tiny.py [FAULT [FROM]]
 
@@ -18,7 +18,7 @@ FAULT = sys.argv[1] if len(sys.argv) > 1 else ""
 FROM = int(sys.argv[2]) if len(sys.argv) > 2 else 1
 PREFIX = b"<127.0.0.1>"
 
-#: Functions of a line that return the text for the victim, by the name of the fault.
+#: Functions from a line to the text that the victim receives, by the name of the fault.
 INSTEAD: dict[str, Callable[[bytes], bytes]] = {
     "lose": lambda _: b"",
     "double": lambda line: line * 2,

@@ -120,7 +120,7 @@ def test_an_unknown_profile_is_reported_in_one_line(
 
 
 def test_inconsistent_events_are_judged_without_an_error(tmp_path: Path) -> None:
-    """A history contains such events if some of its lines are missing."""
+    """Events can be inconsistent if some lines of a history are missing."""
     story = Story(2)
     story.add(who=0, sent="msg0.7", gap=0.0)
     story.hear(1, "msg0.8", "msg7.7")

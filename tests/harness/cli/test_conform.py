@@ -128,7 +128,7 @@ def test_clauses_after_the_death_of_a_running_server_are_unknown(
     with running(tmp_path, "-c", DIES_OF_AN_EMPTY_LINE) as address:
         done = harness("conform", "--target", address, *only, code=1)
     assert done.stdout.endswith("FAIL: 1 passed, 2 failed, 2 not decided\n")
-    assert "\nbroken: JOIN-1 MUST " in done.stdout  # although --only does not name it
+    assert "\nbroken: JOIN-1 MUST " in done.stdout  # although --only does not name JOIN-1
     assert "\nbroken: LINE-4 MUST " in done.stdout
     clauses = json.loads((tmp_path / "out/results.json").read_text())["clauses"]
     found = {
@@ -263,7 +263,7 @@ def test_an_interrupted_run_leaves_no_server_behind(number: int, tmp_path: Path)
         stderr=subprocess.STDOUT,
         text=True,
     )
-    # The first server only shows that the command works. Each of the two jobs starts another.
+    # The first server only shows that the command works. Each of the two jobs starts a server.
     try:
         servers_are_there(tmp_path, 3)
         process.send_signal(number)

@@ -139,7 +139,7 @@ def test_a_violation_is_shrunk_to_a_file_that_needs_only_python(
     assert "python3 shrunk.py HOST PORT" in text
     script = script_in(file)
     assert (len(people(script)), lines(script)) == (2, 2), (
-        "the third line is the final one, which replay adds"
+        "the replay itself sends a third line, the final message"
     )
     assert [step[0] for step in script] == ["join", "join", "say", "say"]
     tokens = [b"".join(step[2]) for step in script[2:]]
@@ -199,7 +199,7 @@ def test_an_interrupt_leaves_no_file_or_process_behind(progress_lines: int, tmp_
     with started(tmp_path, f"{REFERENCE} --broken echoes") as process:
         assert process.stderr is not None
         for _ in range(progress_lines):
-            process.stderr.readline()  # `shrink` then stops its server and starts another
+            process.stderr.readline()  # after each line, `shrink` restarts its server
         process.terminate()
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err.splitlines()[-1]) == (130, "", "interrupted")

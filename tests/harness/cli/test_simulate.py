@@ -62,7 +62,7 @@ def test_files_are_written_only_to_the_folder_of_the_report(
 
 
 def test_an_address_and_port_in_a_prefix_do_not_count_as_a_message(harness: Harness) -> None:
-    """The `0.2:` in `127.0.0.2:4000` looks like the end of a message's name, as in `msg0.2:`."""
+    """Latencies would be negative if the `0.2:` of `127.0.0.2:4000` counted as a message."""
     Path("mine.toml").write_text("welcome = 'Connected as .*'\nprefix = '[0-9.]+:[0-9]+: '\n")
     server = f"{PYTHON} {ROOT}/tests/harness/dialects/ip_port.py {{host}} {{port}}"
     Path("quick.toml").write_text(QUICK)

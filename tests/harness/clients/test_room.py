@@ -130,7 +130,7 @@ def test_clients_take_the_endpoints_in_turn() -> None:
         drawn.add(taken[0])
         assert room._endpoint(seed, [*two, *six], "::1") == six[0]
         assert room._endpoint(seed, six, "127.0.0.1") == six[0], (
-            "the only endpoint is taken, whatever its family"
+            "the only endpoint is used, although its family differs"
         )
     assert drawn == {1, 2}
 
@@ -191,7 +191,7 @@ def test_a_server_that_nobody_can_join_is_a_violation(hopeless: str, complaint: 
 def test_a_server_that_hangs_after_a_message_is_a_violation() -> None:
     async def test(room: Room) -> None:
         with contextlib.suppress(Violation):
-            await room.join(1)  # its token is the only message that is delivered
+            await room.join(1)  # the server delivers only this client's first token
         with pytest.raises(Violation, match="does not receive messages"):
             await room.join(1)
 
@@ -206,7 +206,7 @@ def test_the_fate_of_a_server_that_has_ended_is_reported() -> None:
             member, other = await room.join(2)
             target.processes()[0].kill()
             await other.hears_end()
-            with contextlib.suppress(Violation):  # the end is not what this test checks
+            with contextlib.suppress(Violation):  # another test checks how the connection ends
                 await member.hears_end()
             # The connections of a killed process end just before the process.
             until(target.death, "the server has ended")
@@ -264,7 +264,7 @@ def test_a_late_harness_cannot_judge_unless_it_started_or_stopped_a_server() -> 
         watch = asyncio.create_task(room.watch())
         await asyncio.sleep(0)
         time.sleep(0.6)
-        target.blocked = 0.6  # as if the harness had started a server for 0.6 s
+        target.blocked = 0.6  # as if the start of a server had taken 0.6 s
         room.check_punctual()
         time.sleep(0.6)
         with pytest.raises(CannotJudge, match=r"the harness itself was 0\.\d s late"):
@@ -323,7 +323,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @contextlib.asynccontextmanager
 async def serving(serve: Serve | None = None) -> AsyncIterator[Target]:
-    """Run a server in this process. Without `serve`, it sends nothing and never closes."""
+    """Run a server in this process. Without `serve`, the server never sends or closes."""
     over = asyncio.Event()
     tasks = []
 
@@ -394,7 +394,7 @@ def test_a_server_that_still_sends_is_awaited_until_it_closes() -> None:
     ("command", "busy"), [(TUTORIAL, True), (f"{REFERENCE} --hopeless never-accepts", False)]
 )
 def test_a_server_that_uses_cpu_time_without_clients_is_busy(command: str, busy: bool) -> None:
-    """Neither server closes a connection. The tutorial's reads the end of one again and again."""
+    """Neither server closes a connection. The tutorial's server calls `recv` in an endless loop."""
     target = Command(command)
     target.start()
     try:

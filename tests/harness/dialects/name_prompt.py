@@ -68,7 +68,7 @@ with socket.create_server((HOST, PORT), backlog=200) as server:
     while True:
         client, _ = server.accept()
         known = b""
-        if DEFECT == "asks-in-accept-loop":  # no other client can join until the answer
+        if DEFECT == "asks-in-accept-loop":  # no other client can join until this one answers
             try:
                 known = log_in(client)
             except OSError:

@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Defect:
-    """Clauses that a defect always breaks, and clauses that it may also break in some runs."""
+    """Clauses that a defect always breaks, and clauses that it breaks in some runs only."""
 
     breaks: frozenset[str]
     may_break: frozenset[str] = frozenset()

@@ -58,7 +58,7 @@ def fails(act: Callable[[], object]) -> bool:
 
 
 def talk(speaker: Client, *listeners: Client) -> bool:
-    """Send a line; return True when all listeners have received it. Raise an error after 2 s."""
+    """Send a line; return True when all listeners have received it. A wait may last 2 s."""
     speaker.say(speaker.line(b"hello"))
     for listener in listeners:
         listener.socket.settimeout(2)
@@ -139,7 +139,7 @@ def reset_of_a_member(start: Start) -> bool:
 
 
 def reset_while_stopped(start: Start) -> bool:
-    """Stop the server; let two members send lines and a third reset its connection; continue."""
+    """Reset a member's connection, after lines of two others, while the server is stopped."""
     with start() as here:
         member, *others, leaver, last = here.join_all(5)
         here.process.send_signal(signal.SIGSTOP)
@@ -423,7 +423,7 @@ LINES = (b"x" * 1023 + b"\n") * 1024
 
 
 def speak(speaker: Client, text: bytes) -> threading.Thread:
-    """Start a thread that sends the text. It ends early if the connection ends."""
+    """Start a thread that sends the text. The thread ends early if the connection ends."""
 
     def say() -> None:
         with contextlib.suppress(OSError):
@@ -450,10 +450,10 @@ def heard(listener: Client, size: int) -> bool:
 
 
 def slow_reader(megabytes: int, ends: bool) -> Check:
-    """Return a check with a slow member, which does not read while another sends `megabytes` MiB.
+    """Return a check with a slow member, which does not read while a member sends `megabytes` MiB.
 
-    The server must disconnect the slow member if `ends` is True, and keep it otherwise. The defect
-    shows if the server does not, or if a third member is delayed.
+    ends: whether the server must disconnect the slow member. The defect shows if the server keeps
+    the slow member but must disconnect it, or the reverse, or if a third member is delayed.
     """
 
     def check(start: Start) -> bool:
@@ -497,9 +497,8 @@ def death_of_a_worker(start: Start) -> bool:
         for child in map(int, children.split()):
             os.kill(child, signal.SIGKILL)
             assert member.hear_rest() == b""
-            talk(
-                here.join("127.0.0.4"), here.join("127.0.0.5")
-            )  # another worker serves new members
+            # Another worker must serve new members.
+            talk(here.join("127.0.0.4"), here.join("127.0.0.5"))
         failed = fails(lambda: talk(member, other))
         assert here.stop() == 0
         return failed

@@ -18,7 +18,7 @@ MIB = 1024 * KIB
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait for a condition. It is polled, because changes in /proc can't be awaited."""
+    """Poll a condition until it is true. (A change in /proc causes no event.)"""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
@@ -36,7 +36,7 @@ def barrier(speaker: Client, *listeners: Client) -> None:
 
 
 def test_100_clients_connect_at_once() -> None:
-    """JOIN-1, WELCOME-1 to WELCOME-4, CAST-1: all connect while the server is stopped."""
+    """JOIN-1, WELCOME-1 to WELCOME-4, CAST-1: all clients connect while the server is stopped."""
     with room() as here:
         here.process.send_signal(signal.SIGSTOP)
         crowd = [here.knock(f"127.0.0.{number}") for number in range(1, 101)]
@@ -186,7 +186,7 @@ WHOLE = [
 
 @pytest.mark.parametrize("step", [1, 3, 1 << 20])
 def test_messages_arrive_framed_sanitised_and_prefixed(step: int) -> None:
-    """LINE-1 to LINE-4, LINE-7, TEXT-1 to TEXT-3, PREFIX-1, PREFIX-4: sent whole or in pieces."""
+    """LINE-1 to LINE-4, LINE-7, TEXT-1 to TEXT-3, PREFIX-1, PREFIX-4: lines whole or in pieces."""
     with room("--burst", MIB, "--flush-after", 60) as here:  # so no pause counts as a silence
         member, other = here.join_all(2)
         for said, messages in WHOLE:
@@ -198,8 +198,8 @@ def test_messages_arrive_framed_sanitised_and_prefixed(step: int) -> None:
 
 
 def test_text_without_a_line_end_is_delivered() -> None:
-    """LINE-5, LINE-6: the server ends an unfinished line before the next message. Its sender, and
-    members that joined later, do not receive this LF."""
+    """LINE-5, LINE-6: the server ends an unfinished line before the next message. The sender of the
+    line, and members that joined after it, do not receive this LF."""
     with room() as here:
         member, other, third = here.join_all(3)
         member.say(b"who is")

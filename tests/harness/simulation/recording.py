@@ -95,7 +95,7 @@ def was_late(found: History) -> bool:
 
 
 def events_of(found: History, key: str, value: object = None) -> list[Event]:
-    """Return the events that have the key, and have `value` for it unless `value` is None."""
+    """Return the events with the key, and with `value` if it is given."""
     return [event for event in found.events if key in event and value in (None, event[key])]
 
 

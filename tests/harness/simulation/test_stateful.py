@@ -125,7 +125,7 @@ class Person:
             self._record(what="ended", how="closed")
             self.here = False
         *lines, self._heard = (self._heard + data).split(b"\n")
-        # Drop late messages of an earlier example.
+        # Messages of an earlier example may arrive late. Their prefixes are not in `prefixes`.
         lines = [line for line in lines if line[: line.find(b">") + 1] in self._visit.prefixes]
         if not lines:
             return
@@ -267,7 +267,7 @@ class Steps(RuleBasedStateMachine):
 
 
 class DeadlySteps(Steps):
-    """The same steps, and one more, which kills a worker."""
+    """The steps of `Steps`, and a step that kills a worker."""
 
     @rule(which=integers(0, 3))
     def kill(self, which: int) -> None:

@@ -1,4 +1,4 @@
-"""The search for crash messages in the output of servers. The messages are of real programs."""
+"""The search for crash messages in the output of servers. Real programs have printed them."""
 
 import pytest
 
@@ -216,6 +216,5 @@ def test_since_leaves_out_earlier_output() -> None:
     assert since("old\n", "old\nnew") == "new"
     assert since("old\n", "another server") == "another server"
     before = "x" * SEEN + "old\n"
-    assert (
-        since(before, before[-SEEN:] + "new") == "new"
-    )  # the earlier output was cut at its beginning
+    # The beginning of the earlier output has been dropped.
+    assert since(before, before[-SEEN:] + "new") == "new"

@@ -1,4 +1,4 @@
-"""Signals: a command that is interrupted, at whatever line, leaves no process behind."""
+"""The handling of signals. A command that is interrupted at any line leaves no process behind."""
 
 import argparse
 import contextlib

@@ -32,7 +32,7 @@ def python(code: str, ready: re.Pattern[bytes] | None = READY) -> Server:
 
 @contextmanager
 def seen_to_end(pid: int) -> Iterator[None]:
-    """Assert that a process ends in the block, or within 10 s after it. It may be no child."""
+    """Assert that a process ends within 10 s after the block. The process need not be a child."""
     descriptor = os.pidfd_open(pid)
     try:
         yield
@@ -93,7 +93,7 @@ def test_a_server_that_does_not_become_ready_is_an_error(
     server = python(code)
     try:
         if "close" in code:
-            server._reader.join(20)  # wait for the end of the output, as the limit is short
+            server._reader.join(20)  # Python may need longer than `limit` to start
         with pytest.raises(NotReadyError, match=complaint):
             server.wait_ready(limit)
     finally:

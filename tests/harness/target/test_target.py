@@ -58,7 +58,7 @@ def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def has_ended(pid: int) -> None:
-    """Wait until a process has ended. It may be no child of this process."""
+    """Wait until a process has ended. The process need not be a child."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         until(lambda: not is_alive(process), f"process {pid} has ended")
@@ -260,9 +260,9 @@ def test_orphans_are_adopted_only_while_a_server_runs() -> None:
     assert not adopts()
 
 
-#: A process that runs servers for its clients but is not their child, like a container engine. For
-#: a client that sends "ends", the server ends when the client disconnects; for a client that sends
-#: "stays", it ends when the engine ends.
+#: A process that runs servers for its clients, like a container engine. The servers are not
+#: children of the clients. If a client sends "ends", its server ends when the client disconnects.
+#: If a client sends "stays", its server ends when the engine ends.
 ENGINE = """
 import os, select, socket, subprocess, sys
 engine = socket.create_server(("127.0.0.1", 0))

@@ -362,11 +362,8 @@ PAUSED, QUICK = 0.25, 0.05
         (PAUSED, ["ms", "g0.0:one ", "語 two"], {"undecided": 1}),
         (PAUSED, ["msg0.0:one"], {"torn": 1}),
         (PAUSED, ["msg0.0:one", " two"], {"torn": 2}),
-        (
-            PAUSED,
-            ["msg0.0:one \ufffd", "\ufffd two"],
-            {"torn": 2},
-        ),  # LINE-5: a part of a character waits
+        # LINE-5: the first part of a character waits for the rest.
+        (PAUSED, ["msg0.0:one \ufffd", "\ufffd two"], {"torn": 2}),
         (PAUSED, ["msg0.0:one", "msg0.0:one 語 two"], {"duplicated": 1, "torn": 1}),
         (QUICK, ["msg0.0:one", " 語 two"], {"torn": 2}),
         (QUICK, ["msg0", ".0:one 語 two"], {"torn": 2, "lost": 1}),
@@ -1020,7 +1017,7 @@ def test_a_torn_or_misprefixed_message_is_found(seed: int) -> None:
 
 @given(integers(0, 1 << 32))
 def test_a_correct_history_that_was_cut_short_has_no_violations(seed: int) -> None:
-    """A correct history that ends after any of its events is still correct."""
+    """A correct history stays correct if it is cut short after any event."""
     story = Room(seed).story
     del story.events[random.Random(seed).randrange(len(story.events) + 1) :]
     assert story.judged("").violations == []

@@ -1,4 +1,4 @@
-"""The proxy process, between a client and a server that are sockets of the test.
+"""The proxy process. Each test has a client socket and a server socket, and a proxy between them.
 
 A test waits at most PATIENCE seconds for something that must happen. To check that something does
 not happen, it watches for WINDOW seconds.
@@ -201,7 +201,7 @@ def test_a_server_that_half_closes_still_receives() -> None:
 @pytest.mark.parametrize("speaker", ["client", "server"])
 def test_a_reset_is_passed_on_after_the_bytes_before_it(speaker: str) -> None:
     with line(FAITHFUL) as wire:
-        wire.server.sendall(b"hi")  # to know that the proxy has connected both ends
+        wire.server.sendall(b"hi")  # shows that the proxy has connected both ends
         assert heard(wire.client, 2) == b"hi"
         speaks, hears = wire.client, wire.server
         if speaker == "server":
@@ -367,7 +367,7 @@ def test_a_slow_link_keeps_its_rate() -> None:
         assert len(heard(wire.client, 1000)) == 1000
         assert time.monotonic() < begins["t"] + PATIENCE
         assert len(heard(wire.client, 99999)) == 9000
-        assert time.monotonic() >= begins["t"] + 0.4  # bytes of at most 0.1 s are saved up
+        assert time.monotonic() >= begins["t"] + 0.4  # a slow link may send 0.1 s too early
 
 
 def test_a_slow_link_makes_the_server_wait() -> None:
@@ -488,9 +488,7 @@ def test_a_half_close_drops_what_the_client_sends_from_then_on() -> None:
         assert heard(wire.client, 99) == b""
         deadline = time.monotonic() + WINDOW
         while time.monotonic() < deadline:
-            wire.client.sendall(
-                b"still unheard"
-            )  # raises an error if the proxy has reset the connection
+            wire.client.sendall(b"still unheard")  # fails if the proxy has reset the connection
             time.sleep(0.01)
         wire.client.close()
         assert (wire.told(1)["what"], wire.told(2)["what"]) == ("begins", "ends")
@@ -619,7 +617,7 @@ def test_a_proxy_that_does_not_start_raises_cannot_judge(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("spare", [0, 1])
 def test_a_proxy_without_descriptors_reports_an_error(spare: int) -> None:
-    """A connection needs two descriptors. The proxy has none or one, as `spare` says."""
+    """A connection needs two descriptors. The proxy has only `spare` descriptors left."""
     with listening() as listener, Proxy([listener.getsockname()], 1, [FAITHFUL]) as proxy:
         pid = process_of_the_proxy().pid
         limit = len(os.listdir(f"/proc/{pid}/fd")) + spare

@@ -376,7 +376,7 @@ def test_a_driver_that_does_not_become_ready_raises_cannot_judge(
     monkeypatch.setattr(sys, "executable", str(odd))
     monkeypatch.setattr(drivers, "END_WITHIN", 0.5)
     if "sleep" in does:
-        monkeypatch.setattr(drivers, "READY_WITHIN", 0.5)  # it is multiplied by `scale`, 0.2
+        monkeypatch.setattr(drivers, "READY_WITHIN", 0.5)  # `scale` reduces it to 0.1 s
     with pytest.raises(CannotJudge, match=complaint):
         record(tmp_path, TWO)
 
@@ -385,7 +385,7 @@ def test_an_interrupted_driver_does_not_count_as_finished(tmp_path: Path) -> Non
     def break_off(status: Status) -> None:
         if status.said:
             for driver in psutil.Process().children():
-                with contextlib.suppress(psutil.NoSuchProcess):  # the process has ended
+                with contextlib.suppress(psutil.NoSuchProcess):  # the process may have ended
                     if "harness.simulation.run.driver" in driver.cmdline():
                         driver.send_signal(signal.SIGINT)
 

@@ -1,4 +1,4 @@
-"""The replay of scripts: it reports no violation of a correct server, and those of others."""
+"""The replay of scripts: it reports the violation of a broken server, and none of a correct one."""
 
 import ast
 import shlex

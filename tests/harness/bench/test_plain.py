@@ -1,4 +1,4 @@
-"""The server `plain`, with traffic that no benchmark has: several lines at once, leaving clients."""
+"""The server `plain`, with traffic that no benchmark has: several lines at once, and resets."""
 
 import socket
 import struct

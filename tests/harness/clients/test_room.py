@@ -323,7 +323,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @contextlib.asynccontextmanager
 async def serving(serve: Serve | None = None) -> AsyncIterator[Target]:
-    """Run a server in this process. Without `serve`, the server never sends or closes."""
+    """Run a server in this process. Its default `serve` sends nothing and never closes."""
     over = asyncio.Event()
     tasks = []
 

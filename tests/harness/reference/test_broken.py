@@ -452,8 +452,8 @@ def heard(listener: Client, size: int) -> bool:
 def slow_reader(megabytes: int, ends: bool) -> Check:
     """Return a check with a slow member, which does not read while a member sends `megabytes` MiB.
 
-    ends: whether the server must disconnect the slow member. The defect shows if the server keeps
-    the slow member but must disconnect it, or the reverse, or if a third member is delayed.
+    ends: True if the server must disconnect the slow member, False if it must keep this member. The
+    defect shows if the server does the opposite, or if it delays a third member.
     """
 
     def check(start: Start) -> bool:

@@ -69,7 +69,7 @@ def test_the_first_signal_interrupts_and_the_next_ones_do_not(number: signal.Sig
 
 
 def test_a_signal_after_the_clean_up_time_interrupts_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The exception of the first signal may be lost, because Python ignores it in `__del__`."""
+    """The exception of the first signal is lost in `__del__`, where Python ignores exceptions."""
     monkeypatch.setattr(interrupts, "SECONDS_TO_CLEAN_UP", 0)
     with interrupts.interrupt_on_signals():
         for _ in range(2):

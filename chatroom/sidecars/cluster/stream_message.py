@@ -16,8 +16,9 @@ from chatroom.log.ring import Batch
 FORMAT = 1
 """Version of this format. Nodes of one room must have the same."""
 
-FOREIGN = 1 << 63
-"""Added to the id of another node's sender in the log: no member of this node has such an id."""
+FOREIGN = 1 << 52
+"""Added to the id of another node's sender in the log: no member of this node has such an id. JSON's
+readers know integers up to 2**53 exactly."""
 
 _HEAD = struct.Struct("<HHQQQ")
 _RUN = struct.Struct(f"<QII{ORIGIN_SIZE}s")
@@ -87,7 +88,7 @@ class Publication(NamedTuple):
 
 def foreign(node: int, sender: int) -> int:
     """Return the id of another node's sender in this node's log."""
-    return FOREIGN | (node & 0x7FFFFFFF) << 32 | (sender & 0xFFFFFFFF)
+    return FOREIGN | (node & 0xFFFFF) << 32 | (sender & 0xFFFFFFFF)
 
 
 def size_of(runs: Iterable[Run]) -> int:

@@ -42,16 +42,16 @@ def test_an_echo_is_required_and_is_not_counted_as_a_delivery() -> None:
     table = Timetable(REDIS, {0: b"a", 1: b"b"}, count=2, rate=10)
     own, other = (b"ab"[n : n + 1] + payload.line(n, 0) + REDIS.tail for n in range(2))
     assert [*table.latencies([(1.0, own + other)], 0)] == pytest.approx([0.9])
-    with pytest.raises(ArrivalError, match="client 0 has not received each message once"):
+    with pytest.raises(ArrivalError, match="client 0 has not received each message exactly once"):
         [*table.latencies([(1.0, other)], 0)]
 
 
 @pytest.mark.parametrize(
     ("heard", "complaint"),
     [
-        (ZERO + TWO, "has not received each message once"),
-        (ZERO + TWO + THREE + THREE, "has not received each message once"),
-        (ZERO + TWO + THREE + ONE, "has not received each message once"),  # its own
+        (ZERO + TWO, "has not received each message exactly once"),
+        (ZERO + TWO + THREE + THREE, "has not received each message exactly once"),
+        (ZERO + TWO + THREE + ONE, "has not received each message exactly once"),  # its own
         (ZERO + TWO + THREE[:-1], "received '<127.*, which no client sent"),
         (ZERO + TWO.replace(b"o", b"0") + THREE, "received '<127.*, which no client sent"),
         (ZERO + TWO + b"hm? " + THREE, r"received 'hm\? .*, which no client sent"),

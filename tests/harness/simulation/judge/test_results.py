@@ -56,7 +56,7 @@ def broken() -> Story:
     [
         (broken, COMPLETE, 0.0, "fail", "2 lost", 1),
         (broken, COMPLETE, 9.0, "fail", "2 lost", 1),
-        (well, COMPLETE, 2 * LATE / 1000, "invalid", "the harness itself was late: 1 in 100", 2),
+        (well, COMPLETE, 2 * LATE / 1000, "invalid", "the harness itself was late: it sent 1 in", 2),
         (well, "", 0.0, "unknown", "the history was cut short", 2),
         (well, "the target ended", 0.0, "unknown", "the target ended", 2),
         (Story, COMPLETE, 0.0, "unknown", "no client received a message", 2),
@@ -107,7 +107,7 @@ def test_the_time_of_a_start_is_a_figure_of_its_own() -> None:
     assert not any("start-up" in line for line in lines(of(well())))
     found = of(well(), startup=0.75)
     assert found["startup_seconds"] == 0.75
-    assert "start-up: the first client was in after 0.75 s" in lines(found)
+    assert "start-up: the first client had joined after 0.75 s" in lines(found)
 
 
 def test_a_run_that_has_not_reached_what_it_must_is_undecided() -> None:
@@ -157,9 +157,9 @@ def test_violations_with_one_cause_are_one_row_with_a_count() -> None:
         ("torn", 1, 1),
     ]
     assert [*lines(found)][-4:] == [
-        "lost × 8 (CAST-1): nobody received the message",
+        "lost × 8 (CAST-1): no client received the message",
         "  first at 0.028 s: msg0.0 of Ann (p, 127.0.0.2) never reached Bob (p, 127.0.0.3)",
-        "torn (CAST-3): a line came that no client sent",
+        "torn (CAST-3): a client received a line that no client sent",
         "  at 0.030 s: Bob (p, 127.0.0.3) received a line that no client sent: “what”",
     ]
 

@@ -45,7 +45,7 @@ def mode() -> str:
 
 
 def missing() -> str | None:
-    """Return a description of a missing program or file that compiling needs; None if none is."""
+    """Return what is missing for compiling, as text; None if nothing is missing."""
     command = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
     compiler = shlex.split(command)[0]
     if shutil.which(compiler) is None:

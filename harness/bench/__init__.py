@@ -17,9 +17,9 @@ The modules, in reading order. A module imports only modules above it:
 **Method.** *crowd N*: in each round, all N clients send one line of 64 bytes at the same time. The
 next round begins when every client has received every line. *solo N*: in each round, the same one
 of N clients sends one line. The next round begins when all other clients have received the line.
-No line is sent before the round ahead of it has ended, so a solo shows the cost of a single
-message. The load generator is one process with one loop. Its clock starts before the first
-``send`` and stops after the ``recv`` that completes the last round.
+No line is sent before the previous round has ended, so a solo shows the cost of a single message.
+The load generator is one process with one loop. Its clock starts before the first ``send`` and
+stops after the ``recv`` that completes the last round.
 
 *latency N*: first, a solo N measures the server's capacity, in deliveries per second. Then the
 clients send in turn, at equal intervals, on a fixed schedule: first at a tenth of the capacity,
@@ -38,19 +38,19 @@ cold more often), but lower the rates by more. So it is the steadiest figure on 
 round of a solo. In each round, every client must receive an exact number of bytes, computed
 beforehand. If a client receives fewer or more bytes, or is disconnected, the run has failed and
 has no figure. The received bytes themselves are compared in a round before the timed part, and in
-a round after it. In the timed part, they are compared for one client per round, after the clock
-has stopped.
+a round after it. In the timed part, only the bytes of one client per round are compared, after the
+clock has stopped.
 
 **Fairness.** All clients use TCP_NODELAY, and one connection each. Redis is used with RESP3, in
 which one connection may both subscribe and publish. The replies to PUBLISH are turned off (CLIENT
 REPLY OFF), but Redis still sends each message back to its publisher. The load generator reads and
 checks these messages, but does not count them. So Redis does N/(N-1) times the counted work: 1 %
-more at 100 clients. NATS is told not to send them (``echo: false``). Both protocols need more bytes
-per line than the prefix ``<IP>`` of the chatroom; this is not corrected. ncat leaves Nagle's
-algorithm on. So in a crowd, the second line to each client waits until the client's kernel has
-acknowledged the first line. This takes some 40 ms per round: nearly all of ncat's time at 10
-clients, about two fifths at 100 clients, one percent at 900 clients. Users of ncat experience the
-same delay.
+more at 100 clients. nats-server is told not to send messages back (``echo: false``). Both protocols
+need more bytes per line than the prefix ``<IP>`` of the chatroom; this is not corrected. ncat
+leaves Nagle's algorithm on. So in a crowd, the second line to each client waits until the client's
+kernel has acknowledged the first line. This takes some 40 ms per round: nearly all of ncat's time
+at 10 clients, about two fifths at 100 clients, one percent at 900 clients. Users of ncat experience
+the same delay.
 
 **The floor** is listed with the servers: see `floor`. The column ``floor is`` shows how much
 faster the floor is than a server, and so how much time the server could save at most.

@@ -35,8 +35,8 @@ every client a list of all clients, in total N³ entries for N clients."""
 class Clients:
     """N clients of one server, numbered from 0.
 
-    `patience`: seconds to wait while no client receives a byte. Then the data that has not arrived
-    counts as missing, which is an `ArrivalError`.
+    `patience`: number of seconds. If data is missing, and no client receives a byte for this time,
+    an `ArrivalError` is raised.
     """
 
     def __init__(self, address: tuple[str, int], dialect: Dialect, patience: float) -> None:
@@ -206,7 +206,7 @@ class Clients:
 
     # -- only counting bytes -------------------------------------------------------------
 
-    def score(self, speakers: Sequence[int], heads: Heads) -> list[int]:
+    def due_bytes(self, speakers: Sequence[int], heads: Heads) -> list[int]:
         """Return the number of bytes that each client must receive in a round, by descriptor."""
         by_descriptor = [0] * (max(self._number) + 1)
         for descriptor, number in self._number.items():
@@ -214,15 +214,15 @@ class Clients:
         return by_descriptor
 
     def play(
-        self, speakers: Iterable[int], words: Sequence[bytes], score: list[int], witness: int
+        self, speakers: Iterable[int], words: Sequence[bytes], due_bytes: list[int], witness: int
     ) -> bytearray:
         """Play one timed round: `speakers` send `words`; then each client receives its bytes.
 
-        `score`: number of bytes that each client must receive, by descriptor. `witness`: number of
-        the client whose data to return; the data of the other clients is only counted. The load
+        `due_bytes`: number of bytes that each client must receive, by descriptor. `witness`: number
+        of the client whose data to return; the data of the other clients is only counted. The load
         generator spends nearly all its time in this loop, so the loop does only what is necessary.
         """
-        left = score.copy()
+        left = due_bytes.copy()
         waiting = len(left) - left.count(0)
         number, sockets, patience = self._number, self.sockets, self.patience
         poll, scratch = self._poll.poll, self._scratch
@@ -256,9 +256,10 @@ class Clients:
         return kept
 
     def take(self, seconds: float) -> list[tuple[int, bytes]]:
-        """Wait at most `seconds` for data; return the number and the data of each client read from.
+        """Wait at most `seconds` for data, and read from each client that has received data.
 
-        These are at most AT_ONCE clients, so that the caller checks the clock often.
+        Return the number of each such client, with its data. Read from at most AT_ONCE clients, so
+        that the caller checks the clock often.
         """
         events = self._poll.poll(0, AT_ONCE)
         if not events:

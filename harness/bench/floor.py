@@ -92,7 +92,7 @@ class Floor:
         self._said.clear()
 
     def _send(self, fd: int, parts: list[bytes | memoryview]) -> None:
-        """Send a client its owed data, then `parts`; owe it the rest that its socket refuses."""
+        """Send owed data and `parts` to a client; keep the rest that its socket does not accept."""
         client = self._clients.get(fd)
         before = self._owed.pop(fd, None)
         if before:

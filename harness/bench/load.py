@@ -2,7 +2,7 @@
 
 ``python -m harness.bench.load JOB`` takes a `Job` as JSON, and prints one line of JSON: the
 figures, or ``{"failed": "why"}``. It is a separate process, so that the work of the process that
-starts it is not measured. The measured time is that of a monotonic clock, from before the first
+starts it is not measured. The time is measured with a monotonic clock, from before the first
 ``send`` until after the last ``recv``.
 
 In the workload "idle", the load generator first prints the figures of the joins. Then it keeps all
@@ -44,7 +44,7 @@ of clients. A block is at most half of all clients."""
 
 @dataclass(frozen=True)
 class Job:
-    """One measurement of one server, as the load generator is to make it.
+    """A measurement for the load generator to make.
 
     workload: crowd, solo, latency or idle.
     clients: number of clients to connect.
@@ -85,7 +85,7 @@ class Stage:
             [dialect.say(payload.line(speaker, generation)) for speaker in self.speakers]
             for generation in range(payload.GENERATIONS)
         ]
-        self.score = clients.score(self.speakers, heads)
+        self.due_bytes = clients.due_bytes(self.speakers, heads)
         # Deliveries per round. A line that a server sends back to its speaker does not count.
         self.deliveries = len(self.speakers) * (job.clients - 1)
 
@@ -103,7 +103,7 @@ class Stage:
             played = len(testimony)
             words = self.words[played % payload.GENERATIONS]
             witness = self.listeners[played % len(self.listeners)]
-            testimony.append(self.clients.play(self.speakers, words, self.score, witness))
+            testimony.append(self.clients.play(self.speakers, words, self.due_bytes, witness))
             now = time.monotonic()
         elapsed = now - start
         busy = time.process_time() - busy

@@ -1,9 +1,8 @@
 """Latency at a constant load: an open loop, with messages on a fixed schedule.
 
-Clients send in turn, at equal intervals. A latency is the time from the moment at which a message
-was due until it was received. If it began at the moment of sending, a stall that delays the load
-generator would be left out. Messages are identified by their text, so they may arrive in any order.
-Every received byte is checked after the clock has stopped.
+Clients send in turn, at equal intervals, even if the server stalls. A latency is the time from the
+moment at which a message was due until it was received. Messages are identified by their text, so
+they may arrive in any order. Every received byte is checked after the clock has stopped.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ def paced(clients: Clients, heads: Heads, rate: float, seconds: float) -> dict[s
     count = min(MOST, max(len(heads), int(rate * seconds)))
     table = Timetable(clients.dialect, heads, count, rate)
     with punctual():
-        arrivals, lateness = play(clients, table, clients.score(table.speakers, heads))
+        arrivals, lateness = play(clients, table, clients.due_bytes(table.speakers, heads))
     latencies = array("d")
     for listener, came in enumerate(arrivals):
         latencies.extend(table.latencies(came, listener))
@@ -98,15 +97,15 @@ def paced(clients: Clients, heads: Heads, rate: float, seconds: float) -> dict[s
 
 
 def play(
-    clients: Clients, table: Timetable, score: Sequence[int]
+    clients: Clients, table: Timetable, due_bytes: Sequence[int]
 ) -> tuple[list[Arrivals], Sequence[float]]:
     """Send the messages of the timetable, and read until each client has received all its bytes.
 
-    `score`: number of bytes that each client must receive, by descriptor. Return the data that each
-    client received, and the seconds by which each message was sent late.
+    `due_bytes`: number of bytes that each client must receive, by descriptor. Return the data that
+    each client received, and the seconds by which each message was sent late.
     """
     count, due = len(table.due), table.due
-    left = [score[sock.fileno()] for sock in clients.sockets]
+    left = [due_bytes[sock.fileno()] for sock in clients.sockets]
     lacking = len(left) - left.count(0)
     arrivals: list[Arrivals] = [[] for _ in left]
     lateness = array("d")
@@ -166,5 +165,5 @@ def figures(latencies: Iterable[float], lateness: Iterable[float]) -> dict[str, 
 
 
 def trusted(latency: float, late: float) -> bool:
-    """Return whether a latency can be trusted, although the load generator sent `late`."""
+    """Return whether a latency can be trusted. late: delay of the load generator itself."""
     return late <= TRUSTED * latency

@@ -21,7 +21,7 @@ PLOTTED = {
 """Kinds of workloads in the plot, each with the title of its panel."""
 
 COLOURS = ("#1f5fbf", "#b3261e", "#177245", "#8a6100", "#7a3fa0", "#555b66")
-"""Colours of the servers' lines, for a white background. The style brightens them on a dark one."""
+"""Colours of the servers' lines, for a white background. A dark style brightens them."""
 
 APART = 16
 """Minimum vertical distance between two server names, in SVG's user units."""

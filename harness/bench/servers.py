@@ -21,7 +21,7 @@ from pathlib import Path
 from harness.target.processes import environment
 
 SPARE_CLIENTS = 16
-"""Number of clients by which a server's limit on clients exceeds those that connect."""
+"""Difference between the limit on clients that a server is given and the number of clients."""
 
 # The pattern includes the end of the line, because the port may arrive in two pieces.
 _ANNOUNCED = re.compile(rb"listening on \S+:(?P<port>\d+)\s")

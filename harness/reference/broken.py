@@ -6,10 +6,10 @@ class. `broken` creates and registers a class that only changes attributes.
 No defect depends on chance. A defect that affects only some messages depends on a count of one
 member's messages, so other members and a busy machine do not matter. Each defect is as narrow as
 possible, because only the tests of the registered clauses may fail: for example, the server that
-strips spaces strips nothing else. But it must be wide enough for these tests to fail always.
+strips spaces strips nothing else. But each defect is wide enough that these tests always fail.
 
-The docstring of a server describes its defect; its subject is the server. The command
-``python -m harness.reference --list`` prints the first line.
+The docstring of a server describes its defect; the server is the subject of the sentence. The
+command ``python -m harness.reference --list`` prints the first line of each docstring.
 """
 
 # ruff: noqa: ARG002, ARG005  (a defective method need not use all its arguments)
@@ -437,7 +437,7 @@ class SwapsNeighbours(Noting):
 
 @breaks("an-order-of-its-own: CAST-5")
 class AnOrderOfItsOwn(Noting):
-    """Delays a line to every second member by up to 50 ms, behind the line of another sender."""
+    """Holds back lines to every second member for up to 50 ms, so that others may arrive first."""
 
     def broadcast(self, sender: Member, message: bytes) -> None:
         receivers = self.recipients(sender)
@@ -688,7 +688,7 @@ broken(
 
 @breaks("prefix-once-per-read: LINE-3 PREFIX-4")
 class PrefixOncePerRead(Server):
-    """Writes a prefix only before the first line of the data of a read."""
+    """Writes only one prefix for all lines that arrive in one read."""
 
     def frame(self, member: Member, data: bytes) -> list[bytes]:
         messages = super().frame(member, data)
@@ -907,7 +907,7 @@ broken(
 
 @breaks("leaks-sockets: LEAVE-3")
 class LeaksSockets(Server):
-    """Never closes one of the two descriptors that it has of each connection."""
+    """Keeps an open descriptor of each connection that has ended."""
 
     def close(self, member: Member) -> None:
         if not member.gone:
@@ -1012,7 +1012,7 @@ class BansWhoComesBack(Noting):
 
 @breaks("blocking-sends: LOAD-1 LOAD-2")
 class BlockingSends(Server):
-    """Waits in each send until the socket accepts the data: stops when a member does not read."""
+    """Waits in each send until the socket accepts the data, and so stops for a slow reader."""
 
     def send(self, member: Member) -> None:
         with contextlib.suppress(OSError):  # the socket is closed if the member has left

@@ -1,7 +1,7 @@
 """The reference server in other dialects. Each server keeps every clause, in its dialect's form.
 
-The attribute `profile` names the profile that describes the dialect. `broken` derives classes from
-a class of this module and a class with a defect: broken servers in this dialect.
+The attribute `profile` names the profile that describes the dialect. The module `broken` combines
+these classes with defects, to make broken servers in the same dialects.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Targets that are not servers, or do not start, end or print as a server should.
 
 These targets break no particular clause. They are for tests of the harness itself: with such a
-target, it must not hang, fill its memory, report a pass, or leave a process behind. Each target
-ends by itself after ten minutes, in case the harness fails to end it.
+target, the harness must not hang, fill its memory, report a pass, or leave a process behind. Each
+target ends by itself after ten minutes, in case the harness fails to end it.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ Each method does one thing, so that a subclass can override one method to add on
     read → hear → frame → say → broadcast → deliver → send
 
 None of the methods from `hear` to `deliver` removes a member, so the list of members does not
-change during a broadcast. Lagging members are disconnected at the end of the turn, failed
-connections when they are read again.
+change during a broadcast. Lagging members are disconnected at the end of the turn. A failed
+connection is closed when the server reads from it.
 """
 
 from __future__ import annotations

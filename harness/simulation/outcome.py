@@ -45,7 +45,7 @@ class Outcome:
 
 
 def simulated(run: Run) -> Outcome:
-    """Run a simulation and judge its history. Raise CannotJudge if the harness can't do this."""
+    """Run a simulation and judge its history. Raise CannotJudge if a resource is missing."""
     run.run()
     return judged(history.read(run.path), run.profile)
 

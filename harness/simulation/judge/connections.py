@@ -1,4 +1,4 @@
-"""Checks of connections: does the server accept, welcome, keep and close them as it must?"""
+"""Checks of connections: the server must accept, welcome, keep and close them."""
 
 from __future__ import annotations
 
@@ -78,7 +78,10 @@ class Connections:
                 judgement.add(REFUSED, t, session, says, "the server accepted no connection")
 
     def _may_be_ending(self, t: float) -> bool:
-        """Return whether the target may have been ending: near the end of an incomplete run."""
+        """Return whether the target may have been ending at the time `t`.
+
+        This is possible near the end of an incomplete run.
+        """
         return not self._facts.complete and t > self._facts.end - DIES_WITHIN
 
     def check(self, session: Session) -> None:

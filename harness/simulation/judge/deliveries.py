@@ -29,7 +29,7 @@ class Deliveries:
         self._read: dict[str, Line | None] = {}
         """Results of parsing each unexpected line; None for a notice."""
         self._greeted_late = {session.number for _, session in facts.unwelcomed}
-        """Sessions that received other text before the welcome, and not the welcome so far."""
+        """Sessions that received other text first, and have not received the welcome so far."""
 
     def collect(self) -> None:
         facts, index = self._facts, self._facts.index

@@ -75,7 +75,7 @@ class Session:
     pieces: dict[bytes, list[PartialMessage]] = field(default_factory=dict)
     """Messages that the session received in pieces, by prefix."""
     partly: set[int] = field(default_factory=set)
-    """Indices of messages whose beginning was delivered before the session joined."""
+    """Indices of messages of which the session may have received only the end."""
 
     def __str__(self) -> str:
         about = ", ".join(filter(None, (self.population, self.address)))
@@ -104,7 +104,7 @@ class Facts:
         """Index in `messages` of each message, by its name."""
         self.sessions: dict[int, Session] = {}
         self.unwelcomed: list[tuple[float, Session]] = []
-        """Sessions that received other text before the welcome, each with the time of this."""
+        """Sessions that received other text before the welcome, each with the time of the text."""
         self.refused: list[tuple[float, Session, str]] = []
         """Sessions that could not connect, each with the time and the reason."""
         self.kills: list[tuple[float, str]] = []
@@ -151,7 +151,7 @@ class Facts:
         sender = self.sessions[message.sender]
         if sender.ended is None:
             cut = sender.how == "reset"
-        else:  # if the sender half-closed, the server read all messages before it closed its side
+        else:  # after a half-close, the server closes its side when it has read all messages
             cut = sender.how != "half-close" or self.is_restarting(message.t, sender.ended)
         # A faulty network may deliver a message late, or not at all.
         return cut or message.sent is None or sender.link is not None

@@ -10,8 +10,8 @@ server, this leaves out nearly all delayed messages.
 Both kinds of latencies leave out clients with a faulty link, as senders and as receivers, because
 the link delays their messages. They also leave out a delivery whose text is incomplete or changed.
 
-Percentiles are nearest-rank percentiles: p99 is the smallest value that is not exceeded by at least
-99 % of all values.
+Percentiles are nearest-rank percentiles: p99 is the smallest of the values such that at least 99 %
+of all values are equal to it or less.
 """
 
 from __future__ import annotations

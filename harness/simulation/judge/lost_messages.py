@@ -17,10 +17,10 @@ Observer = tuple[Session, dict[int, int]]
 
 
 def check_losses(facts: Facts, ordered: bool, judgement: Judgement) -> None:
-    """Check that each message reached every session that was a member when the message was sent.
+    """Check that each message reached every session that was a member when it was sent.
 
-    These are CAST-1 and WELCOME-3. ordered: true if all sessions received the messages in the same
-    order (CAST-5).
+    See CAST-1 and WELCOME-3. ordered: true if all sessions received the messages in the same order
+    (CAST-5).
     """
     sessions = facts.sessions.values()
     times = [message.t for message in facts.messages]
@@ -81,8 +81,8 @@ class _Losses:
         }
         known = {*session.heard}
         self._common: list[tuple[Observer, int, int]] = []
-        """Each observer that has messages in common with this session. With it, the places at the
-        observer of the first and of the last message that both received."""
+        """Observers that have messages in common with this session. Each has two places in the
+        observer's order: those of the first and the last message that both received."""
         for observer in observers:
             places = [observer[1][index] for index in known & observer[1].keys()]
             if places:

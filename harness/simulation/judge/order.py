@@ -84,7 +84,7 @@ class Order:
         return True
 
     def _check_each_sender(self) -> bool:
-        """Report messages received in another order than sent; return whether there are any."""
+        """Report messages that did not arrive in their sender's order; return True if any exist."""
         messages, found = self._facts.messages, False
         for session in self._facts.sessions.values():
             latest: dict[int, int] = {}

@@ -52,7 +52,10 @@ class Reassembly:
         return bool(candidates)
 
     def goes_on(self, session: Session, found: Line) -> bool:
-        """Return whether a line is the next piece of a message in `session.pieces`; record it."""
+        """Return whether a line is the next piece of a message in `session.pieces`.
+
+        If it is, record that this piece has arrived.
+        """
         prefix, text = self._lines.parted(found)
         for pieces in session.pieces.get(prefix, ()):
             whole, at = pieces.whole, pieces.at

@@ -94,7 +94,10 @@ def _cause(found: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def chosen(groups: Sequence[Group], count: int) -> list[int]:
-    """Return the indices of `count` groups. Prefer the first of each kind, then the second, etc."""
+    """Return the indices of at most `count` groups.
+
+    Choose the first group of each kind of violation, then the second group of each kind, and so on.
+    """
     seen: Counter[str] = Counter()
     turns = []
     for place, group in enumerate(groups):

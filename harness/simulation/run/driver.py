@@ -45,7 +45,7 @@ CHUNK = 1 << 18
 """Maximum number of bytes per read."""
 
 EVENTS = 64
-"""Maximum number of connections to handle between two checks of the schedule. They take less than
+"""Maximum number of connections to handle between two checks of the schedule. This takes less than
 1 ms."""
 
 REPORT_EVERY = 0.5
@@ -77,12 +77,15 @@ RESET = struct.pack("ii", 1, 0)
 class Job:
     """The job of one driver.
 
-    mine: numbers of the driver's sessions. endpoints: addresses of the target. Session N connects
-    to number N modulo their count. ports: local ports of the plan's links, in the order of the
-    links. source: source address of all sessions, if the target is on another machine; empty if
-    each session has its own source address. profile: the target's dialect. patience: seconds of
-    silence at the end after which the driver ends even if messages are missing. path: file for the
-    driver's events.
+    mine: numbers of the driver's sessions.
+    endpoints: addresses of the target; the sessions use them in turn.
+    ports: local ports of the plan's links, in the order of the links.
+    source: source address of all sessions, if the target is on another machine; empty if each
+    session has its own source address.
+    profile: the target's dialect.
+    patience: seconds of silence at the end after which the driver ends even if messages are
+    missing.
+    path: file for the driver's events.
     """
 
     plan: Plan
@@ -97,7 +100,7 @@ class Job:
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """The connection of one session."""
+    """The socket of a session, with its state."""
 
     session: Session
     socket: socket.socket
@@ -123,7 +126,7 @@ class Connection:
     waits_to_write: bool = True
     """True if the driver waits until the socket is writable."""
     gaps: dict[int, tuple[float, float]] = field(default_factory=dict)
-    """Messages that are not yet sent, by number: time of the last piece, longest pause (s)."""
+    """Unfinished messages by number, each with the time of its last piece and its longest pause."""
 
     @property
     def number(self) -> int:

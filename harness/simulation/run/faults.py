@@ -77,7 +77,7 @@ class FaultInjector:
                 self._record_change(fault, "ends", [])
 
     def release(self, now: float = inf) -> None:
-        """Resume the stopped processes that are due by the time `now`."""
+        """Resume the processes whose stop ends at the time `now` or earlier."""
         for held in [held for held in self._held if held[0] <= now]:
             self._held.remove(held)
             _, fault, processes = held

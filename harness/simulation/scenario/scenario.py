@@ -47,7 +47,7 @@ LINK_FAULTS = ("slow", "stall", "drip", "delay", "cut-off", "reset", "half-close
 TARGET_FAULTS = ("kill-worker", "kill-workers", "stop-worker", "stop", "hangup", "restart")
 
 WORKER_FAULTS = ("kill-worker", "kill-workers", "hangup")
-"""Faults of the target that a server survives only if it replaces its workers (LOAD-4)."""
+"""Faults of the target that a server survives only if it can replace its workers (LOAD-4)."""
 
 STRIKES = (*LEAVINGS, "cut-off", *TARGET_FAULTS)
 """Faults whose moment is recorded: ways to leave, and faults of links and of the target."""

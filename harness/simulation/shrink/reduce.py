@@ -260,7 +260,7 @@ def _as_letters(pieces: list[bytes]) -> list[bytes]:
 
 
 def _with(script: Script, changes: dict[int, Any]) -> Script:
-    """Return the script with some steps changed. changes: new last element of a step, by place."""
+    """Return a script with other last elements of some steps. changes: the elements, by place."""
     return [[*step[:2], changes[at]] if at in changes else step for at, step in enumerate(script)]
 
 

@@ -101,7 +101,7 @@ class Person:
 class Room:
     def __init__(self, where: tuple[str, int], welcome: bytes, *, hurry: bool) -> None:
         self.where, self.welcome, self.hurry = where, welcome, hurry
-        self.greets = True  # false after a client that received no welcome in time
+        self.greets = True  # false if the last client received no welcome in time
         self.everyone: list[Person] = []
         self.here: dict[int, Person] = {}
         self.messages: dict[bytes, Message] = {}  # by token

@@ -96,7 +96,7 @@ def test_a_late_load_returns_how_late_each_message_was() -> None:
         table = Timetable(echoing, {0: HEAD}, count=2, rate=1)
         table.due = [-5.0, -3.0]  # seconds before the start: no load can be on time
         server.sendall(ZERO + ONE)
-        ((came,), lateness) = play(room, table, room.score([0, 0], {0: HEAD}))
+        ((came,), lateness) = play(room, table, room.due_bytes([0, 0], {0: HEAD}))
         said = b"".join(table.words)
         assert server.recv(len(said), socket.MSG_WAITALL) == said
     assert b"".join(data for _, data in came) == ZERO + ONE
@@ -110,6 +110,6 @@ def test_a_due_message_does_not_wait_for_an_answer() -> None:
     with alone(echoing, patience=0.05) as (room, server):
         table = Timetable(echoing, {0: HEAD}, count=3, rate=1000)
         with pytest.raises(ArrivalError, match=r"1 client received nothing for 0\.05 s"):
-            play(room, table, room.score([0, 0, 0], {0: HEAD}))
+            play(room, table, room.due_bytes([0, 0, 0], {0: HEAD}))
         said = b"".join(table.words)
         assert server.recv(len(said), socket.MSG_WAITALL) == said

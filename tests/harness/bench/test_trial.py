@@ -330,10 +330,10 @@ def test_surplus_bytes_or_a_disconnect_at_the_end_are_errors() -> None:
 
 def test_a_disconnect_in_a_timed_round_is_an_error() -> None:
     with alone(CHAT, patience=5) as (room, server):
-        score = room.score([1], {1: b"<127.0.0.1>"})
+        due_bytes = room.due_bytes([1], {1: b"<127.0.0.1>"})
         server.close()
         with pytest.raises(ArrivalError, match=r"client 0 was disconnected$"):
-            room.play([], [], score, witness=0)
+            room.play([], [], due_bytes, witness=0)
 
 
 def test_only_a_short_tail_of_output_is_kept_during_joins(

@@ -17,8 +17,8 @@ FORMAT = 1
 """Version of this format. Nodes of one room must have the same."""
 
 FOREIGN = 1 << 52
-"""Added to the id of another node's sender in the log: no member of this node has such an id. JSON's
-readers know integers up to 2**53 exactly."""
+"""Added to the id of another node's sender in the log: no member of this node has such an id.
+JSON's readers keep integers below 2**53 exact."""
 
 _HEAD = struct.Struct("<HHQQQ")
 _RUN = struct.Struct(f"<QII{ORIGIN_SIZE}s")

@@ -59,6 +59,7 @@ class ClusterProcess:
         self._log = log
         self._uplink = uplink
         self._doorbells = doorbells
+        log.prepare_seat(uplink.bridge)  # the bridge may wait for space in the log
         node = Node(
             secrets.randbits(64),
             where,

@@ -447,6 +447,7 @@ class KillableRoom:
             size = uplink.geometry(limits).file_size
             self.uplink = RecordingUplink(anonymous_file("a test's uplink", size), limits)
             self.uplink.format()
+            self.log.prepare_seat(self.uplink.bridge)
             self.bridge = KillableBridge(self, self.uplink)
         self.doorbells = [Doorbell.new() for _ in range(self.settings.seats + 1)]
         self._listener = listen(Endpoint("127.0.0.1"), 0)

@@ -5,7 +5,8 @@ All sources use the names of the options (options.py) and the same converters: `
 environment, which overrides the file. Every error names the source of the wrong value.
 
 Unknown variables that begin with CHATROOM_ are ignored, because orchestrators set such variables
-for a service named chatroom. A likely misspelling of an option's variable gets a warning.
+for a service named chatroom. If such a variable is probably a misspelt option, the room logs a
+warning.
 """
 
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ NEARLY = 0.8
 
 
 class SourcedValue(NamedTuple):
-    """A setting and its source, as errors name it."""
+    """A value of a setting, and the name of its source in errors."""
 
     value: Any
     where: str

@@ -1,4 +1,4 @@
-"""The address at which a room listens: `HOST:PORT`, `[ADDRESS]:PORT` of IPv6, or `unix:PATH`."""
+"""The address at which a room listens: `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`."""
 
 from typing import NamedTuple
 
@@ -25,7 +25,8 @@ class Endpoint(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Endpoint":
-        """Parse the notation of `str`. Raises ValueError that says what the text must be."""
+        """Parse what `str` returns. Raises ValueError with a message that says what the text must
+        be."""
         if text.startswith(SCHEME):
             path = text.removeprefix(SCHEME)
             size = len(path.encode(errors="replace"))

@@ -16,7 +16,7 @@ Network = IPv4Network | IPv6Network | Literal["unix"]
 def parse_network(text: str) -> Network:
     """Parse an address, a network such as 10.0.0.0/8, or UNIX.
 
-    Raises ValueError that says what the text must be.
+    Raises ValueError with a message that says what the text must be.
     """
     if text == UNIX:
         return UNIX

@@ -34,7 +34,7 @@ _PROGRAM = (
 def spawn(
     target: Callable[..., None], *args: Any
 ) -> tuple[subprocess.Popen[bytes], socket.socket, socket.socket]:
-    """Spawn a process that calls `target(*args, end)`, with one end of a pair.
+    """Spawn a process that calls `target(*args, end)` with one end of a pair of sockets.
 
     Return the process, a sentinel, and the other end. The sentinel can be read once the process has
     ended. `args` are pickled; sockets among them are shared. `ps` shows the target's module.

@@ -42,10 +42,10 @@ def inherited(environment: Mapping[str, str] = os.environ) -> list[socket.socket
 
 
 def passed_to_another(environment: Mapping[str, str] = os.environ) -> str:
-    """Return an error if the manager has passed sockets to another process; empty if it has not.
+    """Return an error if the manager has passed sockets to another process; otherwise return "".
 
-    This process must not use those sockets: a process inherits the variables from its parent, but
-    often not the descriptors.
+    This process must not use those sockets: it may have inherited the variables from its parent
+    without the descriptors.
     """
     pid = environment.get("LISTEN_PID", "")
     if not pid or pid == str(os.getpid()) or not _count(environment):

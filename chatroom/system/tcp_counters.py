@@ -50,7 +50,7 @@ def counts(connection: socket.socket) -> Counts | None:
         unread = _unread(connection)
         fin = _fin_received(connection, unread)
         found = traffic(connection)
-        if found is not None and found.received == received:  # else bytes came in between: retry
+        if found is not None and found.received == received:  # no bytes arrived meanwhile
             return Counts(taken, received - unread - fin)
     return None
 

@@ -47,7 +47,8 @@ class Run(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Whole entries of the log; none if everything was read, or if messages were missed."""
+    """Whole entries of the log. There are none if everything was read, or if messages were
+    missed."""
 
     begin: Place
     end: Place
@@ -64,7 +65,7 @@ class Chunk(NamedTuple):
         _, begin, before = self.begin
         for end, sender, _, messages, origin in self.entries:
             skip = max(0, number - before)
-            if messages - before > skip:  # an entry of a LF alone holds no message (LINE-6)
+            if messages - before > skip:  # an entry of only a LF holds no message (LINE-6)
                 text = self.text[begin - self.begin.offset : end - self.begin.offset]
                 yield Run(sender, origin, before + 1, skip, text)
             begin, before = end, messages

@@ -1,10 +1,9 @@
 """The room's log: all messages in one order, in memory that all workers share.
 
-It consists of two rings in one anonymous file. The *text* holds the rendered
-messages, back to back, just as members receive them. The *entries* name the
-senders: one entry for each run of whole messages that came from one read of one
-sender. Offsets (bytes of text) and positions (entries) only grow; their place in
-a ring is the number modulo the ring's size.
+It consists of two rings in one anonymous file. The *text* holds the rendered messages, back to
+back, just as members receive them. The *entries* name the senders: one entry for each run of whole
+messages that came from one read of one sender. Offsets (bytes of text) and positions (entries) only
+grow. The place of an offset or a position in its ring is its value modulo the size of the ring.
 
 Invariants, kept under the lock:
 - The head, one word, is the position of the next entry. It is stored last, so a
@@ -20,12 +19,12 @@ Invariants, kept under the lock:
   may need it to recover them (see `append`). A dead worker's position stays pinned until others
   serve its members (LOAD-4).
 
-Shared words are aligned, and read and written whole. A process takes the lock before it reads a
-word that another process writes: on every CPU, taking the lock is a barrier. It reads without the
-lock where an old value does no harm. The lock is `lockf`, which the kernel releases when its holder
-dies. It excludes processes, not threads: see `_try_lock`. A process that closes *any* descriptor of
-the file loses the lock, so the descriptors stay open until the end. Processes that only read do not
-take the lock: see follower.py.
+Shared words are aligned, so a process reads or writes a word in one operation. A process takes the
+lock before it reads a word that another process writes: on every CPU, taking the lock is a barrier.
+Where an old value does no harm, a process reads without the lock. The lock is `lockf`, which the
+kernel releases when its holder dies. It excludes processes, not threads: see `_try_lock`. A process
+that closes *any* descriptor of the file loses the lock, so the descriptors stay open until the end.
+Processes that only read do not take the lock: see follower.py.
 """
 
 import fcntl
@@ -70,7 +69,7 @@ Entry = tuple[int, int, int, int, bytes]
 
 - the offset at which its text ends; its text begins where the previous entry's text ends
 - the id of its sender
-- the reach: bytes of its sender's input that this entry and earlier ones cover (LOAD-4)
+- the reach: bytes of its sender's input that this entry and earlier entries cover (LOAD-4)
 - the number of messages in the log up to here, including this entry's
 - the sender's origin, packed: see origin.py
 """
@@ -103,7 +102,7 @@ class Geometry(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Counters of a seat, summed over all workers that have had it."""
+    """Counters of a seat, summed over all workers that have had the seat."""
 
     waits: int
     """Number of times that a worker found no space for its batch."""
@@ -184,7 +183,7 @@ class Log:
     def holder(self) -> int | None:
         """Return the pid of another process that holds the lock, or None. Never waits.
 
-        Only Linux reports it; elsewhere the result is always None.
+        Only Linux reports the pid; on other systems, the result is always None.
         """
         if sys.platform != "linux":
             return None
@@ -255,7 +254,7 @@ class Log:
         return self._field(position - 1, _MESSAGES)
 
     def position(self, offset: int, first: int, last: int) -> int:
-        """Return the last position from `first` to `last` whose offset is not beyond `offset`.
+        """Return the last position from `first` to `last` whose offset is at most `offset`.
 
         `offset` must lie between the offsets of `first` and `last`. The entries from `first` - 1 on
         must not be overwritten yet.
@@ -338,8 +337,8 @@ class Log:
     def append_within(self, seconds: float, batch: Batch) -> bool:
         """Append a batch; return False if there is no space, or the lock can't be taken in time.
 
-        For the main process: it kills a worker that hangs with the lock, so it must not wait for
-        the lock.
+        For the main process, which must not wait for the lock: it has to kill a worker that hangs
+        while it holds the lock.
         """
         deadline = monotonic() + seconds
         while not self._try_lock():
@@ -424,7 +423,8 @@ class Log:
         return waiting
 
     def retire(self, worker: int) -> list[int]:
-        """Stop waiting for `worker`: it has no members, or is dead. Return the same as `advance`.
+        """Stop waiting for `worker`, which has no members or is dead. Return what `advance`
+        returns.
 
         Hold the lock, or ring all workers afterwards: another worker may have begun to wait for
         space meanwhile.

@@ -3,16 +3,17 @@
 (That worker also needs the log and the kernel's counts: see worker/recovery.py.) Each member has a
 slot, in memory that all workers share. A slot holds:
 
-- a *checkpoint*: the member's offset in the log, and the number of bytes that the kernel had taken
-  for it by then. A new one is noted before the log laps the old one. The cursor follows from the
-  checkpoint and the bytes taken since then;
+- a *checkpoint*: the member's offset in the log, and the number of bytes that the member's socket
+  had accepted at that offset. The cursor follows from the checkpoint and the bytes accepted since
+  then. A new checkpoint is noted before the log overwrites text that the old checkpoint needs;
 - the *allowance*: the time at which the member's rate has paid for its messages (LOAD-3), so that
   another worker does not grant a new burst;
 - the *source*: the number of the source whose share of the room's rate the member uses
   (room_rate.py);
 - the *input*: the bytes that were last read, so that bytes that are not in the log yet can be
   framed again. They are read directly into the slot, at a place that follows from their offset in
-  the member's stream. No other record is needed, so a worker's death can't leave one incomplete.
+  the member's stream. No other record is needed, so a worker's death can't leave a record
+  incomplete.
 
 A slot has one writer at a time: the worker that serves its member. The main
 process assigns slots and clears them.
@@ -40,11 +41,12 @@ _STRIDE = 12
 
 
 class Checkpoint(NamedTuple):
-    """A member's place in the log: it was at `offset` after the kernel took `taken` bytes."""
+    """A member's place in the log: the member was at `offset` when its socket had accepted `taken`
+    bytes."""
 
     offset: int
     position: int
-    """Position of an entry that does not begin beyond `offset`. 0: the member was never served."""
+    """Position of an entry that begins at or before `offset`. 0: the member was never served."""
     taken: int
     reach: int
     """Bytes of its input that the log covered at that time."""
@@ -69,7 +71,8 @@ class Slots:
         return _table_size(limits) + limits.max_clients * limits.input_size
 
     def note(self, slot: int, checkpoint: Checkpoint) -> None:
-        """Replace the checkpoint. A process killed here leaves either the old or the new one."""
+        """Replace the checkpoint. If the process is killed here, either the old or the new one is
+        valid."""
         words, at = self._words, slot * _STRIDE
         half = 1 - words[at + _VALID]
         first = at + _HALVES[half]

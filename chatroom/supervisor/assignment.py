@@ -34,7 +34,8 @@ MAX_ADOPTED = 56
 prefix of each member: in JSON, up to 400 bytes for the prefix and 60 for the rest."""
 
 DEATHS = 3
-"""A member is disconnected after this many workers in a row have died while they handled it."""
+"""Number of workers in a row that have died while they handled a member, after which the member is
+disconnected."""
 
 BALANCE_AFTER = 0.2
 """Seconds from a change of the loads to the next `_balance`."""
@@ -88,7 +89,8 @@ class Assignment:
     def end_input(self, members: list[int]) -> None:
         """Tell the workers to read nothing more from members that were disconnected.
 
-        The kernel still holds what they have sent, so a throttled member's flood would go on.
+        The kernel still holds text that they have sent, so a throttled member's flood would
+        continue.
         """
         by_worker: dict[int, list[int]] = {}
         for id in members:
@@ -219,7 +221,7 @@ class Assignment:
                 fds = [client.connection.fileno() for client in found.values()]
                 worker.tell(record, fds)
                 ended = [id for id, client in found.items() if client.removed_for]
-                if ended:  # while they were moving
+                if ended:  # these were disconnected while they moved
                     worker.tell({"end": ended})
 
     @property

@@ -86,7 +86,8 @@ class Child:
         self._late.cancel()
 
     def tell(self, record: Record, descriptors: Sequence[int] = ()) -> None:
-        """Send a record as soon as the channel takes it; the descriptors must stay open until then.
+        """Send a record as soon as the channel accepts it; the descriptors must stay open until
+        then.
 
         No effect if the process has ended: `on_exit` reports that.
         """
@@ -127,7 +128,7 @@ class Child:
             self._flush()
 
     def _flush(self) -> None:
-        with contextlib.suppress(ChannelClosed):  # `_receive` finds it closed after its last record
+        with contextlib.suppress(ChannelClosed):  # `_receive` handles this after the last record
             self._channel.flush()
         self._watch_channel()
 
@@ -242,6 +243,6 @@ class RestartedChild:
             fields["again_in"] = pause_after(self._failures)
             self._start_timer.set_after(pause_after(self._failures))
             self._failures += 1
-            says += "; it is restarted"
+            says += "; it will be started again"
         event = f"{self._event}-{event}"
         logger.warning(Event(event, f"the process {says}", **self._fields, **fields))

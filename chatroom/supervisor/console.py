@@ -37,7 +37,8 @@ LEFT_OUT = b"(%d left out)\n"
 
 
 def descriptor(stream: TextIO | None) -> int:
-    """Return a standard stream's descriptor; if the stream is closed, one of the null device."""
+    """Return a standard stream's descriptor; if the stream is closed, open the null device
+    instead."""
     return stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY)
 
 
@@ -120,8 +121,8 @@ class Console:
         self._thread.join(within)
 
     def _run(self) -> None:
-        # Only the main thread may receive the stop signals. While it blocks them, they must wait.
-        # A terminal's SIGTTOU would stop a process that prints in the background.
+        # Only the main thread may receive the stop signals. While the main thread blocks them, they
+        # must wait. A terminal's SIGTTOU would stop a process that prints in the background.
         signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, signal.SIGTTOU))
         with contextlib.suppress(OSError):  # nobody reads the output any more; the room continues
             closing = False  # read before the last `_next`, so that no line is missed

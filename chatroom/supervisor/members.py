@@ -2,7 +2,7 @@
 
 The main process holds a dup of each member's socket, so the connection outlives the worker that
 serves it. A join allocates a slot and finds the source (sources.py); a leave frees the slot and
-tells the registry. Both are counted, logged and shown on the console.
+tells the registry. Joins and leaves are counted, logged and shown on the console.
 
 A connection is announced (counted as a join, logged, shown) ANNOUNCE_AFTER seconds after it was
 accepted. A connection that has left by then is announced only if it has sent data. Otherwise it was
@@ -145,11 +145,11 @@ class Members:
     def send_reason(self, members: Sequence[int], reason: LeaveReason) -> None:
         """Send members a line with the reason why they are disconnected.
 
-        A member gets no line if it has not received the whole welcome, or if it lags: its
-        connection is full, and its stream may end inside a message. Where the kernel does not
-        count bytes, the lag is unknown, and the line is sent. Disconnect the members at once
-        afterwards: the line changes the kernel's counts, so another worker would recover wrong
-        positions.
+        A member gets no line if it has not received the whole welcome. It also gets no line if it
+        lags, because its send buffer is full, and its stream may end inside a message. If the
+        kernel does not count bytes, the lag is unknown, and the line is sent. Disconnect the
+        members immediately after this call: the line changes the kernel's counts, so another worker
+        would recover wrong positions.
         """
         log = self._log
         found = progress(log, self._slots, {id: self.by_id[id] for id in members})

@@ -69,7 +69,7 @@ class PoolEvents(Protocol):
         """Handle a worker's record about its members."""
 
     def on_worker_exit(self, worker: WorkerProcess) -> None:
-        """Handle the exit of a worker. Its position in the log, or a lower one, is pinned."""
+        """Handle the exit of a worker. Its position in the log, or a lower position, is pinned."""
 
 
 class WorkerPool:
@@ -87,8 +87,9 @@ class WorkerPool:
         self.wanted = settings.workers
         self.workers: dict[int, WorkerProcess] = {}
         self.pinned_seat: int | None = None
-        """Seat of a dead worker until others serve all its members; None if there is none. After
-        several deaths, it is the seat with the lowest position: to pin that one is enough.
+        """Seat of a dead worker until other workers serve all its members; None if there is no such
+        seat. After several deaths, it is the seat with the lowest position, because pinning that
+        seat is enough.
         """
         self._settings = settings
         self._loop = loop
@@ -245,7 +246,7 @@ class WorkerPool:
             self._outdated.remove(worker)
         self._pin_log_position(worker.number)
         self._room_rate.publish(worker.number, NONE)
-        self.wake_all()  # it may have died after an append, before it rang the others
+        self.wake_all()  # it may have died after an append, before it rang the doorbells
         if not self.closing:
             self._note_exit(worker)
         self._events.on_worker_exit(worker)

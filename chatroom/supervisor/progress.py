@@ -19,7 +19,7 @@ class Progress(NamedTuple):
 
     counted: Traffic | None
     lag: int | None
-    """Bytes of the log that the kernel has not taken for the member yet."""
+    """Bytes of the log that the member's socket has not accepted yet."""
 
 
 class _Member(Protocol):

@@ -114,8 +114,8 @@ class Registry:
 
 
 def main(end: socket.socket, _channel: socket.socket) -> None:
-    """Serve the main process on one end of a pair of sockets. The target of the registry's
+    """Serve the main process on one end of a pair of sockets. This is the target of the registry's
     process."""
-    from chatroom.supervisor import registry_manager  # see there
+    from chatroom.supervisor import registry_manager  # imported late: see its docstring
 
     registry_manager.serve(end, Registry)

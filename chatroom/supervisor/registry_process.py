@@ -20,7 +20,7 @@ RESTARTS = 5
 """Maximum number of restarts of the registry's process for one call."""
 
 FAILURES = (EOFError, OSError)
-"""Errors of a call if the process ends, or if the system has no process left."""
+"""Errors that a call raises if the process ends, or if the system can't start a process."""
 
 logger = logging.getLogger(__name__)
 
@@ -80,12 +80,12 @@ class RegistryProcess:
         self._end()
         ours, theirs = socket.socketpair()
         self._end_of_pair = ours
-        with theirs:  # once it is closed here, our end reports the process's end
+        with theirs:  # once `theirs` is closed here, `ours` reports the end of the process
             self._child = Child(self._loop, (main, (theirs,)), lambda *_: None, self._on_exit)
 
     def _connect(self) -> None:
         """Wait for the process, and make the registry in it. Raises one of FAILURES."""
-        from chatroom.supervisor import registry_manager  # see there
+        from chatroom.supervisor import registry_manager  # imported late: see its docstring
 
         assert self._child is not None
         assert self._end_of_pair is not None
@@ -96,7 +96,7 @@ class RegistryProcess:
             self._child.ready()
             _limit(ours, ANSWER_WITHIN)
             registry = manager.Registry(*self._limits, self._pack)
-            registry._connect()  # else the first call would connect, when `ours` is closed
+            registry._connect()  # otherwise, the first call would connect, after `ours` was closed
         self._registry = registry
 
     def stop(self) -> None:

@@ -44,9 +44,9 @@ class StatusReport:
     def full(self) -> dict[str, Any]:
         """Return the report. Sizes are in bytes, times in seconds.
 
-        `up` and `here` are durations. They do not change when the system's clock is set, nor do
-        rates computed from them. `since` is a time since the epoch, according to that clock at the
-        time of the report.
+        `up` and `here` are durations. Setting the system's clock does not change them, or rates
+        that are computed from them. `since` is a time since the epoch, according to the system's
+        clock at the time of the report.
         """
         found = self._progress()
         return self._totals(found) | {"members": self._members(found)}
@@ -133,6 +133,10 @@ class StatusReport:
 
 
 def _since(name: str, start: float) -> dict[str, float]:
-    """Return the seconds since `start` (monotonic), as `name`; the time of `start`, as `since`."""
+    """Return two values for a start time (s, monotonic).
+
+    The item `name` is the number of seconds since then; `since` is the start in seconds since the
+    epoch.
+    """
     duration = monotonic() - start
     return {name: duration, "since": time() - duration}

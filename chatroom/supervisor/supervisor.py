@@ -355,7 +355,8 @@ class Supervisor:
     # --- the owner, the service manager, the console -------------------------
 
     def _open_control_socket(self, folder: Path, first: Endpoint) -> None:
-        """Open the control socket in a folder. Raises ListenError if --run-dir names the folder."""
+        """Open the control socket in a folder. If that fails, log a warning, or raise ListenError
+        if --run-dir names the folder."""
         try:
             self._control.listen(run_dir.socket_of(folder, first))
         except ListenError as error:

@@ -41,7 +41,7 @@ class TranscriptProcess:
     def __init__(
         self, loop: EventLoop, settings: Settings, where: str, log: Log, bell: Doorbell
     ) -> None:
-        """`where`: addresses at which the room listens, for the head of the file."""
+        """`where`: addresses at which the room listens, for the header of the file."""
         assert settings.transcript is not None
         self._loop = loop
         self._path = settings.transcript
@@ -57,7 +57,7 @@ class TranscriptProcess:
             file=self._path,
         )
         self._at = log.head
-        """Position before which all entries are written."""
+        """Position in the log before which all messages are in the file."""
         self._file: tuple[int, list[int]] | None = None
         """Descriptor of the open file; the offset at which this room's lines begin, and the number
         of the last message before them."""
@@ -149,7 +149,7 @@ class TranscriptProcess:
                     self._trouble = ""
                     self._warn("transcript-resumed", "the file can be written again")
             case {"missed": messages}:
-                says = "the log no longer has these messages; a line in the file names the gap"
+                says = "the log no longer has these messages; a line in the file reports the gap"
                 self._warn("transcript-missed", says, messages=messages)
             case {"unwritten": messages}:
                 says = "the last messages are missing in the file"

@@ -25,7 +25,8 @@ class Watchdog:
         self._due = 0.0
         """Time (s) of the next check."""
         self._seen: dict[int, tuple[int, int]] = {}
-        """Count of turns of each worker, and the checks in a row that have found the same count."""
+        """Count of turns of each worker, and the number of checks in a row that have found that
+        count."""
         self.renew(within)
 
     def renew(self, within: float) -> None:

@@ -1,10 +1,9 @@
-"""Members' input, up to the batch that is appended.
+"""Read the members' input, and make the batch of messages that the worker appends.
 
-A read from one member is bounded in size, and so is a batch: one member's flood delays another
-member's line by one turn at most. A batch waits until the log has space for it, and the room's rate
-permits it. Nothing is read meanwhile, so TCP backpressure slows the members down, and nothing is
-lost. While much of the room's burst is used up, members are read from in the order of
-fair_queue.py.
+The sizes of a read and of a batch are bounded, so one member's flood delays another member's line
+by one turn at most. A batch waits until the log has space for it, and the room's rate permits it.
+Nothing is read meanwhile, so TCP backpressure slows the members down, and nothing is lost. While
+much of the room's burst is used up, members are read from in the order of fair_queue.py.
 """
 
 import contextlib
@@ -58,7 +57,7 @@ class Input:
         self.batch = Batch()
         """Messages to append."""
         self._refused: list[Departure] = []
-        """Members that speak another protocol, to return from `read`."""
+        """Members that speak another protocol. The next `read` returns them."""
         self._senders: list[Member] = []
         """Sender of each run of the batch."""
         self._reads: list[tuple[int, int]] = []
@@ -107,7 +106,7 @@ class Input:
             self.events.unregister(member)
 
     def end(self, member: Member) -> None:
-        """Let a member's input end now, although its socket may hold more.
+        """Let a member's input end now, although its socket may contain more input.
 
         The main process has shut the socket down, so an event follows.
         """
@@ -164,7 +163,7 @@ class Input:
     def read(self) -> list[Departure]:
         """Fill the batch; return the members that have left, each with the reason.
 
-        Each readable member is read from once, until the batch is full; the others
+        Read once from each readable member, until the batch is full. The remaining readable members
         come first in the next turn.
         """
         departures: list[Departure] = []
@@ -284,7 +283,7 @@ class Input:
                 self._reads.append((member.source, extra))
 
     def _flush_silent(self) -> None:
-        """Flush unfinished texts whose timeout is over (LINE-5); while draining, all of them.
+        """Flush the unfinished texts whose timeout is over (LINE-5). While draining, flush all.
 
         The timeout starts again if the room's rate does not permit the flush, or if the socket
         holds unread bytes. Bytes may be unread because the sender is throttled, or because the log

@@ -1,9 +1,9 @@
 """The members of one worker: adopt them, note their checkpoints, remove them.
 
 A newcomer, a dead worker's member and a member that moves to this worker are all adopted by
-`Membership.adopt`. Each leaves by `Membership.remove`, unless it is yielded. A newcomer begins at a
-head that was read after it had connected. So it receives no message that another member had
-received before it connected.
+`Membership.adopt`. Each leaves by `Membership.remove`, unless it is yielded. A newcomer begins at
+the head of the log, which the worker reads after the newcomer has connected. So a newcomer receives
+no message that was delivered before it connected.
 """
 
 import socket
@@ -62,7 +62,7 @@ class Membership:
     # --- requests of the main process ----------------------------------------
 
     def assign(self, members: list[Any], greeting: str, descriptors: list[int]) -> None:
-        """Take connections, which `adopt` serves later in this turn.
+        """Note connections, which `adopt` serves later in this turn.
 
         `members`: id, address, prefix, slot and header bytes of each.
         """
@@ -96,7 +96,7 @@ class Membership:
             self._adopt_all()
         to_end, self._to_end = self._to_end, []
         for id in to_end:
-            if id in self.members:  # else it has left, or moves to another worker
+            if id in self.members:  # if not, it has left, or moves to another worker
                 self._input.end(self.members[id])
 
     def _adopt_all(self) -> None:
@@ -137,7 +137,7 @@ class Membership:
         except OSError:  # the member is gone, but its input is still read (LEAVE-2)
             delivery.leave(member)
             return
-        if not complete:  # a new socket that can't take one line can't be served
+        if not complete:  # a new socket that does not accept one line is of no use
             self.remove(member, LeaveReason.RESET)
 
     def _take_over(self, member: Member, cursor: int, state: RecoveredState) -> None:
@@ -147,7 +147,7 @@ class Membership:
     # --- checkpoints ---------------------------------------------------------
 
     def note_if_due(self) -> None:
-        """Note new checkpoints of the members before the log can lap the last ones."""
+        """Note new checkpoints before the log can overwrite what the last checkpoints need."""
         offset, position = self._noted
         every, every_entries = self._note_every
         delivery = self._delivery
@@ -162,7 +162,7 @@ class Membership:
     def _note(self, member: Member, ahead: int = 0) -> None:
         """Note a checkpoint.
 
-        `ahead`: bytes to be sent next that do not come from the log: a telnet answer.
+        `ahead`: size (bytes) of a telnet answer that is sent next; it does not come from the log.
         """
         count = taken(member.socket)
         if count is not None:
@@ -173,8 +173,9 @@ class Membership:
     def answer_telnet(self) -> None:
         """Answer members' telnet commands, which then count as covered input.
 
-        All messages that were read must be in the log. A member that is behind gets its answers
-        when it has caught up: its socket is full, and its stream may end inside a message.
+        Call this only when all messages that were read are in the log. A member that is behind gets
+        its answers when it is level again: until then, its socket is full, and its stream may end
+        inside a message.
         """
         for member, answer in list(self._input.telnet_answers.items()):
             member.covered = member.framer.framed

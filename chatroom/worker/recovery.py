@@ -46,7 +46,7 @@ class RecoveredState(NamedTuple):
     cursor: int | None = None
     """Offset of the next byte to send; None if the greeting was not sent completely."""
     position: int = 0
-    """Position of an entry that does not begin beyond the cursor."""
+    """Position of an entry that begins at or before the cursor."""
     own: Sequence[Span] = ()
     """Spans of its own messages from that entry on, in order."""
     covered: int = 0
@@ -56,9 +56,9 @@ class RecoveredState(NamedTuple):
 
 
 def note(slots: Slots, member: Member, taken: int, offset: int, position: int) -> None:
-    """Note a checkpoint: a member is at `offset` after the kernel took `taken` bytes for it.
+    """Note a checkpoint: a member is at `offset` after its socket has accepted `taken` bytes.
 
-    `position`: position of an entry that does not begin beyond `offset`. If one of the member's own
+    `position`: position of an entry that begins at or before `offset`. If one of the member's own
     spans begins at `offset`, the checkpoint is moved to the end of that span. The span may be a LF
     that is not in the log yet (LINE-6).
     """

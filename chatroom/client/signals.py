@@ -16,8 +16,8 @@ ENDING = [
 def handle_signals(handlers: Mapping[int, Callable[[], object]]) -> None:
     """Let the running loop call a handler when its signal arrives.
 
-    `loop.add_signal_handler` is not used. Windows lacks it, and its handlers end with the loop.
-    Then a second Ctrl-C would interrupt the shutdown that the first one began.
+    `loop.add_signal_handler` is not used. Windows lacks it, and its handlers are removed when the
+    loop ends: then a second Ctrl-C would interrupt the shutdown that the first Ctrl-C began.
     """
     loop = asyncio.get_running_loop()
 

@@ -243,6 +243,6 @@ class RestartedChild:
             fields["again_in"] = pause_after(self._failures)
             self._start_timer.set_after(pause_after(self._failures))
             self._failures += 1
-            says += "; it will be started again"
+            says += "; it is started again"
         event = f"{self._event}-{event}"
         logger.warning(Event(event, f"the process {says}", **self._fields, **fields))

@@ -42,8 +42,8 @@ def port_number(text: str, least: int) -> int:
 def host_name(text: str, port: str = "") -> str:
     """Convert a host name or an address; an IPv6 address may be in brackets, as in URLs.
 
-    `port`: the argument that follows, if there is one. Raises ValueError if the text ends with a
-    port. The last part of an IPv6 address counts as a port only if it equals `port`.
+    `port`: the next argument, or "". Raises ValueError if the text ends with a port. The last part
+    of an IPv6 address counts as a port only if it equals `port`.
     """
     if text.startswith("[") and text.endswith("]"):
         return text[1:-1]

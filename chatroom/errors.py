@@ -7,7 +7,7 @@ the client's behaviour, and at most that client is disconnected.
 
 
 class ChatroomError(Exception):
-    """The room can't run or continue. Its owner can remove the cause."""
+    """The room can't run or continue. The room's owner can remove the cause."""
 
     exit_code = 1
 

@@ -1,8 +1,8 @@
 """The client that comes with the room.
 
 At a terminal with prompt_toolkit (`pip install prompt_toolkit`) it shows a window: see view/.
-Everywhere else it has a plain form: standard input is sent to the room, the room's output is
-printed, and a terminal edits its lines itself.
+Everywhere else, it has no window: it sends standard input to the room and prints what the room
+sends. If standard input is a terminal, the terminal edits the line that the user types.
 
 In reading order:
 

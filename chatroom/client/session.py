@@ -1,4 +1,4 @@
-"""The plain form: bytes from standard input to the room, and from the room to standard output.
+"""The plain form, without a window: send standard input, and print what the room sends.
 
 In each direction, new data is read only after the previous data was written, so memory stays
 bounded. Neither direction can block the other.
@@ -82,7 +82,7 @@ class Session:
             self._end(ending_of(number))
             self._end_within(OUTPUT_WITHIN)
         else:
-            # Print no message either, because that may block at the same terminal.
+            # Print no message, because printing may block at the same terminal.
             self._ending = self._ending._replace(words="")
             self._end_within(0)
 

@@ -1,7 +1,7 @@
 """Pure functions that make text safe to show at a terminal, even if the room did not sanitise it.
 
-`printable` (TEXT-3) replaces control characters by visible ones. The client also replaces a few
-characters that terminals show in different ways, and keeps the direction of each line.
+`printable` (TEXT-3) replaces control characters by visible characters. The client also replaces a
+few characters that terminals show in different ways, and keeps the direction of each line.
 """
 
 import re
@@ -13,7 +13,7 @@ LEFT_TO_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
 
 # Noncharacters. The window uses one of them itself (FILLER).
 _NONCHARACTER = "[\ufdd0-\ufdef]"
-# Tags are invisible, so a sequence of them may be hidden text. After a black flag, they name a
+# Tags are invisible, so a sequence of them may be hidden text. Tags after a black flag name a
 # region.
 _HIDDEN = "(?<![\U0001f3f4\U000e0000-\U000e007f])[\U000e0000-\U000e007f]+"
 _DISPUTED = re.compile(f"{_NONCHARACTER}|{_HIDDEN}")

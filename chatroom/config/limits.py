@@ -22,8 +22,8 @@ BYTES_PER_ENTRY = 256
 """Bytes of text in the log for each entry: an estimate of the average size of an entry's
 messages."""
 MIN_COST = BYTES_PER_ENTRY // 2
-"""Minimum cost (bytes) of a message, such as an empty line, for --rate and --room-rate. It limits
-the number of log entries, and of transcript lines, per second."""
+"""Minimum cost (bytes) of a message, such as an empty line, for --rate and --room-rate. This
+minimum limits the number of log entries and of transcript lines per second."""
 
 
 class Limits(NamedTuple):

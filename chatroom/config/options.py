@@ -230,7 +230,8 @@ class Options:
         reload=Reload.AT_ONCE,
         help="line that a new member receives first")
     prefix: str = option(FORM, "FORMAT", validate=_check_prefix,
-        help="text before each message; {ip}, {port} and {id} are those of the sender")
+        help="text before each message; {ip}, {port} and {id} are the sender's address, port and"
+        " id")
     max_clients: int = option(10_000, "N", integer, least=1,
         help="maximum number of members, lowered if there are too few file descriptors; the room"
         " raises `ulimit -n` to its hard limit, if the system permits it")

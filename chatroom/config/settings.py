@@ -47,9 +47,9 @@ class Settings(Options):
     def renewed(self, wanted: "Settings") -> "tuple[Settings, list[str], list[str]]":
         """Apply other settings to a running room, as far as possible.
 
-        Return the new settings, the names of those applied, and the names of those that need a
-        restart. The number of workers is not applied here: the pool applies it, within its fixed
-        number of seats.
+        Return the new settings, the names of the applied options, and the names of the options that
+        need a restart. The number of workers is not applied here: the pool applies it, within its
+        fixed number of seats.
         """
         changed = [row for row in OPTIONS if getattr(self, row.name) != getattr(wanted, row.name)]
         applied = [

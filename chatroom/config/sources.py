@@ -28,7 +28,7 @@ BOOLEANS |= {"0": False, "false": False, "no": False, "off": False}
 """Values of a flag's variable."""
 
 NEARLY = 0.8
-"""Minimum similarity (difflib's ratio) of a misspelled name to the right one."""
+"""Minimum similarity (difflib's ratio) of a misspelled name to the right name."""
 
 
 class SourcedValue(NamedTuple):
@@ -43,7 +43,7 @@ Layer = dict[str, SourcedValue]
 
 
 def read(given: Layer, environment: Mapping[str, str], path: Path | None) -> Settings:
-    """Return the settings. `given`: those of the command line. Raises ConfigError."""
+    """Return the settings. `given`: settings of the command line. Raises ConfigError."""
     found = (from_file(path) if path else {}) | from_environment(environment) | given
     try:
         return Settings(**{name: sourced.value for name, sourced in found.items()})
@@ -115,7 +115,7 @@ def _locate(problem: str, text: str) -> str:
 
 
 def from_environment(environment: Mapping[str, str]) -> Layer:
-    """Return the settings of the variables; empty ones are ignored. Raises ConfigError."""
+    """Return the settings of the variables; empty variables are ignored. Raises ConfigError."""
     layer: Layer = {}
     for option in OPTIONS:
         where = option.variable

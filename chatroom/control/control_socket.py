@@ -1,9 +1,9 @@
 """The control socket: a Unix socket on which the main process answers its owner's requests.
 
-A request is a line of JSON, and so is its answer. A connection may send any number of requests, one
-after another. Only the room's user and root are admitted: the folder is private, and the kernel
-reports the peer's user. The main process never waits for a connection: it sends the rest of an
-answer when the connection is writable, and reads the next request afterwards.
+A request is a line of JSON, and an answer is a line of JSON. A connection may send any number of
+requests, one after another. Only the room's user and root are admitted: the folder is private, and
+the kernel reports the peer's user. The main process never waits for a connection: it sends the rest
+of an answer when the connection is writable, and reads the next request afterwards.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from chatroom.system.listening import listen, remove_file
 
 MAX_CONNECTIONS = 16
 MAX_REQUEST = 64 * KIB
-"""Maximum size of a request (bytes); a connection that sends a longer one is closed."""
+"""Maximum size of a request (bytes); a connection that sends a longer request is closed."""
 
 _CREDENTIALS = struct.Struct("3i")
 """Linux's struct ucred: pid, uid, gid."""

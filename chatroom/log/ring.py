@@ -1,30 +1,30 @@
 """The room's log: all messages in one order, in memory that all workers share.
 
-It consists of two rings in one anonymous file. The *text* holds the rendered messages, back to
+The log consists of two rings in one anonymous file. The *text* holds the rendered messages, back to
 back, just as members receive them. The *entries* name the senders: one entry for each run of whole
 messages that came from one read of one sender. Offsets (bytes of text) and positions (entries) only
 grow. The place of an offset or a position in its ring is its value modulo the size of the ring.
 
 Invariants, kept under the lock:
-- The head, one word, is the position of the next entry. It is stored last, so a
-  writer that is killed half-way has appended nothing.
+- The head, one word, is the position of the next entry. An append stores the head last, so a
+  process that is killed during an append has appended nothing.
 - An offset follows from a position: `offset(p)` is the end of entry p-1. The log
   begins with one empty entry, so that this holds from the start.
-- A message without LF is followed by the LF that ends its line, before anything
-  else (LINE-6). That LF belongs to the same sender. So the log's last line is
-  unfinished if the log's last byte is not LF. The next byte will be the LF of that
-  line, so a member's own spans can include the LF before it is appended.
+- A message without LF is followed by the LF that ends its line; nothing comes between them
+  (LINE-6). That LF belongs to the sender of the message. So the log's last line is unfinished if
+  the log's last byte is not LF. The next byte will be the LF of that line, so a member's own spans
+  can include the LF before it is appended.
 - An append does not overwrite text after a worker's position, or the last `Geometry.kept` bytes
   before that position. The worker's members may not have received this text yet, or another worker
-  may need it to recover them (see `append`). A dead worker's position stays pinned until others
-  serve its members (LOAD-4).
+  may need it to recover them (see `append`). A dead worker's position stays pinned until other
+  workers serve its members (LOAD-4).
 
 Shared words are aligned, so a process reads or writes a word in one operation. A process takes the
 lock before it reads a word that another process writes: on every CPU, taking the lock is a barrier.
 Where an old value does no harm, a process reads without the lock. The lock is `lockf`, which the
-kernel releases when its holder dies. It excludes processes, not threads: see `_try_lock`. A process
-that closes *any* descriptor of the file loses the lock, so the descriptors stay open until the end.
-Processes that only read do not take the lock: see follower.py.
+kernel releases when its holder dies. The lock excludes processes, not threads: see `_try_lock`. A
+process that closes *any* descriptor of the file loses the lock, so the descriptors stay open until
+the end. Processes that only read do not take the lock: see follower.py.
 """
 
 import fcntl
@@ -353,7 +353,7 @@ class Log:
     def _try_lock(self) -> bool:
         """Take the lock if no other process and no other thread in `_try_lock` has it.
 
-        `lockf` does not exclude threads: one thread would release the other's lock.
+        `lockf` does not exclude threads: one thread would release the lock of another thread.
         """
         if not self._threads.acquire(blocking=False):
             return False
@@ -391,7 +391,8 @@ class Log:
         return self._turns[worker]
 
     def mark_suspect(self, worker: int, member: int) -> None:
-        """Note the member whose data `worker` handles: the suspect if the worker dies. 0: none."""
+        """Note the id of the member whose data `worker` handles; 0: none. It is the suspect if the
+        worker dies."""
         self._suspects[worker] = member
 
     def suspect(self, worker: int) -> int:
@@ -445,7 +446,7 @@ class Log:
         return self._words[_HAS_WAITING] != 0
 
     def count_work(self, worker: int, appended: int, due: int) -> None:
-        """Count messages that `worker` has appended, and deliveries due to its members."""
+        """Count messages that `worker` has appended, and deliveries to its members."""
         if appended:
             self._appended[worker] += appended
         self._due[worker] += due

@@ -11,8 +11,8 @@ slot, in memory that all workers share. A slot holds:
 - the *source*: the number of the source whose share of the room's rate the member uses
   (room_rate.py);
 - the *input*: the bytes that were last read, so that bytes that are not in the log yet can be
-  framed again. They are read directly into the slot, at a place that follows from their offset in
-  the member's stream. No other record is needed, so a worker's death can't leave a record
+  framed again. A read stores the bytes directly in the slot, at a place that follows from their
+  offset in the member's stream. No other record is needed, so a worker's death can't leave a record
   incomplete.
 
 A slot has one writer at a time: the worker that serves its member. The main
@@ -71,8 +71,8 @@ class Slots:
         return _table_size(limits) + limits.max_clients * limits.input_size
 
     def note(self, slot: int, checkpoint: Checkpoint) -> None:
-        """Replace the checkpoint. If the process is killed here, either the old or the new one is
-        valid."""
+        """Replace the checkpoint. If the process is killed during this call, either the old or the
+        new checkpoint is valid."""
         words, at = self._words, slot * _STRIDE
         half = 1 - words[at + _VALID]
         first = at + _HALVES[half]
@@ -95,7 +95,7 @@ class Slots:
         return self._words[slot * _STRIDE + _SPENT_UNTIL] / _NANOSECONDS
 
     def set_source(self, slot: int, source: int) -> None:
-        """Store the source of a new member. Only for the main process."""
+        """Store the source of a new member. Only the main process may call this."""
         self._words[slot * _STRIDE + _SOURCE] = source
 
     def source(self, slot: int) -> int:
@@ -105,7 +105,7 @@ class Slots:
     def input_buffer(self, slot: int, begin: int, most: int) -> memoryview:
         """Return the part of a slot's buffer that holds input from offset `begin` of the stream on.
 
-        It has `most` bytes, or fewer where the buffer wraps.
+        The part has `most` bytes, or fewer if the buffer wraps.
         """
         first = slot * self._input_size
         at = first + begin % self._input_size
@@ -125,7 +125,8 @@ class Slots:
         return bytes(found)
 
     def clear(self, slot: int) -> None:
-        """Reset a slot that no member has, and release its memory. Only for the main process."""
+        """Reset a slot that no member has, and release its memory. Only the main process may call
+        this."""
         at = slot * _STRIDE
         for number in range(_STRIDE):
             self._words[at + number] = 0

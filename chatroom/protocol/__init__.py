@@ -1,6 +1,6 @@
-"""The protocol, pure: bytes in, bytes out. No socket, clock, process or shared memory.
+"""The protocol as functions of bytes, which use no socket, clock, process or shared memory.
 
-A member's input passes through three steps, in this order, one module each:
+A member's input passes through three steps, in this order. Each step is a module:
 
     framing.py   turn received bytes into whole messages; it uses telnet.py to remove
                  telnet commands

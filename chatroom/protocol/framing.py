@@ -1,16 +1,16 @@
 """Framing: turn input that arrives in pieces of any size into whole messages (LINE-1 … LINE-7).
 
-A `Framer` is fed with the input of one member and returns *blocks*. A block is
-zero or more whole messages in one bytes object, each ended by LF, so a thousand
-lines that came at once cost little more than one. A Framer has no clock: its
-caller calls `flush` after a silence, and `close` at the end of the input.
+A `Framer` is fed with the input of one member and returns *blocks*. A block is a bytes object with
+zero or more whole messages, each ended by LF. So a thousand lines that arrive at once take little
+more time than one line. A Framer has no clock: its caller calls `flush` after a silence, and
+`close` at the end of the input.
 
 Telnet commands are not text (telnet.py), and are removed. CR NUL, telnet's line end, becomes LF.
 
 Invariant: each byte that was fed is either covered by a returned block, or waits. The waiting bytes
 are the only state, so a new Framer that is fed the input from offset `framed` on continues where
-this one stopped. A telnet command inside unfinished text waits with the text. A command before the
-text counts as covered.
+the old Framer stopped. A telnet command inside unfinished text waits with the text. A command
+before the text counts as covered.
 """
 
 import codecs
@@ -37,8 +37,8 @@ MAX_COMMANDS = 1024
 the line is split. An incomplete command counts, too. A single command never exceeds this limit."""
 
 MAX_GAPS = 64
-"""Maximum number of telnet commands that wait with an unfinished line. It bounds the memory for
-them."""
+"""Maximum number of telnet commands that wait with an unfinished line. This bounds the memory for
+`_gaps`."""
 
 _decoder = codecs.getincrementaldecoder("utf-8")
 

@@ -1,8 +1,8 @@
 """Text that is safe to show (TEXT-1 … TEXT-3).
 
 A member's text is printed on the terminals of the other members. A terminal executes control
-characters, and bidirectional controls reorder the text around them. Both could overwrite or hide
-the prefix of another member. So these characters are replaced by visible characters. They are not
+characters, and bidirectional controls reorder the text around them. Such characters could overwrite
+or hide the prefix of another member. So they are replaced by visible characters. They are not
 dropped, so that no part of a message is lost.
 """
 
@@ -34,7 +34,8 @@ def _harmless(match: re.Match[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` with its control characters replaced by visible ones, except LF and TAB."""
+    """Return `text` with its control characters, except LF and TAB, replaced by visible
+    characters."""
     return _HARMFUL.sub(_harmless, text)
 
 

@@ -93,7 +93,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.set_app(make_wsgi_app(registry))
 
     def verify_request(self, *_: object) -> bool:
-        # Two threads for each scrape (one is its timer), and two of this process' own.
+        # Each scrape has two threads: one handles it, and one is its timer. Two threads always run.
         return threading.active_count() < 2 * MAX_SCRAPES + 2
 
     def handle_error(self, *_: object) -> None:

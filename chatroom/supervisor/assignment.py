@@ -250,7 +250,7 @@ class Assignment:
             self._balance_timer.set_after(BALANCE_AFTER)
 
     def _balance(self) -> None:
-        """Tell a worker to yield members, so that the others serve them."""
+        """Tell a worker to yield members, so that other workers serve them."""
         if self._pool.closing or self._yielder or not self.settled:
             return  # `_settle` or `on_worker_ready` schedules it again
         load = self._load()

@@ -133,7 +133,8 @@ class Child:
         self._watch_channel()
 
     def _watch_channel(self) -> None:
-        """Send the backlog when the channel is writable; after a refusal, when the timer is due."""
+        """Send the backlog when the channel is writable. After a refusal, send it when the timer is
+        due."""
         if self._channel.refused:
             self._retry.set_after(RETRY_AFTER)
         else:

@@ -1,9 +1,9 @@
 """Print the conversation, as the tutorial's server does, and the main process's own lines.
 
-The console follows the log (log/follower.py), and nothing waits for it. It writes in a thread of
-its own, so a stopped terminal or an unread pipe blocks only that thread. It writes at most one
-chunk per PAUSE. If it falls too far behind, it prints how many messages it left out and continues
-at the head.
+The console follows the log (log/follower.py), and nothing waits for it. The console writes in a
+separate thread, so a stopped terminal or an unread pipe blocks only that thread. The thread writes
+at most one chunk per PAUSE. If the console falls too far behind, it prints how many messages it
+left out and continues at the head.
 """
 
 import contextlib
@@ -28,7 +28,8 @@ PAUSE = 0.05
 CHUNK = 64 * KIB
 """Maximum size (bytes) of a chunk of the log; a chunk has at least one entry, of any size."""
 MAX_BEHIND = MIB
-"""Maximum lag (bytes) behind the head, unless the log keeps less: about 0.8 s of output."""
+"""Maximum lag (bytes) behind the head: about 0.8 s of output. If the log keeps fewer bytes, that
+number is the maximum."""
 MAX_LINES = 1000
 """Maximum number of lines, of about 100 bytes each, that wait while nobody reads the output."""
 CLOSE_WITHIN = 0.3
@@ -179,7 +180,7 @@ class Console:
                 return b""
 
     def _line(self, line: bytes) -> bytes:
-        """Return `line` on a line of its own."""
+        """Return `line`, with a LF before it if the console's last line is unfinished."""
         if not self._line_open:
             return line
         self._line_open, self._skip_lf = False, True

@@ -95,7 +95,7 @@ class Members:
         self._timer = loop.timer(self._announce_due)
         self._free_slots: list[int] = []
         self._slots_used = 0
-        """Slots allocated so far, freed ones included."""
+        """Number of slots allocated so far; freed slots count."""
 
     def join(self, id: int, client: Client) -> None:
         """Add a member that the registry has admitted, and allocate its slot."""

@@ -4,8 +4,8 @@ Each message wakes all workers that serve members. In a small room, waking one m
 more than all other work. In a larger room, a member gets the messages of each worker's turn in a
 separate send, so more workers mean more sends. So newcomers fill one worker up to `pack` members
 before the next worker gets any. With the default of 256 members, it takes about a millisecond to
-send a message to all members of a worker. Once all workers have `pack` members, the room is a large
-one, and the load is spread evenly.
+send a message to all members of a worker. Once all workers have `pack` members, the room counts as
+large, and the load is spread evenly.
 
 The *load* of a worker is its number of members. `loads` holds the loads of the workers that can
 serve members, by worker.

@@ -41,9 +41,10 @@ class WorkerProcess:
         self.ready = False
         self.drained = False
         self.killed = False
-        """True once the pool has killed it, because it was surplus, outdated or stuck."""
+        """True once the pool has killed the worker, because the worker was surplus, outdated or
+        stuck."""
         self.stuck = False
-        """True once the pool has killed it because it made no progress."""
+        """True once the pool has killed the worker because it made no progress."""
 
     @property
     def pid(self) -> int:
@@ -51,7 +52,7 @@ class WorkerProcess:
 
     @property
     def serves(self) -> bool:
-        """True while it is ready and was not killed."""
+        """True while the worker is ready and was not killed."""
         return self.ready and not self.killed
 
     def tell(self, record: Record, descriptors: Sequence[int] = ()) -> None:
@@ -239,7 +240,8 @@ class WorkerPool:
     # --- the end of a worker -------------------------------------------------
 
     def _reap(self, worker: WorkerProcess) -> None:
-        """Pin the position of a worker that has ended, report its exit, and start another one."""
+        """Pin the position of a worker that has ended, report its exit, and start another
+        worker."""
         assert self._events is not None
         del self.workers[worker.number]
         if worker in self._outdated:
@@ -253,7 +255,7 @@ class WorkerPool:
         self._adjust()  # after the members were reassigned, so that they do not wait for a start
 
     def _pin_log_position(self, number: int) -> None:
-        """Keep a dead worker's seat. If one is kept already, free the one with the higher
+        """Keep a dead worker's seat. If another seat is kept already, free the seat with the higher
         position."""
         dead = [number] if self.pinned_seat is None else [self.pinned_seat, number]
         self.pinned_seat, *higher = sorted(dead, key=self._log.worker_position)
@@ -290,7 +292,7 @@ class WorkerPool:
         logger.warning(Event("worker-failed", says, worker=number, error=why, next=pause))
 
     def wake_all(self) -> None:
-        """Ring all doorbells: the workers', and those of the other followers of the log."""
+        """Ring all doorbells: those of the workers and of the other followers of the log."""
         for bell in self._doorbells:
             bell.ring()
 

@@ -1,7 +1,7 @@
-"""The progress of members in the log, as the main process finds it.
+"""The progress of members in the log.
 
-It follows from the kernel's byte counts and the workers' checkpoints. No worker is asked, and no
-lock is taken.
+The main process computes it from the kernel's byte counts and the workers' checkpoints. No worker
+is asked, and no lock is taken.
 """
 
 import socket

@@ -1,6 +1,6 @@
 """The registry: the id, address and worker of each member.
 
-The registry runs in a process of its own, behind a manager (registry_manager.py). Only the registry
+The registry runs in a separate process, behind a manager (registry_manager.py). Only the registry
 assigns ids and applies the limits. The main process calls it at each join and leave
 (registry_process.py); a call takes about 40 µs, and no message waits for a call.
 """
@@ -105,7 +105,7 @@ class Registry:
         return dict(self._members)
 
     def restore(self, last_id: int, members: Directory, workers: set[int]) -> None:
-        """Fill a new directory with the content of an earlier one."""
+        """Fill a new directory with the content of the previous directory."""
         self._last_id = last_id
         self._members = dict(members)
         self._addresses = Counter(address for address, _ in members.values())

@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 class RegistryProcess:
     """The registry's process, as the main process calls it.
 
-    If the process dies, or is stopped, another one is started at once, and gets the members from
-    the main process. Each call raises RegistryError if no process can be started.
+    If the process dies, or is stopped, another process is started at once, and gets the members
+    from the main process. Each call raises RegistryError if no process can be started.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class RegistryProcess:
             raise RegistryError(f"the registry's process can't start: {why}") from None
 
     def _spawn(self) -> None:
-        """Start the process, in place of an earlier one. Raises OSError."""
+        """Start the process, and end the previous process if there is one. Raises OSError."""
         self._end()
         ours, theirs = socket.socketpair()
         self._end_of_pair = ours

@@ -1,7 +1,7 @@
 """The status of a room: its members, its workers, and its totals.
 
-chatroom.status and the metrics request it. The report uses data that the main process, the kernel
-and the workers' checkpoints have anyway: it delays no message, and asks no worker.
+chatroom.status and the metrics request this report. The report uses data that the main process, the
+kernel and the workers' checkpoints have anyway: it delays no message, and asks no worker.
 """
 
 import os

@@ -119,7 +119,7 @@ class Phase(Enum):
 
 
 class Supervisor:
-    """One room: makes the parts of the main process, and moves from phase to phase."""
+    """One room: makes the parts of the main process, and moves from one phase to the next."""
 
     def __init__(
         self,
@@ -152,7 +152,8 @@ class Supervisor:
         self._watch_signals(cleanup)
         self._listeners = _listen(addresses, inherited, settings.peer_timeout, cleanup)
         self._where = ", ".join(str(endpoint(listener)) for listener in self._listeners)
-        # The workers' doorbells, by seat, then those of the other followers of the log.
+        # The workers' doorbells, by seat; after them, the doorbells of the other followers of the
+        # log.
         doorbells = [Doorbell.new() for _ in range(settings.seats)]
         log, slots, room_rate = _share(settings)
         bell = Doorbell.new()
@@ -319,7 +320,7 @@ class Supervisor:
                     reap_orphans()
 
     def _reload(self) -> None:
-        """Read the settings again, apply those that need no restart, and replace all workers.
+        """Read the settings again, apply the options that need no restart, and replace all workers.
 
         If the settings can't be read, nothing changes.
         """
@@ -396,7 +397,8 @@ class Supervisor:
 
 
 def _capacity(settings: Settings) -> int:
-    """Return the maximum of members that descriptors and settings allow. Raises LimitError."""
+    """Return the maximum number of members that descriptors and settings allow. Raises
+    LimitError."""
     pending = MAX_PENDING if settings.proxy_from else 0
     capacity = raise_limit(RESERVED + RESERVED_PER_SEAT * settings.seats + pending)
     if capacity < settings.max_clients:
@@ -411,7 +413,8 @@ def _listen(
     peer_timeout: int,
     cleanup: contextlib.ExitStack,
 ) -> list[socket.socket]:
-    """Return all listeners: the service manager's, then our own. Raises ListenError."""
+    """Return all listeners: first those of the service manager, then our own. Raises
+    ListenError."""
     listeners = [*inherited]
     for listener in listeners:
         try:
@@ -449,7 +452,7 @@ def _share(settings: Settings) -> tuple[Log, Slots, RoomRate]:
 
 
 def _run_dir(settings: Settings, cleanup: contextlib.ExitStack) -> Path | None:
-    """Return the private folder, or None if the default one can't be used.
+    """Return the private folder, or None if the default folder can't be used.
 
     Raises RunDirError if the settings need the folder.
     """

@@ -156,7 +156,7 @@ class TranscriptProcess:
                 self._warn("transcript-incomplete", says, messages=messages)
 
     def _on_opened(self, fd: int, begun: list[int], rotation: Record) -> None:
-        """Keep the new file; log the rotation, if the old one was full."""
+        """Keep the new file. If the old file was full, log the rotation."""
         self._keep((fd, begun))
         match rotation:
             case {"rotated": [to, size]}:

@@ -35,7 +35,8 @@ class Doorbell:
 
     def ring(self) -> None:
         """Wake the owner. Never blocks."""
-        # If the pipe is full, the owner is woken anyway. An eventfd takes eight bytes.
+        # If the pipe is full, the owner is woken anyway. A write to an eventfd must have eight
+        # bytes.
         try:  # noqa: SIM105 - contextlib.suppress takes as long as the call itself
             os.write(self._ringer, b"\1\0\0\0\0\0\0\0")
         except BlockingIOError:

@@ -11,7 +11,7 @@ LONGEST_PATH = 107
 
 
 class Endpoint(NamedTuple):
-    """A host (name or address) and a port (0: any free one), or the path of a Unix socket."""
+    """A host (name or address) and a port (0: any free port), or the path of a Unix socket."""
 
     host: str = ""
     port: int = 0

@@ -3,8 +3,9 @@
 The loop calls one function at a time, without arguments. A function must not wait. An exception
 that a function raises propagates from `turn`.
 
-asyncio is not used, for two reasons. Its import would add 32 ms of processor time (measured) to the
-start of a room. And it only logs the exceptions of callbacks, but some of them must end the room.
+asyncio is not used, for two reasons. Importing asyncio would add 32 ms of processor time (measured)
+to the start of a room. And asyncio only logs the exceptions of callbacks, but some exceptions must
+end the room.
 """
 
 import selectors
@@ -88,7 +89,8 @@ class EventLoop:
         return Timer(self, act)
 
     def turn(self) -> None:
-        """Wait for a source or a timer, then call the functions of all that are ready or due."""
+        """Wait for a source or a timer; then call the functions of all ready sources and of all due
+        timers."""
         first = min(self.timers.values(), default=None)
         for key, _ in self.wait(None if first is None else max(0.0, first - self.now())):
             act: Callable[[], None] = key.data

@@ -1,8 +1,8 @@
 """Anonymous shared memory: it is passed as a descriptor and needs no cleanup.
 
-`multiprocessing.shared_memory` is not used. Its names in /dev/shm outlive a killed process, and
-before Python 3.13 the resource tracker of any process that attaches may unlink a segment that is
-in use (cpython#82300).
+`multiprocessing.shared_memory` is not used. Its segments have names in /dev/shm, which remain after
+a process is killed. And before Python 3.13, the resource tracker of any process that attaches may
+unlink a segment that is in use (cpython#82300).
 """
 
 import os

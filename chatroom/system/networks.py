@@ -31,7 +31,7 @@ def parse_network(text: str) -> Network:
 
 
 def format_network(network: Network) -> str:
-    """Return a network as `parse_network` takes it; a single address has no /32 or /128."""
+    """Return a network in the notation of `parse_network`; a single address has no /32 or /128."""
     if network == UNIX:
         return UNIX
     return str(network.network_address if network.num_addresses == 1 else network)

@@ -94,10 +94,10 @@ class _Selector:
 
 
 def wait(sources: Sequence[Source], timeout: float | None = None) -> list[Source]:
-    """Wait until a source can be read; return all readable ones. `timeout`: as for `poll`.
+    """Wait until a source can be read; return all readable sources. `timeout`: as for `poll`.
 
     `multiprocessing.connection.wait` is not used: its import would take a quarter of a worker's
-    start. select() is not used: it takes no descriptor above 1,023.
+    start. select() is not used, because it accepts no descriptor above 1,023.
     """
     by_fd = {_descriptor(source): source for source in sources}
     poll = select.poll()

@@ -23,7 +23,7 @@ from chatroom.system.signals import stop_signals_blocked
 _spawned: "weakref.WeakSet[subprocess.Popen[bytes]]" = weakref.WeakSet()
 """Processes that were spawned, for `reap_orphans`."""
 
-# With -P, no module is imported from the working directory, which others may write to.
+# With -P, no module is imported from the working directory, where other users may write.
 _PYTHON = (sys.executable, "-P", "-c")
 _PROGRAM = (
     "import pickle, sys; given = sys.stdin.buffer;"

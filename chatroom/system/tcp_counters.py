@@ -39,10 +39,10 @@ class Traffic(NamedTuple):
 
 
 def counts(connection: socket.socket) -> Counts | None:
-    """Return the bytes taken and read so far; None if the kernel does not count.
+    """Return the numbers of bytes taken and read so far; None if the kernel does not count.
 
-    No other process may read from or write to the connection during the call. The call may
-    consume a pending reset; the next read then reports an ordinary end.
+    No other process may read from or write to the connection during the call. The call may consume
+    a pending reset; the next read then reports an ordinary end.
     """
     found = traffic(connection)
     while found is not None:
@@ -56,7 +56,7 @@ def counts(connection: socket.socket) -> Counts | None:
 
 
 def taken(connection: socket.socket) -> int | None:
-    """Return the bytes taken so far; None if the kernel does not count."""
+    """Return the number of bytes taken so far; None if the kernel does not count."""
     found = traffic(connection)
     return None if found is None else found.taken
 
@@ -83,7 +83,7 @@ def _fin_received(connection: socket.socket, unread: int) -> bool:
 
 
 def traffic(connection: socket.socket) -> Traffic | None:
-    """Return the bytes received and taken so far; None if the kernel does not count."""
+    """Return the numbers of bytes received and taken so far; None if the kernel does not count."""
     if not hasattr(socket, "TCP_INFO"):
         return None
     try:

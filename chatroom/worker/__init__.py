@@ -1,4 +1,4 @@
-"""One process that serves members. One event loop, no thread.
+"""A worker: a process that serves members, with one event loop in one thread.
 
 The parts, each with its entry function:
 

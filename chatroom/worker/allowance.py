@@ -37,8 +37,8 @@ class Allowance:
         """Time (s) in which `rate` pays for the burst."""
         self._throttled: set[Member] = set()
         self._times: list[tuple[float, int, Member]] = []
-        """Heap of the times (s, monotonic) at which throttled members may be read from again. It
-        may hold members that have left."""
+        """Heap of the times (s, monotonic) at which throttled members may be read from again.
+        Members that have left may remain in the heap."""
 
     def spend(self, member: Member, size: int, now: float) -> bool:
         """Count `size` bytes for a member; return True if it may be read from at once.

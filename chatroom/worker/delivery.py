@@ -1,4 +1,4 @@
-"""Delivery of the log to members: each receives all new messages except its own.
+"""Delivery of the log to members: each member receives all new messages except its own.
 
 A worker has one place in the log: it has tried to send everything before that place to all its
 members. The sockets of nearly all members have accepted everything. These members are *level*: they
@@ -18,9 +18,10 @@ from chatroom.system.poller import WRITE, Poller
 from chatroom.worker.member import Member
 
 FEW_MEMBERS = 64
-"""A worker with at most this many members delivers to all of them before it wakes the others. This
-delays the other workers by up to half a millisecond. But waking a worker costs as much as several
-deliveries, and on a machine with few processors the woken worker may take this worker's processor.
+"""A worker with at most this many members delivers to all these members before it wakes other
+workers. This delays the other workers by up to half a millisecond. But waking a worker costs as
+much as several deliveries, and on a machine with few processors the woken worker may take this
+worker's processor.
 """
 
 CATCH_UP_WITHIN = 5.0
@@ -157,7 +158,8 @@ class Delivery:
     def pin(self) -> None:
         """Stop advancing this worker's position in the log.
 
-        The log then keeps what is needed to recover members that move to another worker.
+        The log then keeps the entries that are needed to recover members that move to another
+        worker.
         """
         self._pinned = True
 
@@ -242,7 +244,7 @@ class Delivery:
     def resume(self, member: Member) -> bool:
         """Send more to a member that is behind; return False if it is still behind.
 
-        After True, the member is level, or its connection is broken.
+        If the result is True, the member is level, or its connection is broken.
         """
         try:
             if self._send_from(member, member.cursor, self.offset) != self.offset:
@@ -316,7 +318,8 @@ class Delivery:
         return end
 
     def _send_from(self, member: Member, start: int, end: int) -> int:
-        """Send a member the text of others from `start` to `end`; store and return its cursor.
+        """Send a member the text from `start` to `end` without its own spans; store and return its
+        cursor.
 
         Raises OSError if the connection is broken.
         """

@@ -28,7 +28,7 @@ Departure = tuple[Member, LeaveReason]
 
 
 def earliest(*times: float | None) -> float | None:
-    """Return the earliest of some times. None stands for never."""
+    """Return the earliest of several times. None means never."""
     found = None
     for time in times:
         if time is not None and (found is None or time < found):
@@ -65,8 +65,8 @@ class Input:
         self.cost = 0
         """Cost of the batch (bytes)."""
         self._commands_cost = 0
-        """Cost (bytes) of the telnet commands that were read and not counted yet. It is counted
-        even if nothing is appended."""
+        """Cost (bytes) of the telnet commands that were read and not counted yet. The commands
+        count even if nothing is appended."""
         self._queue = FairQueue(seat.room_rate, seat.number) if limits.room_rate else None
         """Members that wait because the room's rate is used up; None if the room has no limit."""
         self._readable: dict[Member, None] = {}

@@ -14,7 +14,7 @@ from chatroom.worker.shutdown import Shutdown
 
 
 class Worker:
-    """The worker in a seat."""
+    """A worker: its parts, and its event loop."""
 
     def __init__(self, seat: Seat, channel: Channel) -> None:
         limits = seat.limits

@@ -1,4 +1,4 @@
-"""A worker's state of one member: a socket, an unfinished line, a cursor."""
+"""The state of a member in its worker: socket, unfinished line, cursor."""
 
 import contextlib
 import socket

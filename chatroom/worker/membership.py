@@ -90,7 +90,7 @@ class Membership:
     def adopt(self) -> None:
         """Serve newcomers, and take over members that another worker has served.
 
-        Then end the input of disconnected members, newly adopted ones included.
+        Then end the input of disconnected members, including members that were just adopted.
         """
         if self._to_adopt:
             self._adopt_all()
@@ -171,7 +171,7 @@ class Membership:
     # --- telnet commands -----------------------------------------------------
 
     def answer_telnet(self) -> None:
-        """Answer members' telnet commands, which then count as covered input.
+        """Answer members' telnet commands, and count the commands as covered input.
 
         Call this only when all messages that were read are in the log. A member that is behind gets
         its answers when it is level again: until then, its socket is full, and its stream may end
@@ -186,7 +186,7 @@ class Membership:
                 self._answer(member, answer)
 
     def _answer(self, member: Member, answer: bytes) -> None:
-        """Send an answer, which the member's checkpoint counts already.
+        """Send an answer. The member's checkpoint already includes the bytes of the answer.
 
         If this worker is killed before it has sent the answer, the answer is lost.
         """
@@ -237,7 +237,7 @@ class Membership:
     def _yield_members(self) -> Record:
         """Yield members to another worker.
 
-        The log keeps what that worker needs until the main process reports "settled".
+        The log keeps the entries that this worker needs, until the main process reports "settled".
         """
         to_yield, self._to_yield = self._to_yield, []
         found = [self.members[id] for id in to_yield if id in self.members]

@@ -9,8 +9,8 @@ counts the bytes that each socket sent and received. From both, `Recovery` finds
                       still holds them
 
 The welcome counts as the first bytes of the stream: a connection that has not received all of it is
-not a member yet, and begins as a newcomer. So newcomers, a dead worker's members and members that a
-worker yields are all handled in the same way.
+not a member yet, and begins as a newcomer. So newcomers, members of a dead worker, and members that
+a worker yields are handled alike.
 """
 
 import socket
@@ -71,7 +71,7 @@ class Recovery:
     """The recovered states of connections assigned to a worker, from the log and the slots.
 
     No other worker may serve these connections. The position of the worker that served them before
-    must still be pinned. One pass through the log is enough for all of them.
+    must still be pinned. One pass through the log is enough for all these connections.
     """
 
     def __init__(self, log: Log, slots: Slots, to_adopt: Sequence[Assigned]) -> None:
@@ -100,7 +100,7 @@ class Recovery:
         count = counts(assigned.connection)
         assert count is not None, "members are only handed over if the kernel counts their bytes"
         if not self._knows(checkpoint):
-            # The log has lapped the checkpoint. This happens only if the connection is broken.
+            # The log has overwritten what the checkpoint needs: the connection is broken.
             return RecoveredState(covered=count.read, read=count.read)
         covered = max(checkpoint.reach, self._reaches.get(assigned.id, 0))
         if count.taken < len(assigned.greeting):

@@ -19,4 +19,4 @@ class Seat(NamedTuple):
     slots: Slots
     room_rate: RoomRate
     doorbells: list[Doorbell]
-    """Doorbells of all seats, by number, followed by those of other readers of the log."""
+    """Doorbells of all seats, by number; after them, the doorbells of other readers of the log."""

@@ -24,7 +24,7 @@ FINAL = {
     CLOSING_MESSAGES[LeaveReason.KICKED].decode(): "you were kicked",
     CLOSING_MESSAGES[LeaveReason.BANNED].decode(): "you were banned",
 }
-#: Number of received characters to keep, the last ones: more than the longest line of FINAL has.
+#: Number of characters to keep of the text received last: more than the longest line of FINAL has.
 LAST_LINE = 100
 
 #: Limit for the bytes that wait to be sent: while there are more, `send` refuses text.
@@ -114,7 +114,7 @@ class Link:
             try:
                 return await self._connect()
             except (OSError, UnicodeError) as error:
-                if (why := reason(error)) != failed:  # Report the same reason only once.
+                if (why := reason(error)) != failed:  # Report a reason only once in a row.
                     listener.on_notice(f"no connection: {why}; trying again")
                     failed = why
 

@@ -55,7 +55,7 @@ def open_terminal() -> FileIO:
     the terminal is ready is not enough: a write may still block.
     """
     how = os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK
-    with suppress(OSError):  # After `su`, another user owns it; a container may lack the name.
+    with suppress(OSError):  # After `su`, another user owns it; in a container, it may be missing.
         return open(os.open(os.ttyname(STDOUT), how), "wb", buffering=0)
     with suppress(OSError):
         os.tcgetpgrp(STDOUT)  # Raises OSError if this is not our controlling terminal.

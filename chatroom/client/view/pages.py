@@ -150,7 +150,7 @@ class Pages:
         self._last = self.found = None
 
     def page(self, direction: int) -> None:
-        """Scroll a screen up (-1) or down (1); one row stays visible."""
+        """Scroll a screen up (-1) or down (1), less one row."""
         self.scroll(direction * max(self._height - 1, 1))
 
     def scroll(self, by: int) -> None:

@@ -142,7 +142,8 @@ def fit_status(alarms: str, shorter: str, name: str, since: str, width: int) -> 
 
 
 def linked(row: StyleAndTextTuples, urls: Iterable[UrlPart], number: int) -> StyleAndTextTuples:
-    """Return a row whose URLs are links (OSC 8). `number`: number of the line, for ids."""
+    """Return a row whose URLs are links (OSC 8). `number`: number of the line, used as the links'
+    id."""
     chars = list(explode_text_fragments(row))
     for start, end, url in reversed([*urls]):
         chars.insert(end, ("[ZeroWidthEscape]", "\x1b]8;;\x1b\\"))

@@ -1,7 +1,7 @@
-"""The transcript's file. It is only appended to, and holds only whole lines.
+"""The transcript's file. The process only appends to the file, and the file holds only whole lines.
 
 Lines that can't be written completely are removed at once. If a process was killed while it was
-writing, the next one removes the incomplete line: see `repair`. A full file is renamed: see
+writing, the next process removes the incomplete line: see `repair`. A full file is renamed: see
 `rotate`.
 """
 

@@ -69,9 +69,8 @@ def main(path: Path, where: str, run: str, limits: Limits, end: socket.socket) -
 class TranscriptWriter:
     """The writer of the transcript; call `run` once.
 
-    `file`: the file that the process before this one had open, or None. `parent`: the main
-    process' sentinel. `limit`: maximum size (bytes) of the file, into which any line must fit; 0:
-    no limit.
+    `file`: the file that the previous process had open, or None. `parent`: the main process'
+    sentinel. `limit`: maximum size (bytes) of the file, into which any line must fit; 0: no limit.
     """
 
     def __init__(
@@ -298,7 +297,7 @@ class TranscriptWriter:
     # --- errors and reports --------------------------------------------------
 
     def _fail(self, error: OSError, now: float) -> None:
-        """Report an error, unless it is the one reported last, and retry later."""
+        """Report an error, unless the last report was the same, and retry later."""
         self._report_trouble(error)
         self._look_at = now + RETRY_AFTER
         if self._file is not None and self._file.gone:

@@ -81,7 +81,7 @@ class RoomAddress:
 
 
 def tls_context(cafile: str | None, *, insecure: bool) -> ssl.SSLContext:
-    """Return a context that trusts the certificates in `cafile`, by default the system's.
+    """Return a context that trusts the certificates in `cafile`; None: the system's certificates.
 
     `insecure`: do not verify the server. Raises OSError if `cafile` can't be used.
     """

@@ -61,7 +61,7 @@ class Session:
         self._patience = patience
         self._show = show
         self._sent_all = False  # Our sending side is closed, or about to be.
-        self._send_error: OSError | None = None  # Set once sending has failed.
+        self._send_error: OSError | None = None  # Error of a send that has failed.
         self._ending: Ending | None = None
         self._ended = asyncio.Event()
         self._deadline = asyncio.timeout(None)

@@ -26,8 +26,8 @@ class _Stream(ABC):
     """A standard stream. A thread copies between the stream and a socket.
 
     A thread is needed, because asyncio can't wait for a file, and on Windows it can wait only for
-    sockets. Also, a write to a pipe or a terminal may block even if it is ready. The buffers of the
-    sockets bound the data that is read ahead, or that waits to be written.
+    sockets. Also, a write to a pipe or a terminal may block even if the pipe or terminal is ready.
+    The buffers of the sockets bound the data that is read ahead, or that waits to be written.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,8 @@ class Input(_Stream):
 
 
 class Output(_Stream):
-    """Standard output. A Windows console accepts UTF-8 if it is written this way."""
+    """Standard output. A Windows console accepts UTF-8 if bytes are written without a text
+    layer."""
 
     def __init__(self) -> None:
         super().__init__()

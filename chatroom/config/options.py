@@ -52,8 +52,8 @@ class SettingsError(ValueError):
 class Reload(Enum):
     """Time at which a changed value takes effect after SIGHUP, in the words of the documentation.
 
-    A restart is needed if the room uses the value only at its start, such as a size of shared
-    memory.
+    A restart is needed if the room uses the value only at its start, for example as the size of
+    some shared memory.
     """
 
     RESTART = "restart"

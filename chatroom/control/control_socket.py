@@ -1,4 +1,4 @@
-"""The control socket: a Unix socket on which the main process answers its owner's requests.
+"""The control socket: a Unix socket on which the main process answers the room owner's requests.
 
 A request is a line of JSON, and an answer is a line of JSON. A connection may send any number of
 requests, one after another. Only the room's user and root are admitted: the folder is private, and
@@ -141,7 +141,7 @@ def _is_ours(end: socket.socket) -> bool:
 
 
 class ControlClient:
-    """The end of a command such as chatroom.status. All methods may raise OSError."""
+    """The end of the socket in a command such as chatroom.status. All methods may raise OSError."""
 
     def __init__(self, path: Path) -> None:
         """Connect to the socket at `path`."""

@@ -60,7 +60,8 @@ def bans_of(folder: Path, at: Endpoint) -> Path:
 
 
 def _name(folder: Path, room: str) -> str:
-    """Return a room's name as a file name; if it is too long for a socket's path, only its end."""
+    """Return a room's name as a file name. If it is too long for a socket's path, return only its
+    end."""
     name = room.replace("/", "%")
     while len(name) > 1 and len(os.fsencode(folder / (name + SUFFIX))) > LONGEST_PATH:
         name = name[1:]

@@ -31,7 +31,7 @@ class Place(NamedTuple):
     position: int
     offset: int
     number: int
-    """Number of the last message before it."""
+    """Number of the last message before this place."""
 
 
 class Run(NamedTuple):
@@ -40,9 +40,9 @@ class Run(NamedTuple):
     sender: int
     origin: bytes
     first: int
-    """Number of its first message."""
+    """Number of the first of these messages."""
     skip: int
-    """Number of its messages that were read before."""
+    """Number of these messages, from the first on, that were read before."""
     text: bytes
 
 
@@ -77,9 +77,9 @@ class Follower:
     def __init__(
         self, log: Log, after: int, max_behind: int | None = None, skip_to: int | None = None
     ) -> None:
-        """`after`: number of the message after which the follower begins. If it was lapped, or is
-        more than `max_behind` bytes behind the head, it skips to `skip_to` bytes behind the head.
-        By default, `max_behind` is `Geometry.kept`, and `skip_to` half of that."""
+        """`after`: number of the message after which the follower begins. A follower that was
+        lapped, or is more than `max_behind` bytes behind the head, skips to `skip_to` bytes behind
+        the head. By default, `max_behind` is `Geometry.kept`, and `skip_to` half of that."""
         self._log = log
         kept = log.geometry.kept
         self._max_behind = kept if max_behind is None else max_behind
@@ -99,7 +99,8 @@ class Follower:
         return self._place.position
 
     def read(self, size: int = CHUNK, stop: int | None = None) -> Chunk | None:
-        """Return the next entries, up to the position `stop`. Only `advance` moves past them.
+        """Return the next entries, up to the position `stop`. Only `advance` moves past these
+        entries.
 
         None means that another process was appending: read again after READ_AGAIN.
         """
@@ -120,7 +121,7 @@ class Follower:
         place = self._at(last)
         text = b"".join(log.views(begin.offset, place.offset))
         if not self._is_there(begin):
-            return None  # it was overwritten while it was read
+            return None  # the text was overwritten while it was read
         return Chunk(begin, place, last < head, range(0), text, entries)
 
     def advance(self, chunk: Chunk) -> None:

@@ -133,7 +133,7 @@ class Batch:
     def add(self, sender: int, origin: bytes, reach: int, text: bytes, messages: int) -> None:
         """Add a run of whole messages; only the last of them may lack LF."""
         if not self.ends_line:
-            self._parts.append(b"\n")  # it belongs to the last sender (LINE-6)
+            self._parts.append(b"\n")  # this LF belongs to the last sender (LINE-6)
             self.size += 1
             self.runs[-1] = (self.size, *self.runs[-1][1:])
         self._parts.append(text)
@@ -207,15 +207,16 @@ class Log:
 
     @property
     def head(self) -> int:
-        """Position behind the last entry. Hold the lock, unless an old value does no harm."""
+        """Position behind the last entry. The caller must hold the lock, unless an old value does
+        no harm."""
         return self._words[_HEAD]
 
     def try_head(self) -> int | None:
-        """Return the head without waiting for the lock; None while another process has it.
+        """Return the head without waiting for the lock; None while another process has the lock.
 
-        The process that stored this head has released the lock since, so all entries before it
-        are visible. Other systems than Linux do not report the lock's holder: there, the lock is
-        taken for a moment.
+        The process that stored this head has released the lock since, so all entries before this
+        head are visible. Other systems than Linux do not report the lock's holder: there, the lock
+        is taken for a moment.
         """
         if sys.platform != "linux":
             if not self._try_lock():
@@ -293,12 +294,14 @@ class Log:
     # --- appending -----------------------------------------------------------
 
     def append(self, batch: Batch) -> int | None:
-        """Append a batch that is not empty and return the offset of its start. Hold the lock.
+        """Append a batch that is not empty and return the offset of its start.
+
+        The caller must hold the lock.
 
         Return None if there is no space because a worker has not delivered enough yet. The last
         `kept` bytes and `kept_entries` entries before a worker's position are not overwritten,
-        because its members may not have received them yet. So senders wait for the slowest worker,
-        but never for the slowest client, and nothing is lost.
+        because the worker's members may not have received this text yet. So senders wait for the
+        slowest worker, but never for the slowest client, and nothing is lost.
         """
         head = self.head
         end, messages = self.offset(head), self.messages(head)
@@ -371,7 +374,8 @@ class Log:
     # --- workers -------------------------------------------------------------
 
     def prepare_seat(self, worker: int) -> None:
-        """Prepare a free seat for a worker that is about to start. Only for the main process.
+        """Prepare a free seat for a worker that is about to start. Only the main process may call
+        this.
 
         `append` looks only at the seats in use, and their number only grows.
         """
@@ -402,14 +406,15 @@ class Log:
     def serve(self, worker: int, position: int) -> None:
         """Record that `worker` has members and has delivered everything before `position`.
 
-        Hold the lock.
+        The caller must hold the lock.
         """
         self._positions[worker] = position
 
     def advance(self, worker: int, position: int) -> list[int]:
-        """Record that `worker` has delivered everything before `position`. Hold the lock.
+        """Record that `worker` has delivered everything before `position`.
 
-        Return the workers that waited for space; the caller rings their doorbells.
+        The caller must hold the lock. Return the workers that waited for space; the caller rings
+        their doorbells.
         """
         words = self._words
         if self._positions[worker] == position:
@@ -427,13 +432,16 @@ class Log:
         """Stop waiting for `worker`, which has no members or is dead. Return what `advance`
         returns.
 
-        Hold the lock, or ring all workers afterwards: another worker may have begun to wait for
-        space meanwhile.
+        The caller must hold the lock, or ring all workers afterwards: another worker may have begun
+        to wait for space meanwhile.
         """
         return self.advance(worker, IDLE)
 
     def wait_for_space(self, worker: int) -> None:
-        """Record, after `append` returned None, that `worker` waits for space. Hold the lock."""
+        """Record that `worker` waits for space, after `append` returned None.
+
+        The caller must hold the lock.
+        """
         self._waiting[worker] = self._words[_HAS_WAITING] = 1
         self._waits[worker] += 1
 
@@ -456,12 +464,15 @@ class Log:
         return Work(self._waits[worker], self._appended[worker], self._due[worker])
 
     def serving(self) -> list[int]:
-        """Return the workers that have members. Hold the lock."""
+        """Return the workers that have members. The caller must hold the lock."""
         positions = self._positions
         return [number for number in range(self._words[_IN_USE]) if positions[number] != IDLE]
 
     def yet_to_deliver(self) -> list[int]:
-        """Return the workers that have not reported everything as delivered. Hold the lock."""
+        """Return the workers that have not reported everything as delivered.
+
+        The caller must hold the lock.
+        """
         head, positions = self.head, self._in_use(self._positions)
         return [number for number, position in enumerate(positions) if position < head]
 

@@ -49,7 +49,7 @@ class Checkpoint(NamedTuple):
     """Position of an entry that begins at or before `offset`. 0: the member was never served."""
     taken: int
     reach: int
-    """Bytes of its input that the log covered at that time."""
+    """Number of bytes of the member's input that the log covered at that time."""
 
 
 class Slots:

@@ -82,7 +82,7 @@ class Framer:
         return bool(self._waiting) and _complete(self._waiting) > 0
 
     def feed(self, data: bytes) -> bytes:
-        """Return the messages that `data` completes as one block, empty if there are none."""
+        """Return the messages that `data` completes, as one block, which may be empty."""
         self.fed += len(data)
         if (
             not self._waiting

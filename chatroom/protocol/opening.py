@@ -1,4 +1,4 @@
-"""The first bytes of a connection: text, or another protocol.
+"""Recognise other protocols by the first bytes of a connection.
 
 A web page can make its reader's browser connect to any port. The browser then sends text that the
 page chooses: in an HTTP request, or in a user name of STUN (WebRTC). The first bytes of the

@@ -72,7 +72,7 @@ class Room:
             try:
                 found = self._ask()
             except (ChannelClosed, OSError):
-                os._exit(1)  # a late answer would be taken for the answer to the next request
+                os._exit(1)  # a late answer would look like the answer to the next request
         return families(found)
 
 
@@ -117,7 +117,7 @@ class _Handler(WSGIRequestHandler):
             timer.cancel()
 
     def log_message(self, *_: object) -> None:
-        """Log nothing: standard error is the room's."""
+        """Log nothing: standard error is for the room's log."""
 
 
 def families(found: Totals) -> "Iterator[Metric]":

@@ -17,7 +17,7 @@ from chatroom.system.networks import Network, format_network, parse_network, wit
 SPEAKER = ROOM_PREFIX.encode()
 """Prefix of the room's own messages."""
 ROOM_ID = 0
-"""Sender id of the room's own messages; no member has it."""
+"""Sender id of the room's own messages; no member has this id."""
 SAY_WITHIN = 0.1
 """Seconds to wait for the log's lock. If the log is full, `say` fails at once."""
 MAX_TEXT = 4 * KIB

@@ -73,7 +73,7 @@ class Assignment:
         self._unassigned: list[int] = []
         """Ids of members that no worker serves, because none is alive."""
         self._yielder: WorkerProcess | None = None
-        """Worker that was told to yield members; None once they are settled."""
+        """Worker that was told to yield members; None once these members are settled."""
         self._yielded = False
         """True once the yielder has given its members up."""
         self._balance_timer = loop.timer(self._balance)
@@ -130,7 +130,7 @@ class Assignment:
     def on_worker_exit(self, dead: WorkerProcess) -> None:
         """Reassign a dead worker's members.
 
-        The steps have the numbers of docs/guarantees.md, "A worker's death".
+        The numbers of the steps are those in docs/guarantees.md, "A worker's death".
         """
         if dead.ready:
             self._registry.dismiss(dead.number)
@@ -157,7 +157,7 @@ class Assignment:
         self._schedule_balance()
 
     def _members_of(self, dead: WorkerProcess) -> tuple[list[int], dict[int, LeaveReason]]:
-        """Return a dead worker's members: the orphans to reassign, and the lost, with reasons."""
+        """Return a dead worker's members: orphans to reassign, and lost members with reasons."""
         suspect = self._log.suspect(dead.number)
         orphans: list[int] = []
         lost: dict[int, LeaveReason] = {}

@@ -3,8 +3,8 @@
     Child           one process, from its start until it is reaped
     RestartedChild  a process that is started again whenever it ends
 
-The pool makes a Child of each worker, and RegistryProcess makes one of the registry's process. The
-transcript and the metrics are RestartedChildren.
+The pool makes a Child for each worker, and RegistryProcess makes a Child for the registry's
+process. The processes of the transcript and of the metrics are RestartedChildren.
 """
 
 import contextlib
@@ -27,7 +27,8 @@ channel stays writable: waiting until it is writable would be a busy loop."""
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
-"""Bounds (s) of the backoff before a process is started again; it doubles with each failure."""
+"""Bounds (s) of the backoff before a process is started again. The backoff doubles with each
+failure."""
 
 STEADY_AFTER = 60.0
 """Seconds that a process must live for its start to count as a success."""
@@ -210,7 +211,7 @@ class RestartedChild:
             self._on_start(self.child)
 
     def succeeded(self) -> None:
-        """Reset the backoff: the process does its work."""
+        """Reset the backoff, because the process has done some work."""
         self._failures = 0
 
     def tell(self, record: Record, descriptors: Sequence[int] = ()) -> None:

@@ -1,4 +1,4 @@
-"""Print the conversation, as the tutorial's server does, and the main process's own lines.
+"""Print the conversation, and the main process's own lines.
 
 The console follows the log (log/follower.py), and nothing waits for it. The console writes in a
 separate thread, so a stopped terminal or an unread pipe blocks only that thread. The thread writes
@@ -33,7 +33,7 @@ number is the maximum."""
 MAX_LINES = 1000
 """Maximum number of lines, of about 100 bytes each, that wait while nobody reads the output."""
 CLOSE_WITHIN = 0.3
-"""Timeout (s) for a slow reader to take the rest when the room has ended."""
+"""Timeout (s) for a slow reader to read the rest when the room has ended."""
 LEFT_OUT = b"(%d left out)\n"
 
 
@@ -49,7 +49,7 @@ class _Line:
     def __init__(self, position: int, text: bytes | None) -> None:
         self.position = position
         self.text = text
-        """Text with its LF; empty to print nothing; None while that is undecided."""
+        """Text with its LF; empty to print nothing; None while the text is undecided."""
 
 
 class Console:
@@ -90,7 +90,8 @@ class Console:
             raise LimitError(f"can't start the console's thread: {error}") from None
 
     def print_line(self, line: str) -> None:
-        """Print a line after all messages appended so far. Drop it if MAX_LINES wait."""
+        """Print a line after all messages appended so far. Drop the line if MAX_LINES lines
+        wait."""
         self.reserve_line()(line)
 
     def reserve_line(self) -> Callable[[str | None], None]:
@@ -198,7 +199,7 @@ class Console:
 class ConsoleHandler(logging.Handler):
     """Prints log records on a console, so that an unread standard error does not block the room.
 
-    Only the main thread may log, as only it may call `Console.print_line`.
+    Only the main thread may log, because only the main thread may call `Console.print_line`.
     """
 
     def __init__(self, console: Console) -> None:

@@ -34,10 +34,10 @@ ANNOUNCE_AFTER = 0.2
 """Delay (s) of an announcement. A health check closes its connection sooner."""
 
 PROBES = {LeaveReason.CLOSED, LeaveReason.RESET}
-"""Reasons for which a probe leaves."""
+"""Leave reasons of probes."""
 
 FIN = 1
-"""Bytes that the kernel counts for the end of a member's input."""
+"""Number of bytes that the kernel counts for the end of a member's input."""
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Client:
     joined_at: float = field(default_factory=monotonic)
     """Time of the join (s, monotonic)."""
     removed_for: LeaveReason | None = None
-    """Reason why the room's owner disconnected the member; None if the owner did not."""
+    """Reason why the room's owner disconnected the member; None if the owner has not done so."""
     deaths: int = 0
     """Number of workers in a row that have died while they handled the member."""
 
@@ -215,7 +215,7 @@ class Members:
 
 
 def _sent_nothing(client: Client) -> bool:
-    """Return whether a member has sent no data; False if the kernel can't tell.
+    """Return whether a member has sent no data; False if the kernel does not count bytes.
 
     A single byte counts as no data, because it may be a FIN.
     """

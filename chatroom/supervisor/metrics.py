@@ -1,4 +1,4 @@
-"""The main process's part of the metrics: the listener, and the process that accepts from it."""
+"""The main process's part of the metrics: the listener, and the process that uses the listener."""
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec

@@ -118,7 +118,8 @@ class PendingConnections:
             pending.timer.set_after(LOCAL_DELAY)
 
     def _admit_as(self, connection: socket.socket, pending: PendingConnection) -> None:
-        """Admit the client that the header names; for a LOCAL header, the proxy itself."""
+        """Admit the client that the header names. If the header is LOCAL, admit the proxy
+        itself."""
         self._forget(connection)
         assert pending.header is not None
         size, address, port = pending.header

@@ -146,7 +146,7 @@ class WorkerPool:
         self._adjust()
 
     def stop(self, record: Record) -> None:
-        """Send a record to all workers; replace and watch none of them from now on."""
+        """Send a record to all workers. From now on, replace and watch no worker."""
         self.closing = True
         self._retry.cancel()
         self._watchdog.stop()
@@ -155,7 +155,7 @@ class WorkerPool:
             worker.tell(record)
 
     def _adjust(self) -> None:
-        """Start missing workers, or kill one that is outdated or surplus."""
+        """Start missing workers, or kill a worker that is outdated or surplus."""
         if self.closing:
             return
         wanted = self.wanted + bool(self._outdated)
@@ -189,7 +189,8 @@ class WorkerPool:
         worker.tell({"doorbells": len(self._doorbells)}, [*shared, *bells])
 
     def _end(self, worker: WorkerProcess) -> None:
-        """Kill a worker. Its members are recovered as after any other death, without loss."""
+        """Kill a worker. Other workers recover its members without loss, as after any other
+        death."""
         worker.killed = True
         worker.child.kill()
 
@@ -223,9 +224,9 @@ class WorkerPool:
         pid = self._log.holder() if stuck else None
         for holder in [number for number, worker in ready.items() if worker.pid == pid]:
             if holder in stuck:
-                stuck = [holder]  # the others wait for the lock that it holds
+                stuck = [holder]  # the other workers wait for its lock
             elif self._watchdog.made_no_progress(holder):
-                stuck = []  # the others wait for the lock; the next check may find its holder stuck
+                stuck = []  # they wait for the lock; the next check may find its holder stuck
         for number in stuck:
             within = self._settings.watchdog
             says = f"the worker made no progress for {within:g} s; it is replaced"

@@ -33,7 +33,7 @@ class Refusal(NamedTuple):
 
 
 class Registry:
-    """The directory. Only the duration of `members` and `restore` grows with its size."""
+    """The directory. Only the calls `members` and `restore` take longer in a larger directory."""
 
     def __init__(self, max_clients: int, max_clients_per_address: int, pack: int) -> None:
         """`max_clients_per_address`: 0 means that only `max_clients` applies. `pack`: see

@@ -146,7 +146,8 @@ class RegistryProcess:
         self._call("move", members, worker)
 
     def _call(self, method: str, *arguments: object) -> Any:
-        """Call a method of the registry. If its process is dead or stopped, start another."""
+        """Call a method of the registry. If its process is dead or stopped, start another
+        process."""
         if self._stopped:
             return None
         try:

@@ -73,7 +73,7 @@ END_WITHIN = 2.0
 """Timeout (s) for the workers to deliver the rest of the log and end; then they are killed."""
 
 RESERVED = 64 + MAX_CONNECTIONS
-"""Number of descriptors that a process of the room needs besides one for each member."""
+"""Number of descriptors that a process of the room needs, in addition to one for each member."""
 RESERVED_PER_SEAT = 4
 """Number of descriptors for each seat of a worker: channel, sentinel, and doorbell (two, if it is a
 pipe)."""
@@ -95,9 +95,9 @@ def run(
     `inherited`: listening sockets that the service manager has passed. `notifier` reports to that
     manager. `reload` reads the settings again and returns them; it may raise ChatroomError.
 
-    Raises ChatroomError if the room can't start or continue: WorkerError if no worker starts,
-    RegistryError if the registry does not. In every case, no process, socket or shared memory of
-    the room is left.
+    Raises ChatroomError if the room can't start or continue: for example, WorkerError if no worker
+    starts, or RegistryError if the registry does not start. In every case, no process, socket or
+    shared memory of the room is left.
     """
     with contextlib.ExitStack() as cleanup:
         supervisor = Supervisor(
@@ -130,13 +130,14 @@ class Supervisor:
         loop: EventLoop,
         cleanup: contextlib.ExitStack,
     ) -> None:
-        """See `run` for the arguments. `cleanup` later releases what is acquired here."""
+        """See `run` for the arguments. `cleanup` later releases the resources that are acquired
+        here."""
         self._settings = settings
         self._notifier = notifier
         self._load_settings = load_settings
         self._loop = loop
         self._workers_set = settings.workers
-        """Number of workers in the settings. SIGTTIN and SIGTTOU do not change it."""
+        """Number of workers in the settings. SIGTTIN and SIGTTOU do not change this number."""
         self._phase = Phase.STARTING
         self._deadline = loop.timer(lambda: None)
         """Timeout of the phase. It only wakes the loop; `_check_phase` then finds that the timer is
@@ -272,8 +273,8 @@ class Supervisor:
         self._pool.stop(record)
 
     def _stop(self) -> None:
-        # One stop signal is enough: block further ones. Ignoring them (SIG_IGN) would race with a
-        # signal that has just arrived.
+        # One stop signal is enough: block further stop signals. Ignoring them (SIG_IGN) would race
+        # with a signal that has just arrived.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         if self._phase in (Phase.STARTING, Phase.RUNNING):
             self._notifier.stopping()

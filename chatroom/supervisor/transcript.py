@@ -60,7 +60,7 @@ class TranscriptProcess:
         """Position in the log before which all messages are in the file."""
         self._file: tuple[int, list[int]] | None = None
         """Descriptor of the open file; the offset at which this room's lines begin, and the number
-        of the last message before them."""
+        of the last message before these lines."""
         self._reopens = 0
         """Total number of requests to reopen the file."""
         self._reopening = False
@@ -164,9 +164,10 @@ class TranscriptProcess:
                 self._warn("transcript-rotated", says, to=to, size=size)
 
     def _check_progress(self) -> None:
-        """Kill the process if it has something to write and makes no progress; it is replaced.
+        """Kill the process if it has something to write and makes no progress. Another process
+        replaces it.
 
-        After a report of trouble it is not killed, because it retries.
+        After a report of trouble, the process is not killed, because it retries.
         """
         if self._trouble or not self._has_reported or self._log.head <= self._at:
             self._progress += 1

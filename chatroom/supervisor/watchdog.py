@@ -3,7 +3,7 @@
 The watchdog checks each worker's count of turns at regular intervals. A worker is stuck if several
 checks in a row find the same count. A busy worker completes turns. An idle worker completes a turn
 when it is woken after each check. A late check does not count: the machine was asleep, or so busy
-that the workers may have got no processor time either.
+that the workers may have got no processor time.
 """
 
 from collections.abc import Callable, Mapping

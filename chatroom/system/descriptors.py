@@ -6,7 +6,7 @@ import resource
 from chatroom.errors import LimitError
 
 ENOUGH = 1 << 20
-"""Limit to assume if the system has none."""
+"""Limit to assume if the system has no limit."""
 
 
 def raise_limit(reserved: int) -> int:

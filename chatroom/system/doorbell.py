@@ -43,7 +43,7 @@ class Doorbell:
             pass
 
     def clear(self) -> None:
-        """Reset the doorbell. The owner calls it before it reads what has changed."""
+        """Reset the doorbell. The owner calls this before it reads the changed memory."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._rung, 4096)
 

@@ -74,7 +74,7 @@ class EventLoop:
     def forget(self, source: Source) -> None:
         """Stop watching a source. No effect if it is not watched.
 
-        Call it before the source is closed: afterwards, another file may have its descriptor.
+        Call this before the source is closed: afterwards, another file may have its descriptor.
         """
         if self._acts.pop(source, None) is not None:
             self._selector.unregister(source)
@@ -94,7 +94,7 @@ class EventLoop:
         first = min(self.timers.values(), default=None)
         for key, _ in self.wait(None if first is None else max(0.0, first - self.now())):
             act: Callable[[], None] = key.data
-            if self._acts.get(key.fileobj) is act:  # no earlier function of this turn forgot it
+            if self._acts.get(key.fileobj) is act:  # not forgotten in this turn
                 act()
         now = self.now()
         for timer in [timer for timer, due in self.timers.items() if due <= now]:

@@ -1,4 +1,4 @@
-"""Anonymous shared memory: it is passed as a descriptor and needs no cleanup.
+"""Anonymous shared memory, which is passed as a descriptor and needs no cleanup.
 
 `multiprocessing.shared_memory` is not used. Its segments have names in /dev/shm, which remain after
 a process is killed. And before Python 3.13, the resource tracker of any process that attaches may

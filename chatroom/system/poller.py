@@ -1,4 +1,4 @@
-"""Wait for events: `Poller`, a thin layer over epoll for the workers, and `wait`, a single call.
+"""Wait for events. `Poller` is a thin layer over epoll for the workers; `wait` is a single call.
 
 `selectors` is used only on systems without epoll. For each event, it makes two objects and looks up
 the descriptor, which takes a third of the time of a turn that sends one line to one member.

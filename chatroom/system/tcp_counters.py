@@ -15,8 +15,8 @@ from typing import NamedTuple
 # From struct tcp_info: bytes_received, notsent_bytes, bytes_sent, bytes_retrans.
 _INFO = struct.Struct("=128xQ8xI52xQQ")
 
-# From linux/tcp.h, 4.18; the socket module lacks it. With this option, recvmsg reports the number
-# of unread bytes, in which a received FIN counts as one.
+# TCP_INQ of linux/tcp.h (since Linux 4.18), which the socket module lacks. With this option,
+# recvmsg reports the number of unread bytes, in which a received FIN counts as one.
 _TCP_INQ = 36
 
 
@@ -77,7 +77,7 @@ def _fin_received(connection: socket.socket, unread: int) -> bool:
         _, [(_, _, left)], _, _ = connection.recvmsg(
             1, socket.CMSG_SPACE(4), socket.MSG_PEEK | socket.MSG_DONTWAIT
         )
-    except OSError:  # nothing has arrived, or a reset
+    except OSError:  # nothing has arrived, or the connection was reset
         return False
     return int.from_bytes(left, sys.byteorder) > unread
 

@@ -1,9 +1,9 @@
 """The rate limit of each member's input (LOAD-3).
 
-A member may send messages that cost `burst` bytes at once, and `rate` bytes a
-second in the long run. The cost (`cost`) is what a message adds to the log. A
-member that sends more is throttled: the worker reads from it later. TCP backpressure then slows the
-member down, and nothing is lost.
+A member may send messages that cost `burst` bytes at once, and `rate` bytes a second in the long
+run. The cost (`cost`) is the number of bytes that a message adds to the log. A member that sends
+more is throttled: the worker reads from it later. TCP backpressure then slows the member down, and
+nothing is lost.
 """
 
 import heapq
@@ -61,10 +61,11 @@ class Allowance:
             member.spent_until = max(member.spent_until, now) + size / self._rate
 
     def resume(self, member: Member, until: float, now: float, most: int) -> None:
-        """Start from `until`, the `spent_until` that an earlier worker has noted for a member.
+        """Set `spent_until` from `until`, the value that an earlier worker has noted for the
+        member.
 
-        With the rate of that worker, which may have been lower, the member might have to wait long.
-        So at most `burst` and one read count as used. `most`: maximum cost of a read (bytes).
+        That worker may have had a lower rate, with which the member would have to wait longer. So
+        at most `burst` and one read count as used. `most`: maximum cost of a read (bytes).
         """
         if self._rate:
             member.spent_until = min(until, now + self._ahead + most / self._rate)

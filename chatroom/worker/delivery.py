@@ -3,7 +3,7 @@
 A worker has one place in the log: it has tried to send everything before that place to all its
 members. The sockets of nearly all members have accepted everything. These members are *level*: they
 need no cursor, and share one view of the next text. A member whose socket has not accepted
-everything is *behind*. It has a cursor, is sent more when its socket is writable, and is
+everything is *behind*. Such a member has a cursor, is sent more when its socket is writable, and is
 disconnected if it lags too much. So a slow reader delays nobody (LOAD-1). A sender receives the
 text before and after its own message.
 """
@@ -345,7 +345,7 @@ class Delivery:
 def others(start: int, end: int, own: list[Span]) -> list[Span]:
     """Return the spans from `start` to `end` without the `own` spans, which must be in order.
 
-    At most MAX_SPANS are returned. If that many are returned, there may be more.
+    At most MAX_SPANS are returned. If MAX_SPANS are returned, there may be more.
     """
     spans: list[Span] = []
     for begin, stop in own:

@@ -7,8 +7,8 @@ sources that send less than their share. So a flood uses three quarters of the b
 that somebody types meanwhile is read at once. Turns are short, so that the turn of each source
 comes soon.
 
-Each worker has a queue of its own, and publishes its lowest tag. A worker that hangs delays the
-others only until the debt has fallen to half of the burst.
+Each worker has its own queue, and publishes the lowest tag of its queue. A worker that hangs delays
+the others only until the debt has fallen to half of the burst.
 """
 
 import heapq

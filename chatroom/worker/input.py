@@ -258,7 +258,8 @@ class Input:
         return False
 
     def _reframe(self) -> None:
-        """Reframe input that an earlier worker read but did not append; then watch the sockets."""
+        """Frame input again that an earlier worker read but did not append; then watch the
+        sockets."""
         for member, read in list(self._to_reframe.items()):
             if self._batch_is_full():
                 break
@@ -283,7 +284,8 @@ class Input:
                 self._reads.append((member.source, extra))
 
     def _flush_silent(self) -> None:
-        """Flush the unfinished texts whose timeout is over (LINE-5). While draining, flush all.
+        """Flush the unfinished texts whose timeout is over (LINE-5). While draining, flush all
+        texts.
 
         The timeout starts again if the room's rate does not permit the flush, or if the socket
         holds unread bytes. Bytes may be unread because the sender is throttled, or because the log
@@ -323,7 +325,7 @@ class Input:
     def charge(self, appended: bool) -> None:
         """Count the reads, and the batch if it was `appended`, for the room's rate.
 
-        Hold the log's lock.
+        The caller must hold the log's lock.
         """
         due = self._commands_cost + (self.cost if appended else 0)
         self._commands_cost = 0

@@ -50,23 +50,24 @@ class Member:
         self.id = id
         self.socket = connection
         self.slot = slot
-        """Number of its slot: see log/slots.py."""
+        """Number of the member's slot: see log/slots.py."""
         self.source = source
-        """Number of its source, whose share of the room's rate it uses (log/room_rate.py)."""
+        """Number of the source whose share of the room's rate the member uses
+        (log/room_rate.py)."""
         self.prefix = prefix.encode()
         self.origin = Origin(address, len(self.prefix)).pack()
-        """Origin of each of its entries in the log, packed."""
+        """Packed origin of the member's entries in the log."""
         self.framer = Framer(max_line, covered)
         self.covered = covered
-        """Bytes of its input that the log's entries cover."""
+        """Number of bytes of the member's input that the log's entries cover."""
         self.opening: bytes | None = b"" if covered == header_bytes else None
-        """First bytes of its input, while they may be the start of another protocol; None once the
-        input is known to be text."""
+        """First bytes of the member's input, while they may be the start of another protocol; None
+        once the input is known to be text."""
         self.ended = False
-        """True once its input counts as ended, because the main process has disconnected the
-        member."""
+        """True once the member's input counts as ended, because the main process has disconnected
+        the member."""
         self.spent_until = 0.0
-        """Time (s, monotonic) at which its rate has paid for the bytes read so far: see
+        """Time (s, monotonic) at which the member's rate has paid for the bytes read so far: see
         allowance.py.
         """
         self.own: list[Span] = []
@@ -105,9 +106,9 @@ class Member:
         """Send the closing message if the socket accepts it; then shut the socket down and close
         it.
 
-        Closing alone would send no FIN: the main process holds a dup of the socket.
-        `abort`: drop the bytes that are not sent yet. The kernel would keep them for minutes if the
-        peer does not read.
+        Closing alone would send no FIN: the main process holds a dup of the socket. `abort`: drop
+        the bytes that are not sent yet. Without `abort`, the kernel would keep these bytes for
+        minutes if the peer does not read.
         """
         with contextlib.suppress(OSError):  # the send buffer is full, or the connection was reset
             if closing_message:

@@ -1,9 +1,9 @@
 """The members of one worker: adopt them, note their checkpoints, remove them.
 
 A newcomer, a dead worker's member and a member that moves to this worker are all adopted by
-`Membership.adopt`. Each leaves by `Membership.remove`, unless it is yielded. A newcomer begins at
-the head of the log, which the worker reads after the newcomer has connected. So a newcomer receives
-no message that was delivered before it connected.
+`Membership.adopt`. A member leaves by `Membership.remove`, unless it is yielded. A newcomer begins
+at the head of the log, which the worker reads after the newcomer has connected. So a newcomer
+receives no message that was delivered before it connected.
 """
 
 import socket
@@ -193,12 +193,12 @@ class Membership:
         try:
             complete = not answer or member.send(answer) == len(answer)
         except BlockingIOError:
-            self._note(member)  # the next turn sends it
+            self._note(member)  # the next turn sends the answer
             return
         except OSError:  # the member is gone, but its input is still read (LEAVE-2)
             complete = True
         del self._input.telnet_answers[member]
-        if not complete:  # the next message would look like the rest of the answer
+        if not complete:  # the client would read the next message as the rest of the answer
             self.remove(member, LeaveReason.RESET)
 
     # --- leave ---------------------------------------------------------------
@@ -216,8 +216,8 @@ class Membership:
     def reports(self, full: bool) -> list[Record]:
         """Yield members, close members that left, and return the reports to the main process.
 
-        `full`: the batch could not be appended. Then members are neither yielded nor closed,
-        because all their messages must be in the log first (LEAVE-2).
+        `full`: the batch could not be appended. In this case, no member is yielded or closed,
+        because all its messages must be in the log first (LEAVE-2).
         """
         records: list[Record] = []
         if self._to_yield and not full:
@@ -237,7 +237,8 @@ class Membership:
     def _yield_members(self) -> Record:
         """Yield members to another worker.
 
-        The log keeps the entries that this worker needs, until the main process reports "settled".
+        The log keeps the entries that the other worker needs, until the main process reports
+        "settled".
         """
         to_yield, self._to_yield = self._to_yield, []
         found = [self.members[id] for id in to_yield if id in self.members]

@@ -29,10 +29,10 @@ class Assigned(NamedTuple):
     id: int
     address: str
     prefix: str
-    """Prefix of each of its messages."""
+    """Prefix of the member's messages."""
     slot: int
     header_bytes: int
-    """Bytes of the PROXY header that preceded its input; 0 without one."""
+    """Size of the PROXY header (bytes) before the member's input; 0 without a header."""
     greeting: bytes
     """Greeting of the room when the connection was accepted."""
     connection: socket.socket
@@ -42,17 +42,17 @@ class RecoveredState(NamedTuple):
     """Recovered state of a connection; defaults for a newcomer."""
 
     greeted: int = 0
-    """Bytes of the greeting that were sent."""
+    """Number of bytes of the greeting that were sent."""
     cursor: int | None = None
     """Offset of the next byte to send; None if the greeting was not sent completely."""
     position: int = 0
     """Position of an entry that begins at or before the cursor."""
     own: Sequence[Span] = ()
-    """Spans of its own messages from that entry on, in order."""
+    """Spans of the member's own messages from that entry on, in order."""
     covered: int = 0
-    """Bytes of its input that the log covers."""
+    """Number of bytes of the member's input that the log covers."""
     read: int = 0
-    """Bytes of its input that were read."""
+    """Number of bytes of the member's input that were read."""
 
 
 def note(slots: Slots, member: Member, taken: int, offset: int, position: int) -> None:
@@ -70,8 +70,9 @@ def note(slots: Slots, member: Member, taken: int, offset: int, position: int) -
 class Recovery:
     """The recovered states of connections assigned to a worker, from the log and the slots.
 
-    No other worker may serve these connections. The position of the worker that served them before
-    must still be pinned. One pass through the log is enough for all these connections.
+    No other worker may serve these connections. The position of the worker that served these
+    connections before must still be pinned. One pass through the log is enough for all these
+    connections.
     """
 
     def __init__(self, log: Log, slots: Slots, to_adopt: Sequence[Assigned]) -> None:

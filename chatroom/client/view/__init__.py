@@ -3,9 +3,9 @@
 The window takes the whole screen, as other chat programs do. Only a program that draws the whole
 screen can count unread lines, add text to an unfinished line in place, and wrap everything again
 when the size of the screen changes. A simpler program would print messages above a prompt, into the
-terminal's scrollback. The window has the advantages of this, too: when the user leaves, the end of
-the conversation stays on the screen; and the mouse selects and copies as usual, unless `--mouse` is
-given.
+terminal's scrollback. The window has the advantages of the scrollback, too: when the user leaves,
+the end of the conversation stays on the screen; and the mouse selects and copies as usual, unless
+`--mouse` is given.
 
 In reading order:
 

@@ -28,15 +28,15 @@ FILLER = "\ufdd0"
 #: four; prompt_toolkit's time and memory grow with the square of their number.
 ACCENTS = 8
 
-# Characters that join emoji, or modify the emoji before them. (The last range are tags. They form
-# flags of regions; their only other use is invisible text.)
+# Characters that join emoji, or modify the emoji before them. (The last range are tags, which form
+# flags of regions. The only other use of tags is invisible text.)
 _ALTERS_EMOJI = re.compile(
     "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff\U000e0000-\U000e007f]"
     "|(?<=[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])\u200d"
 )
 
-# Chinese, Japanese and Korean characters, which have two cells everywhere. They are common, and
-# moving the cursor after each of them would make a row four times as long.
+# Chinese, Japanese and Korean characters, which have two cells everywhere. Because these characters
+# are common, moving the cursor after each of them would make a row four times as long.
 _AGREED = re.compile("[\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fa5\uac00-\ud7a3]")
 
 

@@ -19,7 +19,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 JITTER = 0.5, 1.5
 
 #: Last lines of a connection after which the client does not reconnect, each with the client's
-#: notice. No member can forge them (PREFIX-4).
+#: notice. No member can forge these lines (PREFIX-4).
 FINAL = {
     CLOSING_MESSAGES[LeaveReason.KICKED].decode(): "you were kicked",
     CLOSING_MESSAGES[LeaveReason.BANNED].decode(): "you were banned",
@@ -155,7 +155,7 @@ class Link:
         return self._room.own_address if self._room else ""
 
     def send(self, text: str) -> bool:
-        """Queue text to be sent; return False if there is no connection, or too much waits."""
+        """Queue text to be sent; return False if there is no connection, or the queue is full."""
         if self._room is None or len(self._unsent) > FULL:
             return False
         self._unsent += text.encode()

@@ -1,4 +1,4 @@
-"""Output to a terminal that never blocks, and draws whole rows.
+"""Terminal output that never blocks and that draws whole rows.
 
 prompt_toolkit writes a frame and waits until the terminal has accepted it. If the terminal is not
 read, for example because ssh hangs, no key and no signal is handled meanwhile. In this module, the

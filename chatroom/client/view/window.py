@@ -270,7 +270,7 @@ class Chat(Application[Ending]):
             color_depth=ColorDepth.from_env(),
             full_screen=True,
             mouse_support=mouse,
-            enable_page_navigation_bindings=False,  # They scroll the typed line.
+            enable_page_navigation_bindings=False,  # These keys would scroll the typed line.
             min_redraw_interval=FRAME,
             refresh_interval=TICK,
         )

@@ -34,8 +34,8 @@ class TranscriptFile:
     def open(cls, path: Path, after: int) -> "TranscriptFile":
         """Open or create a file for the lines after message number `after`.
 
-        An incomplete last line of an earlier room is removed. Raises OSError, also if the file is
-        not a regular one or another room writes to it.
+        An incomplete last line of an earlier room is removed. Raises OSError, also if it is not a
+        regular file or another room writes to it.
         """
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
         try:
@@ -129,7 +129,7 @@ class TranscriptFile:
         if self.is_at(path):
             try:
                 if self.is_at(aside):
-                    os.unlink(name)  # two names of one file: `rename` would leave both
+                    os.unlink(name)  # two names of one file: `rename` would do nothing
                 else:
                     os.rename(name, aside)
             except OSError as error:

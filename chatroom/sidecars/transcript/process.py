@@ -38,7 +38,7 @@ SYNC_EVERY = 1.0
 RETRY_AFTER = 1.0
 """Pause (s) before a retry after an error."""
 FLUSH_AFTER = 0.05
-"""Pause (s) before sending reports again that the channel did not accept."""
+"""Pause (s) before another attempt to send reports that the channel did not accept."""
 LAST_WITHIN = 1.0
 """Timeout (s) for writing the rest when the main process has ended."""
 
@@ -226,7 +226,7 @@ class TranscriptWriter:
             if self._file is not None:
                 self._file.close()
             self._file, self._full = file, False
-            # One record for both steps: the next process repeats both, or neither.
+            # One record for both steps: the next process repeats both steps, or neither of them.
             self._tell({"opened": [file.begin, file.after], **rotated}, file.fd)
         if self._reopen:
             self._tell({"reopened": self._reopen})

@@ -26,7 +26,7 @@ def listen(at: Endpoint, peer_timeout: int, in_use: Sequence[Endpoint] = ()) -> 
     because some clients have no IPv6. A listener at `::` also accepts IPv4 clients. A stale file of
     a Unix socket is replaced. `peer_timeout`: seconds after which the kernel breaks a connection
     whose peer does not respond; 0: the system's default. `in_use`: addresses at which this room
-    listens already, to name in an error. Raises ListenError.
+    listens already; an error may name one of them. Raises ListenError.
     """
     family: int
     family, address = (socket.AF_UNIX, at.path) if at.path else _resolve(at.host, at.port)
@@ -132,8 +132,8 @@ def set_keepalive(listener: socket.socket, within: int) -> None:
     """Set TCP keepalive: break a connection whose peer does not respond for `within` seconds.
 
     A connection is also broken if its peer's receive window stays full for that time: the kernel
-    can't distinguish such a peer from a dead peer. 0 restores the system's default. No effect on a
-    Unix socket.
+    can't distinguish such a peer from a dead peer. If `within` is 0, the system's default is
+    restored. No effect on a Unix socket.
     """
     if listener.family == socket.AF_UNIX:
         return

@@ -25,7 +25,8 @@ from chatroom.protocol.text import REPLACEMENT
 FILLER = "\ufdd0"
 
 #: Maximum number of characters without width, mostly accents, in a cell. Writing systems need about
-#: four; prompt_toolkit's time and memory grow with the square of their number.
+#: four such characters in a cell; prompt_toolkit's time and memory grow with the square of their
+#: number.
 ACCENTS = 8
 
 # Characters that join emoji, or modify the emoji before them. (The last range are tags, which form

@@ -123,7 +123,8 @@ class Batch:
         self.ends_line = True
         """True if the last byte is LF. If not, the LF that follows belongs to the last sender."""
         self.runs: list[Entry] = []
-        """Entries to append. Their ends and message numbers are relative to the batch's start."""
+        """Entries to append. The ends and message numbers in them are relative to the batch's
+        start."""
         self.size = 0
         self.messages = 0
 

@@ -80,7 +80,8 @@ class Child:
         loop.watch(self._channel.socket, self._receive)
         loop.watch(self._sentinel, self._reap)
         self._channel_open = True
-        """True while the channel is open. It may close shortly before the process is reaped."""
+        """True while the channel is open. The channel may close shortly before the process is
+        reaped."""
 
     def ready(self) -> None:
         """Note that the process has started: cancel its READY_WITHIN timeout."""

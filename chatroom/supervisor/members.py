@@ -134,7 +134,8 @@ class Members:
         decide_line(f"{client.address} connected")
 
     def disconnect(self, members: Sequence[int], reason: LeaveReason) -> None:
-        """Shut down members' connections for a reason; their workers then report that they left."""
+        """Shut down members' connections for a reason. Workers then report that the members
+        left."""
         self.send_reason(members, reason)
         for id in members:
             client = self.by_id[id]

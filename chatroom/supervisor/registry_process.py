@@ -138,11 +138,11 @@ class RegistryProcess:
         return answer
 
     def leave(self, members: list[int]) -> None:
-        """Forget members. `held` must no longer return them."""
+        """Forget members. `held` must no longer return these members."""
         self._call("leave", members)
 
     def move(self, members: list[int], worker: int) -> None:
-        """Move members to `worker`. `held` must already return them with that worker."""
+        """Move members to `worker`. `held` must already return these members with that worker."""
         self._call("move", members, worker)
 
     def _call(self, method: str, *arguments: object) -> Any:

@@ -116,9 +116,9 @@ class Recovery:
 def walk(offset: int, size: int, own: Sequence[Span]) -> int:
     """Return the cursor of a member that was at `offset` and has received `size` bytes since.
 
-    The `own` spans, which the member does not receive, are skipped. They must be in order. `size`
-    is negative if the member's worker died before it sent a telnet answer that a checkpoint already
-    counts.
+    The `own` spans, which the member does not receive, are skipped. The spans must be in order.
+    `size` is negative if the member's worker died before it sent a telnet answer that a checkpoint
+    already counts.
     """
     size = max(0, size)
     for begin, end in own:

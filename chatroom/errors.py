@@ -31,6 +31,10 @@ class MetricsError(ChatroomError):
     """The library for --metrics is not installed."""
 
 
+class ClusterError(ChatroomError):
+    """The NATS servers of --cluster or their stream can't be used, or nats-py is not installed."""
+
+
 class BansError(ChatroomError):
     """The file of bans can't be read or written, or is not a list of networks."""
 

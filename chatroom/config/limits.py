@@ -13,7 +13,9 @@ SPARE_SEATS = 10
 """Number of seats in addition to `--workers`. One is for a dead worker, until other workers serve
 its members. One is for a new worker that replaces an old worker. The rest are for workers that
 SIGTTIN adds."""
-SEATS = MAX_WORKERS + SPARE_SEATS
+BRIDGE_SEATS = 1
+"""Number of seats of the cluster's bridge (sidecars/cluster/), after those of the workers."""
+SEATS = MAX_WORKERS + SPARE_SEATS + BRIDGE_SEATS
 
 MAX_READ = 32 * KIB
 """Maximum number of bytes to read from a connection in one call, so that no member takes a whole
@@ -58,3 +60,5 @@ class Limits(NamedTuple):
     checkpoint_every_entries: int
     # What the transcript's process writes.
     transcript_size: int
+    # The uplink of a room in a cluster; 0 without one.
+    uplink_size: int = 0

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from chatroom.arguments import argument_type, integer, path, seconds
+from chatroom.config.cluster_url import ClusterURL
 from chatroom.config.limits import MAX_WORKERS
 from chatroom.config.sizes import KIB, MIB, format_size, size
 from chatroom.protocol.prefix import FORM, check, longest
@@ -291,6 +292,18 @@ class Options:
         " an older FILE.1 is replaced, and a new FILE is begun; 0: no limit")
     metrics: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_metrics,
         help="serve metrics for Prometheus over HTTP at this address; needs chatroom[metrics]")
+    cluster: ClusterURL | None = option(None, "URL", ClusterURL.parse,
+        help="make one room of all servers that have the same URL: nats://HOST:PORT/ROOM or"
+        " tls://HOST:PORT/ROOM, with the NATS servers (separated by commas; JetStream enabled) and"
+        " the room's name; USER:PASSWORD@ or TOKEN@ before HOST; needs chatroom[cluster]")
+    cluster_credentials: Path | None = option(None, "FILE", path,
+        help="credentials file for the NATS servers")
+    cluster_ca: Path | None = option(None, "FILE", path,
+        default_text="the system's certificate authorities",
+        help="certificate authorities (PEM) for tls://")
+    cluster_replicas: int = option(0, "N", integer, least=1, most=5, or_zero=True,
+        default_text="0, three if there are three NATS servers, else one",
+        help="copies that the NATS servers keep of the messages, if the room is new to them")
     quiet: bool = option(False,
         help="do not print the conversation")
     verbose: bool = option(False, reload=Reload.AT_ONCE,

@@ -9,12 +9,20 @@ from dataclasses import replace
 
 from chatroom.config.limits import BYTES_PER_ENTRY, MAX_READ, MIN_COST, SPARE_SEATS, Limits
 from chatroom.config.options import OPTIONS, Options, Reload, SettingsError
-from chatroom.config.sizes import KIB, whole_pages
+from chatroom.config.sizes import KIB, MIB, whole_pages
 from chatroom.protocol.framing import MAX_COMMANDS
 from chatroom.protocol.prefix import longest
 
 MAX_BATCH = 256 * KIB
 """Maximum of `Settings.batch` (bytes)."""
+MAX_CLUSTER_LINE = 64 * KIB
+"""Maximum of `max_line` in a cluster (bytes): a line may triple in size, and NATS accepts messages
+up to 1 MB."""
+MAX_RUN = 256 * KIB
+"""Maximum size (bytes) in a cluster of the messages that one read adds to the log, without the
+unfinished line before them."""
+MIN_CLUSTER_WINDOW = 2 * MIB
+"""Minimum of `Settings.window` in a cluster (bytes): any node's publication must fit into it."""
 MIN_DEBT = 64 * KIB
 """Minimum (bytes) of `Settings.max_debt`, for rooms with a small --max-lag."""
 
@@ -37,6 +45,12 @@ class Settings(Options):
         if self.room_burst > self._half_lag:
             demand = f"0, or a size up to {self._half_lag}, half of --max-lag"
             raise SettingsError("room_burst", demand)
+        if self.cluster:
+            if self.max_line > MAX_CLUSTER_LINE:
+                raise SettingsError("max_line", f"at most {MAX_CLUSTER_LINE} in a cluster")
+            if self.window < MIN_CLUSTER_WINDOW:
+                demand = f"at least {MIN_CLUSTER_WINDOW} more than --max-lag in a cluster"
+                raise SettingsError("log_size", demand)
         # A batch must fit into the part of the log that the slowest worker leaves free: see
         # `batch`.
         least = max(self.max_lag + 16 * self.max_line, 64 * KIB)
@@ -149,7 +163,15 @@ class Settings(Options):
     @property
     def _max_read(self) -> int:
         """Maximum of `read_size` for all room rates: a reload may change the rate."""
-        return min(MAX_READ, self.window // (3 * (longest(self.prefix) + 2)))
+        largest = self.window // 3
+        if self.cluster:
+            largest = min(largest, MAX_RUN)
+        return min(MAX_READ, largest // (longest(self.prefix) + 2))
+
+    @property
+    def uplink_size(self) -> int:
+        """Size of a cluster's uplink in bytes (log/uplink.py); 0 without a cluster."""
+        return self.log_size if self.cluster else 0
 
     @property
     def _max_byte_cost(self) -> int:

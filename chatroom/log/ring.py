@@ -69,7 +69,8 @@ Entry = tuple[int, int, int, int, bytes]
 
 - the offset at which its text ends; its text begins where the previous entry's text ends
 - the id of its sender
-- the reach: bytes of its sender's input that this entry and earlier entries cover (LOAD-4)
+- the reach: bytes of its sender's input that this entry and earlier entries cover (LOAD-4). In the
+  room's log of a cluster: the sequence number of the entry's message in the stream
 - the number of messages in the log up to here, including this entry's
 - the sender's origin, packed: see origin.py
 """
@@ -78,6 +79,7 @@ _ENTRY_SIZE: Final = _ENTRY.size
 _WORDS: Final = _ENTRY_SIZE // _WORD
 _END: Final = 0
 _SENDER: Final = 1
+_REACH: Final = 2
 _MESSAGES: Final = 3
 
 
@@ -250,6 +252,10 @@ class Log:
     def sender(self, position: int) -> int:
         """Return the id of the sender of the last entry before `position`."""
         return self._field(position - 1, _SENDER)
+
+    def reach(self, position: int) -> int:
+        """Return the reach of the last entry before `position`."""
+        return self._field(position - 1, _REACH)
 
     def messages(self, position: int) -> int:
         """Return the number of messages before `position`, counted from the room's start."""

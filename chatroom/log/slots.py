@@ -10,6 +10,7 @@ slot, in memory that all workers share. A slot holds:
   another worker does not grant a new burst;
 - the *source*: the number of the source whose share of the room's rate the member uses
   (room_rate.py);
+- in a cluster, the *uplink's reach*: the bytes of the member's input that the uplink covers;
 - the *input*: the bytes that were last read, so that bytes that are not in the log yet can be
   framed again. A read stores the bytes directly in the slot, at a place that follows from their
   offset in the member's stream. No other record is needed, so a worker's death can't leave a record
@@ -30,11 +31,12 @@ _WORD = 8
 
 _NANOSECONDS = 1_000_000_000
 
-# The words of a slot: the index of the valid half, the allowance, the source, and two halves, each
-# of which holds a checkpoint.
+# The words of a slot: the index of the valid half, the allowance, the source, the uplink's reach,
+# and two halves, each of which holds a checkpoint.
 _VALID = 0
 _SPENT_UNTIL = 1
 _SOURCE = 2
+_UPLINK_REACH = 3
 _HALVES = (4, 8)
 _FIELDS = 4
 _STRIDE = 12
@@ -101,6 +103,14 @@ class Slots:
     def source(self, slot: int) -> int:
         """Return the source of a member."""
         return self._words[slot * _STRIDE + _SOURCE]
+
+    def note_uplink_reach(self, slot: int, reach: int) -> None:
+        """Note the bytes of a member's input that the uplink covers. Hold the uplink's lock."""
+        self._words[slot * _STRIDE + _UPLINK_REACH] = reach
+
+    def uplink_reach(self, slot: int) -> int:
+        """Return the reach that was noted last; 0 in a new slot."""
+        return self._words[slot * _STRIDE + _UPLINK_REACH]
 
     def input_buffer(self, slot: int, begin: int, most: int) -> memoryview:
         """Return the part of a slot's buffer that holds input from offset `begin` of the stream on.

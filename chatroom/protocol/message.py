@@ -2,6 +2,8 @@
 
 from typing import Final
 
+ROOM_ID = 0
+"""Sender id of the room's own messages; no member has it."""
 ROOM_PREFIX = "<room>"
 """Prefix of the room's own lines, as in PROTOCOL.md."""
 

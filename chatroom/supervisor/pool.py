@@ -18,6 +18,7 @@ from chatroom.errors import WorkerError
 from chatroom.log.ring import Log
 from chatroom.log.room_rate import NONE, RoomRate
 from chatroom.log.slots import Slots
+from chatroom.log.uplink import Uplink
 from chatroom.logs import Event
 from chatroom.supervisor.child import Child, pause_after
 from chatroom.supervisor.watchdog import Watchdog
@@ -84,7 +85,9 @@ class WorkerPool:
         slots: Slots,
         room_rate: RoomRate,
         doorbells: Sequence[Doorbell],
+        uplink: Uplink | None = None,
     ) -> None:
+        """`uplink`: that of a room in a cluster."""
         self.wanted = settings.workers
         self.workers: dict[int, WorkerProcess] = {}
         self.pinned_seat: int | None = None
@@ -98,6 +101,7 @@ class WorkerPool:
         self._slots = slots
         self._room_rate = room_rate
         self._doorbells = doorbells
+        self._uplink = uplink
         self._events: PoolEvents | None = None
         self._outdated: list[WorkerProcess] = []
         """Workers to replace, one after another."""
@@ -186,6 +190,8 @@ class WorkerPool:
         worker = self.workers[number] = WorkerProcess(number, child)
         bells = [fd for bell in self._doorbells for fd in bell.fds]
         shared = [self._log.fd, self._slots.fd, self._room_rate.fd]
+        if self._uplink is not None:
+            shared.append(self._uplink.fd)
         worker.tell({"doorbells": len(self._doorbells)}, [*shared, *bells])
 
     def _end(self, worker: WorkerProcess) -> None:
@@ -221,12 +227,16 @@ class WorkerPool:
         ready = {worker.number: worker for worker in self.ready()}
         turns = {number: self._log.turns(number) for number in ready}
         stuck = self._watchdog.check(turns)
-        pid = self._log.holder() if stuck else None
-        for holder in [number for number, worker in ready.items() if worker.pid == pid]:
+        logs = [self._log] if self._uplink is None else [self._uplink, self._log]
+        numbers = {worker.pid: number for number, worker in ready.items()}
+        for pid in [log.holder() for log in logs if stuck]:
+            holder = numbers.get(pid or 0)
             if holder in stuck:
                 stuck = [holder]  # the other workers wait for its lock
-            elif self._watchdog.made_no_progress(holder):
-                stuck = []  # they wait for the lock; the next check may find its holder stuck
+            elif pid is not None and (holder is None or self._watchdog.made_no_progress(holder)):
+                # The stuck workers wait for the lock. The next check may find its holder stuck; or
+                # the holder is the bridge of a cluster, which cluster.py watches.
+                stuck = []
         for number in stuck:
             within = self._settings.watchdog
             says = f"the worker made no progress for {within:g} s; it is replaced"
@@ -262,12 +272,16 @@ class WorkerPool:
         self.pinned_seat, *higher = sorted(dead, key=self._log.worker_position)
         for seat in higher:
             self._log.retire(seat)
+        if self._uplink is not None:
+            self._uplink.pin(dead, self.pinned_seat)
 
     def release_seat(self) -> None:
         """Release the pinned seat: other workers now serve all members of the dead workers."""
         if self.pinned_seat is None:
             return
         self._log.retire(self.pinned_seat)
+        if self._uplink is not None:
+            self._uplink.retire(self.pinned_seat)
         self.pinned_seat = None
         self.wake_all()
         self._adjust()

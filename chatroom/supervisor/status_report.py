@@ -6,7 +6,7 @@ kernel and the workers' checkpoints have anyway: it delays no message, and asks 
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic, time
 from typing import Any
 
@@ -32,7 +32,9 @@ class StatusReport:
         counters: Counters,
         where: str,
         capacity: int,
+        cluster: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
+        """`cluster` returns the part about the cluster, if the room is part of one."""
         self._log = log
         self._slots = slots
         self._pool = pool
@@ -40,6 +42,7 @@ class StatusReport:
         self._counters = counters
         self._where = where
         self._capacity = capacity
+        self._cluster = cluster
 
     def full(self) -> dict[str, Any]:
         """Return the report. Sizes are in bytes, times in seconds.
@@ -60,7 +63,8 @@ class StatusReport:
         for id, (_, lag) in found.items():
             worker = self._clients[id].worker
             lags[worker] = max(lags.get(worker, 0), lag or 0)
-        return {
+        cluster = {} if self._cluster is None else {"cluster": self._cluster()}
+        return cluster | {
             "room": self._room() | {"lag": max(lags.values(), default=0)},
             "workers": self._workers(lags),
         }

@@ -40,10 +40,12 @@ from chatroom.errors import ChatroomError, LimitError, ListenError, RunDirError
 from chatroom.log.ring import Geometry, Log
 from chatroom.log.room_rate import RoomRate
 from chatroom.log.slots import Slots
+from chatroom.log.uplink import Uplink, geometry
 from chatroom.logs import Event
 from chatroom.supervisor.acceptor import Acceptor
 from chatroom.supervisor.admin_commands import AdminCommands
 from chatroom.supervisor.assignment import Assignment
+from chatroom.supervisor.cluster import ClusterProcess
 from chatroom.supervisor.console import Console, descriptor
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.members import Members
@@ -157,6 +159,9 @@ class Supervisor:
         # log.
         doorbells = [Doorbell.new() for _ in range(settings.seats)]
         log, slots, room_rate = _share(settings)
+        uplink = _share_uplink(settings)
+        if uplink is not None:
+            doorbells.append(Doorbell.new())
         bell = Doorbell.new()
         self._console = Console(None if settings.quiet else log, bell, descriptor(sys.stdout))
         if not settings.quiet:
@@ -179,7 +184,14 @@ class Supervisor:
             doorbells.append(bell)
             self._transcript = TranscriptProcess(loop, settings, self._where, log, bell)
             cleanup.callback(self._transcript.close)  # after the workers have ended
-        self._pool = WorkerPool(settings, loop, log, slots, room_rate, doorbells)
+        self._cluster: ClusterProcess | None = None
+        if uplink is not None:
+            control = run_dir.socket_of(folder, first) if folder else None
+            self._cluster = ClusterProcess(
+                loop, settings, self._where, log, uplink, doorbells, control
+            )
+            cleanup.callback(self._cluster.stop)
+        self._pool = WorkerPool(settings, loop, log, slots, room_rate, doorbells, uplink)
         cleanup.callback(self._pool.end)
         self._assignment = Assignment(
             loop, self._pool, self._members, self._registry, self._counters, log, settings.pack
@@ -203,9 +215,14 @@ class Supervisor:
             self._counters,
             self._where,
             capacity,
+            None if self._cluster is None else self._cluster.status,
         )
         self._admin_commands = AdminCommands(
-            self._members, bans, log, self._pool.wake_all, self._assignment.end_input
+            self._members,
+            bans,
+            log if uplink is None else uplink,
+            self._pool.wake_all,
+            self._assignment.end_input,
         )
         self._control = ControlServer(loop, self._answer)
         cleanup.callback(self._control.close)
@@ -230,6 +247,8 @@ class Supervisor:
                 logger.info(Event("no-recovery", says, at=str(endpoint(listener))))
         self._pool.start(self._assignment)
         self._registry.connect()
+        if self._cluster is not None:
+            self._cluster.start()
         if self._transcript is not None:
             self._transcript.start()
         if self._metrics is not None:
@@ -246,7 +265,9 @@ class Supervisor:
         workers = self._pool.workers.values()
         late = self._deadline.due is None
         match self._phase:
-            case Phase.STARTING if len(self._pool.ready()) >= self._settings.workers:
+            case Phase.STARTING if len(self._pool.ready()) >= self._settings.workers and (
+                self._cluster is None or self._cluster.ready
+            ):
                 self._phase = Phase.RUNNING
                 self._acceptor.accept(True)
                 self._console.print_line(f"listening on {self._where}")
@@ -260,7 +281,11 @@ class Supervisor:
             case Phase.DRAINING if (
                 late
                 or not workers  # no worker is left to serve unassigned members
-                or (self._assignment.settled and all(worker.drained for worker in workers))
+                or (
+                    self._assignment.settled
+                    and all(worker.drained for worker in workers)
+                    and (self._cluster is None or self._cluster.drained())
+                )
             ):
                 self._assignment.stop()
                 self._enter(Phase.STOPPING, END_WITHIN, {"stop": True})
@@ -348,6 +373,8 @@ class Supervisor:
         self._pool.renew(settings)
         if self._transcript is not None:
             self._transcript.renew(settings)
+        if self._cluster is not None:
+            self._cluster.renew(settings)
         if "max_clients_per_address" in names:
             self._registry.limit(settings.max_clients_per_address)
         if "peer_timeout" in names:
@@ -450,6 +477,22 @@ def _share(settings: Settings) -> tuple[Log, Slots, RoomRate]:
         raise LimitError(f"no memory for {members}: {error}") from None
     room_rate.format()
     return log, slots, room_rate
+
+
+def _share_uplink(settings: Settings) -> Uplink | None:
+    """Make the uplink of a room in a cluster. Raises LimitError."""
+    if not settings.cluster:
+        return None
+    limits = settings.limits
+    try:
+        size = geometry(limits).file_size
+        uplink = Uplink(anonymous_file("chatroom uplink", size), limits)
+    except (OSError, ValueError, OverflowError) as error:
+        raise LimitError(
+            f"no memory for an uplink of {settings.uplink_size} bytes: {error}"
+        ) from None
+    uplink.format()
+    return uplink
 
 
 def _run_dir(settings: Settings, cleanup: contextlib.ExitStack) -> Path | None:

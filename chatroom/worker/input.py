@@ -10,6 +10,7 @@ import contextlib
 from time import monotonic
 
 from chatroom.log.ring import Batch
+from chatroom.log.uplink import Uplink
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.protocol.message import count, render
 from chatroom.protocol.opening import is_undecided, other_protocol
@@ -354,3 +355,17 @@ class Input:
             begin = end
         if not batch.ends_line:
             senders[-1].owns(begin, begin + 1)  # the LF that will end its line (LINE-6)
+
+    def append_to(self, uplink: Uplink) -> bool:
+        """Append the batch to the uplink of a cluster; return False if there is no space.
+
+        Hold the uplink's lock.
+        """
+        slots = [sender.slot for sender in self._senders]
+        return uplink.append_from(self._number, self.batch, slots, self._slots) is not None
+
+    def record_covered(self) -> None:
+        """Record the reaches of the batch that was appended to the uplink; begin a new batch."""
+        for sender, run in zip(self._senders, self.batch.runs, strict=True):
+            sender.covered = run[2]
+        self.batch, self._senders, self.cost = Batch(), [], 0

@@ -87,8 +87,13 @@ class Member:
 
     def owns(self, begin: int, end: int) -> None:
         """Note that the text from `begin` to `end` in the log is the member's own."""
-        if self.own and self.own[-1][1] == begin:
-            begin, _ = self.own.pop()
+        if self.own:
+            last_begin, last_end = self.own[-1]
+            if end <= last_end:  # noted before: by a takeover, or as the LF of an unfinished line
+                return
+            if begin <= last_end:
+                self.own.pop()
+                begin = last_begin
         self.own.append((begin, end))
 
     def has_unread(self) -> bool:

@@ -30,6 +30,7 @@ class Membership:
         self._limits = seat.limits
         self._log = seat.log
         self._slots = seat.slots
+        self._uplink = seat.uplink
         self._input = input
         self._delivery = delivery
         self.members: dict[int, Member] = {}
@@ -101,7 +102,7 @@ class Membership:
 
     def _adopt_all(self) -> None:
         to_adopt, self._to_adopt = self._to_adopt, []
-        recovery = Recovery(self._log, self._slots, to_adopt)
+        recovery = Recovery(self._log, self._slots, to_adopt, self._uplink)
         for assigned in to_adopt:
             self._log.mark_suspect(self._number, assigned.id)
             state = recovery.state_of(assigned)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from chatroom.log.ring import Log, Span
 from chatroom.log.slots import Checkpoint, Slots
+from chatroom.log.uplink import Uplink
 from chatroom.system.tcp_counters import counts
 from chatroom.worker.member import Member
 
@@ -75,7 +76,9 @@ class Recovery:
     connections.
     """
 
-    def __init__(self, log: Log, slots: Slots, to_adopt: Sequence[Assigned]) -> None:
+    def __init__(
+        self, log: Log, slots: Slots, to_adopt: Sequence[Assigned], uplink: Uplink | None
+    ) -> None:
         with log:
             head = log.head
         self._lapped = head - log.geometry.entries
@@ -87,6 +90,10 @@ class Recovery:
             if self._knows(checkpoint)
         ]
         self._spans, self._reaches = log.spans_by_sender(min(positions, default=head), head)
+        if uplink is not None:
+            self._reaches = {
+                assigned.id: slots.uplink_reach(assigned.slot) for assigned in to_adopt
+            } | uplink.interrupted()
 
     def _knows(self, checkpoint: Checkpoint) -> bool:
         return checkpoint.position > max(0, self._lapped)

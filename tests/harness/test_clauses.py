@@ -1,4 +1,4 @@
-"""The clauses are read from PROTOCOL.md, all of them, word by word."""
+"""The clauses, as they are read from PROTOCOL.md."""
 
 import re
 from pathlib import Path

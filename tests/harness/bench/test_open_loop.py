@@ -1,4 +1,4 @@
-"""Latencies on a fixed schedule: each check by example, and seen to fail."""
+"""Latencies of messages that are sent on a fixed schedule, and the check of what was received."""
 
 import dataclasses
 import socket
@@ -51,7 +51,7 @@ def test_an_echo_is_required_and_is_not_counted_as_a_delivery() -> None:
     [
         (ZERO + TWO, "has not received each message once"),
         (ZERO + TWO + THREE + THREE, "has not received each message once"),
-        (ZERO + TWO + THREE + ONE, "has not received each message once"),  # its own
+        (ZERO + TWO + THREE + ONE, "has not received each message once"),  # client 1 sent ONE
         (ZERO + TWO + THREE[:-1], "received '<127.*, which no client sent"),
         (ZERO + TWO.replace(b"o", b"0") + THREE, "received '<127.*, which no client sent"),
         (ZERO + TWO + b"hm? " + THREE, r"received 'hm\? .*, which no client sent"),
@@ -86,15 +86,15 @@ def test_the_timer_slack_is_reduced_and_restored(tmp_path: Path) -> None:
     assert slack.read_text() == "50000"
 
 
-# -- one client, and a server that is this test ------------------------------------------------
+# -- one client; the test acts as the server ---------------------------------------------------
 
 
-def test_a_late_load_returns_how_late_each_message_was() -> None:
-    # The server echoes, so that one client is a room.
+def test_play_returns_how_late_each_message_was_sent() -> None:
+    # The server echoes, so that a single client receives messages.
     echoing = dataclasses.replace(CHAT, echo=True)
     with alone(echoing, patience=5) as (room, server):
         table = Timetable(echoing, {0: HEAD}, count=2, rate=1)
-        table.due = [-5.0, -3.0]  # seconds before the start: no load can be on time
+        table.due = [-5.0, -3.0]  # seconds; negative, so that both are sent late
         server.sendall(ZERO + ONE)
         ((came,), lateness) = play(room, table, room.score([0, 0], {0: HEAD}))
         said = b"".join(table.words)

@@ -1,4 +1,4 @@
-"""Histories: complete, cut short, broken, or not histories at all."""
+"""Files of histories: complete ones, incomplete ones, and files that are not histories."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from harness.simulation.history import (
 HEADER = '{"history":2}\n'
 
 
-def test_bytes_survive() -> None:
+def test_bytes_become_text_and_the_same_bytes_again() -> None:
     every = bytes(range(256)) + "語🙂".encode()
     assert as_bytes(as_text(every)) == every
 
@@ -88,7 +88,7 @@ def test_an_error_names_the_line_and_the_reason(lines: list[str], complaint: str
     ],
 )
 def test_an_event_must_have_the_fields_of_its_kind(event: str) -> None:
-    """The judge relies on the fields."""
+    """The judge reads these fields without checking them."""
     with pytest.raises(HistoryError, match="h: line 2 is not an event: it lacks a field"):
         parse([HEADER, f'{{"t":1,{event}}}\n'], "h")
 

@@ -11,7 +11,7 @@ In reading order:
     log/           the room's log, and the members' slots, in shared memory
     worker/        a process that serves members: reads, appends, delivers, recovers
     supervisor/    the main process: accepts, admits, assigns, supervises
-    sidecars/      optional processes: the transcript, the metrics
+    sidecars/      optional processes: the transcript, the metrics, a cluster's bridge
     control/       the control socket, through which commands reach the main process
     config/        the settings of a room, and their sources
     system/        the operating system: sockets, channels, memory, signals

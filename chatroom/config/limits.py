@@ -14,7 +14,7 @@ SPARE_SEATS = 10
 its members. One is for a new worker that replaces an old worker. The rest are for workers that
 SIGTTIN adds."""
 BRIDGE_SEATS = 1
-"""Number of seats of the cluster's bridge (sidecars/cluster/), after those of the workers."""
+"""Number of seats of a cluster's bridge (sidecars/cluster/). They come after the workers' seats."""
 SEATS = MAX_WORKERS + SPARE_SEATS + BRIDGE_SEATS
 
 MAX_READ = 32 * KIB

@@ -303,7 +303,8 @@ class Options:
         help="certificate authorities (PEM) for tls://")
     cluster_replicas: int = option(0, "N", integer, least=1, most=5, or_zero=True,
         default_text="0, three if there are three NATS servers, else one",
-        help="copies that the NATS servers keep of the messages, if the room is new to them")
+        help="number of copies of the messages that the NATS servers keep; used when the room's"
+        " stream is created")
     quiet: bool = option(False,
         help="do not print the conversation")
     verbose: bool = option(False, reload=Reload.AT_ONCE,

@@ -69,8 +69,9 @@ Entry = tuple[int, int, int, int, bytes]
 
 - the offset at which its text ends; its text begins where the previous entry's text ends
 - the id of its sender
-- the reach: bytes of its sender's input that this entry and earlier entries cover (LOAD-4). In the
-  room's log of a cluster: the sequence number of the entry's message in the stream
+- the reach: bytes of its sender's input that this entry and earlier entries cover (LOAD-4). In a
+  cluster, the reach in the room's log is the sequence number of the entry's publication in the
+  stream
 - the number of messages in the log up to here, including this entry's
 - the sender's origin, packed: see origin.py
 """

@@ -105,7 +105,10 @@ class Slots:
         return self._words[slot * _STRIDE + _SOURCE]
 
     def note_uplink_reach(self, slot: int, reach: int) -> None:
-        """Note the bytes of a member's input that the uplink covers. Hold the uplink's lock."""
+        """Note the number of bytes of a member's input that the uplink covers.
+
+        The caller must hold the uplink's lock.
+        """
         self._words[slot * _STRIDE + _UPLINK_REACH] = reach
 
     def uplink_reach(self, slot: int) -> int:

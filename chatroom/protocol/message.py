@@ -3,7 +3,7 @@
 from typing import Final
 
 ROOM_ID = 0
-"""Sender id of the room's own messages; no member has it."""
+"""Sender id of the room's own messages; no member has this id."""
 ROOM_PREFIX = "<room>"
 """Prefix of the room's own lines, as in PROTOCOL.md."""
 

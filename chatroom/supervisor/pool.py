@@ -87,7 +87,7 @@ class WorkerPool:
         doorbells: Sequence[Doorbell],
         uplink: Uplink | None = None,
     ) -> None:
-        """`uplink`: that of a room in a cluster."""
+        """`uplink`: uplink of a room in a cluster; None without a cluster."""
         self.wanted = settings.workers
         self.workers: dict[int, WorkerProcess] = {}
         self.pinned_seat: int | None = None

@@ -34,7 +34,7 @@ class StatusReport:
         capacity: int,
         cluster: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
-        """`cluster` returns the part about the cluster, if the room is part of one."""
+        """`cluster` returns the part of the report about the cluster; None without a cluster."""
         self._log = log
         self._slots = slots
         self._pool = pool

@@ -359,7 +359,7 @@ class Input:
     def append_to(self, uplink: Uplink) -> bool:
         """Append the batch to the uplink of a cluster; return False if there is no space.
 
-        Hold the uplink's lock.
+        The caller must hold the uplink's lock.
         """
         slots = [sender.slot for sender in self._senders]
         return uplink.append_from(self._number, self.batch, slots, self._slots) is not None

@@ -23,4 +23,4 @@ class Seat(NamedTuple):
     """Doorbells of all seats, by number; after them, the doorbells of other readers of the log. In
     a cluster, the first of the readers is the bridge."""
     uplink: Uplink | None = None
-    """The log to which the members' messages are appended in a cluster; None without a cluster."""
+    """Log to which workers append the members' messages in a cluster; None without a cluster."""

@@ -39,8 +39,8 @@ PING_EVERY = 2
 """Seconds between two pings. A connection is given up after three pings without an answer."""
 
 PULL = 64
-"""Number of publications to request at once. Each has at most about 600 KiB, so this bounds the
-memory."""
+"""Number of publications to request at once. A publication has at most about 600 KiB, so this
+number bounds the memory."""
 HEARTBEAT = 1.0
 """Seconds of silence after which NATS answers a waiting request with a heartbeat."""
 SILENCE = 3 * HEARTBEAT

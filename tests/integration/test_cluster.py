@@ -91,7 +91,7 @@ def test_node_5_a_node_joins_at_the_end_of_the_stream(tmp_path: Path) -> None:
             carol.hear("<127.0.0.2>after\n")
 
 
-def test_two_rooms_share_an_engine_and_never_mix(tmp_path: Path) -> None:
+def test_node_7_two_rooms_share_an_engine_and_never_mix(tmp_path: Path) -> None:
     with engine(tmp_path) as nats, node(nats, name="a") as here, node(nats, name="b") as there:
         alice, bob = here.join("127.0.0.2"), here.join("127.0.0.3")
         carol = there.join("127.0.0.4")
@@ -243,7 +243,7 @@ def test_an_engine_without_jetstream_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["description", "storage", "subjects"])
-def test_a_stream_of_another_shape_is_one_line(wrong: str, tmp_path: Path) -> None:
+def test_node_7_a_stream_of_another_shape_is_one_line(wrong: str, tmp_path: Path) -> None:
     config = {
         "name": "CHATROOM_room",
         "description": DESCRIPTION,

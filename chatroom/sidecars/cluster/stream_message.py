@@ -16,9 +16,9 @@ from chatroom.log.ring import Batch
 FORMAT = 1
 """Version of this format. All nodes of a room must have the same version."""
 
-FOREIGN = 1 << 63
+FOREIGN = 1 << 52
 """Bit that is set in the log's id of a sender on another node. No member of this node has such an
-id."""
+id. The id stays below 2**53, because JSON's readers keep only such integers exact."""
 
 _HEAD = struct.Struct("<HHQQQ")
 _RUN = struct.Struct(f"<QII{ORIGIN_SIZE}s")
@@ -89,7 +89,7 @@ class Publication(NamedTuple):
 
 def foreign(node: int, sender: int) -> int:
     """Return the id of another node's sender in this node's log."""
-    return FOREIGN | (node & 0x7FFFFFFF) << 32 | (sender & 0xFFFFFFFF)
+    return FOREIGN | (node & 0xFFFFF) << 32 | (sender & 0xFFFFFFFF)
 
 
 def size_of(runs: Iterable[Run]) -> int:

@@ -9,7 +9,7 @@
     drained        ──────────────►   the room may end
     (death)        ──────────────►   starts another
 
-If the engine can't be used when the room starts, the room ends with the reason.
+If the engine can't be used when the room starts, the room ends with an error that gives the reason.
 """
 
 import logging
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 class ClusterProcess:
-    """The bridge. `doorbells`: those of a Seat."""
+    """The bridge's process. `doorbells`: as in `Seat`."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class ClusterProcess:
         doorbells: Sequence[Doorbell],
         control: Path | None,
     ) -> None:
-        """`where`: addresses at which the room listens; `control`: its control socket.
+        """`where`: addresses at which the room listens; `control`: path of its control socket.
 
         Raises ClusterError if nats-py is not installed.
         """
@@ -81,11 +81,12 @@ class ClusterProcess:
         self._engine: Record = {"up": False, "round_trip": 0.0}
         """State of the engine, as the bridge has reported it."""
         self._lost = 0
-        """Messages that the engine has lost after it had accepted them."""
+        """Number of messages that the engine had accepted and has lost."""
         self._missed = 0
-        """Publications of other nodes that the stream had dropped before this node read them."""
+        """Number of publications of other nodes that the stream dropped before this node read
+        them."""
         self._drained: bool | None = None
-        """True once the bridge has drained; None before it was asked to."""
+        """True once the bridge has drained; None before the main process has requested this."""
         self._running = False
         """True once the present bridge is ready."""
         self._watchdog = Watchdog(loop, settings.watchdog, self._check_progress)
@@ -106,7 +107,7 @@ class ClusterProcess:
     def drained(self) -> bool:
         """Return True once everything that members sent is in the room's log.
 
-        Call it repeatedly, once the workers have appended everything to the uplink.
+        Call this repeatedly, once the workers have appended everything to the uplink.
         """
         if self._drained is None:
             self._drained = False
@@ -196,7 +197,7 @@ class ClusterProcess:
         logger.warning(Event(f"cluster-{event}", says, cluster=str(self._url), **fields))
 
     def _check_progress(self) -> None:
-        """Kill a bridge that makes no progress; it is replaced."""
+        """Kill a bridge that makes no progress. Another bridge replaces it."""
         turns = self._uplink.turns(self._uplink.bridge)
         stuck = self._watchdog.check({0: turns} if self._running else {})
         if stuck and self._process.child is not None:

@@ -37,7 +37,7 @@ from harness.errors import (
     Undecided,
     Violation,
 )
-from harness.target.processes import comes
+from harness.target.processes import comes_true
 
 LIMIT = 60
 """Maximum duration of a test, in multiples of the clock's patience. Each wait in a test has its own
@@ -184,7 +184,7 @@ def _harm(before: Trial, trial: Trial, make: Callable[[], Room]) -> Blame | None
     target = room.target
     try:
         before.run(room)
-        if comes(lambda: bool(target.death()), room.window):
+        if comes_true(lambda: bool(target.death()), room.window):
             how = f"when the clients of this test had left, the server {target.death()}"
             return Blame(before.name, LEAVING, how)
     except JoinError as error:

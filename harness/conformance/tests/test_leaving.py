@@ -117,7 +117,7 @@ async def test_the_last_line_is_delivered(room: Room, end: bytes) -> None:
         first, last = room.tokens(2)
         await guest.say(first + b"\n" + last + end)
         guest.finish()
-        async with room.if_they_talk(listener, other):
+        async with room.undecided_if_deaf(listener, other):
             await listener.hears(first)
             await listener.hears_line(last)
 
@@ -209,7 +209,7 @@ async def test_a_member_may_come_back(room: Room) -> None:
     source, name = room.address(), room.login_name()
     for _ in range(4):
         guest = await room.enter(source, login_name=name)
-        async with room.if_they_talk(listener, other):
+        async with room.undecided_if_deaf(listener, other):
             await room.greet(guest, listener)
             await room.greet(listener, guest)
         guest.finish()

@@ -84,7 +84,7 @@ async def _check_names(room: Room) -> None:
         room.count_out(leaver)
         leaver.finish()
         await leaver.ends(room.window)
-        async with room.if_they_talk(*members):
+        async with room.undecided_if_deaf(*members):
             await _check_names_of(room, members + await room.join(1))
 
 

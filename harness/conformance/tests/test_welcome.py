@@ -29,7 +29,7 @@ async def test_the_welcome_comes_first_and_once(room: Room) -> None:
             welcome.fullmatch(first), f"{newcomer} received text before the welcome", None, first
         )
         room.count_in(newcomer)
-        async with room.if_they_talk(talker, listener):
+        async with room.undecided_if_deaf(talker, listener):
             later = (await room.settle())[newcomer]
             later += (await room.barrier(talker, newcomer))[0]
         expect(not welcome.search(later), f"{newcomer} was welcomed twice", None, later)
@@ -67,7 +67,7 @@ async def test_a_welcomed_client_receives_later_messages(room: Room) -> None:
         token, later = room.tokens(2)
         await talker.say(token + b"\n")
         if not await newcomer.comes(token, room.window):  # it may only be late
-            async with room.if_they_talk(talker, listener):
+            async with room.undecided_if_deaf(talker, listener):
                 await talker.say(later + b"\n")
                 heard = await newcomer.hears(later)
             expect(token in heard, f"{newcomer} missed a message after its welcome", token, heard)

@@ -293,7 +293,7 @@ def test_a_welcome_that_the_profile_does_not_know_is_awaited_once() -> None:
 
 def test_a_failure_in_a_broken_room_is_undecided() -> None:
     async def fails(room: Room, *members: Client) -> None:
-        async with room.if_they_talk(*members):
+        async with room.undecided_if_deaf(*members):
             raise Violation("a line is lost")
 
     async def whole(room: Room) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from harness.conformance.evidence import RESTS_ON, label
+from harness.conformance.evidence import EXPLANATIONS, label
 from harness.conformance.plugin import FAIL, PASS, Result
 from harness.conformance.verdicts import ClauseVerdict, Verdict
 from harness.report.difference import Difference, difference
@@ -125,7 +125,7 @@ def report(verdict: Verdict, about: Mapping[str, Any], docs: Mapping[str, str]) 
         ],
         groups=[*_grouped(broken, rest)],
         broken=broken,
-        evidence=[sentence.partition(": ")[::2] for sentence in RESTS_ON.values()],
+        evidence=[sentence.partition(": ")[::2] for sentence in EXPLANATIONS.values()],
         legend=LEGEND,
         tests={
             clause.clause.id: [

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from harness.clauses import Clause
-from harness.conformance.evidence import RESTS_ON, label
+from harness.conformance.evidence import EXPLANATIONS, label
 from harness.conformance.plugin import FAIL, NOT_APPLICABLE, PASS, UNKNOWN, Result
 from harness.conformance.verdicts import INVALID, NOT_RUN, ClauseVerdict, Verdict
 from harness.report.difference import columns, difference
@@ -96,7 +96,7 @@ def summary(
         verdict = replace(verdict, clauses=shown)
     yield from table(verdict.clauses)
     kinds = {clause.evidence for clause in verdict.clauses}
-    for kind, sentence in RESTS_ON.items():
+    for kind, sentence in EXPLANATIONS.items():
         if kind in kinds:
             yield [(sentence, "faint")]
     if verdict.failed():

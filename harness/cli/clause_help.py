@@ -1,4 +1,4 @@
-"""Explain a clause: its text, its tests, and the broken servers that they catch.
+"""Explain a clause: its text, its tests, and the broken servers that the tests catch.
 
 Exit status: 0; 2 if there is no such clause.
 """
@@ -79,7 +79,7 @@ def _section(title: str, docs: Mapping[str, str]) -> Iterator[str]:
 
 
 def _docs(checks: Sequence[Check]) -> dict[str, str]:
-    """Return the tests' descriptions, by name without parameters."""
+    """Return the description of each test by the test's name, without its parameters."""
     return {check.name.partition("[")[0]: check.about for check in checks}
 
 

@@ -25,7 +25,7 @@ class Delivery:
 
 @dataclass
 class Findings:
-    """What the clients observed. All texts are canonical (see `harness.clients.dialect`).
+    """Observations of the clients. All texts are canonical (see `harness.clients.dialect`).
 
     login: for each step, the questions that the clients received, and their answer.
     own: deliveries of a message to its own sender.

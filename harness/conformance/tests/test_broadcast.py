@@ -93,8 +93,8 @@ async def test_every_one_of_1200_lines_arrives_once(room: Room) -> None:
 @pytest.mark.clause("CAST-2", ABSENT)
 async def test_a_sender_does_not_hear_itself(room: Room) -> None:
     """A member sends five lines. After each line, another member receives the line and answers. The
-    first member receives the answers, but none of its own lines. In a dialect with echo, it
-    receives each of its own lines once, with the declared prefix."""
+    first member receives the answers, but does not receive its own lines. In a dialect with echo,
+    it receives each of its own lines once, with the declared prefix."""
     speaker, other = await room.join(2)
     own = room.tokens(5)
     heard = b""

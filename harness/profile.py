@@ -195,7 +195,7 @@ class Profile:
             found |= {
                 "PREFIX-1": "A message is delivered as the declared prefix and its text, with"
                 " nothing between.",
-                "PREFIX-2": "Each message bears its sender's declared name, and no other's.",
+                "PREFIX-2": "Each message has its sender's declared name, and no other name.",
                 "PREFIX-4": "Every line that is delivered starts with exactly one prefix, with its"
                 " sender's name.",
             }

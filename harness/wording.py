@@ -36,7 +36,8 @@ def as_text(data: bytes) -> str:
 
 
 def quoted(data: bytes, size: int | None = None, most: int = 64) -> str:
-    """Return bytes as text in quotes. Of more than `most` bytes, show the beginning and the number.
+    """Return bytes as text in quotes. If there are more than `most` bytes, return only the first of
+    them, and the number of all bytes.
 
     `size`: total number of bytes, if `data` contains only the first of them.
     """

@@ -109,8 +109,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.svg",
         type=writable,
         help="draw a chart of deliveries per second over the number of clients, with a line for "
-        "each server; it shows the given workloads of --crowd and --solo, or without workloads "
-        "both with 2, 10, 30, 100, 300 and 900 clients",
+        "each server. Without other workloads, this measures crowd and solo with 2, 10, 30, 100, "
+        "300 and 900 clients",
     )
 
 

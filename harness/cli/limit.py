@@ -230,7 +230,7 @@ def conclusion(limit: Limit) -> str:
         each = step.messages / step.clients
         lines.append(f"limit: {step.clients} clients × {each:.3g} messages/s = {described(step)}")
     else:
-        lines.append("no load that was tried was held")
+        lines.append("no load was held")
     if limit.stopped:
         lines.append(f"stopped at {described(limit.stopped)}")
     return "\n".join(lines)

@@ -136,8 +136,8 @@ class Client:
         self._reading = False
         self._finished = False
         self._line_ends = False
-        """True if a line end at the beginning of `heard`, now or later, belongs to a line that has
-        already been taken."""
+        """True while a line end is still to be dropped: the text of its line has already been
+        taken."""
         self.resume()
 
     @property
@@ -288,7 +288,7 @@ class Client:
         self._drop_line_end()
 
     def _drop_line_end(self) -> None:
-        if self._line_ends and self.heard and self.heard != b"\r":  # the LF may follow
+        if self._line_ends and self.heard and self.heard != b"\r":  # the LF may arrive later
             self._line_ends = False
             if self.heard.startswith((b"\n", b"\r\n")):
                 del self.heard[: self.heard.index(b"\n") + 1]

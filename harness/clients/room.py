@@ -131,7 +131,7 @@ class Room:
 
         source: the client's address; None: a new address if the endpoint is an IPv4 loopback
         address, else the system's choice. target: the server to connect to; None: the target of
-        this room. login_name: None: a new name.
+        this room. login_name: name for the login; None: a new name.
         Raise Undecided if the client can't connect from `source`, and TargetGoneError if the target
         had stopped accepting connections before this test.
         """
@@ -226,7 +226,7 @@ class Room:
         """Take all input up to the end of the welcome; return b"" if the welcome does not arrive in
         time.
 
-        A line end after the welcome is dropped; only the test of WELCOME-4 requires it.
+        A line end after the welcome is dropped. Only the test of WELCOME-4 requires a line end.
         """
         welcome = self.profile.welcome
         if welcome is None:
@@ -423,7 +423,7 @@ class Room:
 
     @property
     def window(self) -> float:
-        """Seconds to wait for something that must not arrive."""
+        """Seconds to watch for something that must not arrive (see `Clock`)."""
         return self.clock.window
 
     async def quiet(self) -> None:

@@ -1,7 +1,7 @@
 """Find the lines of strangers: clients of a running server that do not belong to this run.
 
-A received line is a stranger's if it has a prefix, contains no token of this run, and if no client
-of this run has sent its letters and digits, in the same order. Other characters are not compared,
+A received line is a stranger's if it has a prefix and contains no token of this run, and if no
+client of this run has sent the letters and digits of the line. Other characters are not compared,
 because a server may change them. A part of a sent line is not a stranger's, because a server may
 cut lines. Pure.
 """

@@ -44,7 +44,7 @@ def texts(heard: bytes, profile: Profile) -> list[bytes]:
 
 
 def squeezed(heard: bytes, profile: Profile) -> bytes:
-    """Return a stream without notices, line ends, and everything that matches the prefix pattern.
+    """Remove notices, line ends and everything that matches the prefix pattern from a stream.
 
     A server that treats each read as a message may insert prefixes in the middle of a line.
     """

@@ -12,8 +12,8 @@ report, under the name RESULT. The verdicts `unknown` and `not-applicable` do no
 they appear as skips.
 
 A test may have a second result, the failure of another clause. This clause is JOIN-1 if the test is
-the first to find that the target accepts no more connections. It is the clause to blame if another
-test has caused the failure of this one (see `trial`).
+the first to find that the target accepts no more connections. If another test has caused the
+failure of this test, the clause is the one to blame (see `trial`).
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ class Result:
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "--command": {
-        "help": "command that starts the server; {host}, {port}, {port2} … are replaced",
+        "help": "command that starts the server; an address replaces {host}, and free ports"
+        " replace {port}, {port2} …",
     },
     "--target": {
         "metavar": "HOST:PORT",
@@ -404,7 +405,8 @@ def _consequences(
 
 
 def _verdict(error: BaseException | None, clause: str) -> tuple[str, str]:
-    """Return the verdict of a test that raised this exception, or none, and the reason."""
+    """Return the verdict of a test, and the reason. error: the exception of the test; None: the
+    test passed."""
     match error:
         case None:
             return PASS, ""

@@ -5,16 +5,17 @@ test fails. So if a test fails on a server that an earlier test has used, both t
 fresh servers. These cases are tried in order:
 
 - The failed test runs alone, several times. If it fails at least once, the failure is its own.
-- It runs after members have joined, talked and left. If it always fails, LEAVE-1 is broken.
-- It runs after the earlier test. If it always fails, the earlier test's clause is broken; if the
-  server always ends when the clients of the earlier test leave, LEAVE-1 is broken.
+- The failed test runs after members have joined, talked and left. If it always fails, LEAVE-1 is
+  broken.
+- The failed test runs after the earlier test. If it always fails, the earlier test's clause is
+  broken; if the server always ends when the clients of the earlier test leave, LEAVE-1 is broken.
 - If the failed test had received no message in its first run, the earlier test has probably harmed
   the server. If the server had ended, the earlier test's clause is broken. If it was running, it
   had stopped accepting clients, and JOIN-1 is broken.
 - Otherwise, the failure is the test's own, but does not occur every time.
 
-The failed test counts as failed after another one only if something does not arrive. A different
-failure, such as a wrong order, is a race, and is the test's own.
+In the second and third case, a failure counts only if something does not arrive. Another failure,
+such as a wrong order, is a race, and is the test's own.
 
 A server that the harness has not started can't be restarted. But strangers may be in its room. If a
 stranger has sent something during a failed test, the test runs again.
@@ -101,7 +102,7 @@ class Blame:
 def judge_again(
     trial: Trial, before: Trial, failure: Violation, room: Room, make: Callable[[], Room]
 ) -> Blame | None:
-    """Run a test again that failed in `room`, on a server that the test `before` had used.
+    """Run a failed test again. It failed in `room`, on a server that the test `before` had used.
 
     make: returns another room of the same target. Return the clause to blame, or None if the
     failure is the test's own, but does not occur every time. Raise the failure if it occurs again
@@ -129,7 +130,7 @@ def judge_again(
 def judge_among_strangers(
     trial: Trial, failure: Violation, room: Room, make: Callable[[], Room]
 ) -> None:
-    """Run a test again that failed in the room of a server that the harness has not started.
+    """Run a failed test again. It failed in `room`, on a server that the harness has not started.
 
     Raise the failure if no stranger has sent anything during the test. Raise CannotJudge if
     strangers send something every time.

@@ -167,7 +167,7 @@ def as_toml(name: str, findings: Findings) -> str:
 
 
 def _matches_messages(notice: str, findings: Findings) -> bool:
-    """Return whether a notice's pattern also matches messages: one of one word, or an empty one."""
+    """Return whether a notice's pattern also matches a message of one word, or an empty message."""
     found = re.compile(notice.encode())
     befores = {each.before for each in (*findings.deliveries, *findings.own)} or {b""}
     return any(
@@ -189,8 +189,10 @@ def _is_arrival(welcome: str, findings: Findings) -> bool:
 
 
 def _echo_of(findings: Findings, prefix: str) -> str:
-    """Return the pattern of the text before a message that comes back to its sender. This is the
-    prefix, without names of groups, if it matches."""
+    """Return the pattern of the text before a message that comes back to its sender.
+
+    If the prefix matches all these texts, this is the prefix without the names of its groups.
+    """
     if all(re.fullmatch(prefix.encode(), each.before) for each in findings.own):
         return re.sub(r"\(\?P<\w+>", "(?:", prefix)
     own = [TIME.sub(b"0:0", each.before) for each in findings.own]

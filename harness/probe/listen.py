@@ -27,7 +27,7 @@ COMMANDS = "/!"
 
 
 async def listen(target: Target, clock: Clock) -> Findings:
-    """Return what clients observe of a server.
+    """Have clients explore a server, and return the findings.
 
     Raise ProbeError if clients can't talk to each other, or if the server sends too much while no
     client sends. Raise Violation if a client does not receive another's line.
@@ -149,7 +149,7 @@ async def _delivery(
 async def _framing(room: Room, findings: Findings) -> None:
     """Note which of LINE-2, LINE-3, LINE-5 and LINE-6 the server seems to keep.
 
-    If the server loses a line of one of the three checks, its clauses are not noted.
+    If the server loses a line of one of the three checks, the clauses of this check are not noted.
     """
     speaker, listener = await room.join(2)
     with contextlib.suppress(Violation):

@@ -32,7 +32,7 @@ COMMANDS = (
     *("/nick {name}", "/name {name}", "/login {name}", "/join {name}", "/user {name}"),
     *("NICK {name}", "NAME {name}", "LOGIN {name}", "JOIN {name}", "USER {name}"),
 )
-"""Login lines of some servers. They are tried last, except those that the server itself shows."""
+"""Login lines of some servers. They are tried last, except those that the server's output shows."""
 
 LENGTH_FRAMES: dict[str, Callable[[bytes], bytes]] = {
     "4 bytes, big-endian": lambda text: struct.pack("!I", len(text)) + text,
@@ -42,7 +42,7 @@ LENGTH_FRAMES: dict[str, Callable[[bytes], bytes]] = {
     "10 decimal digits": lambda text: b"%-10d" % len(text) + text,
     "64 decimal digits": lambda text: b"%-64d" % len(text) + text,
 }
-"""Framings of a message by its length, which is sent before it. The last two, padded with spaces,
+"""Framings in which the length of a message precedes the message. The last two, padded with spaces,
 are from tutorials."""
 
 _HINT = re.compile(

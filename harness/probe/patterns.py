@@ -77,7 +77,7 @@ def common(lines: set[str]) -> str:
 
 
 def common_begin(texts: Sequence[bytes]) -> bytes:
-    """Return the longest text with which all of them begin."""
+    """Return the longest text with which all texts begin."""
     first, last = min(texts), max(texts)  # all other texts are between these two in sorted order
     same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
     return first[: len(list(same))]

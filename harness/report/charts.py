@@ -155,8 +155,8 @@ def tail(title: str, unit: str, series: Sequence[tuple[str, str, Sequence[float]
 
 
 def ranks(count: int) -> list[int]:
-    """Return the indexes of the values to draw, of `count` sorted values: only some of the low
-    values, but all of the highest."""
+    """Return the indexes of the values to draw, of `count` sorted values: few of the low values,
+    and all of the highest."""
     found, left = [], count
     while left > 0:
         found.append(count - left)

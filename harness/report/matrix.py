@@ -89,7 +89,7 @@ def merge(records: Sequence[dict[str, Any]]) -> list[Row]:
 def plain(
     names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row], dialects: Sequence[str] = ()
 ) -> Iterator[str]:
-    """Yield the lines of the table in aligned columns, and of the notes on dialects."""
+    """Yield the table, line by line, in aligned columns; then yield the notes on dialects."""
     table = list(_table(names, verdicts, rows))
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
@@ -100,7 +100,7 @@ def plain(
 def markdown(
     names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row], dialects: Sequence[str] = ()
 ) -> Iterator[str]:
-    """Yield the lines of the table in Markdown, with failures in bold, and of the notes on
+    """Yield the table, line by line, in Markdown, with failures in bold; then yield the notes on
     dialects."""
     head, *body = _table(names, verdicts, rows)
     yield f"| {' | '.join(map(_escaped, head))} |"

@@ -26,9 +26,9 @@ from harness.report.terminal import (
     as_hex,
     clip,
     conclusion,
-    is_told,
     last_words,
     ranked,
+    shows_expected,
 )
 from harness.report.wire import Row as WireRow
 from harness.report.wire import WireEvent, around, describe, row
@@ -198,7 +198,7 @@ def _test(anchor: str, result: Result, about: str) -> Test:
         [
             _bytes(name, digits)
             for name, digits in (("expected", result.expected), ("received", result.actual))
-            if digits is not None and not is_told(result)
+            if digits is not None and not shows_expected(result)
         ],
         around(result) if result.verdict == FAIL else [],
         [None if event is None else row(event) for event in events],
@@ -231,7 +231,7 @@ def _events(result: Result) -> tuple[list[WireEvent | None], int]:
 
 
 def timeline(wire: Sequence[WireEvent]) -> Timeline | None:
-    """Return the timeline of events; None if there are none."""
+    """Return the timeline of a wire log; None if the log is empty."""
     if not wire:
         return None
     clients = list(dict.fromkeys(client for _, client, *_ in wire))

@@ -202,7 +202,7 @@ def _labelled(name: str, lines: Sequence[str]) -> Iterator[Line]:
         yield [(f"    {'' if number else name:<9}", "faint"), (text, "plain")]
 
 
-def is_told(result: Result) -> bool:
+def shows_expected(result: Result) -> bool:
     """Return whether the report already shows the expected bytes: in the detail, or as a sent text
     in the wire log."""
     digits = result.expected or ""
@@ -219,7 +219,7 @@ def _bytes(result: Result) -> Iterator[Line]:
         for digits in (result.expected, result.actual)
     )
     found = difference(expected or b"", actual or b"")
-    if found is None and is_told(result):
+    if found is None and shows_expected(result):
         return
     if found is None:
         for name, data in (("expected", expected), ("received", actual)):

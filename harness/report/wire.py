@@ -50,7 +50,8 @@ class Row:
 
 
 def row(event: WireEvent, clients: Sequence[str] = ()) -> Row:
-    """Return the row of an event. clients: all clients with an equal event; empty: only its own."""
+    """Return the row of an event. clients: all clients with an equal event; empty: only the client
+    of this event."""
     time, client, what, digits, size = event
     names = listed(clients or (client,), 3)
     data = bytes.fromhex(digits)
@@ -96,7 +97,8 @@ def around(result: Result) -> list[Row]:
 
 
 def _leads_to(event: WireEvent, result: Result) -> bool:
-    """Return whether an event before a failure may have led to it. Earlier messages have not."""
+    """Return whether an event before a failure may have led to the failure. An earlier message has
+    not."""
     _, client, what, *_ = event
     return what in (*LEAVES, "connects") or (client in result.clients and what != "sends")
 

@@ -21,8 +21,8 @@ LONGEST = 500
 
 @dataclass(frozen=True)
 class Crash:
-    """A crash. says: its message, in one line. lines: the lines to show. begin, end: indexes in the
-    output, of its first character and after its last character."""
+    """A crash. says: its message, in one line. lines: the lines to show. begin: index of its first
+    character in the output. end: index after its last character."""
 
     says: str
     lines: tuple[str, ...]

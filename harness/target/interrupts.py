@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a command together with all that it started.
+"""On Ctrl-C, SIGTERM or SIGHUP, end a command and all processes that it started.
 
 A signal may arrive between any two steps, even inside the standard library. If a signal
 interrupted the start or the end of a process, or a poll of its status, the process could be lost,

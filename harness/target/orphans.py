@@ -55,7 +55,7 @@ def _prctl(option: int, argument: object) -> None:
 
 
 def reap(pids: Iterable[int]) -> None:
-    """Reap those of the processes that have ended, if this process has adopted them."""
+    """Reap each of the processes that has ended, if it is a child of this process."""
     for pid in pids:
         with contextlib.suppress(OSError):  # not adopted: its own parent reaps it
             os.waitpid(pid, os.WNOHANG)

@@ -39,7 +39,7 @@ STEP = 0.01
 
 
 ROOT = Path(__file__).resolve().parents[2]
-"""Parent of the harness package."""
+"""Folder that contains the package `harness`."""
 
 
 def environment() -> dict[str, str]:

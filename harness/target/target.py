@@ -1,9 +1,9 @@
 """The server under test: started from a command, or reached at an address.
 
 Each process that a command starts inherits a mark in its environment. The server's processes are
-found by this mark, by their parents and by their sessions, and are ended, even if the server
-detaches. If another process runs the server for the command, as a container engine does, only the
-server's listening sockets are known.
+found by this mark, by their parents and by their sessions. So all of them can be ended, even if the
+server detaches. If another process runs the server for the command, as a container engine does,
+only the server's listening sockets are known.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ START_WITHIN = 10.0
 STOP_WITHIN = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 OUTSIDE_AFTER = 1.0
-"""Minimum age (s) of the command at which a listener that it has not started counts as the server.
-If the listener is an unrelated process that took the port first, the command fails earlier."""
+"""Seconds after the start of the command. If a process that the command has not started listens at
+the port from then on, this process counts as the server. An unrelated process that took the port
+makes the command fail before this time."""
 STAYS = 0.3
 """Seconds for which a test connection to such a listener must stay open. A container engine accepts
 connections before the server does, and closes them."""
@@ -191,7 +192,8 @@ class Target:
 
 
 class Command(Target):
-    """A server that is started from a command, in which {host}, {port}, {port2} … are replaced."""
+    """A server that is started from a command. Its address replaces {host} in the command, and its
+    ports replace {port}, {port2} …"""
 
     ours = True
 

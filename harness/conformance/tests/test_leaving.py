@@ -20,8 +20,7 @@ GUESTS = 40
 MOST_GUESTS = 5 * GUESTS
 """Maximum number of guests. A leak grows in each batch; an allocator's reserve does not."""
 SPARE_DESCRIPTORS = 8
-"""Number of descriptors by which a server may have more open than before, when all guests have
-left."""
+"""Maximum growth of the server's number of open descriptors, once all guests have left."""
 SPARE_MEMORY = GUESTS * (128 << 10)
 """Bytes by which the server's memory may grow in each batch: garbage that is not collected yet."""
 SPARE_THREADS = GUESTS // 2
@@ -137,7 +136,7 @@ async def test_resources_of_members_that_left_are_released(room: Room) -> None:
     await _guests(room, server, listener, GUESTS // 2)
     begin = server.costs()
     held = begin.memory, len(server.times())
-    guests, memory, threads = 0, inf, inf  # the least growth in one batch
+    guests, memory, threads = 0, inf, inf  # memory, threads: the least growth in one batch
     while guests < MOST_GUESTS and (memory > SPARE_MEMORY or threads > SPARE_THREADS):
         await _guests(room, server, listener, GUESTS)
         guests += GUESTS
@@ -152,7 +151,7 @@ async def test_resources_of_members_that_left_are_released(room: Room) -> None:
         before, held = held, (server.costs().memory, len(server.times()))
         memory = min(memory, held[0] - before[0])
         threads = min(threads, held[1] - before[1])
-    if memory > SPARE_MEMORY:  # a server that frees memory late gets a last chance
+    if memory > SPARE_MEMORY:  # a server may free memory late
         grown = await _released(
             room, lambda: (server.costs().memory - begin.memory) // guests, SPARE_MEMORY // GUESTS
         )

@@ -118,7 +118,7 @@ async def test_a_flood_is_throttled_and_loses_nothing(room: Room) -> None:
         raise Undecided(
             "nothing is lost, but the profile has no `rate` by which to judge the speed"
         )
-    # A server with twice the rate would pass if this were less than twice the excess.
+    # If `slow` were less than twice READ, a server with twice the rate would pass.
     slow = max(int(FLOOD * rate), 2 * READ)
     size = profile.burst + READ + slow
     began = time.monotonic()
@@ -154,14 +154,14 @@ async def _flood(room: Room, flooder: Client, listener: Client, size: int, longe
 
 @pytest.mark.clause("LOAD-4", PROVED)
 async def test_the_death_of_a_worker_disconnects_nobody(room: Room) -> None:
-    """Members send lines while the processes that serve them are killed one after another, except
-    the main process. No member is disconnected. Each member receives every line of every other
-    member exactly once, in order."""
+    """Members send lines. Meanwhile, all processes that serve them, except the main process, are
+    killed one after another. No member is disconnected. Each member receives every line of every
+    other member exactly once, in order."""
     server = room.own_server()
     members = [await room.enter(target=server) for _ in range(8)]
     await room.meet(*members)
     workers = server.holders({member.port for member in members})
-    applies(workers, "no process except the main one holds connections")
+    applies(workers, "no process except the main process has connections")
     said: dict[Client, list[bytes]] = {member: [] for member in members}
     for victim in [*workers, None]:
         for speaker in members:

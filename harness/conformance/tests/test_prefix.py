@@ -113,7 +113,7 @@ def needs_prefix(room: Room) -> None:
 
 
 def _names(prefix: bytes, address: str) -> bool:
-    """Return whether a prefix of any form contains this address, not as a part of another."""
+    """Return whether a prefix of any form contains this address, but not inside a longer one."""
     return (
         re.search(rb"(?<![\w.:])(?:::ffff:)?%s(?![\w.:])" % re.escape(address.encode()), prefix)
         is not None

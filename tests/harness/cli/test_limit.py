@@ -117,4 +117,4 @@ def test_the_output_names_the_held_load_and_what_stopped_it() -> None:
         "stopped at 1,100 messages/s, 9,900 deliveries/s: "
         "not held because of the server: it was too slow"
     )
-    assert conclusion(Limit(None, None)) == "no load that was tried was held"
+    assert conclusion(Limit(None, None)) == "no load was held"

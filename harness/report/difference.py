@@ -10,8 +10,8 @@ from harness.wording import as_text
 SHOWN = 96
 """Maximum number of bytes of the longer text, up to which both texts are shown whole."""
 AROUND = 24
-"""Maximum number of bytes to show of each part of longer texts: before the difference, the
-different part, and after it."""
+"""Maximum number of bytes of a longer text that are shown before the difference, in the difference,
+and after it."""
 IN_HEX = 8
 """Maximum number of bytes of the difference that are also shown in hexadecimal."""
 

@@ -32,8 +32,8 @@ LONG = 20_000
 @pytest.mark.clause("LINE-1", PROVED)
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CR LF"])
 async def test_a_line_keeps_its_end(room: Room, end: bytes) -> None:
-    """Two lines are sent, the second when the first has arrived. Between their texts, one line end,
-    as the profile says, and perhaps a prefix are received."""
+    """Two lines are sent, the second when the first has arrived. Between their texts, the listener
+    receives one line end, as the profile says, and perhaps a prefix."""
     speaker, listener = await room.join(2)
     bare = listener.bare_line_ends
     for _ in range(3):

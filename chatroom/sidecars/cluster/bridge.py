@@ -129,7 +129,7 @@ class Bridge:
         engine = Engine(client, node.url, f"{node.number:016x}")
         try:
             end = await engine.open_stream(node.replicas)
-            await Responder(client, node.url.room, node.name, node.control).start()
+            await Responder(client, node).start()
         except BaseException:
             await engine.close()
             raise

@@ -106,9 +106,14 @@ def log_subject(room: str, node: str = "*") -> str:
     return f"chatroom.{room}.log.{node}"
 
 
-def request_subject(room: str) -> str:
-    """Return the subject of requests to all nodes."""
-    return f"chatroom.{room}.request"
+def nodes_subject(room: str) -> str:
+    """Return the subject on which all nodes reply with their names."""
+    return f"chatroom.{room}.nodes"
+
+
+def request_subject(room: str, node: str) -> str:
+    """Return the subject of requests to one node."""
+    return f"chatroom.{room}.request.{node}"
 
 
 async def connect(

@@ -132,7 +132,7 @@ SECTIONS: dict[str, dict[str, Section]] = {
         "signals": {"SIGINT": "Stop waiting for the answer."},
         "exit status": {
             "0": "The command succeeded.",
-            "1": "The command failed; in a cluster, on at least one node. One line on standard error"
+            "1": "The command failed; in a cluster, on at least one node. A line on standard error"
             " says why.",
             "2": "An argument is wrong.",
         },

@@ -186,6 +186,8 @@ class Bridge:
                 last = await engine.publish(publication, last)
             except (Refused, *UNREACHABLE):
                 last, position = await self._resume(engine, relay)
+                if position >= publication.position:  # only the answer was lost
+                    self._unanswered_at = None
                 continue
             self._round_trip = monotonic() - begin
             self._unanswered_at = None

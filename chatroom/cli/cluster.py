@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# The variables for the options are those of the server.
 URL = "CHATROOM_CLUSTER"
 CREDENTIALS = "CHATROOM_CLUSTER_CREDENTIALS"
 CA = "CHATROOM_CLUSTER_CA"
-"""Variables for the options, the same as those of the server."""
 
 ATTEMPTS = 1
 """Number of times that nats-py tries a server again that it can't reach."""
@@ -78,7 +78,10 @@ def chosen_cluster(
 
 
 class Cluster:
-    """A connection to all nodes. If it fails, it ends the process with exit code 1."""
+    """A connection to the NATS servers of a cluster.
+
+    If a method can't do its work, it prints one line and ends the process with exit code 1.
+    """
 
     def __init__(
         self, url: ClusterURL, options: argparse.Namespace, parser: argparse.ArgumentParser
@@ -96,7 +99,7 @@ class Cluster:
         credentials = Credentials(
             options.cluster_credentials or _file(CREDENTIALS), options.cluster_ca or _file(CA)
         )
-        # asyncio warns when a TLS connection ends; `_fail` reports it.
+        # asyncio logs a warning when a TLS connection ends. `_fail` prints the reason instead.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         self._runner = asyncio.Runner()
         try:
@@ -113,7 +116,7 @@ class Cluster:
         self._runner.close()
 
     def nodes(self) -> "list[RemoteNode]":
-        """Return all nodes, sorted by their names. At least one is there."""
+        """Return the nodes that reply, sorted by their names; at least one."""
         from chatroom.sidecars.cluster.requests import find_nodes
 
         nodes = self._run(find_nodes(self._client, self.url.room))
@@ -146,7 +149,7 @@ class Cluster:
         return list(zip(nodes, self._run(ask_all()), strict=True))
 
     def sleep(self, seconds: float) -> None:
-        """Keep the connection for a time."""
+        """Wait, and keep the connection alive meanwhile."""
         import asyncio
 
         self._run(asyncio.sleep(seconds))

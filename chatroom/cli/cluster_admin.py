@@ -24,10 +24,11 @@ Answers = Sequence[tuple["RemoteNode", Mapping[str, Any]]]
 """Nodes, each with its answer to a request."""
 
 _MEMBER = re.compile(r"(?P<id>[0-9]+)(?:@(?P<node>.+))?")
+"""A member's id, with or without its node."""
 
 
 def run(url: ClusterURL, options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """Run the command; if it fails, also on one node only, end the process."""
+    """Run the command. If it fails on a node, end the process with exit code 1."""
     who: str = getattr(options, "who", "")
     member = None
     if options.do in ("kick", "ban"):
@@ -81,7 +82,7 @@ class _Command:
         """Ban an address or network, or a member's address, on all nodes."""
         nodes, network, answers = self._nodes, who, []
         if member:
-            # The member's node knows its address.
+            # Only the member's node knows the member's address.
             node = self._node(member["node"])
             answers = self._cluster.ask([node], {"do": "ban", "who": member["id"]})
             [(_, answer)] = answers

@@ -65,7 +65,7 @@ def main(node: Node, limits: Limits, end: socket.socket) -> None:
     from chatroom.sidecars.cluster.bridge import Bridge
     from chatroom.sidecars.cluster.engine import EngineError
 
-    # asyncio warns when a TLS connection ends. The room reports it.
+    # asyncio logs a warning when a TLS connection ends. The room itself logs `cluster-down`.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     bridge = Bridge(
         node,

@@ -37,7 +37,7 @@ from chatroom.system.endpoint import Endpoint
 FOUND_WITHIN = 2.0
 """Timeout (s) for the names of all nodes."""
 SILENCE = 0.5
-"""Seconds after a node's name within which the name of another node must arrive."""
+"""Timeout (s) for the name of another node, after the name of one has arrived."""
 ANSWER_WITHIN = ROOM_ANSWERS_WITHIN + 2.0
 """Timeout (s) for a part of an answer. The node waits ROOM_ANSWERS_WITHIN for its room."""
 

@@ -397,6 +397,14 @@ def test_an_engine_without_jetstream_is_one_line(tmp_path: Path) -> None:
         here.expect_error(1, nats.url(), "JetStream is not enabled")
 
 
+def test_an_engine_that_accepts_only_small_messages_is_one_line(tmp_path: Path) -> None:
+    with (
+        engine(tmp_path, settings="max_payload: 400000") as nats,
+        started(command("--cluster", nats.url()), logs=ERROR_LINE) as here,
+    ):
+        here.expect_error(1, nats.url(), "max_payload of nats-server is 400000 bytes")
+
+
 @pytest.mark.parametrize("wrong", ["description", "storage", "subjects"])
 def test_node_7_a_stream_of_another_shape_is_one_line(wrong: str, tmp_path: Path) -> None:
     config = {

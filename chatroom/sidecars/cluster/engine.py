@@ -364,8 +364,8 @@ class Engine:
             mem_storage=True,
             num_replicas=1,
         )
-        first = max(after.sequence + 1, state.first_seq)
-        if await self._is_there(after, state):
+        first = min(max(after.sequence + 1, state.first_seq), state.last_seq + 1)
+        if not after.time or await self._is_there(after, state):
             config.deliver_policy = api.DeliverPolicy.BY_START_SEQUENCE
             config.opt_start_seq = first
         else:
@@ -381,7 +381,7 @@ class Engine:
         """Return False if the stream has lost the message at a place in a failure."""
         if after.sequence > state.last_seq:
             return False
-        if not after.time or after.sequence < state.first_seq:
+        if after.sequence < state.first_seq:
             return True
         try:
             found = await self._js.get_msg(self._stream, seq=after.sequence)

@@ -69,6 +69,7 @@ class AcceptorDriver:
             self.counters,
             self.bans,
             self._hand_over,
+            log,
         )
 
     def _reserve_line(self) -> Callable[[str | None], None]:

@@ -17,11 +17,13 @@ from chatroom.log.origin import ROOM, Origin
 from chatroom.log.ring import Geometry, Log
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.protocol.message import ROOM_ID
-from chatroom.supervisor.admin_commands import MAX_TEXT, SPEAKER, AdminCommands
+from chatroom.supervisor.admin_commands import MAX_TEXT, AdminCommands
 from chatroom.supervisor.members import Client, Members
+from chatroom.supervisor.room_voice import PREFIX, RoomVoice
 from chatroom.system.memory import anonymous_file
 from chatroom.system.networks import UNIX
 from tests.log.entries import Run, append
+from tests.system.loops import ManualLoop
 
 SETTINGS = Settings(log_size=128 << 10, max_lag=32 << 10, max_line=1 << 10)
 
@@ -45,9 +47,9 @@ class Room:
         self.members = cast(
             Members, SimpleNamespace(by_id=self.clients, disconnect=self.note_removed)
         )
-        self.commands = AdminCommands(
-            self.members, self.bans, self.log, self.wake, self.ended.extend
-        )
+        self.loop = ManualLoop()
+        self.voice = RoomVoice(self.loop, self.log, self.wake)
+        self.commands = AdminCommands(self.members, self.bans, self.voice, self.ended.extend)
 
     def note_removed(self, members: list[int], why: LeaveReason) -> None:
         self.removed += [(id, why) for id in members]
@@ -140,7 +142,7 @@ def test_a_ban_of_a_unix_socket_s_client_bans_all_of_them(room: Room) -> None:
 
 def test_a_ban_that_cannot_be_written_still_disconnects(room: Room, tmp_path: Path) -> None:
     bans = Bans(tmp_path / "gone" / "bans.json")
-    commands = AdminCommands(room.members, bans, room.log, room.wake, room.ended.extend)
+    commands = AdminCommands(room.members, bans, room.voice, room.ended.extend)
     answer = commands.run({"do": "ban", "who": "2"})
     assert answer is not None
     assert "can't be written" in answer["error"]
@@ -177,7 +179,7 @@ def test_say_appends_a_message_of_the_room(
     assert room.log.messages(room.log.head) == lines
     assert room.log.sender(room.log.head) == ROOM_ID, "no member has this id, so all receive it"
     ((*_, origin),) = room.log.entries(1, 2)
-    assert Origin.unpack(origin) == (ROOM, len(SPEAKER))
+    assert Origin.unpack(origin) == (ROOM, len(PREFIX))
     assert room.woken == 1
 
 

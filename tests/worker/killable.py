@@ -399,6 +399,9 @@ class RoomClient:
             assert not self.receives or self.room.left.get(self.id) == LeaveReason.LAGGED
             return
         assert self.received.startswith(greeting)
+        if self.room.settings.history:
+            self._check_history(history)
+            return
         received = TELNET_ANSWER.sub(b"", self.received.removeprefix(greeting))
         whole = self.receives and self.room.left.get(self.id) is None
         for first in range(self.not_before, self.not_after + 1):
@@ -409,6 +412,33 @@ class RoomClient:
             if expected == received if whole else expected.startswith(received):
                 return
         raise AssertionError(f"{self.address} received {received[:2000]!r}\n{history[-40:]}")
+
+    def _check_history(self, history: list[Run]) -> None:
+        """Check that the client received as many earlier messages as announced, and then exactly
+        the others' messages, from one moment of its join on."""
+        received = self.received.removeprefix(self.room.settings.greeting)
+        count = 0
+        if found := re.match(rb"<room>(\d+) earlier messages?:\n", received):
+            count, received = int(found[1]), received[found.end() :]
+        messages: list[tuple[int, bytes]] = []
+        numbers = [0]
+        """Number of messages before each entry."""
+        for run in history:
+            if not run.messages:  # a LF alone
+                sender, text = messages.pop()
+                messages.append((sender, text + run.text))
+            else:
+                messages += [(run.sender, text) for text in run.text.splitlines(keepends=True)]
+            numbers.append(len(messages))
+        assert self.not_after is not None
+        joins = range(numbers[self.not_before], numbers[self.not_after] + 1)
+        whole = self.receives and self.room.left.get(self.id) is None
+        for first in range(len(messages) + 1):
+            theirs = b"".join(text for sender, text in messages[first:] if sender != self.id)
+            fits = theirs == received if whole else theirs.startswith(received)
+            if fits and first + count in joins:
+                return
+        raise AssertionError(f"{self.address} received {received[:2000]!r}\n{messages[-40:]}")
 
 
 class KillableRoom:
@@ -489,6 +519,7 @@ class KillableRoom:
             counters,
             Bans(),
             self._hand_over,
+            self.log,
         )
         self.processes: list[KillableWorker] = []
         self.hold: Callable[[socket.socket], None]

@@ -208,7 +208,7 @@ def test_load_4_a_death_at_any_line_loses_and_doubles_nothing(
         line, survived = stride * (sweep + 1) - step, False
         while not survived:
             line += step
-            with killable_room(cluster=cluster) as room:
+            with killable_room(cluster=cluster, history=5 * cluster) as room:
                 seat = scene(room)
                 (victim,) = (process for process in room.alive if process.number == seat)
                 survived = victim.run(line)
@@ -656,6 +656,8 @@ def test_load_4_random_steps_and_deaths_lose_and_double_nothing(seed: int) -> No
     limits = {"rate": 2048, "burst": 1024} if seed % 2 else {}
     if seed % 3 == 0:
         limits["room_rate"] = 16 * KIB
+    if seed % 5 >= 3:
+        limits["history"] = chance.choice([1, 5, 100])
     workers = chance.choice([1, 2, 2, 3])
     with killable_room(workers=workers, cluster=seed % 4 >= 2, **limits) as room:
         for _ in range(chance.randint(1, 4)):

@@ -94,7 +94,7 @@ def test_a_refused_connection_is_reported_in_one_line(command: list[str]) -> Non
 @pytest.mark.parametrize(
     "host",
     [
-        "::1%nowhere",  # No interface has this name, and it is found out without a name server.
+        "::1%nowhere",  # No interface has this name, so the lookup fails without a name server.
         "no..name",
         "x" * 64,
     ],

@@ -27,7 +27,7 @@ def fixture_file(tmp_path: Path) -> Path:
     return tmp_path / "room.toml"
 
 
-def says(file: Path, text: str) -> dict[str, Any]:
+def settings_in(file: Path, text: str) -> dict[str, Any]:
     """Return the settings of a file with this text."""
     file.write_text(text)
     layer = sources.from_file(file)
@@ -122,13 +122,13 @@ def test_a_value_out_of_range_is_an_error_that_names_its_source(
 def test_a_file_has_the_options_names_and_their_values(
     text: str, name: str, value: object, file: Path
 ) -> None:
-    found = says(file, f"# a comment\n{text}")
+    found = settings_in(file, f"# a comment\n{text}")
     assert found == {name: value}
     assert type(found[name]) is type(value)
 
 
 def test_a_file_may_be_empty(file: Path) -> None:
-    assert says(file, "") == {}
+    assert settings_in(file, "") == {}
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_any_file_is_read_or_refused_with_an_error(data: bytes) -> None:
 
 
 def test_a_path_that_is_not_a_regular_file_is_refused_at_once(tmp_path: Path) -> None:
-    """A pipe could block, and could not be read a second time."""
+    """Reading a pipe could block, and a pipe could not be read again."""
     os.mkfifo(tmp_path / "pipe")
     for path, why in (
         (tmp_path, "not a regular file"),

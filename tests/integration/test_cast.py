@@ -25,14 +25,14 @@ def test_a_newcomer_after_unfinished_text_receives_whole_lines() -> None:
         witness = here.join("127.0.8.8")
         for number in range(6):
             speaker = speakers[number % 3]
-            speaker.say(f"{number} unfinished")
-            witness.hear_until(f"{number} unfinished")
+            speaker.send(f"{number} unfinished")
+            witness.receive_until(f"{number} unfinished")
             newcomers = here.join_all(["127.0.9.7", "127.0.9.8", "127.0.9.9"])
-            speakers[number // 2].say("next\n")
+            speakers[number // 2].send("next\n")
             for newcomer in newcomers:
-                newcomer.hear(speakers[number // 2].prefix + b"next\n")
+                newcomer.expect(speakers[number // 2].prefix + b"next\n")
                 newcomer.close()
-            witness.hear(b"\n" + speakers[number // 2].prefix + b"next\n")
+            witness.expect(b"\n" + speakers[number // 2].prefix + b"next\n")
 
 
 def test_a_newcomer_during_a_flood_receives_whole_lines() -> None:
@@ -42,17 +42,17 @@ def test_a_newcomer_during_a_flood_receives_whole_lines() -> None:
         witness = here.join("127.0.8.8")
         for speaker in speakers:
             lines = b"".join(b"%d\n" % number for number in range(30_000))
-            assert speaker.say_what_fits(lines) == len(lines)
+            assert speaker.send_what_fits(lines) == len(lines)
         newcomers = here.join_all(["127.0.9.9"] * 60)
         for speaker in speakers:
-            speaker.say("end\n")
+            speaker.send("end\n")
         order = b""
         for _ in speakers:
-            order += witness.hear_until(b"end\n")
+            order += witness.receive_until(b"end\n")
         for newcomer in newcomers:
             heard = b""
             for _ in speakers:
-                heard += newcomer.hear_until(b"end\n")
+                heard += newcomer.receive_until(b"end\n")
             assert order.endswith(b"\n" + heard)
 
 
@@ -115,10 +115,10 @@ def check_one_order(
         others = [line for line in order if not line.startswith(client.prefix)]
         assert client.take(sizes[client]).splitlines(keepends=True) == others
 
-    witness.say("no more of you\n")
+    witness.send("no more of you\n")
     for client in said:
-        client.hear(witness.prefix + b"no more of you\n")
+        client.expect(witness.prefix + b"no more of you\n")
     for client in said:
-        client.say("nor of you\n")
+        client.send("nor of you\n")
     for _ in said:
-        assert witness.hear_until("\n").endswith(b">nor of you\n")
+        assert witness.receive_until("\n").endswith(b">nor of you\n")

@@ -18,15 +18,15 @@ def test_the_console_shows_joins_leaves_and_messages(workers: int) -> None:
         client = here.join("127.0.0.2")
         here.read_until("127.0.0.2 connected\n")
         other = here.join("127.0.0.3")
-        client.say("hello\r\n")
-        other.hear("<127.0.0.2>hello\n")
-        other.say("no end")
-        client.hear("<127.0.0.3>no end")
+        client.send("hello\r\n")
+        other.expect("<127.0.0.2>hello\n")
+        other.send("no end")
+        client.expect("<127.0.0.3>no end")
         client.close()
         assert here.read_until("127.0.0.2 disconnected\n") == (
             b"127.0.0.3 connected\n<127.0.0.2>hello\n<127.0.0.3>no end\n127.0.0.2 disconnected\n"
         )
-        other.say(" and more\n")
+        other.send(" and more\n")
         other.close()
         assert here.read_until("127.0.0.3 disconnected\n") == (
             b"<127.0.0.3> and more\n127.0.0.3 disconnected\n"
@@ -39,8 +39,8 @@ def test_quiet_prints_only_the_address() -> None:
     """JOIN-1."""
     with room("--workers", 2, "--quiet") as here:
         client, other = here.join_all(addresses(2))
-        client.say("hello\n")
-        other.hear("<127.0.0.2>hello\n")
+        client.send("hello\n")
+        other.expect("<127.0.0.2>hello\n")
         client.close()
         here.stop()
         assert here.read_rest() == b""
@@ -70,7 +70,7 @@ def test_verbose_logs_events_on_standard_error() -> None:
     with room("--workers", 2, "--verbose", "--max-clients", 1, logs=" level=info ") as here:
         client = here.join("127.0.0.2")
         here.read_until("127.0.0.2 connected\n")
-        here.connect("127.0.0.3").hear("The room is full\n")
+        here.connect("127.0.0.3").expect("The room is full\n")
         client.reset()
         here.read_until("127.0.0.2 disconnected\n")
         until(lambda: len(here.errors.splitlines()) == len(told), f"all events are logged: {told}")
@@ -102,9 +102,9 @@ def test_an_unread_standard_error_blocks_nothing(full_pipe: Path) -> None:
     with room("--workers", 2, "--verbose", "--max-clients", 2, setup=setup) as here:
         client, other = here.join_all(addresses(2))
         for _ in range(20):
-            here.connect("127.0.0.9").hear("The room is full\n")
-        client.say("hello\n")
-        other.hear("<127.0.0.2>hello\n")
+            here.connect("127.0.0.9").expect("The room is full\n")
+        client.send("hello\n")
+        other.expect("<127.0.0.2>hello\n")
         until(here.is_idle, "no process spins")
         here.stop()
 
@@ -116,8 +116,8 @@ def test_messages_left_out_of_a_slow_console_are_counted() -> None:
         total = 0
         for _ in range(6):
             numbers = range(total, total + 50_000)
-            client.say("".join(f"{number}\n" for number in numbers))
-            other.hear("".join(f"<127.0.0.2>{number}\n" for number in numbers))
+            client.send("".join(f"{number}\n" for number in numbers))
+            other.expect("".join(f"<127.0.0.2>{number}\n" for number in numbers))
             total += len(numbers)
         client.close()
         printed = here.read_until("127.0.0.2 disconnected\n").decode()
@@ -135,14 +135,14 @@ def test_an_unread_standard_output_blocks_nothing() -> None:
         client, other = here.join_all(addresses(2))
         text, heard = "0123456789abcde\n" * 1000, "<127.0.0.2>0123456789abcde\n" * 1000
         while not here.output_is_full():
-            client.say(text)
-            other.hear(heard)
+            client.send(text)
+            other.expect(heard)
         for _ in range(100):
-            client.say(text)
-            other.hear(heard)
+            client.send(text)
+            other.expect(heard)
         third = here.join("127.0.0.9")
-        third.say("still here\n")
-        other.hear("<127.0.0.9>still here\n")
+        third.send("still here\n")
+        other.expect("<127.0.0.9>still here\n")
         until(here.is_idle, "no process spins")
         here.stop()
 
@@ -154,8 +154,8 @@ def test_a_closed_standard_output_does_not_stop_the_room() -> None:
         here.process.stdout.close()
         client, other = here.join_all(addresses(2))
         for number in range(20):
-            client.say(f"{number}\n")
-            other.hear(f"<127.0.0.2>{number}\n")
+            client.send(f"{number}\n")
+            other.expect(f"<127.0.0.2>{number}\n")
             here.join("127.0.0.9").close()
         until(here.is_idle, "no process spins")
         here.stop()
@@ -172,9 +172,9 @@ def test_missing_standard_streams_do_not_stop_the_room(setup: str) -> None:
         here.wait_until_listening()
         client, other = here.join_all(addresses(2))
         for number in range(20):
-            client.say(f"{number}\n")
-            other.hear(f"<127.0.0.2>{number}\n")
+            client.send(f"{number}\n")
+            other.expect(f"<127.0.0.2>{number}\n")
         here.join("127.0.0.9").close()
-        other.say("fine\n")
-        client.hear("<127.0.0.3>fine\n")
+        other.send("fine\n")
+        client.expect("<127.0.0.3>fine\n")
         here.stop()

@@ -39,11 +39,11 @@ def test_the_registry_is_killed_and_joins_and_leaves_go_on() -> None:
         client, other = here.join_all(["127.0.0.2", "127.0.0.2"])
         for _ in range(3):
             here.registry().kill()
-            client.say("do you hear me?\n")
-            other.hear("<127.0.0.2>do you hear me?\n")
-            here.connect("127.0.0.2").hear("Too many connections from your address\n")
+            client.send("do you hear me?\n")
+            other.expect("<127.0.0.2>do you hear me?\n")
+            here.connect("127.0.0.2").expect("Too many connections from your address\n")
             third, fourth = here.join_all(["127.0.0.3", "127.0.0.4"])
-            here.connect("127.0.0.5").hear("The room is full\n")
+            here.connect("127.0.0.5").expect("The room is full\n")
             here.read_until("127.0.0.4 connected\n")
             here.registry().kill()
             third.close()
@@ -68,7 +68,7 @@ def test_a_signal_to_the_group_spares_a_restarted_registry(
             assert process.blocks(number)
         os.killpg(here.pid, number)
         here.expect_exit()
-        client.hear_end()
+        client.expect_end()
         assert here.errors.count("\n") == 1
 
 
@@ -80,9 +80,9 @@ def test_the_registry_is_killed_while_many_join_and_leave() -> None:
             guests = [here.connect(source) for source in addresses(40)]
             here.registry().kill()
             for guest in guests:
-                guest.hear("Welcome to socket practice\n")
-            guests[number].say("all here\n")
-            witness.hear(guests[number].prefix + b"all here\n")
+                guest.expect("Welcome to socket practice\n")
+            guests[number].send("all here\n")
+            witness.expect(guests[number].prefix + b"all here\n")
             # The registry is told of their leaves before, during and after its death.
             for guest in guests:
                 guest.close()
@@ -132,9 +132,9 @@ def test_a_killed_registry_is_restarted_before_the_next_join() -> None:
             until(partial(another_than, here, victim), "there is another")
             until(here.is_idle, "it knows everyone")
         assert here.errors.count("\n") == 2
-        here.connect("127.0.0.2").hear("Too many connections from your address\n")
+        here.connect("127.0.0.2").expect("Too many connections from your address\n")
         third = here.join("127.0.0.3")
-        here.connect("127.0.0.4").hear("The room is full\n")
+        here.connect("127.0.0.4").expect("The room is full\n")
         talk([client, other, third])
         assert here.errors.count("\n") == 2
 
@@ -188,11 +188,11 @@ def test_a_worker_that_the_others_wait_for_is_killed() -> None:
         os.kill(victim.pid, signal.SIGSTOP)
         # Less than the connection's buffers take, and several times the size of the log.
         text = b"".join(b"%d\n" % number for number in range(25_000))
-        assert client.say_what_fits(text) == len(text)
+        assert client.send_what_fits(text) == len(text)
         until(here.is_idle, "the log is full")
         victim.kill()
         for listener in (slow, other):
-            listener.hear(b"".join(b"<127.0.0.2>%d\n" % number for number in range(25_000)))
+            listener.expect(b"".join(b"<127.0.0.2>%d\n" % number for number in range(25_000)))
 
 
 def test_a_worker_that_many_newcomers_wait_for_is_killed(many_descriptors: int) -> None:
@@ -203,13 +203,13 @@ def test_a_worker_that_many_newcomers_wait_for_is_killed(many_descriptors: int) 
         os.kill(victim.pid, signal.SIGSTOP)
         crowd = [here.connect("127.0.0.9") for _ in range(800)]
         for client in crowd[1::2]:
-            client.hear("Welcome to socket practice\n")
+            client.expect("Welcome to socket practice\n")
         victim.kill()
         for client in crowd[::2]:
-            client.hear("Welcome to socket practice\n")
-        other.say("all here?\n")
+            client.expect("Welcome to socket practice\n")
+        other.send("all here?\n")
         for client in (member, *crowd):
-            client.hear("<127.0.0.3>all here?\n")
+            client.expect("<127.0.0.3>all here?\n")
         talk([member, other, here.join("127.0.0.5")])
 
 
@@ -224,7 +224,7 @@ def test_the_last_worker_is_killed_while_newcomers_connect() -> None:
         newcomers = [here.connect(source) for source in addresses(3)]
         os.kill(here.pid, signal.SIGCONT)
         for newcomer in newcomers:
-            newcomer.hear("Welcome to socket practice\n")
+            newcomer.expect("Welcome to socket practice\n")
         talk([client, *newcomers])
 
 
@@ -236,7 +236,7 @@ def test_all_workers_are_killed() -> None:
             worker.kill()
         newcomers = [here.connect(source) for source in addresses(8)[4:]]
         for newcomer in newcomers:
-            newcomer.hear("Welcome to socket practice\n")
+            newcomer.expect("Welcome to socket practice\n")
         talk([*members, *newcomers])
 
 
@@ -248,17 +248,17 @@ def test_a_member_that_lags_too_far_at_its_worker_s_death_is_disconnected() -> N
         slow = here.join("127.0.9.9", receive_buffer=4096)
         text, taken, heard = b"x" * 1000 + b"\n", [0], 0
         while len(taken) < 4 or taken[-1] > taken[-4]:
-            speaker.say(text * 32)
-            listener.hear((speaker.prefix + text) * 32)
+            speaker.send(text * 32)
+            listener.expect((speaker.prefix + text) * 32)
             taken.append(here.unsent(slow))
             heard += 32
         # Its socket took nothing in the last three bursts of 32 KB, and something in the one
         # before. So it lags by less than 128 KiB. With a lag above half the limit, it would get a
         # grace period.
         here.serving(slow).kill()
-        speaker.say(text * 600)
-        listener.hear((speaker.prefix + text) * 600)
-        assert ((speaker.prefix + text) * (heard + 600)).startswith(slow.hear_rest())
+        speaker.send(text * 600)
+        listener.expect((speaker.prefix + text) * 600)
+        assert ((speaker.prefix + text) * (heard + 600)).startswith(slow.receive_rest())
         talk([speaker, listener])
 
 
@@ -278,4 +278,4 @@ def test_the_room_stops_right_after_a_death() -> None:
             until(partial(gone, here), "all end")
             assert here.process.returncode == 0
             for member in members:
-                member.hear_end()
+                member.expect_end()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.clients import hear_rests
+from tests.integration.clients import receive_rests
 from tests.integration.rooms import (
     NEVER_SILENT,
     SMALL_LOG,
@@ -36,15 +36,15 @@ def test_a_signal_stops_the_room(workers: int, number: signal.Signals) -> None:
     """LEAVE-2: with members that talk, that are silent, and that have an unfinished line."""
     with room("--workers", workers, *NEVER_SILENT) as here:
         members = here.join_all(addresses(20))
-        members[0].say("goodbye\n")
+        members[0].send("goodbye\n")
         for member in members[1:]:
-            member.hear("<127.0.0.2>goodbye\n")
-        members[1].say("unfini")
+            member.expect("<127.0.0.2>goodbye\n")
+        members[1].send("unfini")
         here.wait_until_read(members[1])
         here.stop(number)
         for member in members:
-            member.hear("<127.0.0.3>unfini" if member is not members[1] else "")
-            member.hear_end()
+            member.expect("<127.0.0.3>unfini" if member is not members[1] else "")
+            member.expect_end()
             assert member.ended == "closed"
 
 
@@ -54,12 +54,12 @@ def test_a_signal_to_the_whole_group(number: signal.Signals) -> None:
     """A Ctrl-C or a service manager signals the workers too (gunicorn#1868)."""
     with room("--workers", 2) as here:
         client, other = here.join_all(addresses(2))
-        client.say("hello\n")
-        other.hear("<127.0.0.2>hello\n")
+        client.send("hello\n")
+        other.expect("<127.0.0.2>hello\n")
         os.killpg(here.pid, number)
         here.expect_exit()
-        client.hear_end()
-        other.hear_end()
+        client.expect_end()
+        other.expect_end()
 
 
 def test_many_signals_in_a_row() -> None:
@@ -71,7 +71,7 @@ def test_many_signals_in_a_row() -> None:
                 os.killpg(here.pid, number)
         here.expect_exit()
         for member in members:
-            member.hear_end()
+            member.expect_end()
 
 
 @pytest.mark.sample(1)
@@ -83,12 +83,12 @@ def test_appended_messages_are_delivered_before_the_end(workers: int) -> None:
         listeners = here.join_all(addresses(7)[3:])
         flood = b"".join(b"%d\n" % number for number in range(40_000))
         for flooder in flooders:
-            flooder.say_what_fits(flood)
+            flooder.send_what_fits(flood)
         for listener in listeners:
-            listener.hear_bytes(1)
+            listener.receive_bytes(1)
             listener.unread[:0] = b"<"
         here.process.send_signal(signal.SIGTERM)
-        hear_rests([*flooders, *listeners])
+        receive_rests([*flooders, *listeners])
         here.expect_exit()
         heard = bytes(listeners[0].unread)
         assert all(listener.unread == heard for listener in listeners)
@@ -106,15 +106,15 @@ def test_no_client_can_delay_the_end() -> None:
     with room("--workers", 2, "--max-clients", 6, "--max-lag", "12M", *UNLIMITED) as here:
         flooder, listener = here.join_all(addresses(2))
         mutes = [here.join(source, receive_buffer=4096) for source in addresses(6)[2:]]
-        here.connect("127.0.9.9").hear("The room is full\n")
+        here.connect("127.0.9.9").expect("The room is full\n")
         text = b"0123456789abcde\n" * (2 * MIB // 16)
         for _ in range(3):
-            flooder.say(text)
-            listener.hear_bytes(len(text) // 16 * 27)
-        flooder.say_what_fits(text * 4)
+            flooder.send(text)
+            listener.receive_bytes(len(text) // 16 * 27)
+        flooder.send_what_fits(text * 4)
         here.stop()
         for mute in mutes:
-            mute.hear_rest()
+            mute.receive_rest()
 
 
 @pytest.mark.thorough  # It waits for 7 s.
@@ -130,7 +130,7 @@ def test_stopped_processes_do_not_hold_up_the_end(tmp_path: Path) -> None:
         here.process.send_signal(signal.SIGTERM)
         here.expect_exit(within=8.0)  # as long as README.md allows where a process hangs
         for member in members:
-            member.hear_end()
+            member.expect_end()
 
 
 def test_no_end_waits_for_the_registry() -> None:
@@ -147,11 +147,11 @@ def test_a_stopped_worker_does_not_delay_the_end() -> None:
     with room("--workers", 2) as here:
         client, other = here.join_all(addresses(2))
         os.kill(here.serving(client).pid, signal.SIGSTOP)
-        other.say("hello\n")
+        other.send("hello\n")
         here.process.send_signal(signal.SIGTERM)
         here.expect_exit(within=8.0)  # as long as README.md allows where a process hangs
-        client.hear_end()
-        other.hear_end()
+        client.expect_end()
+        other.expect_end()
 
 
 # --- while it starts -----------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_the_main_process_is_killed(workers: int) -> None:
         os.kill(here.pid, signal.SIGKILL)
         here.expect_exit(-signal.SIGKILL)
         for member in members:
-            member.hear_end()
+            member.expect_end()
 
 
 def test_the_main_process_is_killed_under_load() -> None:
@@ -252,7 +252,7 @@ def test_the_main_process_is_killed_under_load() -> None:
         client, other = here.join_all(addresses(2))
         stopped = here.serving(other)
         os.kill(stopped.pid, signal.SIGSTOP)
-        client.say_what_fits(b"flood\n" * 8 * MIB)
+        client.send_what_fits(b"flood\n" * 8 * MIB)
         os.kill(here.pid, signal.SIGKILL)
         os.kill(stopped.pid, signal.SIGCONT)
         here.expect_exit(-signal.SIGKILL)

@@ -92,7 +92,7 @@ def test_load_4_a_worker_dies_while_members_move(tmp_path: Path, point: str, ski
         crowd = Crowd(here.join_all(addresses(9)))
         crowd.talk_on(20)
         for client in crowd.present()[1:]:
-            crowd.say(client, "half a word… and the rest\n".encode(), part=13)
+            crowd.send(client, "half a word… and the rest\n".encode(), part=13)
             here.wait_until_read(client)
         rounds.load()
         here.workers()[0].kill()
@@ -142,7 +142,7 @@ def test_load_4_a_worker_dies_while_members_leave(tmp_path: Path, point: str) ->
         rounds.load(2)
         for number in range(2, 10):
             leaver = crowd.present()[-1]
-            crowd.say(leaver, b"%d: this is the last of me\n" % number, part=number)
+            crowd.send(leaver, b"%d: this is the last of me\n" % number, part=number)
             crowd.leave(leaver)
             crowd.talk_on(10)
         assert not rounds.left
@@ -164,18 +164,18 @@ def test_load_4_a_worker_dies_during_an_unfinished_line(tmp_path: Path) -> None:
         client, other, third = here.join_all(addresses(3))
         for number in range(3):
             rounds.load()
-            client.say("who is")
+            client.send("who is")
             for listener in (other, third):
-                listener.hear("<127.0.0.2>who is")
+                listener.expect("<127.0.0.2>who is")
             assert not rounds.left
             here.wait_until_replaced(number + 1, 2)
-            other.say("me\n")
-            client.hear("<127.0.0.3>me\n")
-            third.hear("\n<127.0.0.3>me\n")
-            other.hear("\n")
-            client.say(" there?\n")
+            other.send("me\n")
+            client.expect("<127.0.0.3>me\n")
+            third.expect("\n<127.0.0.3>me\n")
+            other.expect("\n")
+            client.send(" there?\n")
             for listener in (other, third):
-                listener.hear("<127.0.0.2> there?\n")
+                listener.expect("<127.0.0.2> there?\n")
 
 
 @pytest.mark.sample(1)
@@ -193,21 +193,21 @@ def test_load_4_a_worker_dies_while_a_member_lags(tmp_path: Path, point: str) ->
             rounds.load(2)
             deaths = 2
         exchange({speaker: grouped(text.splitlines(keepends=True), 64)}, {listener: len(heard)})
-        listener.hear(heard)
+        listener.expect(heard)
         if not deaths:
             rounds.load(3)
             deaths = 3
         parts = [bytearray(), bytearray()]
         while any(len(part) < len(heard) for part in parts):
             for client, part in zip(slow, parts, strict=True):
-                part.extend(client.hear_bytes(min(50_000, len(heard) - len(part))))
+                part.extend(client.receive_bytes(min(50_000, len(heard) - len(part))))
         for part in parts:
             assert part == heard
         assert not rounds.left
         here.wait_until_replaced(deaths, 2)
-        listener.say("all here\n")
+        listener.send("all here\n")
         for client in (speaker, *slow):
-            client.hear("<127.0.0.3>all here\n")
+            client.expect("<127.0.0.3>all here\n")
 
 
 def test_load_4_a_worker_dies_while_it_waits_for_space_in_the_log(tmp_path: Path) -> None:
@@ -222,11 +222,11 @@ def test_load_4_a_worker_dies_while_it_waits_for_space_in_the_log(tmp_path: Path
         os.kill(sleeping.pid, signal.SIGSTOP)
         rounds.load()
         text = b"".join(b"%d\n" % number for number in range(50_000))
-        assert client.say_what_fits(text) == len(text)
+        assert client.send_what_fits(text) == len(text)
         rounds.wait_until_fired()
         os.kill(sleeping.pid, signal.SIGCONT)
         for listener in (slow, other):
-            listener.hear(b"".join(b"<127.0.0.2>%d\n" % number for number in range(50_000)))
+            listener.expect(b"".join(b"<127.0.0.2>%d\n" % number for number in range(50_000)))
         here.wait_until_replaced(1, 2)
 
 
@@ -243,14 +243,14 @@ def test_load_4_all_workers_die_at_once_with_unappended_input(tmp_path: Path) ->
                 rounds.load(pid=worker.pid)
                 os.kill(worker.pid, signal.SIGSTOP)
             for client in clients:
-                client.say(f"{number} from {client.address}\n")
+                client.send(f"{number} from {client.address}\n")
             for worker in here.workers():
                 os.kill(worker.pid, signal.SIGCONT)
             rounds.wait_until_fired()
             heard: dict[Client, set[bytes]] = {client: set() for client in clients}
             for client in clients:
                 for _ in clients[1:]:
-                    heard[client].add(client.hear_until("\n"))
+                    heard[client].add(client.receive_until("\n"))
             said = {
                 client: client.prefix + b"%d from %s\n" % (number, client.prefix[1:-1])
                 for client in clients
@@ -268,8 +268,8 @@ def test_load_4_a_member_that_keeps_killing_workers_is_disconnected(tmp_path: Pa
         crowd = Crowd(here.join_all(addresses(6)))
         culprit = here.join("127.0.9.9")
         rounds.load(1000)
-        culprit.say(b"this is " + WORD + b"\n")
-        culprit.hear_rest()
+        culprit.send(b"this is " + WORD + b"\n")
+        culprit.receive_rest()
         here.read_until("127.0.9.9 disconnected\n")
         died = 1000 - rounds.left
         assert 3 <= died <= 4
@@ -298,4 +298,4 @@ def test_load_4_the_room_stops_during_a_recovery(tmp_path: Path, point: str) -> 
         here.stop()
         for client in crowd.present():
             client.socket.settimeout(PATIENCE)
-            client.hear_rest()
+            client.receive_rest()

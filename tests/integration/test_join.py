@@ -22,11 +22,11 @@ def test_more_clients_join_than_select_can_handle(many_descriptors: int) -> None
     """JOIN-1: ncat overflows at more than 1,024 descriptors (FD_SETSIZE)."""
     with room("--workers", 1) as here:
         speaker, *others = here.join_all(addresses(1100))
-        speaker.say("hello\n")
+        speaker.send("hello\n")
         for other in others:
-            other.hear("<127.0.0.2>hello\n")
-        others[-1].say("I am the last\n")
-        speaker.hear(others[-1].prefix + b"I am the last\n")
+            other.expect("<127.0.0.2>hello\n")
+        others[-1].send("I am the last\n")
+        speaker.expect(others[-1].prefix + b"I am the last\n")
 
 
 # --- resets --------------------------------------------------------------------------------------
@@ -46,17 +46,17 @@ def test_connections_reset_before_the_accept_disturb_nobody() -> None:
         until(lambda: queue(here.port) >= len(quick), "all wait to be accepted")
         for number, client in enumerate(quick):
             if number % 2:
-                client.say("anybody?\n")
+                client.send("anybody?\n")
             client.reset()
         os.kill(here.pid, signal.SIGCONT)
         newcomer = here.join("127.0.9.9")
-        newcomer.say("after the resets\n")
+        newcomer.send("after the resets\n")
         for member in members:
             # Text of some of them may be delivered.
-            heard = member.hear_until("<127.0.9.9>after the resets\n")
+            heard = member.receive_until("<127.0.9.9>after the resets\n")
             assert set(re.findall(rb">(.*)\n", heard)) <= {b"anybody?", b"after the resets"}
-        members[0].say("welcome\n")
-        assert newcomer.hear_until("<127.0.0.2>welcome\n")
+        members[0].send("welcome\n")
+        assert newcomer.receive_until("<127.0.0.2>welcome\n")
         until(lambda: queue(here.port) == 0, "nobody waits any more")
 
 
@@ -88,22 +88,22 @@ def test_a_crowd_joins_while_a_worker_is_stopped(many_descriptors: int) -> None:
         # The registry places them on the workers in turn.
         lucky, unlucky = crowd[1::2], crowd[::2]
         for client in lucky:
-            client.hear(WELCOME)
-        other.say("come in\n")
+            client.expect(WELCOME)
+        other.send("come in\n")
         for client in lucky:
-            client.hear("<127.0.0.3>come in\n")
+            client.expect("<127.0.0.3>come in\n")
         assert not any(client.arrived() for client in unlucky)
         os.kill(sleeping.pid, signal.SIGCONT)
         for client in unlucky:
-            client.hear(WELCOME)
-        other.say("all here?\n")
+            client.expect(WELCOME)
+        other.send("all here?\n")
         for client in lucky:
-            client.hear("<127.0.0.3>all here?\n")
+            client.expect("<127.0.0.3>all here?\n")
         for client in unlucky:
             # Messages that were sent while they waited may reach them.
-            heard = client.hear_until("<127.0.0.3>all here?\n")
+            heard = client.receive_until("<127.0.0.3>all here?\n")
             assert heard.removeprefix(b"<127.0.0.3>come in\n") == b"<127.0.0.3>all here?\n"
-        member.hear("<127.0.0.3>come in\n<127.0.0.3>all here?\n")
+        member.expect("<127.0.0.3>come in\n<127.0.0.3>all here?\n")
 
 
 # --- started again -------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def test_a_killed_room_can_restart_at_once_on_its_port() -> None:
         with room("--workers", 2, port=before.port) as here:
             talk(here.join_all(addresses(2)))
         for member in members:
-            member.hear_end()
+            member.expect_end()
 
 
 # --- addresses -----------------------------------------------------------------------------------
@@ -129,11 +129,11 @@ def test_ipv4_clients_of_an_ipv6_room(ipv6: None) -> None:
     with room("--workers", 2, "--max-clients-per-address", 1, host="::") as here:
         assert here.where == f"[::]:{here.port}"
         four, six = here.join("127.0.0.2"), here.join("::1")
-        four.say("four\n")
-        six.hear("<127.0.0.2>four\n")
-        six.say("six\n")
-        four.hear("<::1>six\n")
-        here.connect("127.0.0.2").hear(TOO_MANY)
+        four.send("four\n")
+        six.expect("<127.0.0.2>four\n")
+        six.send("six\n")
+        four.expect("<::1>six\n")
+        here.connect("127.0.0.2").expect(TOO_MANY)
         assert b"127.0.0.2 connected\n::1 connected\n" in here.read_until("<::1>six\n")
 
 
@@ -142,8 +142,8 @@ def test_ipv4_clients_of_an_ipv6_room(ipv6: None) -> None:
 
 def refused(client: Client, reason: str) -> None:
     """Check that the client gets one line, then an orderly close, so that the line is not lost."""
-    client.hear(reason)
-    client.hear_end()
+    client.expect(reason)
+    client.expect_end()
     assert client.ended == "closed"
 
 
@@ -156,17 +156,17 @@ def test_a_full_room_refuses_newcomers_and_goes_on() -> None:
         before = here.descriptors()
         for said in (b"", b"hello\n", b"x" * 300_000):
             newcomer = here.connect("127.0.9.9")
-            newcomer.say_what_fits(said)
+            newcomer.send_what_fits(said)
             refused(newcomer, FULL)
             talk(members)
 
         stubborn = [here.connect(source) for source in addresses(100)]
         for client in stubborn:
-            client.hear(FULL)
+            client.expect(FULL)
         until(lambda: here.descriptors() == before, "their descriptors are given back")
         until(here.is_idle, "the room does nothing")
         for client in stubborn:
-            client.hear_end()
+            client.expect_end()
             assert client.ended == "closed"
 
         members[2].close()
@@ -192,8 +192,8 @@ def test_the_limit_of_descriptors_limits_the_members() -> None:
         members.pop().close()
         here.read_until(f"127.0.0.{len(members) + 2} disconnected\n")
         members.append(here.join("127.0.9.9"))
-        members[-1].say("the last seat is mine\n")
-        members[0].hear("<127.0.9.9>the last seat is mine\n")
+        members[-1].send("the last seat is mine\n")
+        members[0].expect("<127.0.9.9>the last seat is mine\n")
         # There may be fewer descriptors than before. The earlier number may include the connection
         # of a refused client, which stays open for a moment.
         until(lambda: here.descriptors() <= before, "no more descriptors than before")
@@ -204,7 +204,7 @@ def join_until_full(here: Room) -> list[Client]:
     members: list[Client] = []
     for source in addresses(200):
         client = here.connect(source)
-        if client.hear_until("\n") != WELCOME:
+        if client.receive_until("\n") != WELCOME:
             return members
         members.append(client)
     raise AssertionError("there is no limit")
@@ -214,9 +214,9 @@ def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
     """JOIN-1: the soft limit that a shell usually sets does not limit the room."""
     with room("--workers", 1, setup="ulimit -Sn 100; ulimit -Hn 300", logs=FEWER) as here:
         speaker, *others = here.join_all(addresses(150))
-        speaker.say("hello\n")
+        speaker.send("hello\n")
         for other in others:
-            other.hear("<127.0.0.2>hello\n")
+            other.expect("<127.0.0.2>hello\n")
 
 
 def test_a_room_without_descriptors_waits_and_accepts_again(many_descriptors: int) -> None:
@@ -233,5 +233,5 @@ def test_a_room_without_descriptors_waits_and_accepts_again(many_descriptors: in
         until(here.is_idle, "it does not spin")
         talk([members[0], members[1]])
         resource.prlimit(here.pid, resource.RLIMIT_NOFILE, limits)
-        newcomer.hear(WELCOME)
+        newcomer.expect(WELCOME)
         talk([newcomer, members[0]])

@@ -33,11 +33,11 @@ def test_text_sent_before_a_leave_is_delivered() -> None:
                 leaver = here.join("127.0.0.2")
                 if not said:
                     here.read_until("127.0.0.2 connected\n")
-                leaver.say(said)
+                leaver.send(said)
                 leave(leaver)
                 here.read_until("127.0.0.2 disconnected\n")
-                other.say("nothing more\n")
-                witness.hear(heard + ("\n" if heard else "") + "<127.0.0.8>nothing more\n")
+                other.send("nothing more\n")
+                witness.expect(heard + ("\n" if heard else "") + "<127.0.0.8>nothing more\n")
 
 
 def test_a_member_may_come_back_from_the_same_port() -> None:
@@ -53,7 +53,7 @@ def test_a_member_may_come_back_from_the_same_port() -> None:
             client.connect((here.host, here.port))
             port = client.getsockname()[1]
             client.sendall(b"%d\n" % number)
-            witness.hear(f"<127.0.0.2>{number}\n")
+            witness.expect(f"<127.0.0.2>{number}\n")
             here.read_until(f"<127.0.0.2>{number}\n")
             # An orderly close would occupy the port for a minute (TIME_WAIT).
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -80,8 +80,8 @@ def test_the_resources_of_500_members_are_released() -> None:
         until(lambda: here.descriptors() == empty, "no more than when it was empty")
         until(here.is_idle, "the room that all have left does nothing")
         client, other = here.join_all(addresses(2))
-        client.say("we are back\n")
-        other.hear("<127.0.0.2>we are back\n")
+        client.send("we are back\n")
+        other.expect("<127.0.0.2>we are back\n")
 
 
 def come_and_go(here: Room, count: int) -> None:
@@ -89,9 +89,9 @@ def come_and_go(here: Room, count: int) -> None:
         guests = [here.connect(source) for source in addresses(start + 50)[start:]]
         for number, guest in enumerate(guests):
             if number % 4:
-                guest.hear("Welcome to socket practice\n")
+                guest.expect("Welcome to socket practice\n")
             if number % 3:
-                guest.say("a line\nand" if number % 2 else "a line\n")
+                guest.send("a line\nand" if number % 2 else "a line\n")
             WAYS[number % 5 % 3](guest)
         for guest in guests:
             guest.close()

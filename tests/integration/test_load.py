@@ -84,15 +84,15 @@ def test_senders_wait_for_the_slowest_worker(width: int) -> None:
         said = lines(speaker, MIB, width)
         heard = delivered(speaker, said)
         os.kill(sleeping.pid, signal.SIGSTOP)
-        assert speaker.say_what_fits(b"".join(said)) == len(said) * width
+        assert speaker.send_what_fits(b"".join(said)) == len(said) * width
         until(here.is_idle, "the log is full, and no process spins")
         waiting = listener.arrived()
         assert 0 < len(waiting) <= 64 * KIB
         os.kill(sleeping.pid, signal.SIGCONT)
-        sleeper.hear(heard)
-        listener.hear(heard)
-        speaker.say("at last\n")
-        sleeper.hear("<127.0.0.2>at last\n")
+        sleeper.expect(heard)
+        listener.expect(heard)
+        speaker.send("at last\n")
+        sleeper.expect("<127.0.0.2>at last\n")
 
 
 # --- slow readers --------------------------------------------------------------------------------
@@ -108,11 +108,11 @@ def test_a_member_that_does_not_read_delays_nobody() -> None:
         said = lines(speaker, 10 * MIB, 1000)
         heard = delivered(speaker, said)
         exchange({speaker: grouped(said, 64)}, {listener: len(heard)}, ahead=MIB)
-        listener.hear(heard)
+        listener.expect(heard)
         # The slow readers are far behind now, and the others go on talking.
         for number in range(100):
-            listener.say(f"{number}\n")
-            speaker.hear(f"<127.0.0.3>{number}\n")
+            listener.send(f"{number}\n")
+            speaker.expect(f"<127.0.0.3>{number}\n")
         heard += b"".join(b"<127.0.0.3>%d\n" % number for number in range(100))
         # While they catch up, the others talk on, and the log wraps.
         more = lines(speaker, 8 * MIB, 1000)
@@ -123,7 +123,7 @@ def test_a_member_that_does_not_read_delays_nobody() -> None:
             ahead=MIB,
         )
         for client in slow:
-            client.hear(heard)
+            client.expect(heard)
 
 
 def test_a_member_that_lags_too_far_is_disconnected() -> None:
@@ -137,15 +137,15 @@ def test_a_member_that_lags_too_far_is_disconnected() -> None:
         repeats = 0
         while here.descriptors() > before:
             exchange({speaker: grouped(said, 8)}, {listener: len(heard)}, ahead=48 * KIB)
-            listener.hear(heard)
+            listener.expect(heard)
             repeats += 1
             assert repeats < 64, "their lag is unbounded"
         for client in slow:
-            got = client.hear_rest()
+            got = client.receive_rest()
             assert len(got) < repeats * len(heard)
             assert (heard * repeats).startswith(got)
-        listener.say("and now?\n")
-        speaker.hear("<127.0.0.3>and now?\n")
+        listener.send("and now?\n")
+        speaker.expect("<127.0.0.3>and now?\n")
         printed = here.read_until("\n")
         for _ in slow:
             printed += here.read_until(" disconnected: lagged too far behind\n")
@@ -162,16 +162,16 @@ def test_a_member_that_lags_too_many_messages_is_disconnected() -> None:
         said = lines(speaker, 64 * KIB, 1000)
         taken = [0]
         while len(taken) < 4 or taken[-1] > taken[-4]:
-            speaker.say(b"".join(said))
-            listener.hear(delivered(speaker, said))
+            speaker.send(b"".join(said))
+            listener.expect(delivered(speaker, said))
             taken.append(here.unsent(slow))
         # Its socket took nothing in the last three bursts of 64 KiB, and something in the one
         # before. So it lags by less than 384 KiB.
         for _ in range(2048):
-            speaker.say("x\n")
-            listener.hear("<127.0.0.2>x\n")
+            speaker.send("x\n")
+            listener.expect("<127.0.0.2>x\n")
         here.read_until("127.0.9.9 disconnected: lagged too far behind\n")
-        slow.hear_rest()
+        slow.receive_rest()
 
 
 def test_slow_readers_that_leave_release_their_resources() -> None:
@@ -184,13 +184,13 @@ def test_slow_readers_that_leave_release_their_resources() -> None:
             said = lines(speaker, 4 * MIB, 2000)
             heard = delivered(speaker, said)
             exchange({speaker: grouped(said, 16)}, {listener: len(heard)}, ahead=MIB)
-            listener.hear(heard)
+            listener.expect(heard)
             for client in slow:
                 leave(client)
             until(lambda: here.descriptors() == before, "their descriptors are given back")
         until(here.is_idle, "the room does nothing")
-        listener.say("still here\n")
-        speaker.hear("<127.0.0.3>still here\n")
+        listener.send("still here\n")
+        speaker.expect("<127.0.0.3>still here\n")
 
 
 def test_the_memory_for_slow_readers_is_bounded() -> None:
@@ -216,13 +216,13 @@ def test_members_that_flood_and_do_not_read_are_disconnected() -> None:
         with suppress(ConnectionError):
             for number in itertools.count():
                 for mute in mutes:
-                    mute.say(b"shout\n" * 1000)
+                    mute.send(b"shout\n" * 1000)
                 # Not too much at once: these two must hear it all.
-                client.say(f"{number}\n")
-                other.hear_until(f"<127.0.0.2>{number}\n")
-                other.say(f"{number}\n")
-                client.hear_until(f"<127.0.0.3>{number}\n")
-        client.say("peace\n")
-        other.hear_until("<127.0.0.2>peace\n")
-        other.say("at last\n")
-        client.hear_until("<127.0.0.3>at last\n")
+                client.send(f"{number}\n")
+                other.receive_until(f"<127.0.0.2>{number}\n")
+                other.send(f"{number}\n")
+                client.receive_until(f"<127.0.0.3>{number}\n")
+        client.send("peace\n")
+        other.receive_until("<127.0.0.2>peace\n")
+        other.send("at last\n")
+        client.receive_until("<127.0.0.3>at last\n")

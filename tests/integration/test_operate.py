@@ -71,8 +71,8 @@ def fixture_shared() -> Iterator[tuple[Room, Owner]]:
 def test_status_prints_the_figures_of_the_room(owner: Owner) -> None:
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         member, other = here.join_all(["127.0.0.2", "127.0.0.3"])
-        member.say("hello\n")
-        other.hear("<127.0.0.2>hello\n")
+        member.send("hello\n")
+        other.expect("<127.0.0.2>hello\n")
         owner.until(
             lambda found: (found["room"]["deliveries"], found["room"]["joins"]) == (1, 2),
             "that is counted",
@@ -116,10 +116,10 @@ def test_status_as_json_matches_what_clients_saw(owner: Owner) -> None:
         crowd = here.join_all(addresses(5))
         for number in range(3):
             for client in crowd:
-                client.say(f"{number}\n")
+                client.send(f"{number}\n")
                 for other in crowd:
                     if other is not client:
-                        other.hear(f"<{client.address}>{number}\n")
+                        other.expect(f"<{client.address}>{number}\n")
         found = owner.until(
             lambda now: (now["room"]["deliveries"], now["room"]["joins"]) == (60, 5),
             "all is counted",
@@ -157,8 +157,8 @@ def test_status_shows_the_lag_of_a_slow_reader(owner: Owner) -> None:
         times = 0
         # The kernel takes some bytes. A smaller lag may end as soon as the worker sends.
         while owner.member(slow)["lag"] <= 64 * KIB:
-            speaker.say(text * 128)
-            other.hear((speaker.prefix + text) * 128)
+            speaker.send(text * 128)
+            other.expect((speaker.prefix + text) * 128)
             times += 128
         size = times * len(speaker.prefix + text)
         found = owner.status()
@@ -168,7 +168,7 @@ def test_status_shows_the_lag_of_a_slow_reader(owner: Owner) -> None:
         assert found["room"]["lag"] == told["lag"]
         assert max(worker["lag"] for worker in found["workers"]) == told["lag"]
         assert owner.member(other)["lag"] == 0
-        slow.hear((speaker.prefix + text) * times)
+        slow.expect((speaker.prefix + text) * times)
         assert owner.member(slow)["lag"] == 0
 
 
@@ -250,7 +250,7 @@ def watch(owner: Owner, out: int | IO[str], *options: str) -> Iterator["subproce
 def test_watch_shows_rates_per_interval_and_ends_with_the_room(owner: Owner) -> None:
     with room("--workers", 1, "--run-dir", owner.folder) as here:
         client = here.join()
-        client.say("x\n" * 50)
+        client.send("x\n" * 50)
         here.read_until("x\n" * 1)
         owner.until(lambda found: found["room"]["messages"] == 50, "all are counted")
         with watch(owner, subprocess.PIPE) as process:
@@ -353,7 +353,7 @@ def test_the_control_socket_of_a_killed_room_is_replaced(owner: Owner) -> None:
             assert owner.status()["room"]["pid"] == here.pid
             talk(here.join_all(addresses(2)))
         for member in members:
-            member.hear_end()
+            member.expect_end()
     assert list(owner.folder.iterdir()) == []
 
 
@@ -457,13 +457,13 @@ def test_kick_disconnects_members_by_id_address_or_network(owner: Owner) -> None
         crowd = [here.join(source) for source in sources]
         ids = [owner.member(client)["id"] for client in crowd]
         assert owner.admin("kick", ids[0]) == f"kicked: {ids[0]}\n"
-        crowd[0].hear(KICKED)
-        crowd[0].hear_end()
+        crowd[0].expect(KICKED)
+        crowd[0].expect_end()
         assert owner.admin("kick", "127.0.0.3") == f"kicked: {ids[1]}, {ids[2]}\n"
         assert owner.admin("kick", "127.0.1.0/24") == f"kicked: {ids[3]}, {ids[4]}\n"
         for client in crowd[1:5]:
-            client.hear(KICKED)
-            client.hear_end()
+            client.expect(KICKED)
+            client.expect_end()
         for _ in range(5):
             here.read_until(" disconnected: kicked\n")
         assert owner.status()["room"]["leaves"] == {"kicked": 5}
@@ -477,12 +477,12 @@ def test_the_text_of_a_kicked_member_is_delivered(owner: Owner) -> None:
     with room("--workers", 2, *NEVER_SILENT, "--run-dir", owner.folder) as here:
         client, other = here.join_all(addresses(2))
         id = owner.member(client)["id"]
-        client.say("first\nhalf")
-        other.hear("<127.0.0.2>first\n")
+        client.send("first\nhalf")
+        other.expect("<127.0.0.2>first\n")
         owner.admin("kick", id)
-        client.hear(KICKED)
-        client.hear_end()
-        other.hear("<127.0.0.2>half")
+        client.expect(KICKED)
+        client.expect_end()
+        other.expect("<127.0.0.2>half")
 
 
 def test_the_flood_of_a_throttled_member_ends_with_a_kick(owner: Owner) -> None:
@@ -490,8 +490,8 @@ def test_the_flood_of_a_throttled_member_ends_with_a_kick(owner: Owner) -> None:
     options = ("--workers", 2, "--rate", "1K", "--burst", "4K", "--run-dir", owner.folder)
     with room(*options) as here:
         client, other = here.join_all(addresses(2))
-        client.say("flood\n" * 8000)
-        other.hear("<127.0.0.2>flood\n")
+        client.send("flood\n" * 8000)
+        other.expect("<127.0.0.2>flood\n")
         owner.admin("kick", "127.0.0.2")
         here.read_until("127.0.0.2 disconnected: kicked\n")
 
@@ -500,11 +500,11 @@ def test_the_line_for_a_kicked_member_begins_a_line(owner: Owner) -> None:
     """PREFIX-4: also after another's unfinished text."""
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         client, other = here.join_all(addresses(2))
-        other.say("half")
-        client.hear("<127.0.0.3>half")
+        other.send("half")
+        client.expect("<127.0.0.3>half")
         owner.admin("kick", "127.0.0.2")
-        client.hear("\n" + KICKED)
-        client.hear_end()
+        client.expect("\n" + KICKED)
+        client.expect_end()
 
 
 def test_a_banned_address_stays_out_until_the_ban_is_lifted(owner: Owner) -> None:
@@ -513,13 +513,13 @@ def test_a_banned_address_stays_out_until_the_ban_is_lifted(owner: Owner) -> Non
         ids = [owner.member(client)["id"] for client in (member, other, stays)]
         assert owner.admin("ban", ids[0]) == f"banned 127.0.0.2; kicked: {ids[0]}, {ids[1]}\n"
         for client in (member, other):
-            client.hear("<room>You were banned\n")
-            client.hear_end()
+            client.expect("<room>You were banned\n")
+            client.expect_end()
         assert owner.admin("ban", "127.0.2.0/24") == "banned 127.0.2.0/24; kicked: none\n"
         for source in ("127.0.0.2", "127.0.2.9"):
             client = here.connect(source)
-            client.hear("You are banned from this room\n")
-            client.hear_end()
+            client.expect("You are banned from this room\n")
+            client.expect_end()
         assert owner.admin("list").splitlines() == [
             "id    address   port  worker",
             f" {ids[2]}  127.0.1.3  {stays.end[1]:5}       {owner.member(stays)['worker']}",
@@ -545,15 +545,15 @@ def test_say_reaches_all_members_in_one_order_with_the_others(owner: Owner) -> N
         witnesses = listeners[:2]
         listeners = listeners[2:]
         for number in range(10):
-            client.say(f"{number}\n" * 20)
-            other.say(f"{number}\n" * 20)
+            client.send(f"{number}\n" * 20)
+            other.send(f"{number}\n" * 20)
             owner.ask(do="say", text=f"{number}\r\nand more")
         for speaker, witness in zip((client, other), witnesses, strict=True):
-            speaker.say("done\n")  # so the room's last line comes after all of theirs
-            witness.hear_until(speaker.prefix.decode() + "done\n")
+            speaker.send("done\n")  # so the room's last line comes after all of theirs
+            witness.receive_until(speaker.prefix.decode() + "done\n")
         assert owner.admin("say", "the\x1bend") == "said to 7 members\n"
         end = "<room>the␛end\n"
-        first, *rest = [listener.hear_until(end) for listener in listeners]
+        first, *rest = [listener.receive_until(end) for listener in listeners]
         assert all(heard == first for heard in rest)
         lines = first.decode().splitlines()
         assert [line for line in lines if line.startswith("<room>")] == [
@@ -563,7 +563,7 @@ def test_say_reaches_all_members_in_one_order_with_the_others(owner: Owner) -> N
         assert len(lines) == 423
         for speaker in (client, other):
             own = speaker.prefix.decode()
-            heard = speaker.hear_until(end).decode().splitlines()
+            heard = speaker.receive_until(end).decode().splitlines()
             assert heard == [line for line in lines if not line.startswith(own)]
         assert here.read_until(end).decode().count("<room>") == 21, "its own terminal shows it too"
 
@@ -572,11 +572,11 @@ def test_say_ends_an_unfinished_line_first(owner: Owner) -> None:
     """LINE-6."""
     with room("--workers", 1, "--flush-after", 0.01, "--run-dir", owner.folder) as here:
         client, other = here.join_all(addresses(2))
-        client.say("half")
-        other.hear("<127.0.0.2>half")
+        client.send("half")
+        other.expect("<127.0.0.2>half")
         owner.admin("say", "x")
-        other.hear("\n<room>x\n")
-        client.hear("<room>x\n")
+        other.expect("\n<room>x\n")
+        client.expect("<room>x\n")
 
 
 def test_say_works_while_a_worker_hangs(owner: Owner) -> None:
@@ -591,9 +591,9 @@ def test_say_works_while_a_worker_hangs(owner: Owner) -> None:
         victim = here.serving(client)
         os.kill(victim.pid, signal.SIGSTOP)
         owner.admin("say", "x")
-        other.hear("<room>x\n")
+        other.expect("<room>x\n")
         os.kill(victim.pid, signal.SIGCONT)
-        client.hear("<room>x\n")
+        client.expect("<room>x\n")
 
 
 # --- bans that are kept --------------------------------------------------------------------------
@@ -611,7 +611,7 @@ def test_bans_are_kept_when_the_room_restarts(owner: Owner) -> None:
         here.admin("unban", "127.0.0.2")
     for kept, answer in (("--keep-bans", b"You are banned from this room\n"), ("", WELCOME)):
         with room(*options, *filter(None, [kept]), port=port) as again:
-            again.connect("127.0.3.1").hear(answer)
+            again.connect("127.0.3.1").expect(answer)
             again.join("127.0.0.2")
             again.join("127.0.4.1")
     names = {path.name for path in owner.folder.iterdir()}
@@ -642,9 +642,9 @@ def test_a_ban_that_cannot_be_written_still_applies(owner: Owner) -> None:
         code, _, error = owner.run("admin", "ban", "127.0.0.2")
         assert code == 1
         assert error.endswith(f"127.0.0.1:{port}.bans can't be written: Is a directory\n")
-        client.hear("<room>You were banned\n")
-        client.hear_end()
-        here.connect("127.0.0.2").hear("You are banned from this room\n")
+        client.expect("<room>You were banned\n")
+        client.expect_end()
+        here.connect("127.0.0.2").expect("You are banned from this room\n")
 
 
 # --- the run-dir ---------------------------------------------------------------------------------
@@ -683,7 +683,7 @@ def test_clients_of_a_unix_socket_are_members(owner: Owner) -> None:
         assert here.where.endswith(f", unix:{path}")
         with UnixClient(path) as member, UnixClient(path) as other:
             for client in (member, other):
-                client.hear(WELCOME)
+                client.expect(WELCOME)
             three = here.join()
             talk([member, three, other])
             told = owner.until(lambda found: len(found["members"]) == 3, "all are in")
@@ -691,8 +691,8 @@ def test_clients_of_a_unix_socket_are_members(owner: Owner) -> None:
             assert "  unix  " in owner.run("status")[1]
             assert len(owner.admin("kick", "unix").split(",")) == 2
             for client in (member, other):
-                client.hear(KICKED)
-                client.hear_end()
+                client.expect(KICKED)
+                client.expect_end()
         assert path.exists()
     assert list(owner.folder.iterdir()) == []
 
@@ -711,7 +711,7 @@ def test_a_room_can_listen_at_several_addresses(owner: Owner) -> None:
         here.host, here.port = "127.0.0.1", int(found[1])
         with UnixClient(member) as a, UnixClient(other) as b:
             for client in (a, b):
-                client.hear(WELCOME)
+                client.expect(WELCOME)
             talk([a, b, here.join()])
         for name in (f"unix:{member}", str(member), "one"):
             assert Owner(owner.folder, name).status()["room"]["pid"] == here.pid
@@ -730,7 +730,7 @@ def test_the_unix_socket_of_a_killed_room_is_replaced(owner: Owner) -> None:
         until(lambda: not there.processes(), "all of it end")
         assert path.exists()
     with room(*listen), UnixClient(path) as client:
-        client.hear(WELCOME)
+        client.expect(WELCOME)
     assert not path.exists()
 
 
@@ -756,15 +756,15 @@ def test_a_worker_s_death_disconnects_only_clients_of_a_unix_socket(
     path = owner.folder / "room"
     options = ("--workers", 1, "--listen", f"unix:{path}", "--run-dir", owner.folder)
     with room(*options, logs=DIED) as here, UnixClient(path) as client:
-        client.hear(WELCOME)
+        client.expect(WELCOME)
         others = here.join_all(addresses(2))
         talk([client, *others])
         here.workers()[0].kill()
-        client.hear_end()
+        client.expect_end()
         talk(others)
         assert owner.status()["room"]["leaves"] == {"its worker died": 1}
         with UnixClient(path) as again:
-            again.hear(WELCOME)
+            again.expect(WELCOME)
             talk([again, *others])
 
 
@@ -776,7 +776,7 @@ def test_balancing_does_not_move_clients_of_a_unix_socket(owner: Owner) -> None:
         for _ in range(4):  # each worker gets half of both
             for _ in range(2):
                 clients.append(UnixClient(path))
-                clients[-1].hear(WELCOME)
+                clients[-1].expect(WELCOME)
             clients += here.join_all(addresses(2))
         unix = [client for client in clients if isinstance(client, UnixClient)]
         tcp = [client for client in clients if not isinstance(client, UnixClient)]
@@ -820,21 +820,21 @@ def test_the_prefix_option_sets_the_form_of_prefixes(owner: Owner) -> None:
 
         def talk_a_little() -> None:
             for client, id in zip(members, ids, strict=True):
-                client.say("hi\n\n")
+                client.send("hi\n\n")
                 line = f"{{{id}}} {client.address}:{client.end[1]} said: "
                 for other in members:
                     if other is not client:
-                        other.hear(f"{line}hi\n{line}\n")
+                        other.expect(f"{line}hi\n{line}\n")
 
         talk_a_little()
         for victim in here.workers():
             victim.kill()
             talk_a_little()
         with UnixClient(path) as client:
-            client.hear(WELCOME)
-            client.say("hi\n")
+            client.expect(WELCOME)
+            client.send("hi\n")
             for member in members:
-                member.hear("{5} unix:0 said: hi\n")
+                member.expect("{5} unix:0 said: hi\n")
 
 
 # --- a service manager ---------------------------------------------------------------------------

@@ -50,14 +50,14 @@ def test_people_talk_with_netcat(name: str) -> None:
         with netcat(name, here.host, here.port) as client:
             wait_for_line(client, b"Welcome to socket practice\n")
             type_text(client, b"hello\n")
-            witness.hear("<127.0.0.7>hello\n")
-            witness.say("hello yourself\r\n")
+            witness.expect("<127.0.0.7>hello\n")
+            witness.send("hello yourself\r\n")
             wait_for_line(client, b"<127.0.0.2>hello yourself\n")
             with netcat(name, here.host, here.port) as other:
                 wait_for_line(other, b"Welcome to socket practice\n")
                 type_text(other, "Chào 👋\n".encode())
                 wait_for_line(client, "<127.0.0.7>Chào 👋\n".encode())
-                witness.hear("<127.0.0.7>Chào 👋\n")
+                witness.expect("<127.0.0.7>Chào 👋\n")
 
 
 @pytest.mark.parametrize("name", NETCATS)
@@ -70,7 +70,7 @@ def test_a_file_is_piped_into_the_room(name: str) -> None:
         with netcat(name, here.host, here.port) as client:
             output, _ = client.communicate(text.encode(), PATIENCE)
             assert output == b"Welcome to socket practice\n"
-        witness.hear(heard + "<127.0.0.7>the end")
+        witness.expect(heard + "<127.0.0.7>the end")
 
 
 @pytest.mark.parametrize("name", NETCATS)
@@ -118,9 +118,9 @@ def test_people_talk_with_telnet() -> None:
         telnet.wait_for(b"Welcome to socket practice")
         witness = here.join("127.0.0.2")
         telnet.type(b"hello\n")
-        witness.hear("<127.0.0.1>hello\n")
+        witness.expect("<127.0.0.1>hello\n")
         telnet.type(b"\x03")
         telnet.type(b"still here\n")
-        witness.hear("<127.0.0.1>still here\n")
-        witness.say("so am I\n")
+        witness.expect("<127.0.0.1>still here\n")
+        witness.send("so am I\n")
         telnet.wait_for(b"<127.0.0.2>so am I")

@@ -46,8 +46,8 @@ def time_of(sender: Client, hearer: Client, size: int) -> float:
     """Return the seconds until a client has received `size` bytes of another client."""
     line = b"x" * 1023 + b"\n"
     began = time.monotonic()
-    sender.say(line * (size // len(line)))
-    hearer.hear((sender.prefix + line) * (size // len(line)))
+    sender.send(line * (size // len(line)))
+    hearer.expect((sender.prefix + line) * (size // len(line)))
     return time.monotonic() - began
 
 
@@ -78,8 +78,8 @@ def test_sighup_reads_the_file_again_while_all_talk(file: Path) -> None:
         crowd.talk(here.replace_workers(2), "all are replaced")
         assert here.errors.count("\n") == 1
         newcomer = here.connect("127.0.9.9")
-        newcomer.hear("Welcome back\n")
-        here.connect("127.0.9.9").hear("Too many connections from your address\n")
+        newcomer.expect("Welcome back\n")
+        here.connect("127.0.9.9").expect("Too many connections from your address\n")
         crowd.talk_on()
         here.stop()
         crowd.end()
@@ -106,23 +106,23 @@ def test_a_broken_file_changes_nothing(file: Path) -> None:
     """One line names the error; once the file is repaired, it is read."""
     with room_by(file, 'welcome = "Hello"\nquiet = true\n', logs=BROKEN) as here:
         client, other = here.connect("127.0.0.2"), here.connect("127.0.0.3")
-        client.hear("Hello\n")
-        other.hear("Hello\n")
+        client.expect("Hello\n")
+        other.expect("Hello\n")
         workers = {worker.pid for worker in here.workers()}
         whole = file.read_text()
         file.write_text(whole + 'welcome = "twice"\n')
         here.process.send_signal(signal.SIGHUP)
         until(lambda: here.errors, "it is logged")
-        client.say("still here?\n")
-        other.hear(client.prefix + b"still here?\n")
-        here.connect("127.0.0.4").hear("Hello\n")
+        client.send("still here?\n")
+        other.expect(client.prefix + b"still here?\n")
+        here.connect("127.0.0.4").expect("Hello\n")
         assert {worker.pid for worker in here.workers()} == workers
         file.write_text(whole.replace("Hello", "Hi"))
         until(here.replace_workers(2), "all are replaced")
-        here.connect("127.0.0.5").hear("Hi\n")
+        here.connect("127.0.0.5").expect("Hi\n")
         assert here.errors.count("\n") == 1
-        other.say("yes\n")
-        client.hear(other.prefix + b"yes\n")
+        other.send("yes\n")
+        client.expect(other.prefix + b"yes\n")
 
 
 def test_sighup_applies_verbose_and_workers(file: Path) -> None:
@@ -138,10 +138,10 @@ def test_options_of_the_command_line_stay_after_sighup(file: Path) -> None:
     """WELCOME-4: this includes a welcome that is not ASCII."""
     welcome = "Xin chào! 你好 👋"
     with room_by(file, 'welcome = "Hello"', "--welcome", welcome, "--quiet") as here:
-        here.connect().hear(f"{welcome}\n")
+        here.connect().expect(f"{welcome}\n")
         rewrite(file, ("Hello", "Hi"))
         until(here.replace_workers(2), "all are replaced")
-        here.connect().hear(f"{welcome}\n")
+        here.connect().expect(f"{welcome}\n")
 
 
 @pytest.mark.sample(1)
@@ -176,5 +176,5 @@ def test_variables_configure_a_room() -> None:
     with started(CODE, environment=variables, logs=" name=CHATROOM_MAX_CLIENT says=") as here:
         here.listen()
         assert len(here.workers()) == 1
-        here.connect().hear("Hello\n")
+        here.connect().expect("Hello\n")
         here.stop()

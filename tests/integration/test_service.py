@@ -101,7 +101,7 @@ class Service:
 
     def join(self) -> Client:
         client = Client("127.0.0.1", self.port, "127.0.0.1")
-        client.hear(WELCOME)
+        client.expect(WELCOME)
         return client
 
     def status(self) -> Any:
@@ -149,22 +149,22 @@ def test_a_room_works_under_the_restrictions(tmp_path: Path) -> None:
             pytest.fail(here.process.communicate()[1].decode())
         here.expect_notification("WATCHDOG=1")
         with here.join() as client, here.join() as other:
-            client.say("hello\n")
-            other.hear("<127.0.0.1>hello\n")
+            client.send("hello\n")
+            other.expect("<127.0.0.1>hello\n")
             told = here.status()
             assert told["room"]["members"] == 2
             for worker in told["workers"]:
                 os.kill(worker["pid"], signal.SIGKILL)
-            client.say("still here\n")
-            other.hear("<127.0.0.1>still here\n")
+            client.send("still here\n")
+            other.expect("<127.0.0.1>still here\n")
             [reload] = SAID["ExecReload"]
             subprocess.run(
                 ["sh", "-c", reload], env={"MAINPID": str(here.process.pid)}, check=True, timeout=10
             )
             here.expect_notification("RELOADING=1")
             here.expect_notification("READY=1")
-            other.say("and I\n")
-            client.hear("<127.0.0.1>and I\n")
+            other.send("and I\n")
+            client.expect("<127.0.0.1>and I\n")
             here.process.terminate()
             here.expect_notification("STOPPING=1")
             assert here.process.wait(10) == 0

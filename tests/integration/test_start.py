@@ -42,8 +42,8 @@ def test_a_port_in_use_is_an_error() -> None:
         client, other = there.join_all(["127.0.0.2", "127.0.0.3"])
         with started(command(port=there.port), logs=ERROR_LINE) as here:
             here.expect_error(1, f"127.0.0.1:{there.port}", "in use")
-        client.say("mine\n")
-        other.hear("<127.0.0.2>mine\n")
+        client.send("mine\n")
+        other.expect("<127.0.0.2>mine\n")
 
 
 def test_the_error_comes_after_the_logged_warnings() -> None:

@@ -21,10 +21,10 @@ def two(here: Room) -> tuple[Client, Client]:
 def check_all_was_heard(speaker: Client, listener: Client) -> None:
     """Check that the listener has received everything, and that nothing was sent back to the
     sender."""
-    speaker.say("that was all\n")
-    listener.hear(speaker.prefix + b"that was all\n")
-    listener.say("so it was\n")
-    speaker.hear(listener.prefix + b"so it was\n")
+    speaker.send("that was all\n")
+    listener.expect(speaker.prefix + b"that was all\n")
+    listener.send("so it was\n")
+    speaker.expect(listener.prefix + b"so it was\n")
 
 
 # --- lines ---------------------------------------------------------------------------------------
@@ -36,10 +36,10 @@ def test_a_character_that_is_typed_slowly_is_not_torn() -> None:
     with room("--workers", 1) as here:
         speaker, listener = two(here)
         hand = "👋".encode()
-        speaker.say(b"hello " + hand[:2])
-        listener.hear("<127.0.0.2>hello ")
-        speaker.say(hand[2:] + b"\n")
-        listener.hear("\n<127.0.0.2>👋\n")
+        speaker.send(b"hello " + hand[:2])
+        listener.expect("<127.0.0.2>hello ")
+        speaker.send(hand[2:] + b"\n")
+        listener.expect("\n<127.0.0.2>👋\n")
         check_all_was_heard(speaker, listener)
 
 
@@ -48,9 +48,9 @@ def test_a_line_beyond_the_limit_arrives_in_pieces_without_loss() -> None:
     with room("--workers", 2, "--max-line", 101, *NEVER_SILENT) as here:
         speaker, listener = two(here)
         text = "Một hai ba bốn năm, 👋 " * 2000  # 30 bytes; some limits fall into characters
-        speaker.say(text + "\n")
-        speaker.say("end\n")
-        *lines, _ = listener.hear_until(">end\n").decode().split("\n")[:-1]
+        speaker.send(text + "\n")
+        speaker.send("end\n")
+        *lines, _ = listener.receive_until(">end\n").decode().split("\n")[:-1]
         assert all(line.startswith("<127.0.0.2>") for line in lines)
         pieces = [line.removeprefix("<127.0.0.2>") for line in lines]
         assert "".join(pieces) == text
@@ -70,7 +70,7 @@ def test_a_flood_without_line_end_does_not_stall_the_room() -> None:
         talked = b"".join(speaker.prefix + line for line in talk)
         size = len(text) + len(text) // LONGEST * len("<127.0.0.2>\n") + len(talked)
         exchange({flooder: [*flood, b"\n"], speaker: talk}, {listener: size}, ahead=1 << 20)
-        flooder.hear(talked)
+        flooder.expect(talked)
         heard = listener.take(size).splitlines(keepends=True)
         pieces = [line for line in heard if line.startswith(flooder.prefix)]
         assert b"".join(line[len(flooder.prefix) : -1] for line in pieces) == text
@@ -88,14 +88,14 @@ def test_random_bytes_do_not_disturb_the_room() -> None:
         client, other = here.join("127.0.8.8"), here.join("127.0.8.9")
         for number, vandal in enumerate(vandals):
             noise = random.Random(number).randbytes(1 << 19)
-            assert vandal.say_what_fits(noise)
+            assert vandal.send_what_fits(noise)
             vandal.reset()
-        client.say("what was that?\n")
-        heard = other.hear_until("\n<127.0.8.8>what was that?\n")
+        client.send("what was that?\n")
+        heard = other.receive_until("\n<127.0.8.8>what was that?\n")
         for line in heard.decode().removesuffix("\n").split("\n"):
             assert line.startswith(("<127.0.0.", "<127.0.8.8>"))
-        other.say("noise\n")
-        assert client.hear_until("<127.0.8.9>noise\n").endswith(b"\n<127.0.8.9>noise\n")
+        other.send("noise\n")
+        assert client.receive_until("<127.0.8.9>noise\n").endswith(b"\n<127.0.8.9>noise\n")
 
 
 def test_urgent_bytes_and_proxy_headers_are_text() -> None:
@@ -103,12 +103,12 @@ def test_urgent_bytes_and_proxy_headers_are_text() -> None:
     PREFIX-2: without --proxy-protocol, a PROXY header is text."""
     with room("--workers", 1, *NEVER_SILENT) as here:
         speaker, listener = two(here)
-        speaker.say("PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n")
-        listener.hear("<127.0.0.2>PROXY TCP4 192.0.2.7 192.0.2.8 1 2\n")
-        speaker.say("one ")
-        speaker.say_urgently(b"!")
-        speaker.say(" two\n")
-        listener.hear("<127.0.0.2>one ! two\n")
-        speaker.say_urgently(b"\n")
-        listener.hear("<127.0.0.2>\n")
+        speaker.send("PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n")
+        listener.expect("<127.0.0.2>PROXY TCP4 192.0.2.7 192.0.2.8 1 2\n")
+        speaker.send("one ")
+        speaker.send_urgently(b"!")
+        speaker.send(" two\n")
+        listener.expect("<127.0.0.2>one ! two\n")
+        speaker.send_urgently(b"\n")
+        listener.expect("<127.0.0.2>\n")
         check_all_was_heard(speaker, listener)

@@ -89,12 +89,12 @@ class Talk:
         for first in range(0, count, 200):
             many = min(200, count - first)
             for speaker in self.speakers:
-                self.say(speaker, many)
-            self.hear(2 * many)
+                self.send(speaker, many)
+            self.expect(2 * many)
 
-    def say(self, speaker: Client, count: int) -> None:
+    def send(self, speaker: Client, count: int) -> None:
         """Let one speaker send `count` lines at once."""
-        speaker.say("".join(self._line() for _ in range(count)))
+        speaker.send("".join(self._line() for _ in range(count)))
 
     def talk_until(self, condition: Callable[[], bool], what: str) -> None:
         """Talk until the condition holds."""
@@ -105,10 +105,10 @@ class Talk:
 
         until(talk_and_look, what)
 
-    def hear(self, messages: int) -> None:
+    def expect(self, messages: int) -> None:
         """Wait until the witness and both speakers have received the next messages."""
         for _ in range(messages):
-            self.heard += self.witness.hear_until("\n")
+            self.heard += self.witness.receive_until("\n")
         for speaker in self.speakers:
             speaker.arrived()
             speaker.unread.clear()
@@ -130,19 +130,19 @@ def test_the_file_has_what_members_receive(tmp_path: Path) -> None:
     file = tmp_path / "said.jsonl"
     with room("--quiet", "--workers", 2, "--transcript", file) as here:
         witness, client, other = here.join_all(["127.0.0.9", *addresses(2)])
-        client.say(
+        client.send(
             'hello\n\nnaïve 語る 🙂\r\n\x1b[2J\ttab "quoted" \\ \u2028\xff\n'.encode() + b"\xff\n"
         )
-        heard = witness.hear_until("\n<127.0.0.2>\ufffd\n")
-        other.say("no end")
-        witness.hear("<127.0.0.3>no end")
-        other.say(" and more\n")
-        witness.hear("\n<127.0.0.3> and more\n")
+        heard = witness.receive_until("\n<127.0.0.2>\ufffd\n")
+        other.send("no end")
+        witness.expect("<127.0.0.3>no end")
+        other.send(" and more\n")
+        witness.expect("\n<127.0.0.3> and more\n")
         heard += b"<127.0.0.3>no end\n<127.0.0.3> and more\n"
-        other.say("open")
-        witness.hear("<127.0.0.3>open")
-        client.say("x\n")
-        witness.hear("\n<127.0.0.2>x\n")
+        other.send("open")
+        witness.expect("<127.0.0.3>open")
+        client.send("x\n")
+        witness.expect("\n<127.0.0.2>x\n")
         heard += b"<127.0.0.3>open\n<127.0.0.2>x\n"
         here.stop()
         where = f"127.0.0.1:{here.port}"
@@ -165,8 +165,8 @@ def test_each_piece_of_a_line_that_is_too_long_is_a_message(tmp_path: Path) -> N
     file = tmp_path / "said.jsonl"
     with room(*QUIET, "--max-line", 64, "--transcript", file) as here:
         witness, client = here.join_all(["127.0.0.9", "127.0.0.2"])
-        client.say("語" * 1000 + "\n")
-        heard = b"".join(witness.hear_until("\n") for _ in range(48))
+        client.send("語" * 1000 + "\n")
+        heard = b"".join(witness.receive_until("\n") for _ in range(48))
         here.stop()
     assert spoken(lines(file)) == heard
     assert "".join(line["text"] for line in lines(file)[1:]) == "語" * 1000
@@ -178,11 +178,11 @@ def test_other_prefixes_and_messages_of_the_room_are_written(tmp_path: Path) -> 
     options = ("--prefix", form, "--run-dir", tmp_path / "run")
     with room(*QUIET, *options, "--transcript", file) as here:
         witness, client = here.join_all(["127.0.0.9", "127.0.0.2"])
-        client.say("[1] x\n")
-        heard = witness.hear_until("\n")
+        client.send("[1] x\n")
+        heard = witness.receive_until("\n")
         says = [sys.executable, "-m", "chatroom.admin", "--run-dir", str(tmp_path / "run"), "say"]
         subprocess.run([*says, "two\nlines"], cwd=ROOT, check=True, timeout=30)
-        witness.hear("<room>two\n<room>lines\n")
+        witness.expect("<room>two\n<room>lines\n")
         here.stop()
     found = lines(file)
     assert account(found) == (3, 0)
@@ -197,9 +197,9 @@ def test_messages_of_a_unix_socket_s_client_are_written(tmp_path: Path) -> None:
     with room(*QUIET, "--listen", f"unix:{path}", "--transcript", file) as here:
         with UnixClient(path) as client:
             witness = here.join("127.0.0.9")
-            client.hear(WELCOME)
-            client.say("hello\n")
-            witness.hear("<unix>hello\n")
+            client.expect(WELCOME)
+            client.send("hello\n")
+            witness.expect("<unix>hello\n")
         here.stop()
     assert spoken(lines(file)) == b"<unix>hello\n"
 
@@ -215,9 +215,9 @@ def test_messages_of_members_that_have_left_are_written(tmp_path: Path) -> None:
         guests = here.join_all(addresses(60))
         heard = b""
         for guest in guests:
-            guest.say("bye")
+            guest.send("bye")
             guest.close()
-            heard += witness.hear_until("bye").lstrip(b"\n") + b"\n"
+            heard += witness.receive_until("bye").lstrip(b"\n") + b"\n"
         until(lambda: here.descriptors() and len(here.spread(guests)) == 2, "they are gone")
         os.kill(writer.pid, signal.SIGCONT)
         here.stop()
@@ -232,8 +232,8 @@ def test_a_new_run_is_appended_to_the_file(tmp_path: Path) -> None:
     for number in range(2):
         with room(*QUIET, "--transcript", file) as here:
             witness, client = here.join_all(["127.0.0.9", "127.0.0.2"])
-            client.say(f"{number}\n")
-            witness.hear(f"<127.0.0.2>{number}\n")
+            client.send(f"{number}\n")
+            witness.expect(f"<127.0.0.2>{number}\n")
     found = lines(file)
     assert [line.get("n", line.get("after")) for line in found] == [0, 1, 0, 1]
     assert found[0]["run"] != found[2]["run"]
@@ -250,8 +250,8 @@ def test_a_backlog_is_written_when_the_room_stops(tmp_path: Path) -> None:
         os.kill(writer.pid, signal.SIGSTOP)
         for speaker in talk.speakers:
             # Long lines make many pieces to write, and take little time.
-            speaker.say("".join(f"{'x' * 250}{number:04}\n" for number in range(4000)))
-        heard = b"".join(talk.witness.hear_until(b"3999\n") for _ in range(2))
+            speaker.send("".join(f"{'x' * 250}{number:04}\n" for number in range(4000)))
+        heard = b"".join(talk.witness.receive_until(b"3999\n") for _ in range(2))
         os.kill(here.pid, signal.SIGTERM)
         until(lambda: not here.workers(), "all others have ended")
         os.kill(writer.pid, signal.SIGCONT)
@@ -284,12 +284,12 @@ def test_the_writer_is_killed_repeatedly_under_load(tmp_path: Path) -> None:
         for deaths in range(1, 9):
             talk.lines(20)
             for speaker in talk.speakers:
-                talk.say(speaker, 100)
+                talk.send(speaker, 100)
             before = chance.randrange(1, 200)
             for _ in range(before):
-                talk.hear(1)
+                talk.expect(1)
             here.writer().kill()
-            talk.hear(200 - before)
+            talk.expect(200 - before)
             until(lambda n=deaths: here.errors.count("transcript-died") == n, "it is noticed")  # type: ignore[misc]
             # Wait for it here, because the log keeps only 384 entries.
             until(lambda: all_is_written(file, talk), "its successor has written all")
@@ -307,12 +307,12 @@ def test_the_writer_and_workers_are_killed_together(tmp_path: Path) -> None:
         talk = Talk(here)
         for number in range(4):
             for speaker in talk.speakers:
-                talk.say(speaker, 100)
+                talk.send(speaker, 100)
             # Find the writer first: a worker that is about to end looks like it in /proc.
             writer = here.writer()
             here.workers()[0].kill()
             writer.kill()
-            talk.hear(200)
+            talk.expect(200)
             here.wait_until_replaced(number + 1, 2)
             until(lambda n=number: here.errors.count("-died") == 2 * n + 2, "both are noticed")  # type: ignore[misc]
         here.stop()
@@ -522,8 +522,8 @@ def test_the_transcript_is_completed_after_the_main_process_was_killed(tmp_path:
         writer = here.writer()
         os.kill(writer.pid, signal.SIGSTOP)
         talk.lines(50)
-        here.join("127.0.0.7").say("my first words\n")
-        talk.heard += talk.witness.hear_until("\n")
+        here.join("127.0.0.7").send("my first words\n")
+        talk.heard += talk.witness.receive_until("\n")
         os.kill(here.pid, signal.SIGKILL)
         here.process.wait()
         os.kill(writer.pid, signal.SIGCONT)
@@ -543,13 +543,13 @@ def test_sigusr1_opens_a_new_file(tmp_path: Path) -> None:
         until(files[0].exists, "it is there")
         for moved in (files[3], files[2], files[1]):
             for speaker in talk.speakers:
-                talk.say(speaker, 100)
-            talk.hear(50)
+                talk.send(speaker, 100)
+            talk.expect(50)
             until(lambda: files[0].stat().st_size, "something is written")
             files[0].rename(moved)
             os.kill(here.pid, signal.SIGUSR1)
             until(files[0].exists, "there is a new one")
-            talk.hear(150)
+            talk.expect(150)
             os.kill(here.pid, signal.SIGUSR1)  # the file was not moved, so it stays the same
         talk.lines(5)
         here.stop()

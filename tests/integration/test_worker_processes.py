@@ -127,6 +127,6 @@ def test_load_4_no_replacement_can_start(tmp_path: Path) -> None:
         rounds.load(2 * ATTEMPTS)
         here.workers()[0].kill()
         here.expect_exit(1, within=PATIENCE)
-        client.hear_rest()
+        client.receive_rest()
         assert rounds.left == ATTEMPTS
         assert here.errors.splitlines()[-1].endswith("can't start: OSError: out of luck")

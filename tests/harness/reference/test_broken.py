@@ -60,10 +60,10 @@ def fails(act: Callable[[], object]) -> bool:
 
 def talk(speaker: Client, *listeners: Client) -> bool:
     """Return True if the listeners hear the speaker; raise otherwise, like all waits."""
-    speaker.say(speaker.line(b"hello"))
+    speaker.send(speaker.line(b"hello"))
     for listener in listeners:
         listener.socket.settimeout(2)
-        listener.hear(speaker.prefix + speaker.line(b"hello"))
+        listener.expect(speaker.prefix + speaker.line(b"hello"))
     return True
 
 
@@ -74,7 +74,7 @@ def says(*said: bytes, heard: bytes, pause: float = 0.0) -> Check:
         with start() as here:
             *speakers, _, listener = here.join_all(4)
             for number, piece in enumerate(said):
-                speakers[number % 2].say(piece)
+                speakers[number % 2].send(piece)
                 if pause:
                     time.sleep(pause)  # a silence
             return listener.hear_for(QUIET) != heard
@@ -88,7 +88,7 @@ def says_alone(said: bytes, heard: bytes) -> Check:
     def check(start: Start) -> bool:
         with start("--burst", "1M") as here:
             member, other = here.join_all(2)
-            member.say(said)
+            member.send(said)
             return other.hear_for(QUIET) != heard
 
     return check
@@ -107,7 +107,7 @@ def silence(start: Start) -> bool:
         here.knock()
         other = here.knock()
         other.socket.settimeout(1)
-        return fails(lambda: other.hear(WELCOME))
+        return fails(lambda: other.expect(WELCOME))
 
 
 def early_reset(start: Start) -> bool:
@@ -139,7 +139,7 @@ def reset_while_stopped(start: Start) -> bool:
         member, *others, leaver, last = here.join_all(5)
         here.process.send_signal(signal.SIGSTOP)
         for other in others:
-            other.say(other.line(b"hello"))
+            other.send(other.line(b"hello"))
         leaver.reset()
         here.process.send_signal(signal.SIGCONT)
         due = b"".join(other.prefix + other.line(b"hello") for other in others)
@@ -147,8 +147,8 @@ def reset_while_stopped(start: Start) -> bool:
             listener.socket.settimeout(2)
 
         def hear_and_talk() -> None:
-            member.hear(due)
-            last.hear(due)
+            member.expect(due)
+            last.expect(due)
             for other in others:
                 talk(other, last)
 
@@ -177,9 +177,9 @@ def full(start: Start) -> bool:
         member = here.join("127.0.0.2")
         late = here.knock()
         late.socket.settimeout(3)
-        failed = fails(lambda: late.hear(b"The room is full\n")) or fails(late.hear_rest)
+        failed = fails(lambda: late.expect(b"The room is full\n")) or fails(late.receive_rest)
         member.finish()
-        member.hear_rest()
+        member.receive_rest()
         return failed or fails(here.join)
 
 
@@ -190,8 +190,8 @@ def welcomed(start: Start) -> bool:
     with start() as here:
         talker, witness = here.knock("127.0.0.2"), here.knock("127.0.0.3")
         witness.hear_for(QUIET)
-        talker.say(b"first\n")
-        witness.hear_until(b"first\n")
+        talker.send(b"first\n")
+        witness.receive_until(b"first\n")
         return here.knock().hear_for(QUIET) != WELCOME
 
 
@@ -199,8 +199,8 @@ def welcomed_while_others_talk(start: Start) -> bool:
     with start() as here:
         member, other = here.join_all(2)
         newcomer = here.knock()
-        member.say(b"first\n")
-        other.hear(b"<127.0.0.2>first\n")
+        member.send(b"first\n")
+        other.expect(b"<127.0.0.2>first\n")
         heard = newcomer.hear_for(QUIET)
         return not heard.startswith(WELCOME)
 
@@ -223,14 +223,14 @@ def many_lines(start: Start) -> bool:
         member, other = here.join_all(2)
         numbers = [b"%d\n" % number for number in range(1010)]
         for number in numbers:
-            member.say(number)
+            member.send(number)
         return other.hear_for(QUIET) != b"".join(member.prefix + number for number in numbers)
 
 
 def many_members(start: Start) -> bool:
     with start() as here:
         member, *others = here.join_all(10)
-        member.say(b"x\n" * 80)
+        member.send(b"x\n" * 80)
         return any(other.hear_for(QUIET) != b"<127.0.0.2>x\n" * 80 for other in others)
 
 
@@ -238,7 +238,7 @@ def neighbours(start: Start) -> bool:
     with start() as here:
         member, other, *_ = here.join_all(9)
         numbers = [b"%d\n" % number for number in range(40)]
-        member.say(b"".join(numbers))
+        member.send(b"".join(numbers))
         return other.hear_for(QUIET) != b"".join(member.prefix + number for number in numbers)
 
 
@@ -253,8 +253,8 @@ def orders(start: Start) -> bool:
     with start() as here:
         member, other, *listeners = here.join_all(4)
         for _ in range(50):
-            member.say(b"x\n")
-            other.say(b"y\n")
+            member.send(b"x\n")
+            other.send(b"y\n")
         first, second = [listener.hear_for(QUIET) for listener in listeners]
         return first != second
 
@@ -268,7 +268,7 @@ def same_address(start: Start) -> bool:
 def alone(start: Start) -> bool:
     with start() as here:
         member = here.join("127.0.0.2")
-        member.say(b"anyone?\n")
+        member.send(b"anyone?\n")
         return member.hear_for(QUIET) != b"" or fails(lambda: talk(here.join(), member))
 
 
@@ -304,8 +304,8 @@ def prefixes(start: Start) -> bool:
 def ends_for_its_sender(start: Start) -> bool:
     with start() as here:
         member, other = here.join_all(2)
-        member.say(b"no end")
-        other.hear(b"<127.0.0.2>no end")
+        member.send(b"no end")
+        other.expect(b"<127.0.0.2>no end")
         return fails(lambda: talk(other, member))
 
 
@@ -313,7 +313,7 @@ def in_pieces(start: Start) -> bool:
     with start() as here:
         member, other = here.join_all(2)
         for piece in (b"caf\xc3", b"\xa9 au", b" lait\n"):
-            member.say(piece)
+            member.send(piece)
             time.sleep(0.02)  # shorter than LINE-5's silence
         return other.hear_for(QUIET) != "<127.0.0.2>café au lait\n".encode()
 
@@ -321,7 +321,7 @@ def in_pieces(start: Start) -> bool:
 def not_utf8(start: Start) -> bool:
     with start() as here:
         member, other = here.join_all(2)
-        member.say(b"caf\xe9\n")
+        member.send(b"caf\xe9\n")
         heard = other.hear_for(QUIET)
         failed = heard != "<127.0.0.2>caf\ufffd\n".encode()
         return failed or fails(lambda: talk(member, other))
@@ -336,7 +336,7 @@ def torn(start: Start) -> bool:
             (other, other.line(b"XX")),
             (member, member.line(b"lo")),
         ):
-            speaker.say(piece)
+            speaker.send(piece)
             time.sleep(0.02)  # shorter than LINE-5's silence
         due = other.prefix + other.line(b"XX") + member.prefix + member.line(b"hello")
         return listener.hear_for(QUIET) != due
@@ -349,7 +349,7 @@ def gone(start: Start) -> bool:
     with start() as here:
         member, leaver, other, _ = here.join_all(4)
         leaver.finish()
-        leaver.hear_rest()
+        leaver.receive_rest()
         return fails(lambda: talk(member, other))
 
 
@@ -357,14 +357,14 @@ def deserted(start: Start) -> bool:
     with start() as here:
         last = here.join()
         last.finish()
-        last.hear_rest()
+        last.receive_rest()
         return fails(lambda: here.join_all(2))
 
 
 def last_words(start: Start) -> bool:
     with start() as here:
         member, leaver = here.join_all(2)
-        leaver.say(b"good\nbye")
+        leaver.send(b"good\nbye")
         leaver.close()
         return member.hear_for(QUIET) != b"<127.0.0.3>good\n<127.0.0.3>bye"
 
@@ -399,7 +399,7 @@ def own_side(start: Start) -> bool:
         member = here.join()
         member.finish()
         member.socket.settimeout(1)
-        return fails(member.hear_rest)
+        return fails(member.receive_rest)
 
 
 def back(start: Start) -> bool:
@@ -407,7 +407,7 @@ def back(start: Start) -> bool:
         member, other = here.join_all(2)
         talk(member, other)
         member.finish()
-        member.hear_rest()
+        member.receive_rest()
         return fails(lambda: talk(here.join("127.0.0.2"), other))
 
 
@@ -421,7 +421,7 @@ def speak(speaker: Client, text: bytes) -> threading.Thread:
 
     def say() -> None:
         with contextlib.suppress(OSError):
-            speaker.say(text)
+            speaker.send(text)
 
     thread = threading.Thread(target=say)
     thread.start()
@@ -490,7 +490,7 @@ def death_of_a_worker(start: Start) -> bool:
         children = Path(f"/proc/{here.process.pid}/task/{here.process.pid}/children").read_text()
         for child in map(int, children.split()):
             os.kill(child, signal.SIGKILL)
-            assert member.hear_rest() == b""
+            assert member.receive_rest() == b""
             talk(here.join("127.0.0.4"), here.join("127.0.0.5"))  # served by another worker
         failed = fails(lambda: talk(member, other))
         assert here.stop() == 0
@@ -508,7 +508,7 @@ def exchange(start: Start) -> bool:
         for speaker in talkers:
             for said in (b"  hi   there ", b"", b"a\rb"):
                 text = said.replace(b"\r", "␍".encode())
-                speaker.say(speaker.line(said))
+                speaker.send(speaker.line(said))
                 for listener in talkers:
                     if listener is not speaker:
                         due[listener] += speaker.prefix + speaker.line(text)
@@ -529,10 +529,10 @@ def crlf_welcomed(start: Start) -> bool:
 
 def nameless(start: Start) -> bool:
     with start() as here:
-        here.knock().hear(b"Your name? ")
+        here.knock().expect(b"Your name? ")
         other = here.knock()
         other.socket.settimeout(1)
-        return fails(lambda: other.hear(b"Your name? "))
+        return fails(lambda: other.expect(b"Your name? "))
 
 
 def same_name(start: Start) -> bool:
@@ -543,14 +543,14 @@ def same_name(start: Start) -> bool:
             if fails(lambda: talk(guest, listener)):  # noqa: B023  (called at once)
                 return True
             guest.finish()
-            guest.hear_rest()
+            guest.receive_rest()
         return False
 
 
 def crowd_of_echoes(start: Start) -> bool:
     with start() as here:
         talkers = here.join_all(10)
-        talkers[0].say(b"hello\n")
+        talkers[0].send(b"hello\n")
         return any(other.hear_for(0.1) != b"<127.0.0.2>hello\n" for other in talkers[1:])
 
 

@@ -136,7 +136,7 @@ class Crowd:
     def talk_on(self, lines: int = 60) -> None:
         """Let members send until the first member has received `lines` more lines."""
         goal = self.lines + lines
-        self.talk(lambda: self.lines >= goal, f"{lines} more lines are heard")
+        self.talk(lambda: self.lines >= goal, f"{lines} more lines are received")
 
     def settle(self) -> None:
         """Wait until all members have received all lines."""

@@ -66,7 +66,7 @@ class Killer:
         for pid in doomed:
             os.kill(pid, signal.SIGKILL)
         self.deaths += len(doomed)
-        self._crowd.talk(self._all_back(), "all workers are there again")
+        self._crowd.talk(self._all_back(), "all workers serve again")
 
     def _all_back(self) -> Callable[[], bool]:
         """Return a function that checks, at most every 50 ms, if all workers serve again."""

@@ -41,7 +41,7 @@ class Rounds:
         return len(os.listdir(self.folder))
 
     def wait_until_fired(self) -> None:
-        until(lambda: not self.left, "a process comes by the point")
+        until(lambda: not self.left, "a process reaches the point")
 
 
 @contextmanager

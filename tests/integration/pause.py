@@ -45,7 +45,7 @@ def pause(here: Room, clients: list[Client], speaker: Client, number: int) -> fl
     speaker.send(line)
     all_hear(clients, line)
     took = time.monotonic() - began
-    until(lambda: len(here.workers()) == len(workers), "another has taken its place")
+    until(lambda: len(here.workers()) == len(workers), "a new worker has replaced it")
     return took
 
 

@@ -338,7 +338,11 @@ class Room:
                 f"the room has not ended after {within} s: {self._process_list()}"
             ) from None
         left = within - (time.monotonic() - began)
-        until(lambda: not self.processes(), f"all of {self._process_list()} end", max(left, 1.0))
+        until(
+            lambda: not self.processes(),
+            f"these processes end: {self._process_list()}",
+            max(left, 1.0),
+        )
         killed = code == -signal.SIGKILL
         assert (ended, self.files_when_killed() if killed else self.files()) == (code, [])
         lines = self.errors.splitlines()

@@ -1,9 +1,10 @@
-"""Welcome and broadcast with many talking members, and over several workers.
+"""WELCOME and CAST with many members that send, and with several workers.
 
-tests/worker and harness/conformance prove the rest of these clauses.
+tests/worker and harness/conformance prove the other aspects of these clauses.
 
-Streams are compared byte by byte, so nothing else can have arrived between their messages. When all
-messages are received, their sender sends another one. It shows that nothing arrived *after* them.
+Streams are compared byte by byte, so nothing else can have arrived between their messages. After
+the last message, its sender sends another one. If this one arrives next, nothing arrived *after*
+the compared messages.
 """
 
 import random
@@ -36,7 +37,7 @@ def test_a_newcomer_after_unfinished_text_receives_whole_lines() -> None:
 
 
 def test_a_newcomer_during_a_flood_receives_whole_lines() -> None:
-    """WELCOME-1, CAST-5: while others talk, a newcomer receives everything from one line on."""
+    """WELCOME-1, CAST-5: while others send, a newcomer receives everything from some line on."""
     with room("--workers", 3, "--quiet", *UNLIMITED, *NEVER_SILENT) as here:
         speakers = here.join_all(addresses(3))
         witness = here.join("127.0.8.8")
@@ -88,7 +89,8 @@ def in_pieces(text: bytes) -> Iterator[bytes]:
 def test_200_members_send_at_once(
     workers: int, cut: Callable[[bytes], Iterator[bytes]], lines: int
 ) -> None:
-    """CAST-1 to CAST-5, LINE-2: each receives everything but its own, once, and in one order."""
+    """CAST-1 to CAST-5, LINE-2: each member receives all lines but its own, once, and in one
+    order."""
     with room("--workers", workers, *NEVER_SILENT) as here:
         clients = here.join_all(addresses(200))
         witness = here.join("127.0.9.9")
@@ -102,7 +104,8 @@ def test_200_members_send_at_once(
 def check_one_order(
     witness: Client, said: dict[Client, list[bytes]], pieces: dict[Client, Iterator[bytes]]
 ) -> None:
-    """Let the senders talk; compare with the order that the silent witness receives."""
+    """Let the senders send; compare with the order that the witness, which sends nothing,
+    receives."""
     delivered = {client: [client.prefix + line for line in lines] for client, lines in said.items()}
     everything = sum(len(line) for lines in delivered.values() for line in lines)
     sizes = {client: everything - sum(map(len, lines)) for client, lines in delivered.items()}

@@ -1,4 +1,4 @@
-"""The console: the room's standard output, read and unread."""
+"""The console, which is the room's standard output: tests that read it, and tests that do not."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from tests.integration.waiting import until
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_console_shows_joins_leaves_and_messages(workers: int) -> None:
-    """LEAVE-1, PREFIX-4: each is on a line of its own, as in the tutorial."""
+    """LEAVE-1, PREFIX-4: each join, leave and message is a line of its own, as in the tutorial."""
     with room("--workers", workers) as here:
         client = here.join("127.0.0.2")
         here.read_until("127.0.0.2 connected\n")
@@ -36,7 +36,7 @@ def test_the_console_shows_joins_leaves_and_messages(workers: int) -> None:
 
 
 def test_quiet_prints_only_the_address() -> None:
-    """JOIN-1."""
+    """JOIN-1: --quiet prints nothing but the address."""
     with room("--workers", 2, "--quiet") as here:
         client, other = here.join_all(addresses(2))
         client.send("hello\n")
@@ -58,7 +58,8 @@ def test_the_address_is_printed_when_every_worker_is_ready(workers: int) -> None
 
 
 def test_verbose_logs_events_on_standard_error() -> None:
-    """LEAVE-1: it logs refusals and leaves, with reasons; standard output does not change."""
+    """LEAVE-1: --verbose logs refusals and leaves, with reasons; standard output does not
+    change."""
     told = [
         r" event=worker-ready worker=0 pid=\d+$",
         r" event=worker-ready worker=1 pid=\d+$",
@@ -97,7 +98,7 @@ def test_the_log_may_be_json() -> None:
 
 
 def test_an_unread_standard_error_blocks_nothing(full_pipe: Path) -> None:
-    """LOAD-1: a full pipe blocks neither joins nor the room's end."""
+    """LOAD-1: a full pipe as standard error blocks neither joins nor the room's end."""
     setup = f"exec 2<>'{full_pipe}'"
     with room("--workers", 2, "--verbose", "--max-clients", 2, setup=setup) as here:
         client, other = here.join_all(addresses(2))
@@ -110,7 +111,7 @@ def test_an_unread_standard_error_blocks_nothing(full_pipe: Path) -> None:
 
 
 def test_messages_left_out_of_a_slow_console_are_counted() -> None:
-    """LOAD-1: the room continues; each message is printed once or counted as left out."""
+    """LOAD-1: the room continues. Each message is printed once, or counted as left out."""
     with room("--workers", 2, *NEVER_SILENT, *UNLIMITED) as here:
         client, other = here.join_all(addresses(2))
         total = 0
@@ -130,7 +131,7 @@ def test_messages_left_out_of_a_slow_console_are_counted() -> None:
 
 
 def test_an_unread_standard_output_blocks_nothing() -> None:
-    """LOAD-1: a full pipe blocks neither the room nor its end."""
+    """LOAD-1: a full pipe as standard output blocks neither the room nor its end."""
     with room("--workers", 2, *NEVER_SILENT, *UNLIMITED) as here:
         client, other = here.join_all(addresses(2))
         text, heard = "0123456789abcde\n" * 1000, "<127.0.0.2>0123456789abcde\n" * 1000
@@ -148,7 +149,7 @@ def test_an_unread_standard_output_blocks_nothing() -> None:
 
 
 def test_a_closed_standard_output_does_not_stop_the_room() -> None:
-    """LOAD-1: as with `python -m chatroom … | head -1`."""
+    """LOAD-1: the reader of the output has ended, as in `python -m chatroom … | head -1`."""
     with room("--workers", 2) as here:
         assert here.process.stdout is not None
         here.process.stdout.close()

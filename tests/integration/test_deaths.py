@@ -1,4 +1,4 @@
-"""Deaths of the room's processes: nobody is disconnected, and nothing is lost (LOAD-4)."""
+"""Deaths of the room's processes: no member is disconnected, and no message is lost (LOAD-4)."""
 
 import os
 import random
@@ -25,7 +25,7 @@ from tests.integration.rooms import (
 from tests.integration.waiting import until
 
 
-def test_the_registry_is_killed_and_joins_and_leaves_go_on() -> None:
+def test_members_join_and_leave_after_the_registry_is_killed() -> None:
     """JOIN-1, JOIN-5: the next registry knows the members and the limits."""
     with room(
         "--workers",
@@ -59,8 +59,8 @@ def test_the_registry_is_killed_and_joins_and_leaves_go_on() -> None:
 def test_a_signal_to_the_group_spares_a_restarted_registry(
     number: signal.Signals,
 ) -> None:
-    """Only the main process decides when a registry ends. This holds for the first registry and for
-    later ones."""
+    """The registries block the signal: only the main process decides when a registry ends. This is
+    true for the first registry and for later ones."""
     with room("--workers", 2, logs=REGISTRY_DIED) as here:
         here.registry().kill()
         client = here.join()
@@ -73,7 +73,8 @@ def test_a_signal_to_the_group_spares_a_restarted_registry(
 
 
 def test_the_registry_is_killed_while_many_join_and_leave() -> None:
-    """JOIN-1: many join and leave meanwhile, and during its restart; all are welcomed."""
+    """JOIN-1: while the registry is killed and restarted, many clients join and leave. All receive
+    the welcome."""
     with room("--workers", 2, logs=REGISTRY_DIED) as here:
         witness = here.join("127.0.0.1")
         for number in range(4):
@@ -83,13 +84,13 @@ def test_the_registry_is_killed_while_many_join_and_leave() -> None:
                 guest.expect("Welcome to socket practice\n")
             guests[number].send("all here\n")
             witness.expect(guests[number].prefix + b"all here\n")
-            # The registry is told of their leaves before, during and after its death.
+            # The registry receives these leaves before, during and after its death.
             for guest in guests:
                 guest.close()
-        until(here.is_idle, "all have left")
+        until(here.is_idle, "all guests have left")
 
 
-# The second of a room's registries ends at once. A file counts the registries.
+# The room's second registry ends at once. The size of a file is the number of registries so far.
 FICKLE = """
 import os, sys
 from multiprocessing.managers import BaseManager
@@ -106,7 +107,7 @@ BaseManager.get_server = begin
 
 
 def test_a_registry_that_dies_during_its_restart_is_replaced(tmp_path: Path) -> None:
-    """JOIN-1: another one is started; the room continues meanwhile."""
+    """JOIN-1: another registry is started, and the room continues meanwhile."""
     (tmp_path / "sitecustomize.py").write_text(FICKLE)
     environment = {"PYTHONPATH": str(tmp_path)}
     with room("--workers", 2, environment=environment, logs=REGISTRY_DIED) as here:
@@ -122,15 +123,15 @@ def another_than(here: Room, victim: Process) -> bool:
 
 
 def test_a_killed_registry_is_restarted_before_the_next_join() -> None:
-    """JOIN-5: it is restarted, and has all members, before a member joins or leaves."""
+    """JOIN-5: the next registry has all members before another client joins or leaves."""
     limits = ("--max-clients", 3, "--max-clients-per-address", 2)
     with room("--workers", 2, *limits, logs=REGISTRY_DIED) as here:
         client, other = here.join_all(["127.0.0.2", "127.0.0.2"])
         for _ in range(2):
             victim = here.registry()
             victim.kill()
-            until(partial(another_than, here, victim), "there is another")
-            until(here.is_idle, "it knows everyone")
+            until(partial(another_than, here, victim), "there is a new registry")
+            until(here.is_idle, "the registry has all members again")
         assert here.errors.count("\n") == 2
         here.connect("127.0.0.2").expect("Too many connections from your address\n")
         third = here.join("127.0.0.3")
@@ -142,7 +143,7 @@ def test_a_killed_registry_is_restarted_before_the_next_join() -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_a_worker_is_killed(workers: int) -> None:
-    """LOAD-4: nobody is disconnected, the worker is replaced, and the new one gets its share."""
+    """LOAD-4: no member is disconnected, and the new worker gets its share of newcomers."""
     with room("--workers", workers, logs=DIED) as here:
         members = here.join_all(addresses(4 * workers))
         victim = here.serving(members[0])
@@ -158,7 +159,7 @@ def test_a_worker_is_killed(workers: int) -> None:
 @pytest.mark.sample(2)
 @pytest.mark.parametrize(("workers", "victims"), [(1, 1), (2, 1), (2, 2), (3, 2)])
 def test_workers_are_killed_repeatedly_while_all_talk(workers: int, victims: int) -> None:
-    """LOAD-4: any workers, at any moment; members join and leave meanwhile."""
+    """LOAD-4: any worker is killed at any moment, while members join and leave."""
     options = ("--workers", workers, "--quiet", *SMALL_LOG, *NEVER_SILENT)
     with room(*options, logs=DIED) as here:
         crowd = Crowd(here.join_all(addresses(12)), seed=workers + victims)
@@ -171,7 +172,7 @@ def test_workers_are_killed_repeatedly_while_all_talk(workers: int, victims: int
                 victim.kill()
             deaths = victims * (number + 1)
             noticed = partial(here.dead_and_replaced, deaths, workers)
-            crowd.talk(noticed, f"{deaths} were replaced")
+            crowd.talk(noticed, f"{deaths} workers were replaced")
         crowd.talk_on()
         here.wait_until_even(crowd.present(), workers)
         here.stop()
@@ -179,14 +180,15 @@ def test_workers_are_killed_repeatedly_while_all_talk(workers: int, victims: int
 
 
 def test_a_worker_that_the_others_wait_for_is_killed() -> None:
-    """LOAD-4: it was stopped, and the log is full. All members continue, including those of this
-    worker."""
+    """LOAD-4: the killed worker was stopped, and the log is full. All members continue, including
+    those of this worker."""
     with room("--workers", 2, *SMALL_LOG, *NEVER_SILENT, "--quiet", logs=DIED) as here:
         client, slow, other = here.join_all(addresses(3))
         victim = here.serving(slow)
         assert here.serving(client).pid == here.serving(other).pid != victim.pid
         os.kill(victim.pid, signal.SIGSTOP)
-        # Less than the connection's buffers take, and several times the size of the log.
+        # The text fits into the buffers of the connection, and is several times as large as the
+        # log.
         text = b"".join(b"%d\n" % number for number in range(25_000))
         assert client.send_what_fits(text) == len(text)
         until(here.is_idle, "the log is full")
@@ -196,7 +198,8 @@ def test_a_worker_that_the_others_wait_for_is_killed() -> None:
 
 
 def test_a_worker_that_many_newcomers_wait_for_is_killed(many_descriptors: int) -> None:
-    """JOIN-2, LOAD-4: it was stopped, and its channel is full; all newcomers are served."""
+    """JOIN-2, LOAD-4: the killed worker was stopped, and its channel is full. All newcomers are
+    served."""
     with room("--workers", 2, "--watchdog", 0, "--quiet", logs=DIED) as here:
         member, other = here.join_all(addresses(2))
         victim = here.serving(member)
@@ -214,13 +217,13 @@ def test_a_worker_that_many_newcomers_wait_for_is_killed(many_descriptors: int) 
 
 
 def test_the_last_worker_is_killed_while_newcomers_connect() -> None:
-    """JOIN-1, LOAD-4: the main process learns of both in one turn."""
+    """JOIN-1, LOAD-4: the main process notices the death and the newcomers in the same turn."""
     with room("--workers", 1, logs=DIED) as here:
         client = here.join("127.0.0.9")
         victim = here.serving(client).pid
         os.kill(here.pid, signal.SIGSTOP)
         os.kill(victim, signal.SIGKILL)
-        until(lambda: victim not in [other.pid for other in here.processes()], "it is dead")
+        until(lambda: victim not in [other.pid for other in here.processes()], "the worker is dead")
         newcomers = [here.connect(source) for source in addresses(3)]
         os.kill(here.pid, signal.SIGCONT)
         for newcomer in newcomers:
@@ -241,7 +244,8 @@ def test_all_workers_are_killed() -> None:
 
 
 def test_a_member_that_lags_too_far_at_its_worker_s_death_is_disconnected() -> None:
-    """LOAD-2, LOAD-4: the next worker disconnects it; a member that lags less stays."""
+    """LOAD-2, LOAD-4: the next worker disconnects a member that lags too far. A member that lags
+    less stays."""
     options = ("--workers", 1, "--quiet", "--max-lag", "256K", "--log-size", "1M", *UNLIMITED)
     with room(*options, *NEVER_SILENT, logs=DIED) as here:
         speaker, listener = here.join_all(addresses(2))
@@ -252,9 +256,9 @@ def test_a_member_that_lags_too_far_at_its_worker_s_death_is_disconnected() -> N
             listener.expect((speaker.prefix + text) * 32)
             taken.append(here.unsent(slow))
             heard += 32
-        # Its socket took nothing in the last three bursts of 32 KB, and something in the one
-        # before. So it lags by less than 128 KiB. With a lag above half the limit, it would get a
-        # grace period.
+        # The slow member's socket took no byte of the last three bursts of 32 KB, and some bytes of
+        # the burst before. So the member lags by less than 128 KiB. If its lag were above half the
+        # limit, the member would get a grace period.
         here.serving(slow).kill()
         speaker.send(text * 600)
         listener.expect((speaker.prefix + text) * 600)
@@ -267,7 +271,7 @@ def gone(here: Room) -> bool:
 
 
 def test_the_room_stops_right_after_a_death() -> None:
-    """LOAD-4: one worker has died, or all have."""
+    """LOAD-4: the room ends after the death of one worker, and after the death of all workers."""
     for victims in (1, 2):
         with room("--workers", 2, "--quiet", logs=f"^$|{DIED}") as here:
             members = here.join_all(addresses(6))
@@ -275,7 +279,7 @@ def test_the_room_stops_right_after_a_death() -> None:
                 worker.kill()
             here.process.send_signal(signal.SIGTERM)
             here.process.wait(STOP_WITHIN)
-            until(partial(gone, here), "all end")
+            until(partial(gone, here), "all processes end")
             assert here.process.returncode == 0
             for member in members:
                 member.expect_end()

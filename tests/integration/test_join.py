@@ -1,4 +1,4 @@
-"""Joining: many clients, and all that may happen to a connection before it is served."""
+"""Joins: many clients at once, and connections that fail before they are served."""
 
 import os
 import re
@@ -19,7 +19,7 @@ TOO_MANY = "Too many connections from your address\n"
 
 
 def test_more_clients_join_than_select_can_handle(many_descriptors: int) -> None:
-    """JOIN-1: ncat overflows at more than 1,024 descriptors (FD_SETSIZE)."""
+    """JOIN-1: more than 1,024 descriptors (FD_SETSIZE), beyond which ncat overflows."""
     with room("--workers", 1) as here:
         speaker, *others = here.join_all(addresses(1100))
         speaker.send("hello\n")
@@ -33,17 +33,18 @@ def test_more_clients_join_than_select_can_handle(many_descriptors: int) -> None
 
 
 def queue(port: int) -> int:
-    """Return the number of connections that wait to be accepted at a port."""
+    """Return the number of connections at a port that wait to be accepted."""
     return sum(end.unread for end in connections() if end.local[1] == port and end.state == LISTENS)
 
 
 def test_connections_reset_before_the_accept_disturb_nobody() -> None:
-    """JOIN-2: such a connection has no peer name any more, which ends ncat --chat (nmap#2827)."""
+    """JOIN-2: such a connection has no peer name any more, which makes ncat --chat exit
+    (nmap#2827)."""
     with room("--workers", 2) as here:
         members = here.join_all(addresses(2))
         os.kill(here.pid, signal.SIGSTOP)
         quick = [here.connect(source) for source in addresses(20)]
-        until(lambda: queue(here.port) >= len(quick), "all wait to be accepted")
+        until(lambda: queue(here.port) >= len(quick), "all connections wait to be accepted")
         for number, client in enumerate(quick):
             if number % 2:
                 client.send("anybody?\n")
@@ -52,23 +53,23 @@ def test_connections_reset_before_the_accept_disturb_nobody() -> None:
         newcomer = here.join("127.0.9.9")
         newcomer.send("after the resets\n")
         for member in members:
-            # Text of some of them may be delivered.
+            # Text that some of the reset connections have sent may be delivered.
             heard = member.receive_until("<127.0.9.9>after the resets\n")
             assert set(re.findall(rb">(.*)\n", heard)) <= {b"anybody?", b"after the resets"}
         members[0].send("welcome\n")
         assert newcomer.receive_until("<127.0.0.2>welcome\n")
-        until(lambda: queue(here.port) == 0, "nobody waits any more")
+        until(lambda: queue(here.port) == 0, "no connection waits to be accepted")
 
 
 def test_connections_reset_before_the_welcome_disturb_nobody() -> None:
-    """JOIN-2: they are reset on their way to their worker."""
+    """JOIN-2: the connections are reset while the main process passes them to the workers."""
     with room("--workers", 2) as here:
         members = here.join_all(addresses(2))
         workers = here.workers()
         for worker in workers:
             os.kill(worker.pid, signal.SIGSTOP)
         quick = [here.connect(source) for source in addresses(20)]
-        until(lambda: queue(here.port) == 0, "all are accepted")
+        until(lambda: queue(here.port) == 0, "all connections are accepted")
         for client in quick:
             client.reset()
         for worker in workers:
@@ -78,14 +79,14 @@ def test_connections_reset_before_the_welcome_disturb_nobody() -> None:
 
 
 def test_a_crowd_joins_while_a_worker_is_stopped(many_descriptors: int) -> None:
-    """JOIN-1: more clients than its channel holds. The clients of the other worker are served at
-    once."""
+    """JOIN-1: more clients connect than the stopped worker's channel takes. The other worker serves
+    its clients at once."""
     with room("--workers", 2, "--watchdog", 0, "--quiet") as here:
         member, other = here.join_all(addresses(2))
         sleeping = here.serving(member)
         os.kill(sleeping.pid, signal.SIGSTOP)
         crowd = [here.connect("127.0.0.9") for _ in range(800)]
-        # The registry places them on the workers in turn.
+        # The registry assigns the clients to the two workers in turn.
         lucky, unlucky = crowd[1::2], crowd[::2]
         for client in lucky:
             client.expect(WELCOME)
@@ -100,7 +101,7 @@ def test_a_crowd_joins_while_a_worker_is_stopped(many_descriptors: int) -> None:
         for client in lucky:
             client.expect("<127.0.0.3>all here?\n")
         for client in unlucky:
-            # Messages that were sent while they waited may reach them.
+            # A client may also receive messages that were sent while it waited.
             heard = client.receive_until("<127.0.0.3>all here?\n")
             assert heard.removeprefix(b"<127.0.0.3>come in\n") == b"<127.0.0.3>all here?\n"
         member.expect("<127.0.0.3>come in\n<127.0.0.3>all here?\n")
@@ -109,8 +110,8 @@ def test_a_crowd_joins_while_a_worker_is_stopped(many_descriptors: int) -> None:
 # --- started again -------------------------------------------------------------------------------
 
 
-def test_a_killed_room_can_restart_at_once_on_its_port() -> None:
-    """JOIN-3: with clients connected, and while its processes are still ending."""
+def test_a_room_can_start_at_once_on_a_killed_room_s_port() -> None:
+    """JOIN-3: clients are connected, and processes of the killed room are still ending."""
     with room("--workers", 2, port=free_port()) as before:
         members = before.join_all(addresses(3))
         os.kill(before.pid, signal.SIGKILL)
@@ -141,15 +142,16 @@ def test_ipv4_clients_of_an_ipv6_room(ipv6: None) -> None:
 
 
 def refused(client: Client, reason: str) -> None:
-    """Check that the client gets one line, then an orderly close, so that the line is not lost."""
+    """Check that the client gets one line and then an orderly close, so that the line can't be
+    lost."""
     client.expect(reason)
     client.expect_end()
     assert client.ended == "closed"
 
 
-def test_a_full_room_refuses_newcomers_and_goes_on() -> None:
-    """JOIN-5: this includes newcomers that have sent text, or that do not close their end. They
-    cost nothing (LEAVE-3). JOIN-1: HOST may be a name."""
+def test_a_full_room_refuses_newcomers_and_continues() -> None:
+    """JOIN-5: the newcomers may have sent text, or may not close their side. They occupy no
+    resources (LEAVE-3). JOIN-1: HOST may be a name."""
     with room("--workers", 2, "--max-clients", 3, host="localhost") as here:
         assert here.where.startswith("127.0.0.1:")
         members = here.join_all(addresses(3))
@@ -181,7 +183,7 @@ FEWER = r" level=warning event=few-descriptors capacity=\d+ says="
 
 
 def test_the_limit_of_descriptors_limits_the_members() -> None:
-    """JOIN-5: at the limit, a newcomer gets one line and a close; the acceptor does not spin."""
+    """JOIN-5: at the limit, a newcomer gets one line and a close; the main process stays idle."""
     with room("--workers", 3, setup="ulimit -n 140", logs=FEWER) as here:
         members = join_until_full(here)
         assert len(members) >= 8
@@ -194,20 +196,20 @@ def test_the_limit_of_descriptors_limits_the_members() -> None:
         members.append(here.join("127.0.9.9"))
         members[-1].send("the last seat is mine\n")
         members[0].expect("<127.0.9.9>the last seat is mine\n")
-        # There may be fewer descriptors than before. The earlier number may include the connection
-        # of a refused client, which stays open for a moment.
+        # The earlier number may include the connection of a refused client, which stays open for a
+        # moment. So there may now be fewer descriptors.
         until(lambda: here.descriptors() <= before, "no more descriptors than before")
 
 
 def join_until_full(here: Room) -> list[Client]:
-    """Return members that fill the room."""
+    """Join clients until the room is full; return them."""
     members: list[Client] = []
     for source in addresses(200):
         client = here.connect(source)
         if client.receive_until("\n") != WELCOME:
             return members
         members.append(client)
-    raise AssertionError("there is no limit")
+    raise AssertionError("the room never becomes full")
 
 
 def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
@@ -220,8 +222,8 @@ def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one() -> None:
 
 
 def test_a_room_without_descriptors_waits_and_accepts_again(many_descriptors: int) -> None:
-    """JOIN-5: all descriptors are in use. The room logs this, does not spin, and later accepts
-    again."""
+    """JOIN-5: no descriptor is left. The room logs this once, stays idle, and accepts again
+    later."""
     with room("--workers", 1, logs=' event=cant-accept error="Too many open files" says=') as here:
         members = here.join_all(addresses(2))
         limits = resource.prlimit(here.pid, resource.RLIMIT_NOFILE)
@@ -229,8 +231,8 @@ def test_a_room_without_descriptors_waits_and_accepts_again(many_descriptors: in
         lowest_free = min({*range(len(taken) + 1)} - taken)
         resource.prlimit(here.pid, resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
         newcomer = here.connect("127.0.0.9")
-        until(lambda: here.errors, "it is logged")
-        until(here.is_idle, "it does not spin")
+        until(lambda: here.errors, "the lack of descriptors is logged")
+        until(here.is_idle, "the room is idle")
         talk([members[0], members[1]])
         resource.prlimit(here.pid, resource.RLIMIT_NOFILE, limits)
         newcomer.expect(WELCOME)

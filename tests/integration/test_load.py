@@ -1,6 +1,6 @@
-"""LOAD-1 and LOAD-2, with a log that wraps, and with a full log, in which senders wait for space.
+"""LOAD-1 and LOAD-2, with a log that wraps, and with a full log, for whose space senders wait.
 
-Every byte is counted at each receiver.
+Each receiver counts every byte.
 """
 
 import itertools
@@ -19,7 +19,8 @@ MIB = 1024 * KIB
 
 
 def lines(client: Client, size: int, width: int = 64) -> list[bytes]:
-    """Return numbered lines of a client that make `size` bytes when they are delivered."""
+    """Return numbered lines of `width` bytes. With the client's prefix, they have about `size`
+    bytes."""
     count = size // (width + len(client.prefix))
     return [(b"%06d" % number).ljust(width, b".")[1 - width :] + b"\n" for number in range(count)]
 
@@ -28,20 +29,20 @@ def delivered(client: Client, said: list[bytes]) -> bytes:
     return b"".join(client.prefix + line for line in said)
 
 
-def check_order(speeches: dict[Client, list[bytes]], listeners: list[Client]) -> None:
-    """Check that all received everything but their own lines, in the same order as the first
-    listener, which is silent."""
-    size = sum(len(delivered(speaker, said)) for speaker, said in speeches.items())
+def check_order(sent: dict[Client, list[bytes]], listeners: list[Client]) -> None:
+    """Check that each client has received all lines but its own, in the order in which the first
+    listener, which sends nothing, has received them."""
+    size = sum(len(delivered(speaker, said)) for speaker, said in sent.items())
     order = listeners[0].take(size)
     for listener in listeners[1:]:
         assert listener.take(size) == order
     entries = order.splitlines(keepends=True)
-    for speaker, said in speeches.items():
+    for speaker, said in sent.items():
         own = [line for line in entries if line.startswith(speaker.prefix)]
         assert b"".join(own) == delivered(speaker, said)
         others = b"".join(line for line in entries if not line.startswith(speaker.prefix))
         assert speaker.take(len(others)) == others
-    assert not any(client.unread for client in [*listeners, *speeches])
+    assert not any(client.unread for client in [*listeners, *sent])
 
 
 # --- the log wraps -------------------------------------------------------------------------------
@@ -53,8 +54,8 @@ def check_order(speeches: dict[Client, list[bytes]], listeners: list[Client]) ->
     [(1, 64, MIB), (3, 64, 2 * MIB), (2, 8, MIB // 2), (3, 8, MIB // 2), (2, 4000, 4 * MIB)],
 )
 def test_a_flood_through_a_small_log(workers: int, width: int, total: int) -> None:
-    """CAST-1 to CAST-5: the log wraps dozens of times, in text or in entries. Each worker waits for
-    all others."""
+    """CAST-1 to CAST-5: the rings of the log, for text or for entries, wrap many times. Each worker
+    must wait for the others."""
     with room("--workers", workers, "--quiet", *SMALL_LOG, *NEVER_SILENT) as here:
         speakers = here.join_all(addresses(3))
         listeners = here.join_all(addresses(6)[3:])
@@ -74,8 +75,8 @@ def test_a_flood_through_a_small_log(workers: int, width: int, total: int) -> No
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("width", [2, 64, 2000])
 def test_senders_wait_for_the_slowest_worker(width: int) -> None:
-    """CAST-1: while one worker is stopped, the log fills up, in text or in entries. Senders wait,
-    and nothing is lost when it continues."""
+    """CAST-1: one worker is stopped, so a ring of the log, for text or for entries, becomes full.
+    Senders wait, and nothing is lost when the worker continues."""
     with room("--workers", 2, "--quiet", *SMALL_LOG, *NEVER_SILENT) as here:
         speaker, sleeper = here.join_all(addresses(2))
         listener = here.join("127.0.0.9")
@@ -99,22 +100,23 @@ def test_senders_wait_for_the_slowest_worker(width: int) -> None:
 
 
 def test_a_member_that_does_not_read_delays_nobody() -> None:
-    """LOAD-1: ncat --chat freezes here. LOAD-2: the member reads on later, and has lost nothing."""
+    """LOAD-1: ncat --chat would freeze. LOAD-2: the member receives everything when it reads
+    again."""
     options = ("--max-lag", "12M", "--log-size", "16M", "--quiet", *NEVER_SILENT, *UNLIMITED)
     with room("--workers", 2, *options) as here:
         speaker, listener = here.join_all(addresses(2))
-        # One on each worker.
+        # One slow reader on each worker.
         slow = [here.join(source) for source in ("127.0.9.8", "127.0.9.9")]
         said = lines(speaker, 10 * MIB, 1000)
         heard = delivered(speaker, said)
         exchange({speaker: grouped(said, 64)}, {listener: len(heard)}, ahead=MIB)
         listener.expect(heard)
-        # The slow readers are far behind now, and the others go on talking.
+        # The slow readers lag far behind, but the others continue to exchange messages.
         for number in range(100):
             listener.send(f"{number}\n")
             speaker.expect(f"<127.0.0.3>{number}\n")
         heard += b"".join(b"<127.0.0.3>%d\n" % number for number in range(100))
-        # While they catch up, the others talk on, and the log wraps.
+        # While the slow readers catch up, the log wraps.
         more = lines(speaker, 8 * MIB, 1000)
         heard += delivered(speaker, more)
         exchange(
@@ -127,7 +129,7 @@ def test_a_member_that_does_not_read_delays_nobody() -> None:
 
 
 def test_a_member_that_lags_too_far_is_disconnected() -> None:
-    """LOAD-2: the console reports this, and the others have received everything."""
+    """LOAD-2: the console reports this, and the other members receive everything."""
     with room("--workers", 2, *SMALL_LOG, *NEVER_SILENT) as here:
         speaker, listener = here.join_all(addresses(2))
         before = here.descriptors()
@@ -139,7 +141,7 @@ def test_a_member_that_lags_too_far_is_disconnected() -> None:
             exchange({speaker: grouped(said, 8)}, {listener: len(heard)}, ahead=48 * KIB)
             listener.expect(heard)
             repeats += 1
-            assert repeats < 64, "their lag is unbounded"
+            assert repeats < 64, "the room never disconnects the slow readers"
         for client in slow:
             got = client.receive_rest()
             assert len(got) < repeats * len(heard)
@@ -154,7 +156,7 @@ def test_a_member_that_lags_too_far_is_disconnected() -> None:
 
 
 def test_a_member_that_lags_too_many_messages_is_disconnected() -> None:
-    """LOAD-2: the lag is limited in entries, too, because many short messages also lap the log."""
+    """LOAD-2: the lag is also limited in entries, because many short messages also lap the log."""
     lag = ("--log-size", "512K", "--max-lag", "384K")  # a log with one entry per 256 bytes
     with room("--workers", 1, *lag, *NEVER_SILENT, *UNLIMITED) as here:
         speaker, listener = here.join_all(addresses(2))
@@ -165,8 +167,8 @@ def test_a_member_that_lags_too_many_messages_is_disconnected() -> None:
             speaker.send(b"".join(said))
             listener.expect(delivered(speaker, said))
             taken.append(here.unsent(slow))
-        # Its socket took nothing in the last three bursts of 64 KiB, and something in the one
-        # before. So it lags by less than 384 KiB.
+        # The slow member's socket took no byte of the last three bursts of 64 KiB, and some bytes
+        # of the burst before. So the member lags by less than 384 KiB.
         for _ in range(2048):
             speaker.send("x\n")
             listener.expect("<127.0.0.2>x\n")
@@ -175,7 +177,7 @@ def test_a_member_that_lags_too_many_messages_is_disconnected() -> None:
 
 
 def test_slow_readers_that_leave_release_their_resources() -> None:
-    """LOAD-1, LEAVE-1: they reset or close their connections while they are far behind."""
+    """LOAD-1, LEAVE-1: slow readers reset or close their connections while they lag far behind."""
     with room("--workers", 2, "--max-lag", "8M", "--quiet", *NEVER_SILENT, *UNLIMITED) as here:
         speaker, listener = here.join_all(addresses(2))
         before = here.descriptors()
@@ -194,7 +196,7 @@ def test_slow_readers_that_leave_release_their_resources() -> None:
 
 
 def test_the_memory_for_slow_readers_is_bounded() -> None:
-    """LOAD-2: with twenty that do not read, the room's private memory does not grow."""
+    """LOAD-2: twenty members do not read, and the room's private memory does not grow."""
     with room("--workers", 2, "--quiet", *NEVER_SILENT, *UNLIMITED) as here:
         speaker, listener = here.join_all(addresses(2))
         here.join_all(addresses(22)[2:])
@@ -217,7 +219,7 @@ def test_members_that_flood_and_do_not_read_are_disconnected() -> None:
             for number in itertools.count():
                 for mute in mutes:
                     mute.send(b"shout\n" * 1000)
-                # Not too much at once: these two must hear it all.
+                # Send little at once, because these two members must receive all of the floods.
                 client.send(f"{number}\n")
                 other.receive_until(f"<127.0.0.2>{number}\n")
                 other.send(f"{number}\n")

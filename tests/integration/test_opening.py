@@ -1,4 +1,5 @@
-"""Connections that are not clients: other protocols at the room's port, and health checks."""
+"""Connections of programs that are no clients: other protocols at the room's port, and health
+checks."""
 
 import socket
 
@@ -12,8 +13,8 @@ CLIENT_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x\n" * 250
 
 
 def test_a_web_page_can_not_send_to_the_room() -> None:
-    """`fetch("http://HOST:PORT/", {method: "POST", mode: "no-cors", body: …})` is answered in HTTP,
-    after the welcome (WELCOME-1), and reaches nobody. A TLS connection is closed."""
+    """`fetch("http://HOST:PORT/", {method: "POST", mode: "no-cors", body: …})` gets an HTTP answer
+    after the welcome (WELCOME-1), and its body reaches nobody. A TLS connection is closed."""
     with room("--workers", 2, *NEVER_SILENT) as here:
         witness, speaker = here.join_all(["127.0.0.2", "127.0.0.3"])
         page = here.join("127.0.0.4")

@@ -46,7 +46,8 @@ NOBODY = 65534
 
 @pytest.fixture(name="folder")
 def fixture_folder() -> Iterator[Path]:
-    """A private folder with a short path, because a socket's path may not be long."""
+    """Yield a private folder with a short path, because the path of a socket has a maximum
+    length."""
     with tempfile.TemporaryDirectory(prefix="run-") as folder:
         yield Path(folder)
 
@@ -58,7 +59,7 @@ def fixture_owner(folder: Path) -> Owner:
 
 @pytest.fixture(name="shared", scope="module")
 def fixture_shared() -> Iterator[tuple[Room, Owner]]:
-    """A room, for tests that do not change it, and its owner."""
+    """Yield a room that tests share but do not change, and its owner."""
     with tempfile.TemporaryDirectory(prefix="run-") as folder:
         owner = Owner(Path(folder))
         with room("--workers", 2, "--run-dir", owner.folder) as here:
@@ -86,7 +87,7 @@ def test_status_prints_the_figures_of_the_room(owner: Owner) -> None:
         assert re.fullmatch(r"2 members of [\d,]+; 2 joined, 0 left, 0 refused", lines[1])
         assert re.match(r"1 message \(.*/s\), 1 delivery \(.*/s\), 17 bytes", lines[2])
         assert lines[4].split()[0] == "worker"
-        assert [line.split()[2] for line in lines[5:7]] == ["1", "1"], "each has one member"
+        assert [line.split()[2] for line in lines[5:7]] == ["1", "1"], "one member on each worker"
         ends = [line.split()[1] for line in lines[-2:]]
         requests: list[dict[str, object]] = [{}, {"ask": "x"}, {"do": "x"}, {"ask": []}]
         for request in requests:
@@ -111,7 +112,8 @@ def test_status_finds_a_room_in_the_default_run_dir() -> None:
 
 
 def test_status_as_json_matches_what_clients_saw(owner: Owner) -> None:
-    """Deliveries, messages and bytes, by worker and by member, and leaves by reason."""
+    """The status has the numbers of deliveries, messages and bytes, of each worker and each member,
+    and the leaves by reason."""
     with room("--workers", 2, *NEVER_SILENT, "--run-dir", owner.folder) as here:
         crowd = here.join_all(addresses(5))
         for number in range(3):
@@ -143,7 +145,7 @@ def test_status_as_json_matches_what_clients_saw(owner: Owner) -> None:
         crowd[0].close()
         crowd[1].reset()
         reasons = {"closed": 1, "reset": 1}
-        owner.until(lambda now: now["room"]["leaves"] == reasons, "two have left")
+        owner.until(lambda now: now["room"]["leaves"] == reasons, "two members have left")
         _, said, _ = owner.run("status", "--json")
         (found,) = status_json(said)
         assert (found["room"]["members"], found["room"]["joins"]) == (3, 5)
@@ -155,7 +157,7 @@ def test_status_shows_the_lag_of_a_slow_reader(owner: Owner) -> None:
         slow = here.join("127.0.9.9", receive_buffer=4096)
         text = b"x" * 1000 + b"\n"
         times = 0
-        # The kernel takes some bytes. A smaller lag may end as soon as the worker sends.
+        # The kernel's buffers take the first bytes. A small lag may end when the worker sends.
         while owner.member(slow)["lag"] <= 64 * KIB:
             speaker.send(text * 128)
             other.expect((speaker.prefix + text) * 128)
@@ -231,12 +233,12 @@ def test_an_output_that_cannot_be_written_is_reported(
 
 
 EVERY = 0.1
-"""Seconds between two reports of `watch`: the least that the command accepts."""
+"""Seconds between two reports of `watch`: the minimum that the command accepts."""
 
 
 @contextmanager
 def watch(owner: Owner, out: int | IO[str], *options: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run chatroom.status --watch; kill it at the end."""
+    """Run chatroom.status --watch, and kill it at the end of the block."""
     arguments = owner.command("chatroom.status", "--watch", EVERY, *options)
     with subprocess.Popen(
         arguments, cwd=ROOT, stdout=out, stderr=subprocess.PIPE, text=True
@@ -252,7 +254,7 @@ def test_watch_shows_rates_per_interval_and_ends_with_the_room(owner: Owner) -> 
         client = here.join()
         client.send("x\n" * 50)
         here.read_until("x\n" * 1)
-        owner.until(lambda found: found["room"]["messages"] == 50, "all are counted")
+        owner.until(lambda found: found["room"]["messages"] == 50, "all messages are counted")
         with watch(owner, subprocess.PIPE) as process:
             assert process.stdout is not None
             assert process.stderr is not None
@@ -260,7 +262,7 @@ def test_watch_shows_rates_per_interval_and_ends_with_the_room(owner: Owner) -> 
             here.stop()
             assert process.wait(PATIENCE) == 1
             assert process.stderr.read() == "python -m chatroom.status: the room has ended\n"
-        assert re.match(r"50 messages \([\d.]*[1-9][\d.]*/s\)", counted[0]), "since it began"
+        assert re.match(r"50 messages \([\d.]*[1-9][\d.]*/s\)", counted[0]), "a rate above 0"
         assert counted[1].startswith("50 messages (0.0/s), 0 deliveries (0.0/s), "), counted
 
 
@@ -268,7 +270,7 @@ RATES = "/s)"
 
 
 def read_until(file: IO[str], times: int) -> list[str]:
-    """Return the lines of `times` reports; the last report ends with its line of rates."""
+    """Read `times` reports, and return their lines. A report ends with the line of its rates."""
     found: list[str] = []
     while sum(RATES in line for line in found) < times:
         line = file.readline()
@@ -315,7 +317,7 @@ def test_commands_need_the_option_room_if_several_rooms_run(owner: Owner) -> Non
 def test_a_run_dir_that_another_user_can_change_is_not_trusted(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Root does not trust such a folder either, even if it is root's default run-dir."""
+    """Root, too, does not trust such a folder, even if it is root's default run-dir."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     theirs = tmp_path / "chatroom"
     theirs.mkdir(0o700)
@@ -340,13 +342,13 @@ def test_a_room_that_does_not_answer_is_reported(owner: Owner) -> None:
 
 
 def test_the_control_socket_of_a_killed_room_is_replaced(owner: Owner) -> None:
-    """JOIN-3: its port is free at once, too, although clients were connected."""
+    """JOIN-3: the port is also free at once, although clients were connected."""
     options = ("--workers", 1, "--run-dir", owner.folder)
     with room(*options, port=free_port()) as there:
         members = there.join_all(addresses(3))
         os.kill(there.pid, signal.SIGKILL)
         there.process.wait()
-        until(lambda: not there.processes(), "all of it end")
+        until(lambda: not there.processes(), "all processes of the room end")
         assert len(list(owner.folder.iterdir())) == 1
         assert owner.run("status")[0] == 1
         with room(*options, port=there.port) as here:
@@ -378,7 +380,7 @@ status.main(["--run-dir", os.path.dirname(sys.argv[1])])
 
 @pytest.mark.skipif(not is_root(), reason="only root can be another user")
 def test_another_user_cannot_use_the_control_socket(owner: Owner) -> None:
-    """The folder keeps another user out, and so does the socket, if the folder is open."""
+    """The run-dir keeps other users out. If its mode allows them in, the socket refuses them."""
     with room("--workers", 1, "--run-dir", owner.folder) as here:
         client = here.join()
         path = find(owner.folder, None)
@@ -413,7 +415,8 @@ def test_another_user_cannot_use_the_control_socket(owner: Owner) -> None:
 
 
 def test_bad_clients_of_the_control_socket_disturb_nobody(owner: Owner) -> None:
-    """Garbage, floods, many requests at once, unread answers, too many connections."""
+    """The clients send garbage, floods or many requests at once, do not read answers, or are too
+    many."""
     options = ("--workers", 2, "--quiet", "--run-dir", owner.folder)
     with room(*options) as here, ExitStack() as leaving:
         crowd = here.join_all(addresses(60))
@@ -424,7 +427,7 @@ def test_bad_clients_of_the_control_socket_disturb_nobody(owner: Owner) -> None:
             flood.sendall(b"x" * (1 << 23))
         many.sendall(b'{"ask": "status"}\n' * 300)
         for end in slow:
-            end.sendall(b'{"ask": "status"}\n' * 300)  # and reads no byte
+            end.sendall(b'{"ask": "status"}\n' * 300)  # This client never reads.
         for end in owner.connect(3):
             leaving.enter_context(end)
         talk([*crowd[:4], here.join("127.0.9.9")])
@@ -451,7 +454,7 @@ KICKED = "<room>You were kicked\n"
 
 
 def test_kick_disconnects_members_by_id_address_or_network(owner: Owner) -> None:
-    """Kicked members may join again, and the others stay."""
+    """Kicked members may join again. The other members stay."""
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         sources = ["127.0.0.2", "127.0.0.3", "127.0.0.3", "127.0.1.4", "127.0.1.5", "127.0.2.6"]
         crowd = [here.join(source) for source in sources]
@@ -486,7 +489,7 @@ def test_the_text_of_a_kicked_member_is_delivered(owner: Owner) -> None:
 
 
 def test_the_flood_of_a_throttled_member_ends_with_a_kick(owner: Owner) -> None:
-    """The room does not read the rest of the flood. Reading it would take a minute here."""
+    """The room does not read the rest of the flood, which would take a minute at this rate."""
     options = ("--workers", 2, "--rate", "1K", "--burst", "4K", "--run-dir", owner.folder)
     with room(*options) as here:
         client, other = here.join_all(addresses(2))
@@ -497,7 +500,7 @@ def test_the_flood_of_a_throttled_member_ends_with_a_kick(owner: Owner) -> None:
 
 
 def test_the_line_for_a_kicked_member_begins_a_line(owner: Owner) -> None:
-    """PREFIX-4: also after another's unfinished text."""
+    """PREFIX-4: the line also begins a new line after unfinished text of another member."""
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         client, other = here.join_all(addresses(2))
         other.send("half")
@@ -539,7 +542,7 @@ def test_a_banned_address_stays_out_until_the_ban_is_lifted(owner: Owner) -> Non
 
 
 def test_say_reaches_all_members_in_one_order_with_the_others(owner: Owner) -> None:
-    """CAST-5."""
+    """CAST-5: all members receive the members' and the room's messages in one order."""
     with room("--workers", 2, *NEVER_SILENT, "--run-dir", owner.folder) as here:
         client, other, *listeners = here.join_all(addresses(7))
         witnesses = listeners[:2]
@@ -549,7 +552,8 @@ def test_say_reaches_all_members_in_one_order_with_the_others(owner: Owner) -> N
             other.send(f"{number}\n" * 20)
             owner.ask(do="say", text=f"{number}\r\nand more")
         for speaker, witness in zip((client, other), witnesses, strict=True):
-            speaker.send("done\n")  # so the room's last line comes after all of theirs
+            # The room's last line must come after all lines of the senders.
+            speaker.send("done\n")
             witness.receive_until(speaker.prefix.decode() + "done\n")
         assert owner.admin("say", "the\x1bend") == "said to 7 members\n"
         end = "<room>the␛end\n"
@@ -565,11 +569,11 @@ def test_say_reaches_all_members_in_one_order_with_the_others(owner: Owner) -> N
             own = speaker.prefix.decode()
             heard = speaker.receive_until(end).decode().splitlines()
             assert heard == [line for line in lines if not line.startswith(own)]
-        assert here.read_until(end).decode().count("<room>") == 21, "its own terminal shows it too"
+        assert here.read_until(end).decode().count("<room>") == 21, "lines on the console"
 
 
 def test_say_ends_an_unfinished_line_first(owner: Owner) -> None:
-    """LINE-6."""
+    """LINE-6: the room's message ends an unfinished line of a member."""
     with room("--workers", 1, "--flush-after", 0.01, "--run-dir", owner.folder) as here:
         client, other = here.join_all(addresses(2))
         client.send("half")
@@ -580,8 +584,8 @@ def test_say_ends_an_unfinished_line_first(owner: Owner) -> None:
 
 
 def test_say_works_while_a_worker_hangs(owner: Owner) -> None:
-    """The main process does not wait for a worker, not even for one that holds the log's lock. It
-    refuses the text."""
+    """The main process does not wait for a worker, even if this worker holds the log's lock. It
+    refuses the text in this case."""
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         client, other = here.join_all(addresses(2))
         for text in ("", "x" * 4097):
@@ -686,7 +690,7 @@ def test_clients_of_a_unix_socket_are_members(owner: Owner) -> None:
                 client.expect(WELCOME)
             three = here.join()
             talk([member, three, other])
-            told = owner.until(lambda found: len(found["members"]) == 3, "all are in")
+            told = owner.until(lambda found: len(found["members"]) == 3, "all clients are members")
             assert [member["address"] for member in told["members"]].count("unix") == 2
             assert "  unix  " in owner.run("status")[1]
             assert len(owner.admin("kick", "unix").split(",")) == 2
@@ -698,7 +702,7 @@ def test_clients_of_a_unix_socket_are_members(owner: Owner) -> None:
 
 
 def test_a_room_can_listen_at_several_addresses(owner: Owner) -> None:
-    """No HOST and PORT are needed with --listen; the first address names the room."""
+    """HOST and PORT are not needed with --listen; the first address names the room."""
     member, other = owner.folder / "one", owner.folder / "other"
     listen = ("--listen", f"unix:{member}", "--listen", "127.0.0.1:0", "--listen", f"unix:{other}")
     arguments = [*command("--workers", 1, *listen, "--run-dir", owner.folder)[:-2]]
@@ -727,7 +731,7 @@ def test_the_unix_socket_of_a_killed_room_is_replaced(owner: Owner) -> None:
             here.expect_error(1, f"can't listen on unix:{path}: Address already in use")
         os.kill(there.pid, signal.SIGKILL)
         there.process.wait()
-        until(lambda: not there.processes(), "all of it end")
+        until(lambda: not there.processes(), "all processes of the room end")
         assert path.exists()
     with room(*listen), UnixClient(path) as client:
         client.expect(WELCOME)
@@ -752,7 +756,7 @@ def test_the_log_names_addresses_without_recovery_at_the_start(owner: Owner) -> 
 def test_a_worker_s_death_disconnects_only_clients_of_a_unix_socket(
     owner: Owner,
 ) -> None:
-    """LOAD-4: the kernel counts the bytes of TCP only."""
+    """LOAD-4: the kernel counts received bytes only for TCP."""
     path = owner.folder / "room"
     options = ("--workers", 1, "--listen", f"unix:{path}", "--run-dir", owner.folder)
     with room(*options, logs=DIED) as here, UnixClient(path) as client:
@@ -773,7 +777,7 @@ def test_balancing_does_not_move_clients_of_a_unix_socket(owner: Owner) -> None:
     options = ("--workers", 2, "--listen", f"unix:{path}", "--run-dir", owner.folder)
     with room(*options) as here:
         clients: list[Client] = []
-        for _ in range(4):  # each worker gets half of both
+        for _ in range(4):  # Each worker gets two clients of each kind.
             for _ in range(2):
                 clients.append(UnixClient(path))
                 clients[-1].expect(WELCOME)
@@ -782,7 +786,7 @@ def test_balancing_does_not_move_clients_of_a_unix_socket(owner: Owner) -> None:
         tcp = [client for client in clients if not isinstance(client, UnixClient)]
         by_port = {member.end[1]: member for member in tcp}
         found = owner.status()["members"]
-        # Members that joined one after another have increasing ids.
+        # The ids of members increase in the order in which they joined.
         unix_ids = [member["id"] for member in found if member["address"] == "unix"]
         home = {member["id"]: member["worker"] for member in found}
         stay: list[Client] = []
@@ -810,7 +814,7 @@ def test_balancing_does_not_move_clients_of_a_unix_socket(owner: Owner) -> None:
 
 
 def test_the_prefix_option_sets_the_form_of_prefixes(owner: Owner) -> None:
-    """PREFIX-1: also after a worker's death, and for clients of a Unix socket."""
+    """PREFIX-1: the form also applies after a worker's death, and for clients of a Unix socket."""
     path = owner.folder / "room"
     form = "{{{id}}} {ip}:{port} said: "
     listen = ("--listen", f"unix:{path}", "--run-dir", owner.folder)
@@ -818,7 +822,7 @@ def test_the_prefix_option_sets_the_form_of_prefixes(owner: Owner) -> None:
         members = here.join_all(addresses(4))
         ids = [owner.member(member)["id"] for member in members]
 
-        def talk_a_little() -> None:
+        def talk_shortly() -> None:
             for client, id in zip(members, ids, strict=True):
                 client.send("hi\n\n")
                 line = f"{{{id}}} {client.address}:{client.end[1]} said: "
@@ -826,10 +830,10 @@ def test_the_prefix_option_sets_the_form_of_prefixes(owner: Owner) -> None:
                     if other is not client:
                         other.expect(f"{line}hi\n{line}\n")
 
-        talk_a_little()
+        talk_shortly()
         for victim in here.workers():
             victim.kill()
-            talk_a_little()
+            talk_shortly()
         with UnixClient(path) as client:
             client.expect(WELCOME)
             client.send("hi\n")
@@ -874,7 +878,8 @@ def test_a_service_manager_is_notified_of_the_room_s_state(folder: Path) -> None
         manager.settimeout(PATIENCE)
 
         def expect_notification(what: str) -> str:
-            """Return the next notification that begins with `what`; skip keepalives."""
+            """Return the next notification that is not a keepalive; check that it begins with
+            `what`."""
             while True:
                 told = manager.recv(999).decode()
                 if told.startswith(what):
@@ -891,11 +896,11 @@ def test_a_service_manager_is_notified_of_the_room_s_state(folder: Path) -> None
             here.join()
             for _ in range(15):
                 expect_notification("WATCHDOG=1")
-            # The first keepalive may have come at once. A busy machine only delays keepalives.
-            assert time.monotonic() - began >= 14 * 0.1, "every 0.1 s, and no more often"
+            # The first keepalive may come at once. A busy machine only delays keepalives.
+            assert time.monotonic() - began >= 14 * 0.1, "15 keepalives, one per 0.1 s"
             until(
                 lambda: "STATUS=1 member, 2 workers, " in expect_notification("WATCHDOG=1"),
-                "it reports its status",
+                "the room reports its status",
             )
             here.process.send_signal(signal.SIGHUP)
             expect_notification("RELOADING=1\nMONOTONIC_USEC=")

@@ -1,4 +1,4 @@
-"""OpenBSD's and Nmap's netcat are full clients, and so is telnet."""
+"""Programs that are full clients: OpenBSD's netcat, Nmap's netcat, and telnet."""
 
 import os
 import pty
@@ -13,7 +13,7 @@ from tests.integration.rooms import room
 from tests.integration.waiting import PATIENCE
 from tests.programs import program
 
-#: Options of each: local address, and shutdown at the end of its input.
+#: Options of each netcat: the local address, and a shutdown at the end of the input.
 NETCATS = {
     "nc.openbsd": ["-s", "127.0.0.7", "-N"],
     "ncat": ["--source", "127.0.0.7"],
@@ -31,7 +31,7 @@ def netcat(name: str, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]
 
 
 def wait_for_line(process: subprocess.Popen[bytes], line: bytes) -> None:
-    """Check that this is the next line that it prints."""
+    """Check that the process prints this line next."""
     assert process.stdout is not None
     assert process.stdout.readline() == line
 
@@ -75,7 +75,7 @@ def test_a_file_is_piped_into_the_room(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETCATS)
 def test_netcat_ends_with_the_room(name: str) -> None:
-    """JOIN-3, LEAVE-4: netcat sees the end of the connection; `nc` also waits for the end of its
+    """JOIN-3, LEAVE-4: netcat ends when the connection ends; `nc` also waits for the end of its
     input."""
     with room("--workers", 1) as here, netcat(name, here.host, here.port) as client:
         wait_for_line(client, b"Welcome to socket practice\n")
@@ -85,11 +85,11 @@ def test_netcat_ends_with_the_room(name: str) -> None:
 
 
 class Telnet:
-    """A telnet at a terminal, and what it shows."""
+    """A telnet process at a terminal, and the text that it prints."""
 
     def __init__(self, host: str, port: int) -> None:
         self._terminal, its_end = pty.openpty()
-        # The terminal's Ctrl-C interrupts the session that it controls.
+        # Ctrl-C interrupts the session that the terminal controls, so telnet needs its own session.
         command = [program("setsid"), "--ctty", program("telnet"), host, str(port)]
         self._process = subprocess.Popen(command, stdin=its_end, stdout=its_end, stderr=its_end)
         os.close(its_end)
@@ -98,22 +98,22 @@ class Telnet:
         os.write(self._terminal, text)
 
     def wait_for(self, text: bytes) -> None:
-        """Wait until it shows a text."""
+        """Wait until telnet prints the text."""
         shown = b""
         while text not in shown:
             assert select.select([self._terminal], [], [], PATIENCE)[0], shown
             shown += os.read(self._terminal, 1 << 16)
 
     def close(self) -> None:
-        """End it, and close its terminal."""
+        """End telnet and close its terminal."""
         self._process.kill()
         self._process.wait()
         os.close(self._terminal)
 
 
 def test_people_talk_with_telnet() -> None:
-    """TEXT-2: telnet's commands never become text. After a Ctrl-C, telnet shows nothing until the
-    server has answered DO TIMING-MARK."""
+    """TEXT-2: telnet's commands never become text. After Ctrl-C, telnet prints nothing until the
+    server answers DO TIMING-MARK."""
     with room("--workers", 1) as here, closing(Telnet(here.host, here.port)) as telnet:
         telnet.wait_for(b"Welcome to socket practice")
         witness = here.join("127.0.0.2")

@@ -1,4 +1,5 @@
-"""Behind a proxy: the prefix stays true (PREFIX-2), with HAProxy itself in front."""
+"""A room behind a proxy: the prefix has the client's own address (PREFIX-2). Some tests use
+HAProxy."""
 
 import socket
 import struct
@@ -35,7 +36,7 @@ listen room
 
 @contextmanager
 def haproxy(folder: Path, host: str, server: str, options: str) -> Iterator[int]:
-    """HAProxy in front of a room; yields its port."""
+    """Run HAProxy in front of a room, and yield its port."""
     port = free_port(host)
     bind = f"{host}:{port}" if ":" not in host else f"[{host}]:{port}"
     file = folder / "haproxy.cfg"
@@ -60,7 +61,7 @@ def listens(process: "subprocess.Popen[bytes]", host: str, port: int) -> bool:
 
 @contextmanager
 def client_through(port: int, source: str) -> Iterator[Client]:
-    """A member that joins through the proxy."""
+    """Yield a member that has joined through the proxy."""
     host = "::1" if ":" in source else "127.0.0.1"
     with Client(host, port, source) as client:
         client.expect(WELCOME)
@@ -111,7 +112,7 @@ def test_prefix_2_a_proxy_on_a_unix_socket_passes_on_addresses() -> None:
 
 
 def test_load_4_clients_behind_a_proxy_stay_when_their_workers_die(tmp_path: Path) -> None:
-    """The kernel counts the header, too."""
+    """The kernel's count of received bytes includes the header of the PROXY protocol."""
     with (
         room("--workers", 2, *BEHIND, *NEVER_SILENT, logs=DIED) as here,
         haproxy(tmp_path, "127.0.0.1", here.where, "send-proxy-v2") as port,
@@ -137,7 +138,7 @@ def has_read_all(here: Room) -> bool:
     )
 
 
-# --- by hand -------------------------------------------------------------------------------------
+# --- without HAProxy -----------------------------------------------------------------------------
 
 V2 = b"\r\n\r\n\0\r\nQUIT\n"
 
@@ -148,7 +149,7 @@ def header(source: str, port: int) -> bytes:
 
 
 def test_welcome_1_the_welcome_waits_for_the_header() -> None:
-    """A header from an address that is not a proxy's is ordinary text."""
+    """A header from an address that is not a trusted proxy is ordinary text."""
     with room("--workers", 1, *BEHIND) as here, here.connect() as client, here.connect() as other:
         client.send(header("192.0.2.7", 5000)[:20])
         other.send(header("192.0.2.8", 5000) + b"hello\n")
@@ -164,7 +165,8 @@ def test_welcome_1_the_welcome_waits_for_the_header() -> None:
 
 
 def test_a_health_check_of_a_proxy_is_not_a_member() -> None:
-    """The check is not logged. A connection that stays is welcomed, under its own address."""
+    """The check is not logged. A connection that stays open gets the welcome, and keeps its own
+    address."""
     local = V2 + b"\x20\x00\x00\x00"
     with room("--workers", 1, *BEHIND) as here:
         for _ in range(3):

@@ -1,6 +1,6 @@
-"""Lines and text of unusual size, or sent in an unusual way.
+"""Lines and text of unusual size, and text that is sent in an unusual way.
 
-tests/protocol, tests/worker and harness/conformance prove the rest of these clauses.
+tests/protocol, tests/worker and harness/conformance prove the other aspects of these clauses.
 """
 
 import random
@@ -13,14 +13,13 @@ LONGEST = 8 * 1024
 
 
 def two(here: Room) -> tuple[Client, Client]:
-    """Return a speaker and a listener, each on its own worker if there are two."""
+    """Return a speaker and a listener, on different workers if there are two workers."""
     speaker, listener = here.join_all(["127.0.0.2", "127.0.0.3"])
     return speaker, listener
 
 
-def check_all_was_heard(speaker: Client, listener: Client) -> None:
-    """Check that the listener has received everything, and that nothing was sent back to the
-    sender."""
+def check_all_was_received(speaker: Client, listener: Client) -> None:
+    """Check that the listener has received everything, and the speaker nothing."""
     speaker.send("that was all\n")
     listener.expect(speaker.prefix + b"that was all\n")
     listener.send("so it was\n")
@@ -30,9 +29,9 @@ def check_all_was_heard(speaker: Client, listener: Client) -> None:
 # --- lines ---------------------------------------------------------------------------------------
 
 
-def test_a_character_that_is_typed_slowly_is_not_torn() -> None:
-    """LINE-2, LINE-5, TEXT-1: a silence in the middle of the character delivers the text before
-    it."""
+def test_a_character_that_is_typed_slowly_is_not_broken() -> None:
+    """LINE-2, LINE-5, TEXT-1: after a silence in the middle of a character, the text before the
+    character is delivered."""
     with room("--workers", 1) as here:
         speaker, listener = two(here)
         hand = "👋".encode()
@@ -40,14 +39,14 @@ def test_a_character_that_is_typed_slowly_is_not_torn() -> None:
         listener.expect("<127.0.0.2>hello ")
         speaker.send(hand[2:] + b"\n")
         listener.expect("\n<127.0.0.2>👋\n")
-        check_all_was_heard(speaker, listener)
+        check_all_was_received(speaker, listener)
 
 
 def test_a_line_beyond_the_limit_arrives_in_pieces_without_loss() -> None:
-    """LINE-7, PREFIX-4, TEXT-1: each piece is a message; none is cut inside a character."""
+    """LINE-7, PREFIX-4, TEXT-1: each piece is a message, and no piece ends inside a character."""
     with room("--workers", 2, "--max-line", 101, *NEVER_SILENT) as here:
         speaker, listener = two(here)
-        text = "Một hai ba bốn năm, 👋 " * 2000  # 30 bytes; some limits fall into characters
+        text = "Một hai ba bốn năm, 👋 " * 2000  # 30 bytes, so cuts fall inside characters
         speaker.send(text + "\n")
         speaker.send("end\n")
         *lines, _ = listener.receive_until(">end\n").decode().split("\n")[:-1]
@@ -59,8 +58,8 @@ def test_a_line_beyond_the_limit_arrives_in_pieces_without_loss() -> None:
 
 
 def test_a_flood_without_line_end_does_not_stall_the_room() -> None:
-    """LINE-7, CAST-1: others talk meanwhile, and no byte is lost. Such a flood stalled ssh-chat
-    (#118)."""
+    """LINE-7, CAST-1: other members send meanwhile, and no byte is lost. Such a flood made ssh-chat
+    hang (#118)."""
     with room("--workers", 2, *NEVER_SILENT, *UNLIMITED) as here:
         flooder, listener = two(here)
         speaker = here.join("127.0.0.4")
@@ -81,8 +80,8 @@ def test_a_flood_without_line_end_does_not_stall_the_room() -> None:
 
 
 def test_random_bytes_do_not_disturb_the_room() -> None:
-    """TEXT-2, PREFIX-4, LEAVE-1: four members each send half a megabyte of random bytes, and then
-    continue to talk."""
+    """TEXT-2, PREFIX-4, LEAVE-1: four members send half a megabyte of random bytes each, and then
+    other text."""
     with room("--workers", 2) as here:
         vandals = here.join_all(addresses(4))
         client, other = here.join("127.0.8.8"), here.join("127.0.8.9")
@@ -99,8 +98,8 @@ def test_random_bytes_do_not_disturb_the_room() -> None:
 
 
 def test_urgent_bytes_and_proxy_headers_are_text() -> None:
-    """CAST-3: an out-of-band byte stays in its place, and nothing else happens.
-    PREFIX-2: without --proxy-protocol, a PROXY header is text."""
+    """CAST-3: an out-of-band byte keeps its place in the text. PREFIX-2: without --proxy-protocol,
+    a PROXY header is text."""
     with room("--workers", 1, *NEVER_SILENT) as here:
         speaker, listener = two(here)
         speaker.send("PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n")
@@ -111,4 +110,4 @@ def test_urgent_bytes_and_proxy_headers_are_text() -> None:
         listener.expect("<127.0.0.2>one ! two\n")
         speaker.send_urgently(b"\n")
         listener.expect("<127.0.0.2>\n")
-        check_all_was_heard(speaker, listener)
+        check_all_was_received(speaker, listener)

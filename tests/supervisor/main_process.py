@@ -1,7 +1,7 @@
 """A main process with fake workers, which the test controls.
 
-A test is a generator, its *steps*. It continues whenever the main process would wait, so the events
-of a test are in order, without a thread, a process or a clock.
+The body of a test is a generator, its *steps*. It continues whenever the main process would wait.
+So the events of a test have a fixed order, without a thread, a real worker or a real clock.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ from tests.integration.waiting import PATIENCE
 from tests.supervisor.children import FakeProcess, fake_spawn
 
 Steps = Iterator[None]
-"""A test's generator; at each yield, the main process runs until it would wait."""
+"""Generator of a test. At each yield, the main process runs until it would wait."""
 
 
 class Adopted(NamedTuple):
@@ -48,7 +48,7 @@ class Adopted(NamedTuple):
 
 
 class FakeWorker(FakeProcess):
-    """A fake worker's process, which the test controls."""
+    """A worker that the test controls; there is no real process."""
 
     def __init__(self, args: tuple[int, Settings, socket.socket]) -> None:
         super().__init__(args)
@@ -60,7 +60,7 @@ class FakeWorker(FakeProcess):
         self.channel.send(record)
 
     def records(self) -> list[Record]:
-        """Return the records received since the last call, except `adopt`."""
+        """Return the records that the worker has received since the last call, except `adopt`."""
         records = []
         for record, descriptors in self.channel.receive():
             match record:
@@ -75,7 +75,7 @@ class FakeWorker(FakeProcess):
         return records
 
     def serve(self) -> list[Record]:
-        """Handle the records adopt, yield and ack; return the other records."""
+        """Answer the records yield and ack, note adopt, and return all other records."""
         records = []
         for record in self.records():
             match record:
@@ -102,7 +102,7 @@ class FakeWorker(FakeProcess):
 
 
 class LocalRegistry(Registry):
-    """A registry in this process."""
+    """A registry in the test's own process."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class MainLoop(EventLoop):
 
 
 class MainProcess:
-    """A main process; the parts that a test can't use unchanged are replaced."""
+    """A real main process, in which the parts that a test can't use are replaced."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -145,17 +145,17 @@ class MainProcess:
         self.quiet = False
         self.closed = 0
         self.started_before_registry = 0
-        """Number of workers that were started before the room waited for the registry."""
+        """Number of workers that were started before the main process waited for the registry."""
         self.left: dict[int, LeaveReason] = {}
-        """Reason for which each member left, by id."""
+        """Reason for which each member has left, by the member's id."""
         self.waits_for: float | None = None
-        """Seconds that the main process would wait now; None: for ever."""
+        """Timeout (s) with which the main process would wait now; None: it would wait for ever."""
         self.steps: Steps = iter(())
         self.notifier: SystemdNotifier | None = None
         self.reload: Callable[[], Settings] | None = self._read_again
         self.reload_error: ChatroomError | None = None
-        """Error for the next reload to raise."""
-        # Parts of the main process, noted when it makes them.
+        """Error that the next reload raises."""
+        # Parts of the main process, recorded when the main process creates them.
         self.log: Log
         self.slots: Slots
         self.registry: LocalRegistry
@@ -189,7 +189,7 @@ class MainProcess:
         self._note_parts(monkeypatch)
 
     def _note_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Note each part of the main process when it is made."""
+        """Record each part of the main process when it is created."""
         main = self
 
         class NotedLog(Log):

@@ -238,7 +238,7 @@ class MainProcess:
         monkeypatch.setattr(supervisor, "WorkerPool", NotedPool)
 
     def run(self, steps: Steps, **options: Any) -> None:
-        """Run a room and the steps of a test to their ends. A reload reads `self.settings`."""
+        """Run a room and the steps until both end. A reload reads the attribute `settings`."""
         here = (Endpoint("127.0.0.1"),)
         defaults: dict[str, Any] = {"listen": here, "watchdog": 0, "workers": 1, "pack": 1}
         self.settings = Settings(**defaults | options)
@@ -247,8 +247,8 @@ class MainProcess:
         try:
             supervisor.run(self.settings, (), self.notifier, self.reload, loop)
         except StopIteration:
-            pytest.fail("the steps are over, and the main process waits")
-        assert next(steps, "over") == "over", "the main process has ended before the steps"
+            pytest.fail("the steps have ended, but the main process waits")
+        assert next(steps, "over") == "over", "the main process ended before the steps"
 
     def _read_again(self) -> Settings:
         if self.reload_error is not None:
@@ -258,8 +258,8 @@ class MainProcess:
     def close(self) -> None:
         """Free the resources that a real main process frees at its end."""
         for process in self.processes:
-            assert process.exitcode is not None, "a worker was left behind"
-        with contextlib.suppress(AttributeError):  # the main process did not get so far
+            assert process.exitcode is not None, "a worker was not ended"
+        with contextlib.suppress(AttributeError):  # its start may have failed
             os.close(self.log.fd)
             os.close(self.slots.fd)
             for doorbell in self.doorbells:
@@ -269,12 +269,12 @@ class MainProcess:
 
     @property
     def workers(self) -> list[FakeWorker]:
-        """Processes of the living workers, by number."""
+        """Living workers, in the order of their numbers."""
         alive = [process for process in self.processes if process.exitcode is None]
         return sorted(alive, key=lambda process: process.number)
 
     def rung(self, seat: int) -> bool:
-        """Return whether a seat's doorbell was rung since the last call."""
+        """Return True if the doorbell of this seat was rung since the last call."""
         bell = self.doorbells[seat]
         ringing = bool(select.select([bell], [], [], 0)[0])
         bell.clear()
@@ -314,7 +314,7 @@ def fixture_main(monkeypatch: pytest.MonkeyPatch) -> Iterator[MainProcess]:
     handlers = {number: signal.getsignal(number) for number in HANDLED_SIGNALS}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     yield main
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # pending signals go to the test's handlers
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # the test's handlers get pending ones
     for number, handler in handlers.items():
         signal.signal(number, handler)
     main.close()

@@ -34,7 +34,8 @@ def interruptible() -> None:
     """Let SIGINT interrupt the processes that tests start.
 
     A shell starts a background job (`scripts/test &` in a script) with SIGINT ignored, and child
-    processes inherit this. Then SIGINT would end neither a room nor `chatroom.status --watch`.
+    processes inherit this. As a result, SIGINT would end neither a room nor `chatroom.status
+    --watch`.
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

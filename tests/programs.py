@@ -24,7 +24,7 @@ PACKAGES = {
     "unshare": "util-linux",
 }
 
-#: Folders for daemons on Debian, which are only in root's PATH.
+#: Folders of daemons on Debian. Only root's PATH contains these folders.
 SYSTEM = ["/usr/local/sbin", "/usr/sbin", "/sbin"]
 
 

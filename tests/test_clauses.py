@@ -1,4 +1,4 @@
-"""Each clause of PROTOCOL.md is named by a test in tests/, and by a conformance test."""
+"""Tests that each clause of PROTOCOL.md is named by a test in tests/ and by a conformance test."""
 
 import ast
 import re
@@ -35,7 +35,7 @@ def test_each_clause_is_named_by_a_test() -> None:
 
 
 def test_each_clause_is_judged_by_conformance() -> None:
-    """Each conformance test has a mark that names the clause which it judges."""
+    """Each conformance test is marked with the clause that it judges."""
     judged = {
         decorator.args[0].value
         for test in functions_of(ROOT / "harness" / "conformance")

@@ -48,7 +48,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 #: Files and folders of the repository that the commands need.
 CLONE = ["PROTOCOL.md", "chatroom", "docs", "harness", "pyproject.toml", "scripts", "tests"]
 
-#: Time limit (s) of a command. Some commands take 15 s of processor time, while other tests run.
+#: Time limit (s) of a command. Some commands need 15 s of processor time, and other tests run at
+#: the same time.
 WITHIN = 180
 
 #: Maximum number of attempts to run a command, if the harness reports that the machine is too busy.
@@ -69,7 +70,7 @@ SHORTER = [
     (r"harness conform(?! --only)", "harness conform --jobs 1 --only CAST-2"),
     (r"(harness bench .*)", r"\1 --crowd 5 --solo 5 --seconds 0.01 --rounds 1 --repeat 1"),
     # A short run with few clients would miss the moments that `chaos` must reach. tests/stress runs
-    # all of it.
+    # `chaos` as a whole.
     (r"harness simulate chaos", "harness simulate churn"),
     (r"(harness simulate [\w.]+)", r"\1 --duration 2 --clients 12"),
     (r"(tests\.integration\.pause .*)", r"\1 --clients 20 --deaths 1"),
@@ -202,8 +203,7 @@ class Background:
         return re.search(ROOM, self.command) is not None
 
     def stop(self) -> None:
-        """Stop the command by Ctrl-C, which is sent to its whole process group, as by a
-        terminal."""
+        """Stop the command by Ctrl-C. As at a terminal, its whole process group gets the signal."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGINT)
         with self.process:  # closes the input of the process

@@ -1,4 +1,4 @@
-"""Tests of the imports of each process, which take most of the time that it needs to start."""
+"""Tests of the modules that each process imports. Imports take most of the time of a start."""
 
 import pickle
 import subprocess

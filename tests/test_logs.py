@@ -116,7 +116,7 @@ def test_no_value_can_forge_a_line_or_a_field(reason: str, says: str, number: in
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_records_of_other_modules_become_events(form: str) -> None:
-    """These are records of the standard library and of other modules, with the traceback of an
+    """For example, a record of the standard library becomes an event with the traceback of an
     error."""
     try:
         raise ZeroDivisionError("out of luck")

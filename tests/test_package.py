@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.package, pytest.mark.timeout(2 * BUILT_WITHIN)]
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """Make a folder by `make`, once for all processes of xdist; return this folder."""
+    """Let `make` fill a folder, once for all processes of xdist; return this folder."""
     base = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent
@@ -98,8 +98,7 @@ def fixture_bin(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(name="elsewhere")
 def fixture_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Change to an empty folder, with an environment that does not lead to the checkout; return
-    it."""
+    """Change to an empty folder and hide the checkout from the environment; return the folder."""
     for name in ("PYTHONPATH", "XDG_RUNTIME_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path))

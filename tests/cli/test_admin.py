@@ -24,7 +24,7 @@ class Heard:
 
 @contextmanager
 def room(*answers: dict[str, Any]) -> Iterator[Heard]:
-    """Run a fake room, which answers each request with the next answer and then ends."""
+    """Run a fake room, which sends one of `answers` for each request, and then ends."""
     heard = Heard()
     with (
         tempfile.TemporaryDirectory(prefix="run-") as folder,

@@ -28,7 +28,7 @@ class Room:
         self.settings: list[Settings] = []
         self.fails: ChatroomError | None = None
         self.runs: Callable[[Callable[[], Settings]], None] = lambda reload: None
-        """Called by each run with `reload`, the function that reads the settings again."""
+        """Function that each run calls. Its argument reads the settings again."""
 
     def __call__(
         self, settings: Settings, sockets: object, manager: object, reload: Callable[[], Settings]

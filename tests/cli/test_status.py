@@ -1,4 +1,4 @@
-"""The output of chatroom.status."""
+"""Tests of the output of chatroom.status."""
 
 import socket
 import tempfile

@@ -1,7 +1,7 @@
 """Drivers for the client's tests: a listening socket in place of a room, and a pty as terminal.
 
-There are no threads: the test acts as the server, and reads the screen while it waits. It waits
-only for events: text on the screen, bytes from the client, or the end of a process.
+There are no threads: the test acts as the server, and reads the screen while it waits. Every wait
+is for an event: text on the screen, bytes from the client, or the end of a process.
 """
 
 import fcntl
@@ -35,10 +35,10 @@ ENDINGS = [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (sig
 
 LINES = b"0123456789abcde\n" * (CHUNK // 16)
 
-# A terminal turns keys such as Ctrl-C into signals only for the session that it controls. It
-# becomes the controlling terminal of a session when the session's leader opens it. So a shell, as
-# the leader, opens the terminal and then executes the program. (`preexec_fn` is unsafe with
-# threads, and a shell starts faster than Python.)
+# A terminal turns keys such as Ctrl-C into signals only for the session that it controls. A
+# terminal becomes the controlling terminal of a session when the session's leader opens it. So a
+# shell, as the leader, opens the terminal and then executes the program. (`preexec_fn` is unsafe
+# with threads, and a shell starts faster than Python.)
 TAKE_TERMINAL = ': <"$0" && exec "$@"'
 
 
@@ -141,7 +141,7 @@ def no_signal_ignored() -> Iterator[None]:
         if signal.getsignal(number) is signal.SIG_IGN
     ]
     for number in ignored:
-        signal.signal(number, lambda *_: None)  # A process does not inherit a handler.
+        signal.signal(number, lambda *_: None)  # A child process does not inherit handlers.
     try:
         yield
     finally:
@@ -227,7 +227,7 @@ class Typist:
         return termios.tcgetattr(self._slave)
 
     def is_blocking(self) -> bool:
-        """Return True if the terminal's open file, which several programs share, is blocking."""
+        """Return True if the open file that the terminal's programs share is blocking."""
         return os.get_blocking(self._slave)
 
     def type(self, keys: str | bytes) -> None:
@@ -278,8 +278,8 @@ StartTypist = Callable[..., Typist]
 """Type of the fixture that starts a program at a terminal."""
 
 
-# Nobody reads a terminal's output after Ctrl-S, or while its ssh connection hangs. The terminal may
-# then have space when a write begins, but too little for the whole write.
+# After Ctrl-S, or while its ssh connection hangs, a terminal reads no output. The terminal may then
+# have space when a write begins, but too little for the whole write.
 
 
 def fill(typist: Typist, peer: Peer, said: bytes = LINES * 3) -> None:
@@ -292,4 +292,4 @@ def fill(typist: Typist, peer: Peer, said: bytes = LINES * 3) -> None:
         peer.send(os.urandom(5000).hex() + "\n")
         return typist.is_stuck()
 
-    until(filled, "the terminal takes nothing")
+    until(filled, "the terminal accepts no output")

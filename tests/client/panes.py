@@ -32,12 +32,12 @@ ALIKE = {"NO_COLOR": "", "TZ": "UTC0"}
 # code to a pipe and then executes `cat`, which keeps the screen.
 SHELL = ["sh", "-c", 'code=$1; shift; "$@"; echo $? >"$code"; exec cat', "sh"]
 
-#: In control mode, the last line of an answer begins with one of these.
+#: Beginnings of the last line of an answer, in control mode.
 ANSWERED = (b"%end ", b"%error ")
 
 
 class Pane:
-    """A screen of `columns` by `rows` cells, on which the client runs."""
+    """A screen of `columns` by `rows` cells that shows the client."""
 
     def __init__(self, folder: Path, columns: int, rows: int, command: list[str]) -> None:
         (folder / "conf").write_text(CONFIGURATION)
@@ -69,8 +69,8 @@ class Pane:
         self._control.stdin.write(" ".join(map(quote, arguments)).encode() + b"\n")
         self._control.stdin.flush()
         deadline = time.monotonic() + PATIENCE
-        # "%begin" with the flag 1 starts the answer to a command of this client. The command that
-        # started tmux has no such flag.
+        # A line A line "%begin" with the flag 1 starts the answer to a command of this client. The
+        # command that started tmux has no such flag.
         while not re.fullmatch(rb"%begin \d+ \d+ 1", self._line(deadline)):
             self._reports += 1
         answer = []

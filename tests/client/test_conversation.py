@@ -181,7 +181,7 @@ def test_a_prefix_stays_with_the_first_word() -> None:
             ["<::1>see", "  http://a", ".example/b", "  now"],
         ),
         ("<::1>http://a.example", ["<::1>http:", "//a.exampl", "e"]),
-        # No row begins with a false prefix, even if it continues text that looks like a URL.
+        # A row never begins with a false prefix, even inside text that looks like a URL.
         ("<::1>http://a<::2>hello", ["<::1>http:", "//a<::2>he", "  llo"]),
         ("<::1>http:/<::2>hello", ["<::1>http:", "  /<::2>he", "  llo"]),
         ("<::1>http://aa<::2>hello", ["<::1>http:", "//aa<::2>h", "  ello"]),
@@ -256,7 +256,7 @@ def test_earlier_lines_are_found_from_the_last_to_the_first(conversation: Conver
     assert page(pages) == ["<::1>One", "<::1>two", "<::1>one"]
     assert pages.find("ONE")
     assert pages.found == 0
-    # The screen stays full.
+    # The page is full, although the found line is not its last one.
     assert page(pages) == ["<::1>One", "<::1>two", "<::1>one"]
     assert not pages.find("ONE")
     assert pages.find("ONE")

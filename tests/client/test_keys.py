@@ -1,4 +1,4 @@
-"""The keys of the window: each key of prompt_toolkit works, or is disabled."""
+"""Tests of the window's keys: each key of prompt_toolkit works, or is disabled."""
 
 import asyncio
 from pathlib import Path

@@ -101,8 +101,7 @@ def test_a_signal_ends_the_client_while_its_error_is_not_read(
     peer.socket.shutdown(socket.SHUT_WR)
     assert peer.receive_all() == b""
 
-    # The signal is sent several times, because the handlers ignore it while the loop is being
-    # closed.
+    # Send the signal several times, because the client ignores it while its loop is being closed.
     def ended() -> bool:
         typist.process.send_signal(signal.SIGTERM)
         return typist.process.poll() is not None
@@ -122,7 +121,8 @@ def test_output_can_go_to_a_file_while_the_user_types(
     typist.type("one\n")
     assert peer.receive(4) == b"one\n"
     typist.type("\x04")
-    # The room does not close its side. A client at a terminal waits only PATIENCE seconds for it.
+    # The room does not close its side. A client at a terminal waits PATIENCE seconds for the close,
+    # and then ends.
     assert peer.receive_all() == b""
     assert typist.end() == 0
     assert typist.screen.rows == ["one", ""]

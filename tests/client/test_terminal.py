@@ -1,6 +1,6 @@
 """Tests of the window at a terminal: the terminal's modes at the end, and an unread terminal.
 
-The test acts as the room and as the terminal. It may stop reading the terminal, or hang up.
+The test acts as the room and as the terminal. The test may stop reading the terminal, or hang up.
 """
 
 import os
@@ -124,9 +124,9 @@ def test_a_terminal_that_is_read_again_shows_the_latest_state(typist: Typist, pe
     shows(typist, "<You>more")
 
 
-# After `su`, the terminal belongs to another user, and the client can't open it by its name. If it
-# is not the controlling terminal either, the client can write only to the open file that it shares
-# with other programs.
+# After `su`, the terminal belongs to another user, and the client can't open it by its name. If the
+# terminal is also not the controlling one, the client can write only to the open file that it
+# shares with other programs.
 NAMELESS = """
 import os, sys
 def refused(_descriptor):
@@ -242,7 +242,7 @@ def test_a_lost_connection_is_reported(
 
 
 def test_a_refused_connection_is_reported_in_one_line(start_typist: StartTypist) -> None:
-    with socket.socket() as silent:  # Bound but not listening, so the port stays closed.
+    with socket.socket() as silent:  # This socket is bound but does not listen.
         silent.bind(("127.0.0.1", 0))
         port = str(silent.getsockname()[1])
         typist = start_typist([*CLIENT, "localhost", port], columns=100)
@@ -282,7 +282,7 @@ def test_a_slow_connection_attempt_is_announced(start_typist: StartTypist) -> No
 
 
 # A shell that runs one job. When the job stops, the shell sets the terminal's modes, waits for
-# Enter and continues the job. Like other shells, it does not set the job's modes again.
+# Enter and continues the job. Like other shells, this one does not set the job's modes again.
 SHELL = """
 import os, signal, subprocess, sys, termios
 signal.signal(signal.SIGTTOU, signal.SIG_IGN)

@@ -33,7 +33,7 @@ def direction(line: str) -> str:
     )
 
 
-#: Lines that a terminal shows from right to left: they seem to begin with another's prefix.
+#: Lines that a terminal would show from right to left, so that another prefix seems to be first.
 TURNING = [
     "<127.0.0.5>\u05d0 <10.0.0.1>hello there",
     "<127.0.0.5>\u0661\u0627 <10.0.0.1>hello",

@@ -191,7 +191,7 @@ class Terminator:
 
 @pytest.fixture
 def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Yield the client's end of a connection, which does not block, and the server's end."""
+    """Yield both ends of a connection: the client's non-blocking end, and the server's end."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         socket.create_connection(listener.getsockname()) as ours,
@@ -199,7 +199,7 @@ def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
     ):
         theirs.setsockopt(
             socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-        )  # else a reset drops unsent data
+        )  # otherwise a reset drops unsent data
         ours.setblocking(False)
         yield ours, theirs
 
@@ -233,7 +233,8 @@ def test_the_last_text_before_a_reset_is_received(
 def test_a_greeting_with_the_last_handshake_message_is_received(
     certificate: Certificate, connected: tuple[socket.socket, socket.socket], leaves: bool
 ) -> None:
-    """In TLS 1.2 the server sends the last message of the handshake, perhaps with a greeting."""
+    """In TLS 1.2, the last message of the handshake is the server's. A greeting may come with
+    it."""
     ours, theirs = connected
     terminator = Terminator(certificate.context, theirs)
     trust = tls_context(str(certificate.file), insecure=False)

@@ -168,7 +168,7 @@ def test_typed_control_characters_are_shown_and_not_obeyed(room: Room) -> None:
 
 
 # tmux and prompt_toolkit give different numbers of cells to each of these texts. tmux 3.3 gives a
-# Tamil vowel sign a cell, and does not show emoji that are newer than itself.
+# Tamil vowel sign a cell, and does not show emoji that it does not know.
 @pytest.mark.parametrize(
     ("text", "rows"),
     [
@@ -499,8 +499,8 @@ def test_the_window_reconnects_when_the_room_is_back() -> None:
         anna.shows(WELCOME)
         there.stop()
         lost = (WELCOME, "── connection lost: closed by the server")
-        # These rows are not the last ones for long: the reason why the client can't reconnect
-        # follows.
+        # The rows need not be the last ones: the reason why the client can't reconnect follows
+        # soon.
         anna.wait(lambda: lost in pairwise(anna.said), "the reason why the connection was lost")
         anna.wait(lambda: "not connected, trying again" in anna.status)
         anna.press("Enter")

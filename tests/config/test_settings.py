@@ -1,4 +1,4 @@
-"""The settings of a room: their bounds, and the sizes that follow from them."""
+"""Tests of a room's settings: their bounds, and the sizes that are computed from them."""
 
 from typing import Any
 
@@ -160,7 +160,8 @@ def test_a_batch_always_fits_when_the_other_workers_have_caught_up(settings: Set
     # An LF that ends another sender's line may come before the batch.
     assert 1 + settings.batch + most_rendered(settings) <= settings.window
     window_in_entries = settings.log_entries - settings.kept_entries
-    # Each read is one entry in the log. Text that is delivered after a silence (LINE-5) is another.
+    # Each read is one entry in the log. Text that is delivered after a silence (LINE-5) is another
+    # entry.
     assert 1 + settings.batch_entries + 1 <= window_in_entries
 
 

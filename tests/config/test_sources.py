@@ -1,4 +1,4 @@
-"""Settings from files and variables, their precedence, and errors in them."""
+"""Tests of settings from files and variables, of their precedence, and of errors in them."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def fixture_file(tmp_path: Path) -> Path:
 
 
 def settings_in(file: Path, text: str) -> dict[str, Any]:
-    """Return the settings of a file with this text."""
+    """Write this text to the file; return the settings that the file then contains."""
     file.write_text(text)
     layer = sources.from_file(file)
     assert {name: sourced.where for name, sourced in layer.items()} == {
@@ -38,7 +38,7 @@ def settings_in(file: Path, text: str) -> dict[str, Any]:
 
 
 def error(file: Path, text: str | bytes) -> str:
-    """Return the error in a file with this text, without the file's name."""
+    """Write this text to the file; return the error when it is read, without the file's name."""
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError) as raised:
         sources.read({}, {}, file)
@@ -273,8 +273,7 @@ def test_an_error_in_a_variable_names_the_variable(name: str, text: str, wrong: 
 
 
 def test_only_misspelt_variables_of_the_room_are_reported() -> None:
-    """Kubernetes sets similar variables for each service, and this project's harness has its
-    own."""
+    """Kubernetes sets similar variables for each service. The harness has variables of its own."""
     others = (
         "CHATROOM_PORT",
         "CHATROOM_SERVICE_HOST",

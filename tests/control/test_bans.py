@@ -1,4 +1,4 @@
-"""Bans, and the file that keeps them."""
+"""Tests of bans, and of the file that stores them."""
 
 import json
 import os

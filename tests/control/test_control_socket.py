@@ -253,7 +253,7 @@ def test_the_control_socket_can_close_while_accepting_is_paused(server: Server) 
 
 @pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="no SO_PEERCRED")
 def test_another_user_is_disconnected(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Users who are accepted: root, and the user who runs the room."""
+    """Only root and the user who runs the room are accepted."""
     for user, heard in ((os.getuid() + 1, False), (0, True), (os.getuid(), True)):
         credentials = SimpleNamespace(size=12, unpack=lambda _, uid=user: (1, uid, 1))
         monkeypatch.setattr(module, "_CREDENTIALS", credentials)

@@ -22,7 +22,7 @@ def ipv6() -> None:
 
 @pytest.fixture
 def full_pipe(tmp_path: Path) -> Iterator[Path]:
-    """Yield a full named pipe that no process reads. A shell opens it with `2<>`."""
+    """Yield a full named pipe that no process reads. In a shell, `2<>` opens the pipe."""
     path = tmp_path / "full pipe"
     os.mkfifo(path)
     end = os.open(path, os.O_RDWR | os.O_NONBLOCK)

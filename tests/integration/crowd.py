@@ -1,4 +1,5 @@
-"""A crowd of members that send lines at the same time. The crowd checks every byte they receive.
+"""A crowd of members that send lines at the same time. The crowd checks every byte that its members
+receive.
 
 The first member sends nothing: it receives all lines, and their order is the room's sequence. Each
 line must be the next line of its sender, and every other member must receive the same sequence
@@ -80,7 +81,8 @@ class Crowd:
         return prefix in self._members
 
     def add(self, client: Client) -> None:
-        """Add a new client. It must receive the welcome, and then all lines from some line on."""
+        """Add a new client. The client must receive the welcome, and then all lines from some line
+        on."""
         member = self._add(client)
         member.welcomed = member.found = False
 
@@ -141,8 +143,8 @@ class Crowd:
     def settle(self) -> None:
         """Wait until all members have received all lines."""
         while not self.settled():
-            # Another line ends the unfinished line of a member that has left. It also shows where
-            # in the sequence a newcomer begins.
+            # Another line ends the unfinished line of a member that has left. This line also shows
+            # where in the sequence a newcomer begins.
             self.turn(
                 more=any(not member.found for member in self._members.values()) or bool(self._left)
             )
@@ -176,7 +178,8 @@ class Crowd:
     def turn(self, *, more: bool = True) -> None:
         """Let each member send something, unless it must wait, and check all received data."""
         busy = False
-        # Ignore newcomers whose place in the sequence is not known: it takes more lines to find it.
+        # Ignore newcomers whose first line is not found yet, because more lines are needed to find
+        # it.
         backlog = max(len(member.wanted) for member in self._members.values() if member.found)
         for prefix, member in self._members.items():
             if member is self._first or prefix in self._left:
@@ -206,7 +209,7 @@ class Crowd:
         )
 
     def _lines(self, member: Member) -> bytes:
-        """Return the next lines of a member. Their sizes differ, and some are empty."""
+        """Return the next lines of a member. The lines have different sizes, and some are empty."""
         chance, said = self._chance, b""
         for _ in range(chance.choice((1, 1, 1, 2, 5))):
             size = chance.choice((0, 1, 10, 50, 200))

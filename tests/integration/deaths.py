@@ -4,7 +4,7 @@
 
 One worker is killed, or two at once, or all. Meanwhile members leave and others join. After each
 kill, the program waits until the room has all its workers again. Lines are dropped after the check,
-so the program may run for hours. At the first difference, it ends with exit code 1.
+so the program may run for hours. At the first difference, the program ends with exit code 1.
 """
 
 import argparse
@@ -69,7 +69,7 @@ class Killer:
         self._crowd.talk(self._all_back(), "all workers serve again")
 
     def _all_back(self) -> Callable[[], bool]:
-        """Return a function that checks, at most every 50 ms, if all workers serve again."""
+        """Return a function that looks every 50 ms, and returns True if all workers serve again."""
         look_at = 0.0
 
         def back() -> bool:

@@ -26,7 +26,7 @@ WORD = b"unspeakable"
 """Text that triggers the point "word" in the process that reads it."""
 
 Wrap = Callable[[Callable[[], None]], None]
-"""Wraps a place in the code, so that this place calls a given function each time."""
+"""Wraps a place in the code: from then on, the place calls a given function each time."""
 
 # --- failures ------------------------------------------------------------------------------------
 
@@ -73,7 +73,7 @@ def replace(place: str, name: str, make: Make) -> Wrap:
 
 
 def before(place: str, name: str, when: Callable[..., bool] = lambda *_: True) -> Wrap:
-    """Fire before each call of `name` for whose arguments `when` returns True."""
+    """Fire before a call of `name`, if `when` returns True for the call's arguments."""
 
     def make(wrapped: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
         def faulty(*arguments: Any, **options: Any) -> Any:
@@ -87,7 +87,7 @@ def before(place: str, name: str, when: Callable[..., bool] = lambda *_: True) -
 
 
 def behind(place: str, name: str, when: Callable[..., bool] = lambda *_: True) -> Wrap:
-    """Fire after each call of `name` for whose result and arguments `when` returns True."""
+    """Fire after a call of `name`, if `when` returns True for the call's result and arguments."""
 
     def make(wrapped: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
         def faulty(*arguments: Any, **options: Any) -> Any:
@@ -145,7 +145,7 @@ def half_written(append: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
 def sending(what: str) -> Wrap:
     """Fire in or after a send to a member.
 
-    `what`: "all": after a send of which the kernel took all bytes; "part": after a send of which it
+    `what`: "all": after a send if the kernel took all bytes; "part": after a send if the kernel
     took only some; "half": in the middle of a send; "greeting": in the middle of the welcome.
     """
 
@@ -199,7 +199,8 @@ POINTS: dict[str, Wrap] = {
     "word": before(FRAMER, "feed", lambda _, data: WORD in data),
     "flushed": behind(FRAMER, "flush"),
     "closed": behind(FRAMER, "close"),
-    # The worker appends. It holds the lock, except at "batch", "unattributed" and "attributed".
+    # The worker appends. The worker holds the lock, except at "batch", "unattributed" and
+    # "attributed".
     "batch": before(WORKER, "_append", lambda self: bool(self.input.batch)),
     "locked": before(LOG, "append"),
     "joined": behind(BATCH, "text"),

@@ -25,7 +25,8 @@ from tests.integration.waiting import until
 
 
 class Rounds:
-    """Rounds: each makes one process fail when this process reaches the point."""
+    """Rounds of a faulty room. Each round makes one process fail when this process reaches the
+    point."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -67,7 +67,7 @@ class Owner:
         return until(look, what)
 
     def member(self, client: Client) -> Any:
-        """Return what the room's status says about a TCP client."""
+        """Return the entry of a TCP client in the room's status."""
         ends = [member for member in self.status()["members"] if member["port"] == client.end[1]]
         (found,) = ends
         return found

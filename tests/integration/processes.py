@@ -23,7 +23,7 @@ SLOTS = "memfd:chatroom slots"
 
 @dataclass(frozen=True)
 class Process:
-    """A process at one moment. It may have ended since then."""
+    """A process at one moment. The process may have ended since then."""
 
     pid: int
     state: str
@@ -101,7 +101,7 @@ def look(pid: int) -> Process | None:
 def session(leader: int) -> list[Process]:
     """Return the living processes of a session, the oldest first, even if its leader has ended.
 
-    Each room of a test is started in its own session. Its processes never leave this session, even
+    Each room of a test is started in its own session. The processes never leave this session, even
     after their parent has ended.
     """
     found = [process for process in _all() if process.session == leader and process.alive]
@@ -117,7 +117,8 @@ def _all() -> Iterator[Process]:
 #: State of a listening socket.
 LISTENS = "0A"
 
-#: State of a connection that both sides have closed (TIME_WAIT). No process has a socket of it.
+#: State of a connection that both sides have closed (TIME_WAIT). Such a connection has no socket in
+#: any process.
 TIME_WAIT = "06"
 
 
@@ -147,8 +148,8 @@ ANY_STATE, NO_COOKIE = 0xFFFFFFFF, (0xFFFFFFFF, 0xFFFFFFFF)
 def connection(local: End, remote: End) -> Connection | None:
     """Return one end of a connection, or None if there is no such connection.
 
-    This asks the kernel for one connection only. `connections` reads the whole table, which takes a
-    tenth of a second after thousands of connections were closed.
+    This function asks the kernel for one connection only. `connections` reads the whole table,
+    which takes a tenth of a second after thousands of connections were closed.
     """
     family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
     sides = [socket.inet_pton(family, host).ljust(16, b"\0") for host, _ in (local, remote)]
@@ -163,8 +164,8 @@ def connection(local: End, remote: End) -> Connection | None:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as kernel:
         kernel.sendto(head + request, (0, 0))
         answer = kernel.recv(1 << 13)
-    # An error has another type. If the connection does not exist, the answer may describe the
-    # listening socket, whose ports are different.
+    # The answer to an error has another type. If the connection does not exist, the answer may
+    # describe the listening socket, whose ports are different.
     if HEAD.unpack_from(answer)[1] != SOCK_DIAG_BY_FAMILY or answer[20:24] != ports:
         return None
     _, unread, unsent, _, inode = struct.unpack_from("=5I", answer, 68)

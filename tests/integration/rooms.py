@@ -3,8 +3,8 @@
     with room("--workers", 2) as here:
         ...
 
-In every test, each room must end without a fault: SIGTERM stops it in time with exit code 0 and
-nothing on its standard error, and no process and no file is left.
+In every test, each room must end without a fault: SIGTERM stops the room in time, with exit code 0
+and an empty standard error, and no process and no file is left.
 """
 
 import fcntl
@@ -77,8 +77,8 @@ class Room:
         leaving: ExitStack,
         logs: str,
     ) -> None:
-        """`logs` is a pattern that must match every line on the room's standard error. If it is not
-        empty, there must be at least one line."""
+        """`logs` is a pattern that must match every line on the room's standard error. If `logs` is
+        not empty, there must be at least one line."""
         self.process = process
         self.pid = process.pid
         self.host = ""
@@ -293,8 +293,8 @@ class Room:
         return [len(sockets.intersection(worker.descriptors)) for worker in self.workers()]
 
     def wait_until_even(self, clients: Iterable[Client], workers: int) -> None:
-        """Wait until the clients are even on `workers` workers: the numbers of clients differ by at
-        most a tenth of their mean, or by one."""
+        """Wait until the clients are spread evenly over `workers` workers: the workers' numbers of
+        clients differ by at most a tenth of their mean, or by one."""
         present = list(clients)
 
         def even() -> bool:

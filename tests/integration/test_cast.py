@@ -2,9 +2,9 @@
 
 tests/worker and harness/conformance prove the other aspects of these clauses.
 
-Streams are compared byte by byte, so nothing else can have arrived between their messages. After
-the last message, its sender sends another one. If this one arrives next, nothing arrived *after*
-the compared messages.
+Streams are compared byte by byte, so nothing else has arrived between their messages. After the
+last message, its sender sends another one. Nothing arrived *after* the compared messages if this
+message arrives next.
 """
 
 import random
@@ -104,8 +104,7 @@ def test_200_members_send_at_once(
 def check_one_order(
     witness: Client, said: dict[Client, list[bytes]], pieces: dict[Client, Iterator[bytes]]
 ) -> None:
-    """Let the senders send; compare with the order that the witness, which sends nothing,
-    receives."""
+    """Let the senders send. Compare what they receive with what the witness receives, in order."""
     delivered = {client: [client.prefix + line for line in lines] for client, lines in said.items()}
     everything = sum(len(line) for lines in delivered.values() for line in lines)
     sizes = {client: everything - sum(map(len, lines)) for client, lines in delivered.items()}

@@ -106,7 +106,7 @@ def test_an_unread_standard_error_blocks_nothing(full_pipe: Path) -> None:
             here.connect("127.0.0.9").expect("The room is full\n")
         client.send("hello\n")
         other.expect("<127.0.0.2>hello\n")
-        until(here.is_idle, "no process spins")
+        until(here.is_idle, "the room is idle")
         here.stop()
 
 
@@ -144,12 +144,12 @@ def test_an_unread_standard_output_blocks_nothing() -> None:
         third = here.join("127.0.0.9")
         third.send("still here\n")
         other.expect("<127.0.0.9>still here\n")
-        until(here.is_idle, "no process spins")
+        until(here.is_idle, "the room is idle")
         here.stop()
 
 
 def test_a_closed_standard_output_does_not_stop_the_room() -> None:
-    """LOAD-1: the reader of the output has ended, as in `python -m chatroom … | head -1`."""
+    """LOAD-1: nobody reads the pipe any more, as in `python -m chatroom … | head -1`."""
     with room("--workers", 2) as here:
         assert here.process.stdout is not None
         here.process.stdout.close()
@@ -158,7 +158,7 @@ def test_a_closed_standard_output_does_not_stop_the_room() -> None:
             client.send(f"{number}\n")
             other.expect(f"<127.0.0.2>{number}\n")
             here.join("127.0.0.9").close()
-        until(here.is_idle, "no process spins")
+        until(here.is_idle, "the room is idle")
         here.stop()
 
 

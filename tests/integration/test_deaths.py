@@ -90,7 +90,8 @@ def test_the_registry_is_killed_while_many_join_and_leave() -> None:
         until(here.is_idle, "all guests have left")
 
 
-# The room's second registry ends at once. The size of a file is the number of registries so far.
+# The room's second registry ends at once. The size of the file `born` is the number of registries
+# so far.
 FICKLE = """
 import os, sys
 from multiprocessing.managers import BaseManager
@@ -143,7 +144,7 @@ def test_a_killed_registry_is_restarted_before_the_next_join() -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_a_worker_is_killed(workers: int) -> None:
-    """LOAD-4: no member is disconnected, and the new worker gets its share of newcomers."""
+    """LOAD-4: no member is disconnected, and the new worker gets its share of the members."""
     with room("--workers", workers, logs=DIED) as here:
         members = here.join_all(addresses(4 * workers))
         victim = here.serving(members[0])
@@ -256,9 +257,9 @@ def test_a_member_that_lags_too_far_at_its_worker_s_death_is_disconnected() -> N
             listener.expect((speaker.prefix + text) * 32)
             taken.append(here.unsent(slow))
             heard += 32
-        # The slow member's socket took no byte of the last three bursts of 32 KB, and some bytes of
-        # the burst before. So the member lags by less than 128 KiB. If its lag were above half the
-        # limit, the member would get a grace period.
+        # The slow member's socket took nothing of the last three bursts of 32 KB, but took some
+        # bytes of the burst before them. So the member lags by less than 128 KiB. With a lag above
+        # half the limit, this member would get a grace period.
         here.serving(slow).kill()
         speaker.send(text * 600)
         listener.expect((speaker.prefix + text) * 600)

@@ -120,7 +120,7 @@ def test_no_client_can_delay_the_end() -> None:
 
 @pytest.mark.thorough  # This waits for 7 s.
 def test_stopped_processes_do_not_prevent_the_end(tmp_path: Path) -> None:
-    """Stopped processes are killed after a timeout each; the registry is killed at once."""
+    """Each stopped process is killed after its timeout. The registry is killed at once."""
     lacks = "transcript-unfinished"
     options = ("--workers", 2, "--transcript", tmp_path / "said.jsonl")
     with room(*options, logs=lacks) as here:
@@ -135,7 +135,7 @@ def test_stopped_processes_do_not_prevent_the_end(tmp_path: Path) -> None:
 
 
 def test_no_end_waits_for_the_registry() -> None:
-    """The registry is stopped, so it is not told that some members have left."""
+    """The registry is stopped, so it does not receive the leaves of some members."""
     with room("--workers", 1) as here:
         here.join_all(addresses(2))
         os.kill(here.registry().pid, signal.SIGSTOP)
@@ -178,11 +178,11 @@ def wait_until_there(here: Room, count: int) -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_at_any_moment(number: signal.Signals) -> None:
-    """The room gets the signal after more processor time in each step. It always ends, and leaves
-    no process and no file.
+    """The room gets the signal after more processor time in each step. The room always ends, and
+    leaves no process and no file.
 
-    In the first step, Python itself is still starting. After SIGINT, Python then prints a traceback
-    or exits with 1.
+    In the first step, Python itself is still starting. A SIGINT then makes Python print a traceback
+    or exit with 1.
     """
     for step in range(6):
         with started(command("--workers", 2), measured=False) as here:

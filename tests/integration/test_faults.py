@@ -81,9 +81,10 @@ MOVING = [
 @pytest.mark.sample(3)
 @pytest.mark.parametrize(("point", "skip"), MOVING)
 def test_load_4_a_worker_dies_while_members_move(tmp_path: Path, point: str, skip: int) -> None:
-    """LOAD-4: a worker dies, and then a worker that takes over its members or yields members to it.
+    """LOAD-4: a worker dies. Then a second worker dies, while it takes over members or yields
+    members.
 
-    Each member has sent part of a line.
+     Each member has sent part of a line.
     """
     with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, skip=skip, logs=DIED) as (
         here,

@@ -38,7 +38,7 @@ def queue(port: int) -> int:
 
 
 def test_connections_reset_before_the_accept_disturb_nobody() -> None:
-    """JOIN-2: such a connection has no peer name any more, which makes ncat --chat exit
+    """JOIN-2: such a connection has no peer name any more. This makes ncat --chat exit
     (nmap#2827)."""
     with room("--workers", 2) as here:
         members = here.join_all(addresses(2))
@@ -150,8 +150,8 @@ def refused(client: Client, reason: str) -> None:
 
 
 def test_a_full_room_refuses_newcomers_and_continues() -> None:
-    """JOIN-5: the newcomers may have sent text, or may not close their side. They occupy no
-    resources (LEAVE-3). JOIN-1: HOST may be a name."""
+    """JOIN-5: the newcomers may have sent text, or may not close their side. Refused newcomers
+    occupy no resources (LEAVE-3). JOIN-1: HOST may be a name."""
     with room("--workers", 2, "--max-clients", 3, host="localhost") as here:
         assert here.where.startswith("127.0.0.1:")
         members = here.join_all(addresses(3))
@@ -166,7 +166,7 @@ def test_a_full_room_refuses_newcomers_and_continues() -> None:
         for client in stubborn:
             client.expect(FULL)
         until(lambda: here.descriptors() == before, "their descriptors are given back")
-        until(here.is_idle, "the room does nothing")
+        until(here.is_idle, "the room is idle")
         for client in stubborn:
             client.expect_end()
             assert client.ended == "closed"
@@ -188,7 +188,7 @@ def test_the_limit_of_descriptors_limits_the_members() -> None:
         members = join_until_full(here)
         assert len(members) >= 8
         refused(here.connect("127.0.9.9"), FULL)
-        until(here.is_idle, "the room does nothing")
+        until(here.is_idle, "the room is idle")
         talk([members[0], members[-1]])
         before = here.descriptors()
         members.pop().close()

@@ -74,11 +74,11 @@ def test_the_resources_of_500_members_are_released() -> None:
         come_and_go(here, 500)
         until(lambda: here.descriptors() == before, "no more descriptors than before")
         assert here.memory() - memory < 4 * MIB
-        until(here.is_idle, "the room does nothing")
+        until(here.is_idle, "the room is idle")
 
         witness.close()
-        until(lambda: here.descriptors() == empty, "no more than when it was empty")
-        until(here.is_idle, "the room that all have left does nothing")
+        until(lambda: here.descriptors() == empty, "no more descriptors than before")
+        until(here.is_idle, "the room is idle")
         client, other = here.join_all(addresses(2))
         client.send("we are back\n")
         other.expect("<127.0.0.2>we are back\n")

@@ -1,4 +1,4 @@
-"""LOAD-1 and LOAD-2, with a log that wraps, and with a full log, for whose space senders wait.
+"""LOAD-1 and LOAD-2 with a log that wraps, and with a full log, in which senders wait for space.
 
 Each receiver counts every byte.
 """
@@ -30,8 +30,8 @@ def delivered(client: Client, said: list[bytes]) -> bytes:
 
 
 def check_order(sent: dict[Client, list[bytes]], listeners: list[Client]) -> None:
-    """Check that each client has received all lines but its own, in the order in which the first
-    listener, which sends nothing, has received them."""
+    """Check that each client has received all lines but its own, in one order. This is the order of
+    the first listener, which sends nothing."""
     size = sum(len(delivered(speaker, said)) for speaker, said in sent.items())
     order = listeners[0].take(size)
     for listener in listeners[1:]:
@@ -54,7 +54,7 @@ def check_order(sent: dict[Client, list[bytes]], listeners: list[Client]) -> Non
     [(1, 64, MIB), (3, 64, 2 * MIB), (2, 8, MIB // 2), (3, 8, MIB // 2), (2, 4000, 4 * MIB)],
 )
 def test_a_flood_through_a_small_log(workers: int, width: int, total: int) -> None:
-    """CAST-1 to CAST-5: the rings of the log, for text or for entries, wrap many times. Each worker
+    """CAST-1 to CAST-5: the log's ring of text or its ring of entries wraps many times. Each worker
     must wait for the others."""
     with room("--workers", workers, "--quiet", *SMALL_LOG, *NEVER_SILENT) as here:
         speakers = here.join_all(addresses(3))
@@ -75,7 +75,7 @@ def test_a_flood_through_a_small_log(workers: int, width: int, total: int) -> No
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("width", [2, 64, 2000])
 def test_senders_wait_for_the_slowest_worker(width: int) -> None:
-    """CAST-1: one worker is stopped, so a ring of the log, for text or for entries, becomes full.
+    """CAST-1: one worker is stopped, so the log's ring of text or its ring of entries becomes full.
     Senders wait, and nothing is lost when the worker continues."""
     with room("--workers", 2, "--quiet", *SMALL_LOG, *NEVER_SILENT) as here:
         speaker, sleeper = here.join_all(addresses(2))
@@ -167,8 +167,8 @@ def test_a_member_that_lags_too_many_messages_is_disconnected() -> None:
             speaker.send(b"".join(said))
             listener.expect(delivered(speaker, said))
             taken.append(here.unsent(slow))
-        # The slow member's socket took no byte of the last three bursts of 64 KiB, and some bytes
-        # of the burst before. So the member lags by less than 384 KiB.
+        # The slow member's socket took nothing of the last three bursts of 64 KiB, but took some
+        # bytes of the burst before them. So the member lags by less than 384 KiB.
         for _ in range(2048):
             speaker.send("x\n")
             listener.expect("<127.0.0.2>x\n")
@@ -189,8 +189,8 @@ def test_slow_readers_that_leave_release_their_resources() -> None:
             listener.expect(heard)
             for client in slow:
                 leave(client)
-            until(lambda: here.descriptors() == before, "their descriptors are given back")
-        until(here.is_idle, "the room does nothing")
+            until(lambda: here.descriptors() == before, "the slow readers' descriptors are closed")
+        until(here.is_idle, "the room is idle")
         listener.send("still here\n")
         speaker.expect("<127.0.0.3>still here\n")
 
@@ -219,7 +219,8 @@ def test_members_that_flood_and_do_not_read_are_disconnected() -> None:
             for number in itertools.count():
                 for mute in mutes:
                     mute.send(b"shout\n" * 1000)
-                # Send little at once, because these two members must receive all of the floods.
+                # Send little at once, because these two members must also receive the floods
+                # completely.
                 client.send(f"{number}\n")
                 other.receive_until(f"<127.0.0.2>{number}\n")
                 other.send(f"{number}\n")

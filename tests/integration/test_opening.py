@@ -1,5 +1,4 @@
-"""Connections of programs that are no clients: other protocols at the room's port, and health
-checks."""
+"""Connections that are not clients: other protocols at the room's port, and health checks."""
 
 import socket
 

@@ -112,8 +112,8 @@ def test_status_finds_a_room_in_the_default_run_dir() -> None:
 
 
 def test_status_as_json_matches_what_clients_saw(owner: Owner) -> None:
-    """The status has the numbers of deliveries, messages and bytes, of each worker and each member,
-    and the leaves by reason."""
+    """The status counts deliveries, messages and bytes, by worker and by member, and leaves by
+    reason."""
     with room("--workers", 2, *NEVER_SILENT, "--run-dir", owner.folder) as here:
         crowd = here.join_all(addresses(5))
         for number in range(3):
@@ -380,7 +380,8 @@ status.main(["--run-dir", os.path.dirname(sys.argv[1])])
 
 @pytest.mark.skipif(not is_root(), reason="only root can be another user")
 def test_another_user_cannot_use_the_control_socket(owner: Owner) -> None:
-    """The run-dir keeps other users out. If its mode allows them in, the socket refuses them."""
+    """The run-dir keeps other users out. If the mode of the run-dir lets them in, the socket
+    refuses them."""
     with room("--workers", 1, "--run-dir", owner.folder) as here:
         client = here.join()
         path = find(owner.folder, None)
@@ -415,8 +416,8 @@ def test_another_user_cannot_use_the_control_socket(owner: Owner) -> None:
 
 
 def test_bad_clients_of_the_control_socket_disturb_nobody(owner: Owner) -> None:
-    """The clients send garbage, floods or many requests at once, do not read answers, or are too
-    many."""
+    """Some clients send garbage, floods or many requests at once; some do not read answers. There
+    are also too many clients."""
     options = ("--workers", 2, "--quiet", "--run-dir", owner.folder)
     with room(*options) as here, ExitStack() as leaving:
         crowd = here.join_all(addresses(60))
@@ -441,7 +442,7 @@ def test_bad_clients_of_the_control_socket_disturb_nobody(owner: Owner) -> None:
                 assert json.loads(answers.readline()) == {
                     "error": "a request must be a JSON object"
                 }
-        until(here.is_idle, "unread answers cost nothing")
+        until(here.is_idle, "the room is idle")
         leaving.close()
         assert owner.status()["room"]["members"] == 61
         talk(crowd[:4])
@@ -500,7 +501,8 @@ def test_the_flood_of_a_throttled_member_ends_with_a_kick(owner: Owner) -> None:
 
 
 def test_the_line_for_a_kicked_member_begins_a_line(owner: Owner) -> None:
-    """PREFIX-4: the line also begins a new line after unfinished text of another member."""
+    """PREFIX-4: the reason is on a line of its own, even after unfinished text of another
+    member."""
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         client, other = here.join_all(addresses(2))
         other.send("half")
@@ -584,8 +586,8 @@ def test_say_ends_an_unfinished_line_first(owner: Owner) -> None:
 
 
 def test_say_works_while_a_worker_hangs(owner: Owner) -> None:
-    """The main process does not wait for a worker, even if this worker holds the log's lock. It
-    refuses the text in this case."""
+    """The main process does not wait for a worker, even if this worker holds the log's lock. In
+    this case, the main process refuses the text."""
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         client, other = here.join_all(addresses(2))
         for text in ("", "x" * 4097):

@@ -49,8 +49,8 @@ def test_a_folder_of_another_user_is_refused(folder: Path) -> None:
 
 
 def test_a_room_listens_at_nothing_but_its_own_addresses(folder: Path) -> None:
-    """The room has no abstract Unix socket either, to which every user of the machine could
-    connect."""
+    """The room also has no abstract Unix socket. Every user of the machine could connect to such a
+    socket."""
     options = ("--listen", f"unix:{folder}/room", "--run-dir", folder)
     with room("--workers", 2, "--transcript", folder / "said", *options) as here:
         held = {descriptor for process in here.processes() for descriptor in process.descriptors}

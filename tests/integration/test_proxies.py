@@ -121,7 +121,7 @@ def test_load_4_clients_behind_a_proxy_stay_when_their_workers_die(tmp_path: Pat
     ):
         for number in range(5):
             client.send(f"half {number}")
-            until(lambda: has_read_all(here), "what was said is read")
+            until(lambda: has_read_all(here), "the room has read all input")
             for worker in here.workers():
                 worker.kill()
             deaths = 2 * (number + 1)
@@ -165,8 +165,8 @@ def test_welcome_1_the_welcome_waits_for_the_header() -> None:
 
 
 def test_a_health_check_of_a_proxy_is_not_a_member() -> None:
-    """The check is not logged. A connection that stays open gets the welcome, and keeps its own
-    address."""
+    """The check is not logged. A connection that stays open gets the welcome, and its prefix is its
+    own address."""
     local = V2 + b"\x20\x00\x00\x00"
     with room("--workers", 1, *BEHIND) as here:
         for _ in range(3):

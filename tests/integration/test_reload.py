@@ -135,7 +135,7 @@ def test_sighup_applies_verbose_and_workers(file: Path) -> None:
 
 
 def test_options_of_the_command_line_stay_after_sighup(file: Path) -> None:
-    """WELCOME-4: the option is a welcome that is not ASCII."""
+    """WELCOME-4: the command line sets a welcome that is not ASCII."""
     welcome = "Xin chào! 你好 👋"
     with room_by(file, 'welcome = "Hello"', "--welcome", welcome, "--quiet") as here:
         here.connect().expect(f"{welcome}\n")

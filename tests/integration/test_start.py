@@ -73,7 +73,7 @@ def test_a_host_that_does_not_resolve_is_an_error(host: str) -> None:
         here.expect_error(1, repr(host))
 
 
-# Root loses the capability too, because it is also dropped from the bounding set.
+# Drop the capability from the bounding set too, so that root also loses it.
 WITHOUT_PRIVILEGE = """
 import ctypes, os, sys
 PR_CAPBSET_DROP, CAP_NET_BIND_SERVICE = 24, 10

@@ -481,8 +481,8 @@ def test_the_next_writer_records_what_both_have_missed(tmp_path: Path) -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("point", ["looking", "found", "half written", "synced"])
 def test_a_writer_that_hangs_delays_no_member(tmp_path: Path, point: str) -> None:
-    """Members do not wait for a writer that hangs. The room waits for it only a short time when it
-    stops."""
+    """Members do not wait for a writer that hangs. A room that stops waits for the writer only a
+    short time."""
     file = tmp_path / "said.jsonl"
     logs = " level=warning event=transcript-unfinished file="
     options = (*QUIET, *SMALL_LOG, "--transcript", file)
@@ -548,7 +548,7 @@ def test_sigusr1_opens_a_new_file(tmp_path: Path) -> None:
             for speaker in talk.speakers:
                 talk.send(speaker, 100)
             talk.expect(50)
-            until(lambda: files[0].stat().st_size, "something is written")
+            until(lambda: files[0].stat().st_size, "the file has a line")
             files[0].rename(moved)
             os.kill(here.pid, signal.SIGUSR1)
             until(files[0].exists, "there is a new file")
@@ -579,7 +579,7 @@ def test_a_missing_folder_is_awaited(tmp_path: Path) -> None:
         until(lambda: "event=transcript-trouble" in here.errors, "the event is logged")
         file.parent.mkdir()
         talk.until_written(file)
-        until(lambda: "event=transcript-resumed" in here.errors, "that is logged, too")
+        until(lambda: "event=transcript-resumed" in here.errors, "the resumption is logged")
         here.stop()
         assert here.errors.count("\n") == 2
     assert spoken(lines(file)) == talk.heard

@@ -169,7 +169,7 @@ def test_a_follower_reads_up_to_a_given_position(log: Log) -> None:
 
 
 def test_a_follower_too_far_behind_skips_to_the_given_place(log: Log) -> None:
-    """The follower then skips messages that the log still has."""
+    """A follower that is too far behind skips messages, even if the log still has them."""
     follower = Follower(log, 0, max_behind=10, skip_to=0)
     for number in range(5):
         append_message(log, b"%d\n" % number)

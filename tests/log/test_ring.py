@@ -394,8 +394,8 @@ def test_the_log_equals_its_model(steps: list[tuple[str, Any]]) -> None:
 
 
 def check(log: Log, model: Model) -> None:
-    """Check that the log has all entries that it must keep, and that they equal those of the
-    model."""
+    """Check that the log has all entries that it must keep, and that these equal the model's
+    entries."""
     end = len(model.stream)
     assert head(log) == len(model.appended) + 1
     assert log.offset(head(log)) == end
@@ -613,7 +613,8 @@ def test_append_within_appends_if_the_lock_is_free(views: tuple[Log, Log]) -> No
 def test_load_4_append_within_does_not_wait_for_a_hung_holder(
     views: tuple[Log, Log],
 ) -> None:
-    """The main process uses `append_within`, and must stay able to kill the hung process."""
+    """The main process uses `append_within`. It must not hang, because it has to kill the hung
+    process."""
     main, other = views
     begun, go_on = os.pipe(), os.pipe()
     child = os.fork()

@@ -1,4 +1,4 @@
-"""Tests of the room's rate limit, and of the tags that share this rate among sources."""
+"""Tests of the room's rate limit, and of the sources' tags, with which this rate is shared."""
 
 import os
 import random
@@ -52,8 +52,7 @@ def test_a_cost_above_the_burst_waits_for_the_whole_burst(room_rate: RoomRate) -
 
 @pytest.mark.parametrize("seed", range(5))
 def test_random_costs_never_exceed_the_rate(room_rate: RoomRate, seed: int) -> None:
-    """In every interval, the cost of the appended messages is at most the burst plus the rate times
-    the length of the interval."""
+    """In each interval, the appended messages cost at most the burst plus rate times duration."""
     chance = random.Random(seed)
     now, appended = 1000.0, [(1000.0, 0)]
     for _ in range(300):

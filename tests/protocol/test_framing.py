@@ -214,7 +214,7 @@ def test_leave_2_an_incomplete_telnet_command_is_no_last_word() -> None:
 
 
 def test_few_telnet_commands_wait_with_an_unfinished_line() -> None:
-    """This limits the waiting input, so that it fits into a slot (Settings.input_size)."""
+    """The limit makes the waiting input fit into a slot (Settings.input_size)."""
     framer = Framer(LIMIT)
     framed = b""
     for _ in range(MAX_COMMANDS):

@@ -64,8 +64,7 @@ def test_an_opening_may_arrive_byte_by_byte(opening: bytes) -> None:
 @example(b"GET / HTTP/1.1\r\n", 15)
 @example(b"GET / HTTP/1.1\n", 14)
 def test_more_bytes_do_not_change_a_decision(stream: bytes, size: int) -> None:
-    """After the decision that an opening is text, more bytes can't turn it into another
-    protocol."""
+    """If an opening counts as text, more bytes can't make it count as another protocol."""
     if other_protocol(stream[:size], LIMIT) is None and not is_undecided(stream[:size], LIMIT):
         assert other_protocol(stream, LIMIT) is None
 

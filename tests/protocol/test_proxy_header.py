@@ -186,7 +186,7 @@ def test_the_limits_are_those_of_the_specification() -> None:
     ("data", "checksum"),
     [
         pytest.param(b"123456789", 0xE3069283, id="the usual"),
-        # RFC 3720, Appendix B.4. It lists the bytes in the order in which iSCSI sends them.
+        # RFC 3720, Appendix B.4. The RFC lists the bytes in the order in which iSCSI sends them.
         pytest.param(bytes(32), 0x8A9136AA, id="zeros"),
         pytest.param(b"\xff" * 32, 0x62A8AB43, id="ones"),
         pytest.param(bytes(range(32)), 0x46DD794E, id="upwards"),

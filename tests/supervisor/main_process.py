@@ -1,7 +1,8 @@
 """A main process with fake workers, which the test controls.
 
-The body of a test is a generator, its *steps*. It continues whenever the main process would wait.
-So the events of a test have a fixed order, without a thread, a real worker or a real clock.
+A test is written as a generator, which is called its *steps*. The generator continues whenever the
+main process would wait. So the events of a test have a fixed order, without a thread, a real worker
+or a real clock.
 """
 
 import contextlib
@@ -75,7 +76,7 @@ class FakeWorker(FakeProcess):
         return records
 
     def serve(self) -> list[Record]:
-        """Answer the records yield and ack, note adopt, and return all other records."""
+        """Answer `yield` and `ack`, accept the members of `adopt`, and return all other records."""
         records = []
         for record in self.records():
             match record:
@@ -259,7 +260,7 @@ class MainProcess:
         """Free the resources that a real main process frees at its end."""
         for process in self.processes:
             assert process.exitcode is not None, "a worker was not ended"
-        with contextlib.suppress(AttributeError):  # its start may have failed
+        with contextlib.suppress(AttributeError):  # a main process whose start failed
             os.close(self.log.fd)
             os.close(self.slots.fd)
             for doorbell in self.doorbells:
@@ -314,7 +315,7 @@ def fixture_main(monkeypatch: pytest.MonkeyPatch) -> Iterator[MainProcess]:
     handlers = {number: signal.getsignal(number) for number in HANDLED_SIGNALS}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     yield main
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # the test's handlers get pending ones
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # pending signals go to the test
     for number, handler in handlers.items():
         signal.signal(number, handler)
     main.close()

@@ -55,7 +55,7 @@ class AcceptorDriver:
         self.counters, self.bans = Counters(), Bans()
         self.shown: list[str] = []
         registry = cast(RegistryProcess, self.registry)
-        log = cast(Log, None)  # Only the disconnection of a member needs the log.
+        log = cast(Log, None)  # The log is needed only to disconnect a member.
         sources = Sources(settings.sources)
         self.members = Members(
             self.loop, log, self.slots, sources, registry, self.counters, self._reserve_line

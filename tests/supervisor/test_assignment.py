@@ -40,7 +40,8 @@ class Crowd:
         self.serve()
 
     def serve(self) -> list[Record]:
-        """Let each worker answer yield and ack, and note adopt; return all other records."""
+        """Let each worker answer `yield` and `ack`, and accept members; return all other
+        records."""
         return [record for worker in self.main.workers for record in worker.serve()]
 
     def settle(self) -> Steps:
@@ -65,7 +66,7 @@ class Crowd:
         return {worker.number: len(worker.adopted) for worker in self.main.workers}
 
     def start(self, number: int) -> FakeWorker:
-        """Make the worker in this seat ready, which was just started; return this worker."""
+        """Make the new worker in this seat ready, and return this worker."""
         (worker,) = (worker for worker in self.main.workers if worker.number == number)
         worker.records()
         worker.tell({"ready": True})
@@ -107,7 +108,8 @@ def test_load_4_a_reassigned_member_keeps_its_own_welcome(main: MainProcess, cro
 def test_load_4_many_members_with_long_prefixes_are_reassigned_at_once(
     main: MainProcess, crowd: Crowd
 ) -> None:
-    """Prefixes and addresses have the maximum length. JSON escapes their characters."""
+    """Prefixes and addresses have the maximum length. Their characters take even more space,
+    because JSON escapes them."""
 
     def steps() -> Steps:
         yield from main.begin()
@@ -310,8 +312,8 @@ def test_load_4_a_member_that_hangs_several_workers_is_disconnected(
 
 
 def test_the_registry_counts_unassigned_members_correctly(main: MainProcess, crowd: Crowd) -> None:
-    """The counts are correct after new workers have adopted the members, even if they have the dead
-    workers' seats."""
+    """The counts are correct after new workers, perhaps in the seats of the dead ones, have adopted
+    the members."""
 
     def steps() -> Steps:
         yield from main.begin()
@@ -334,7 +336,7 @@ def test_the_registry_counts_unassigned_members_correctly(main: MainProcess, cro
 def test_the_registry_is_not_called_for_an_empty_list_of_members(
     main: MainProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A call takes time, and as much as three seconds if the registry's process hangs."""
+    """A call takes time, up to three seconds if the registry's process hangs."""
 
     def steps() -> Steps:
         yield from main.begin()

@@ -142,8 +142,8 @@ def test_a_member_that_is_kicked_at_once_is_announced(driver: MembersDriver) -> 
 def test_another_protocol_is_refused_and_its_connection_is_no_member(
     driver: MembersDriver, silence: float
 ) -> None:
-    """A browser may connect before it has a request to send. Then the connection first counts as a
-    member, which leaves when the request arrives."""
+    """A browser may connect before it has a request to send. Such a connection counts as a member
+    until its request arrives."""
     driver.join()
     driver.wait(silence)
     driver.leave(reason=LeaveReason.HTTP)

@@ -25,7 +25,7 @@ def numbers(main: MainProcess) -> list[int]:
 
 
 def ready(main: MainProcess, number: int) -> None:
-    """Make the worker in this seat ready, which was just started."""
+    """Make the new worker in this seat ready."""
     (worker,) = (worker for worker in main.workers if worker.number == number)
     worker.records()
     worker.tell({"ready": True})
@@ -119,7 +119,7 @@ def test_load_4_one_pinned_seat_suffices_for_several_dead_workers(main: MainProc
 def retry_after_refusal(
     main: MainProcess, monkeypatch: pytest.MonkeyPatch, target: object, name: str, refuse: object
 ) -> Steps:
-    """End a worker. The next start is refused, and the one after the pause succeeds."""
+    """End a worker. The next start is refused. The start after the pause succeeds."""
     yield from main.begin()
     with monkeypatch.context() as full:
         full.setattr(target, name, refuse)
@@ -132,8 +132,8 @@ def retry_after_refusal(
 
 
 def restart_after_first_pause(main: MainProcess) -> Steps:
-    """Check that worker 1 is started after the first pause, so that earlier failures do not
-    count."""
+    """Check that worker 1 starts after the first pause. A longer pause would count earlier
+    failures."""
     main.now += FIRST_PAUSE + 0.01
     yield
     assert numbers(main) == [0, 1]

@@ -1,4 +1,4 @@
-"""Tests of the registry: ids, limits and load. Its process may die or be stopped."""
+"""Tests of the registry: ids, limits and load. The registry's process may die or be stopped."""
 
 import errno
 import os
@@ -383,7 +383,7 @@ def test_load_4_the_process_is_replaced_without_a_call(room: Room) -> None:
 def test_load_4_a_stopped_process_is_replaced_with_the_same_state(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A call waits only for a limited time, and then the process is killed."""
+    """A call to the stopped process waits for a limited time. Then the process is killed."""
     monkeypatch.setattr(module, "ANSWER_WITHIN", 0.2)
     room.kill()
     room.admit(ALICE)  # The answer is from the next process, which has a limit of 0.2 s.

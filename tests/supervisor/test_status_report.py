@@ -155,8 +155,8 @@ def test_an_empty_room(room: Room) -> None:
 def test_durations_do_not_depend_on_the_system_s_clock(
     step: float, room: Room, clocks: dict[str, float]
 ) -> None:
-    """`since` is a time of the system's clock. So the difference between the current time and
-    `since` is also the right duration."""
+    """`since` is a time of the system's clock. So a reader may also compute the duration from the
+    current time and `since`."""
     room.join(3)
     clocks["monotonic"] += 5
     clocks["time"] += 5 + step
@@ -257,8 +257,7 @@ def test_the_lag_without_a_checkpoint_is_unknown(room: Room) -> None:
 
 
 def test_the_lag_is_unknown_after_the_checkpoint_is_overwritten(room: Room) -> None:
-    """This happens only to a broken connection, because a served member gets new checkpoints in
-    time."""
+    """A served member gets new checkpoints in time, so this happens only to a broken connection."""
     room.join(1)
     room.join(2)
     for _ in range(SETTINGS.log_entries - 1):

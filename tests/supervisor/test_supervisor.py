@@ -1,4 +1,4 @@
-"""Tests of the main process: start, admit, signals, reload, stop. Workers are fakes:
+"""Tests of the main process: start, admit, signals, reload, stop. The workers are fakes; see
 main_process.py."""
 
 import contextlib

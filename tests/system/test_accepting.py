@@ -1,4 +1,4 @@
-"""Tests of accepting connections. It pauses when the system has no resources left."""
+"""Tests of accepting connections. Accepting pauses when the system has no resources left."""
 
 import errno
 import socket

@@ -259,7 +259,7 @@ def test_a_low_port_without_privilege(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_family_that_the_system_lacks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For example, the system has IPv6 disabled."""
+    """For example, IPv6 is disabled on this system."""
 
     def refuse(*arguments: Any) -> None:
         raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")

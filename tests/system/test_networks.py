@@ -33,7 +33,7 @@ def test_an_invalid_network_is_an_error_with_the_valid_forms(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["::ffff:10.0.0.1", "::ffff:10.0.0.0/104"])
 def test_an_ipv4_address_is_no_ipv6_address(text: str) -> None:
-    """A mapped address of a member is formatted as IPv4, so a mapped network would match no
+    """Members' mapped addresses are formatted as IPv4. So a mapped network would match no
     member."""
     with pytest.raises(ValueError, match="a plain IPv4 address or network"):
         parse_network(text)

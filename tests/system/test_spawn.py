@@ -134,8 +134,8 @@ def test_no_module_comes_from_the_working_directory(
 
 
 def test_a_spawn_starts_no_other_process() -> None:
-    """multiprocessing would start a resource tracker, which signals to the process group would end
-    or stop."""
+    """multiprocessing would start a resource tracker. A signal to the process group would end
+    it."""
     before = children()
     process, sentinel, end = spawn(wait_for_the_end)
     with sentinel, end:

@@ -1,5 +1,5 @@
-"""Tests of the kernel's byte counts of a connection, which every process with the connection can
-read."""
+"""Tests of the kernel's byte counts of a connection. Every process with the connection can read
+them."""
 
 import contextlib
 import random

@@ -90,7 +90,7 @@ def member_on(line: FakeConnection, id: int = 1) -> Member:
 
 
 class WouldWait(BaseException):
-    """Raised when a worker would wait for `timeout` seconds, or without a timeout if it is None."""
+    """Raised when a worker would wait. `timeout` is in seconds; None means no timeout."""
 
     def __init__(self, timeout: float | None) -> None:
         super().__init__(timeout)

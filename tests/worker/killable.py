@@ -82,7 +82,7 @@ def descriptors() -> set[int]:
 
 
 class KillableWorker:
-    """A worker that takes the place of a worker's process."""
+    """A worker in this process, with the attributes of a worker's process."""
 
     def __init__(self, room: "KillableRoom", number: int, end: socket.socket) -> None:
         self.number = number
@@ -95,8 +95,8 @@ class KillableWorker:
         self._held: list[socket.socket] = []
 
     def run(self, line: int | None = None) -> bool:
-        """Run until the worker would wait, or kill it at line `line`, counted as its code is
-        executed.
+        """Run until the worker would wait, or kill it at the `line`-th line of its code that it
+        executes.
 
         Return True if the worker is still alive.
         """
@@ -216,8 +216,8 @@ class RecordingLog(Log):
 
 
 class RoomClient:
-    """A client of a KillableRoom. It records the bytes that it sent and received, and when it
-    joined."""
+    """A client of a KillableRoom. The client records the bytes that it sent and received, and when
+    it joined."""
 
     def __init__(self, room: "KillableRoom", number: int, buffer: int | None) -> None:
         self.room = room

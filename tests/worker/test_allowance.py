@@ -176,7 +176,7 @@ def even_the_spread(room: KillableRoom, others: list[RoomClient]) -> None:
         room.settle()
         return all(client.id in room.left for client in others)
 
-    until(gone, "their workers have reported to the main process that they left")
+    until(gone, "the workers have reported these leaves")
     room.clock.now += 1  # The main process balances the members once per second.
 
 

@@ -349,7 +349,7 @@ def test_load_4_a_member_taken_over_continues_at_its_cursor(
     space: int, others: int, driver: DeliveryDriver
 ) -> None:
     """All text but the member's own is sent at once. If the socket is full, the rest follows when
-    it is writable."""
+    the socket is writable again."""
     start = append_message(driver.log, b"<a>1\n", 99)
     own = append_message(driver.log, b"<b>mine\n", 1)
     append_message(driver.log, b"<a>2", 99)

@@ -100,7 +100,7 @@ def test_a_queue_publishes_its_lowest_tag(room_rate: RoomRate) -> None:
         queue.put(member)
     queue.begin(1000.0)
     assert room_rate.virtual_time() == 700
-    room_rate.charge_sources([(1, 1000)], 1000.0)  # another worker does this
+    room_rate.charge_sources([(1, 1000)], 1000.0)  # as another worker would do
     queue.begin(1000.0)
     assert room_rate.virtual_time() == 900
     room_rate.charge_sources([], 1000.0)

@@ -16,7 +16,7 @@ from tests.worker.drivers import SMALL, Client, Clock, new_seat
 
 
 class Reader:
-    """An Input with members. It records its batches, and nothing is appended."""
+    """An Input with members. The batches are recorded, and nothing is appended."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, closing: contextlib.ExitStack) -> None:
         self.clock = Clock()
@@ -321,7 +321,8 @@ def test_line_5_a_line_end_before_the_silence_completes_the_line(reader: Reader)
 
 
 def test_line_5_time_in_which_the_worker_did_not_read_is_no_silence(reader: Reader) -> None:
-    """A busy worker reads the end of the line when it reads again, and there was no silence."""
+    """A busy worker finds the end of the line at its next read. This is no silence of the
+    member."""
     alice = reader.join()
     alice.send(b"hel")
     reader.turn()

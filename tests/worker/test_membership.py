@@ -33,8 +33,8 @@ def test_welcome_3_a_welcomed_member_receives_all_later_messages(room: Room) -> 
 
 
 def test_a_newcomer_receives_nothing_that_others_had_already_received(make_room: MakeRoom) -> None:
-    """Other members have received these messages, but the newcomer's own worker has not delivered
-    them yet."""
+    """Members of another worker have received these messages. The newcomer's worker delivers them
+    later."""
     room = make_room(workers=2)
     alice, witness, late = room.join(0), room.join(0), room.join(1)
     alice.send(b"before\n")

@@ -42,8 +42,7 @@ def test_load_4_walk_skips_the_member_s_own_spans(offset: int, size: int, own: l
     while size_left(offset, expected, mine) < size:
         expected += 1
     found = walk(offset, size, own)
-    # The cursor may be before or after the member's own spans, because the member receives the same
-    # bytes.
+    # The cursor may be before or after the member's own spans: the member receives the same bytes.
     assert expected <= found
     assert all(at in mine for at in range(expected, found))
 
@@ -79,8 +78,8 @@ def unfinished_lines(room: KillableRoom) -> int:
 
 
 def flushed_texts(room: KillableRoom) -> int:
-    """Send unfinished texts that are flushed after a silence. One client had an earlier text
-    flushed."""
+    """Send unfinished texts that are flushed after a silence. One client's earlier text was flushed
+    before."""
     alice, bob, carol, _ = room.join_many(4)
     alice.send(b"flushed before")
     room.settle()
@@ -131,8 +130,8 @@ def leaves(room: KillableRoom) -> int:
 
 
 def a_death(room: KillableRoom) -> int:
-    """Kill a worker; return the seat of the worker that takes over its members, and dies during
-    that."""
+    """Kill a worker. Return the seat of another worker, which dies while it takes over the
+    members."""
     clients = room.join_many(4)
     for client in clients:
         client.send(b"said\nand begun")
@@ -524,7 +523,7 @@ def test_leave_2_text_of_an_unassigned_member_that_leaves_arrives(how: str) -> N
             room.settle()
             return alice.id in room.left
 
-        until(gone, "the next worker has noticed its end")
+        until(gone, "the next worker has reported the leave")
         room.finish()
         room.log.record()
         mine = b"".join(run.text for run in room.log.history if run.sender == alice.id)
@@ -601,9 +600,10 @@ def test_load_4_input_read_before_a_death_and_a_reset_is_appended(again: bool, e
 def test_leave_2_a_stopping_worker_acks_after_appending_all_input(
     most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After its ack, the worker is stopped, and would lose input that is not in a batch yet.
+    """A worker that has sent its ack is stopped. Input that is not in a batch yet would then be
+    lost.
 
-    With `most` 1, each text fills a batch; otherwise, no text does.
+     With `most` 1, each text fills a batch; otherwise, no text does.
     """
     monkeypatch.setattr(Settings, "batch", most)
     monkeypatch.setattr(Settings, "batch_entries", most)

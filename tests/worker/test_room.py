@@ -67,7 +67,7 @@ class RecordingClient:
 
 
 class RandomSteps:
-    """Clients of two workers, at most five, and a witness, which sends nothing and receives
+    """Up to five clients of two workers, and a witness that sends nothing and receives
     everything."""
 
     def __init__(self, room: Room) -> None:

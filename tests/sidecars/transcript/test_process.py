@@ -1,5 +1,5 @@
-"""Tests of the process that writes the transcript. It runs in the test's own process, with a fake
-clock."""
+"""Tests of the process that writes the transcript. The writer runs in the test's own process, with
+a fake clock."""
 
 import errno
 import os

@@ -83,8 +83,8 @@ def test_a_full_file_that_was_moved_is_left_alone(stage: Stage, aside: Path) -> 
 
 
 def test_a_full_file_that_cannot_be_renamed_is_trouble(stage: Stage, aside: Path) -> None:
-    """The file does not grow. When it can be renamed again, the messages that are still in the log
-    are written."""
+    """The file does not grow. When the file can be renamed again, the messages that are still in
+    the log are written."""
     (aside / "x").mkdir(parents=True)
     stage.turn()
     told = [record for number in range(20) for record in stage.append(str(number))]
@@ -135,13 +135,14 @@ class Mortal:
     """Kills the writer before chosen calls that change the file system or send a report.
 
     An instance replaces the module `os` in file.py, and writes only half of the data in each write.
-    It keeps the files that the main process would keep, and starts a new writer after each death.
+    It also keeps the files that the main process would keep, and starts a writer after each death.
     """
 
     CALLS = ("open", "write", "ftruncate", "fsync", "rename", "unlink", "close")
 
     def __init__(self, stage: Stage, kill_at: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
-        """`kill_at` are the numbers of the calls to die at, counted from 1."""
+        """`kill_at` has the numbers of the calls at which the writer dies. The first call is number
+        1."""
         self._stage = stage
         self._kill_at = kill_at
         self._alive = True

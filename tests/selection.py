@@ -32,7 +32,7 @@ class Sample(Protocol):
     """Type of the fixture `sample`."""
 
     def __call__(self, population: Iterable[T], size: int) -> list[T]:
-        """Return `size` elements in their order; return all with ``--all``, or if there are
+        """Return `size` elements in their order, or all elements with ``--all`` or if there are
         fewer."""
 
 
@@ -86,7 +86,7 @@ def sample(request: pytest.FixtureRequest) -> Sample:
 
 
 def draw(population: Sequence[T], size: int | None, chance: random.Random) -> list[T]:
-    """Return `size` elements in their order; return all if there are fewer, or if size is None."""
+    """Return `size` elements in their order, or all elements if there are fewer or size is None."""
     if size is None or size >= len(population):
         return list(population)
     return [population[index] for index in sorted(chance.sample(range(len(population)), size))]

@@ -100,7 +100,7 @@ class Command:
     printed: list[str] = field(default_factory=list)
 
     @property
-    def spoken(self) -> str:
+    def without_comment(self) -> str:
         """The command without its comment."""
         return re.sub(r"\s+# .*", "", self.text)
 
@@ -160,7 +160,9 @@ LONG = {"benchmarks.md"}
 
 
 def not_run(command: Command) -> str | None:
-    return next((why for what, why in NOT_RUN.items() if re.search(what, command.spoken)), None)
+    return next(
+        (why for what, why in NOT_RUN.items() if re.search(what, command.without_comment)), None
+    )
 
 
 # --- output --------------------------------------------------------------------------------------
@@ -260,7 +262,7 @@ class Terminal:
         if isinstance(step, File):
             (self._folder / step.name).write_text(self.here(step.text))
             return
-        text = step.spoken + " "
+        text = step.without_comment + " "
         for word in set(re.findall(r"[\w.-]+", text)):
             if word in CALLED or (word in PACKAGES and word != "ip"):
                 program(CALLED.get(word, word))  # skips the test if there is none
@@ -368,7 +370,7 @@ def test_the_commands_of_a_section_work(
 
 
 def test_every_command_marked_as_not_run_is_in_the_docs() -> None:
-    spoken = [command.spoken for section in RUN for command in section.commands]
+    spoken = [command.without_comment for section in RUN for command in section.commands]
     for what in NOT_RUN:
         assert any(re.search(what, line) for line in spoken), what
 

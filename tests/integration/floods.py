@@ -181,7 +181,7 @@ class Row(NamedTuple):
 
     attack: Attack
     disconnected: list[bool]
-    """True for each reader of PACES that the room has disconnected."""
+    """One value per reader of PACES: True if the room has disconnected it."""
     missing: int
     slowest: float
     """Longest time (s) until the listener received a line of the typist."""

@@ -67,7 +67,7 @@ IDLE_TIME = 0.03
 
 
 class Room:
-    """A room that was started, but may not be ready yet. It has its own session and process
+    """A room that was started, but may not be ready yet. The room has its own session and process
     group."""
 
     def __init__(

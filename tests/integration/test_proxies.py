@@ -149,7 +149,7 @@ def header(source: str, port: int) -> bytes:
 
 
 def test_welcome_1_the_welcome_waits_for_the_header() -> None:
-    """A header from an address that is not a trusted proxy is ordinary text."""
+    """A header is ordinary text if the connection does not come from a trusted proxy."""
     with room("--workers", 1, *BEHIND) as here, here.connect() as client, here.connect() as other:
         client.send(header("192.0.2.7", 5000)[:20])
         other.send(header("192.0.2.8", 5000) + b"hello\n")

@@ -44,14 +44,14 @@ MISSED = r" level=warning event=transcript-missed file=\S+ messages=\d+ says="
 Line = dict[str, Any]
 
 
-def spoken(found: Iterable[Line], prefix: str = "<{address}>") -> bytes:
+def as_received(found: Iterable[Line], prefix: str = "<{address}>") -> bytes:
     """Return the messages of the file as members have received them."""
     return "".join(
         prefix.format(**line) + line["text"] + "\n" for line in found if "text" in line
     ).encode()
 
 
-def account(found: list[Line]) -> tuple[int, int]:
+def count_messages(found: list[Line]) -> tuple[int, int]:
     """Return the number of messages in the file, and the number of messages recorded as missed.
 
     Check that each message from the first on is in the file once and in order, or is recorded as
@@ -148,9 +148,9 @@ def test_the_file_has_what_members_receive(tmp_path: Path) -> None:
         where = f"127.0.0.1:{here.port}"
     first, *rest = found = lines(file)
     assert {**first, "run": "", "time": ""} == {"room": where, "run": "", "after": 0, "time": ""}
-    assert spoken(found) == heard
+    assert as_received(found) == heard
     assert "naïve 語る 🙂".encode() in file.read_bytes(), "text is not escaped, so grep finds it"
-    assert account(found) == (len(rest), 0)
+    assert count_messages(found) == (len(rest), 0)
     assert [line["id"] for line in rest] == [
         2 if "2" in line["address"][-1] else 3 for line in rest
     ]
@@ -168,7 +168,7 @@ def test_each_piece_of_a_line_that_is_too_long_is_a_message(tmp_path: Path) -> N
         client.send("語" * 1000 + "\n")
         heard = b"".join(witness.receive_until("\n") for _ in range(48))
         here.stop()
-    assert spoken(lines(file)) == heard
+    assert as_received(lines(file)) == heard
     assert "".join(line["text"] for line in lines(file)[1:]) == "語" * 1000
 
 
@@ -185,7 +185,7 @@ def test_other_prefixes_and_messages_of_the_room_are_written(tmp_path: Path) -> 
         witness.expect("<room>two\n<room>lines\n")
         here.stop()
     found = lines(file)
-    assert account(found) == (3, 0)
+    assert count_messages(found) == (3, 0)
     assert heard.decode().endswith(f"127.0.0.2:{client.end[1]} – {found[1]['text']}\n")
     assert found[1]["text"] == "[1] x"
     room_said = [(line["id"], line["address"], line["text"]) for line in found[2:]]
@@ -201,7 +201,7 @@ def test_messages_of_a_unix_socket_s_client_are_written(tmp_path: Path) -> None:
             client.send("hello\n")
             witness.expect("<unix>hello\n")
         here.stop()
-    assert spoken(lines(file)) == b"<unix>hello\n"
+    assert as_received(lines(file)) == b"<unix>hello\n"
 
 
 def test_messages_of_members_that_have_left_are_written(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_messages_of_members_that_have_left_are_written(tmp_path: Path) -> None:
         until(lambda: here.descriptors() and len(here.spread(guests)) == 2, "the guests have left")
         os.kill(writer.pid, signal.SIGCONT)
         here.stop()
-    assert spoken(lines(file)) == heard
+    assert as_received(lines(file)) == heard
 
 
 def test_a_new_run_is_appended_to_the_file(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_a_new_run_is_appended_to_the_file(tmp_path: Path) -> None:
     found = lines(file)
     assert [line.get("n", line.get("after")) for line in found] == [0, 1, 0, 1]
     assert found[0]["run"] != found[2]["run"]
-    assert spoken(found) == b"<127.0.0.2>0\n<127.0.0.2>1\n"
+    assert as_received(found) == b"<127.0.0.2>0\n<127.0.0.2>1\n"
 
 
 def test_a_backlog_is_written_when_the_room_stops(tmp_path: Path) -> None:
@@ -256,8 +256,8 @@ def test_a_backlog_is_written_when_the_room_stops(tmp_path: Path) -> None:
         until(lambda: not here.workers(), "all workers have ended")
         os.kill(writer.pid, signal.SIGCONT)
         here.expect_exit(within=8.0)
-    assert account(lines(file)) == (8000, 0)
-    assert spoken(lines(file)) == heard
+    assert count_messages(lines(file)) == (8000, 0)
+    assert as_received(lines(file)) == heard
 
 
 def test_the_writer_of_a_silent_room_is_idle(tmp_path: Path) -> None:
@@ -296,8 +296,8 @@ def test_the_writer_is_killed_repeatedly_under_load(tmp_path: Path) -> None:
         talk.lines(20)
         here.stop()
     found = lines(file)
-    assert spoken(found) == talk.heard
-    assert account(found) == (8 * 240 + 40, 0)
+    assert as_received(found) == talk.heard
+    assert count_messages(found) == (8 * 240 + 40, 0)
     assert sum("run" in line for line in found) == 1
 
 
@@ -316,8 +316,8 @@ def test_the_writer_and_workers_are_killed_together(tmp_path: Path) -> None:
             here.wait_until_replaced(number + 1, 2)
             until(lambda n=number: here.errors.count("-died") == 2 * n + 2, "both are logged")  # type: ignore[misc]
         here.stop()
-    assert spoken(lines(file)) == talk.heard
-    assert account(lines(file)) == (800, 0)
+    assert as_received(lines(file)) == talk.heard
+    assert count_messages(lines(file)) == (800, 0)
 
 
 POINTS = [
@@ -354,8 +354,8 @@ def test_the_writer_dies_at(tmp_path: Path, point: str, skip: int) -> None:
         talk.lines(5)
         here.stop()
         assert here.errors.count("\n") == 1
-    assert spoken(lines(file)) == talk.heard
-    account(lines(file))
+    assert as_received(lines(file)) == talk.heard
+    count_messages(lines(file))
 
 
 @pytest.mark.sample(2)
@@ -392,8 +392,8 @@ def test_the_writer_dies_after_the_file_was_moved(tmp_path: Path, point: str) ->
         talk.lines(5)
         until(lambda: here.errors.count("-died") == deaths, "all deaths are logged")
         here.stop()
-    assert spoken(lines(moved, file)) == talk.heard
-    assert account(lines(moved, file)) == (40, 0)
+    assert as_received(lines(moved, file)) == talk.heard
+    assert count_messages(lines(moved, file)) == (40, 0)
 
 
 def test_the_writer_dies_when_the_room_stops(tmp_path: Path) -> None:
@@ -417,7 +417,7 @@ def test_the_writer_dies_when_the_room_stops(tmp_path: Path) -> None:
         os.kill(writer.pid, signal.SIGCONT)
         here.expect_exit()
         assert not rounds.left
-    assert spoken(lines(file)) == talk.heard
+    assert as_received(lines(file)) == talk.heard
 
 
 def test_a_writer_that_was_stopped_writes_everything_later(tmp_path: Path) -> None:
@@ -430,7 +430,7 @@ def test_a_writer_that_was_stopped_writes_everything_later(tmp_path: Path) -> No
         os.kill(writer.pid, signal.SIGCONT)
         talk.until_written(file)
         here.stop()
-    assert spoken(lines(file)) == talk.heard
+    assert as_received(lines(file)) == talk.heard
 
 
 def test_the_number_of_missed_messages_is_written(tmp_path: Path) -> None:
@@ -452,13 +452,13 @@ def test_the_number_of_missed_messages_is_written(tmp_path: Path) -> None:
         here.stop()
         told = re.findall(r" messages=(\d+) ", here.errors)
     found = lines(file)
-    there, gone = account(found)
+    there, gone = count_messages(found)
     assert sum(map(int, told)) == gone
     assert (there + gone, sum("missed" in line for line in found)) == (said, 2)
     assert gone < there + gone - 80
     heard = talk.heard.split(b"\n")
     texts = [heard[line["n"] - 1] + b"\n" for line in found if "text" in line]
-    assert spoken(found) == b"".join(texts)
+    assert as_received(found) == b"".join(texts)
 
 
 def test_the_next_writer_records_what_both_have_missed(tmp_path: Path) -> None:
@@ -474,7 +474,7 @@ def test_the_next_writer_records_what_both_have_missed(tmp_path: Path) -> None:
         writer.kill()
         talk.until_written(file)
         here.stop()
-    there, gone = account(lines(file))
+    there, gone = count_messages(lines(file))
     assert (there + gone, gone > 0) == (4040, True)
 
 
@@ -508,10 +508,10 @@ def test_a_writer_that_hangs_is_replaced(tmp_path: Path) -> None:
         talk.until_written(file)
         os.kill(here.writer().pid, signal.SIGSTOP)
         talk.lines(5)
-        talk.until_written(file)  # The next writer writes this.
+        talk.until_written(file)  # the next writer does this
         here.stop()
         assert here.errors.count("transcript-stuck") == 1
-    assert spoken(lines(file)) == talk.heard
+    assert as_received(lines(file)) == talk.heard
 
 
 def test_the_transcript_is_completed_after_the_main_process_was_killed(tmp_path: Path) -> None:
@@ -531,7 +531,7 @@ def test_the_transcript_is_completed_after_the_main_process_was_killed(tmp_path:
         os.kill(writer.pid, signal.SIGCONT)
         until(lambda: not here.processes(), "all processes end")
         assert look(writer.pid) is None or not here.processes()
-    assert spoken(lines(file)) == talk.heard
+    assert as_received(lines(file)) == talk.heard
 
 
 # --- the file ------------------------------------------------------------------------------------
@@ -557,8 +557,8 @@ def test_sigusr1_opens_a_new_file(tmp_path: Path) -> None:
             os.kill(here.pid, signal.SIGUSR1)
         talk.lines(5)
         here.stop()
-    assert spoken(lines(*reversed(files))) == talk.heard
-    assert account(lines(*reversed(files))) == (610, 0)
+    assert as_received(lines(*reversed(files))) == talk.heard
+    assert count_messages(lines(*reversed(files))) == (610, 0)
     assert [sum("run" in line for line in lines(file)) for file in files] == [1] * 4
 
 
@@ -582,7 +582,7 @@ def test_a_missing_folder_is_awaited(tmp_path: Path) -> None:
         until(lambda: "event=transcript-resumed" in here.errors, "the resumption is logged")
         here.stop()
         assert here.errors.count("\n") == 2
-    assert spoken(lines(file)) == talk.heard
+    assert as_received(lines(file)) == talk.heard
 
 
 def test_a_folder_that_never_appears_does_not_stop_the_room(tmp_path: Path) -> None:
@@ -618,7 +618,7 @@ def test_two_rooms_do_not_write_one_file(tmp_path: Path) -> None:
             until(lambda: "another room" in here.errors, "the event is logged")
             first.stop()
             until(lambda: "event=transcript-resumed" in here.errors, "the file is free")
-    assert spoken(lines(file)) == talk.heard + other.heard
+    assert as_received(lines(file)) == talk.heard + other.heard
 
 
 SIZE = 4096 * KIB
@@ -658,8 +658,8 @@ def test_a_full_file_is_rotated(tmp_path: Path, point: str) -> None:
         size = aside.stat().st_size
         assert here.errors.count(f"transcript-rotated file={file} to={aside} size={size} ") == 1
     assert SIZE - 4 * KIB < size <= SIZE
-    assert spoken(lines(aside, file)) == talk.heard
-    account(lines(aside, file))
+    assert as_received(lines(aside, file)) == talk.heard
+    count_messages(lines(aside, file))
 
 
 @contextmanager
@@ -703,12 +703,12 @@ def test_the_file_is_removed_from_a_full_disk(tmp_path: Path) -> None:
             talk = Talk(here)
             talk.talk_until(lambda: "event=transcript-trouble" in here.errors, "the disk is full")
             before = lines(file)
-            assert account(before)[1] == 0
+            assert count_messages(before)[1] == 0
             file.unlink()
             until(lambda: "event=transcript-resumed" in here.errors, "the file is written again")
             here.stop()
-        assert account(before + lines(file))[0] == talk.heard.count(b"\n")
-        assert spoken(before + lines(file)) == talk.heard
+        assert count_messages(before + lines(file))[0] == talk.heard.count(b"\n")
+        assert as_received(before + lines(file)) == talk.heard
 
 
 def test_a_full_disk_delays_messages_without_loss(tmp_path: Path) -> None:
@@ -726,8 +726,8 @@ def test_a_full_disk_delays_messages_without_loss(tmp_path: Path) -> None:
             talk.until_written(file)
             here.stop()
             assert here.errors.count("\n") == 2
-        assert spoken(lines(file)) == talk.heard
-        assert account(lines(file)) == (200, 0)
+        assert as_received(lines(file)) == talk.heard
+        assert count_messages(lines(file)) == (200, 0)
 
 
 def test_a_large_write_fills_the_disk_without_loss(tmp_path: Path) -> None:
@@ -750,7 +750,7 @@ def test_a_large_write_fills_the_disk_without_loss(tmp_path: Path) -> None:
             filler.unlink()
             talk.until_written(file)
             here.stop()
-        assert spoken(lines(file)) == talk.heard
+        assert as_received(lines(file)) == talk.heard
 
 
 def test_the_writer_is_killed_while_the_disk_is_full(tmp_path: Path) -> None:
@@ -770,5 +770,5 @@ def test_the_writer_is_killed_while_the_disk_is_full(tmp_path: Path) -> None:
             filler.unlink()
             talk.until_written(file)
             here.stop()
-        there, gone = account(lines(file))
+        there, gone = count_messages(lines(file))
         assert (there + gone, gone > 0) == (2040, True)

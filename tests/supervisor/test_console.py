@@ -23,7 +23,7 @@ ROOMY = Geometry(text=1 << 16, entries=1 << 10, kept=1 << 15, kept_entries=1 << 
 
 
 class ManualConsole(Console):
-    """A console without a thread. It prints when the test calls `print`."""
+    """A console without a thread. The console prints when the test calls `print`."""
 
     def __init__(self, log: Log | None, doorbell: Doorbell) -> None:
         with pytest.MonkeyPatch.context() as monkeypatch:

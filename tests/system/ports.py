@@ -6,9 +6,9 @@ import random
 import socket
 from itertools import cycle
 
-#: Each test process has this many ports of its own. They are below the kernel's ephemeral ports and
-#: below the ports that the harness uses. So no other program takes one between our check and the
-#: bind.
+#: Each test process has this many ports of its own. These ports are below the kernel's ephemeral
+#: ports and below the ports that the harness uses. So no other program takes one between our check
+#: and the bind.
 EACH, FIRST, END = 1_000, 11_000, 20_000
 
 

@@ -67,8 +67,8 @@ class DeliveryDriver:
                 self.log.advance(0, self.delivery.position)
         start = append_message(self.log, text, member.id if member else 99)
         if member:
-            # As in the worker's loop, the LF that will end an unfinished line is also the member's
-            # own.
+            # As in the worker's loop, an unfinished line's future LF counts as the member's own
+            # text.
             member.owns(start, start + len(text) + (not text.endswith(b"\n")))
 
     def turn(self) -> list[Member]:

@@ -16,7 +16,7 @@ from tests.worker.drivers import SMALL, Client, Clock, new_seat
 
 
 class Reader:
-    """An Input with members. The batches are recorded, and nothing is appended."""
+    """An Input with members. The class records the batches, and appends nothing."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, closing: contextlib.ExitStack) -> None:
         self.clock = Clock()

@@ -200,7 +200,7 @@ class Mortal:
         os.rename(name, to)
 
     def turn(self) -> None:
-        """Run the writer until it would wait. If it is killed, start a new writer."""
+        """Run the writer until it would wait. If the writer is killed, start a new one."""
         stage = self._stage
         for _ in range(1000):
             try:

@@ -100,7 +100,7 @@ class Command:
     printed: list[str] = field(default_factory=list)
 
     @property
-    def without_comment(self) -> str:
+    def bare(self) -> str:
         """The command without its comment."""
         return re.sub(r"\s+# .*", "", self.text)
 
@@ -160,9 +160,7 @@ LONG = {"benchmarks.md"}
 
 
 def not_run(command: Command) -> str | None:
-    return next(
-        (why for what, why in NOT_RUN.items() if re.search(what, command.without_comment)), None
-    )
+    return next((why for what, why in NOT_RUN.items() if re.search(what, command.bare)), None)
 
 
 # --- output --------------------------------------------------------------------------------------
@@ -262,7 +260,7 @@ class Terminal:
         if isinstance(step, File):
             (self._folder / step.name).write_text(self.here(step.text))
             return
-        text = step.without_comment + " "
+        text = step.bare + " "
         for word in set(re.findall(r"[\w.-]+", text)):
             if word in CALLED or (word in PACKAGES and word != "ip"):
                 program(CALLED.get(word, word))  # skips the test if there is none
@@ -370,9 +368,9 @@ def test_the_commands_of_a_section_work(
 
 
 def test_every_command_marked_as_not_run_is_in_the_docs() -> None:
-    spoken = [command.without_comment for section in RUN for command in section.commands]
+    texts = [command.bare for section in RUN for command in section.commands]
     for what in NOT_RUN:
-        assert any(re.search(what, line) for line in spoken), what
+        assert any(re.search(what, line) for line in texts), what
 
 
 @pytest.mark.parametrize(

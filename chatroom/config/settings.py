@@ -9,12 +9,20 @@ from dataclasses import replace
 
 from chatroom.config.limits import BYTES_PER_ENTRY, MAX_READ, MIN_COST, SPARE_SEATS, Limits
 from chatroom.config.options import OPTIONS, Options, Reload, SettingsError
-from chatroom.config.sizes import KIB, whole_pages
+from chatroom.config.sizes import KIB, MIB, whole_pages
 from chatroom.protocol.framing import MAX_COMMANDS
 from chatroom.protocol.prefix import longest
 
 MAX_BATCH = 256 * KIB
 """Maximum of `Settings.batch` (bytes)."""
+MAX_CLUSTER_LINE = 64 * KIB
+"""Maximum of `max_line` in a cluster (bytes): a line may triple in size, and NATS accepts messages
+up to 1 MB."""
+MAX_RUN = 256 * KIB
+"""Maximum size (bytes) in a cluster of the messages that one read adds to the log, without the
+unfinished line before them."""
+MIN_CLUSTER_WINDOW = 2 * MIB
+"""Minimum of `Settings.window` in a cluster (bytes): any node's publication must fit into it."""
 MIN_DEBT = 64 * KIB
 """Minimum (bytes) of `Settings.max_debt`, for rooms with a small --max-lag."""
 
@@ -37,6 +45,12 @@ class Settings(Options):
         if self.room_burst > self._half_lag:
             demand = f"0, or a size up to {self._half_lag}, half of --max-lag"
             raise SettingsError("room_burst", demand)
+        if self.cluster:
+            if self.max_line > MAX_CLUSTER_LINE:
+                raise SettingsError("max_line", f"at most {MAX_CLUSTER_LINE} in a cluster")
+            if self.window < MIN_CLUSTER_WINDOW:
+                demand = f"at least {MIN_CLUSTER_WINDOW} more than --max-lag in a cluster"
+                raise SettingsError("log_size", demand)
         # A batch must fit into the part of the log that the slowest worker leaves free: see
         # `batch`.
         least = max(self.max_lag + 16 * self.max_line, 64 * KIB)
@@ -47,9 +61,9 @@ class Settings(Options):
     def renewed(self, wanted: "Settings") -> "tuple[Settings, list[str], list[str]]":
         """Apply other settings to a running room, as far as possible.
 
-        Return the new settings, the names of those applied, and the names of those that need a
-        restart. The number of workers is not applied here: the pool applies it, within its fixed
-        number of seats.
+        Return the new settings, the names of the applied options, and the names of the options that
+        need a restart. The number of workers is not applied here: the pool applies it, within its
+        fixed number of seats.
         """
         changed = [row for row in OPTIONS if getattr(self, row.name) != getattr(wanted, row.name)]
         applied = [
@@ -66,7 +80,8 @@ class Settings(Options):
 
     @property
     def seats(self) -> int:
-        """Maximum number of workers at once; a dead one counts until others serve its members."""
+        """Maximum number of workers at once. A dead worker counts until other workers serve its
+        members."""
         return self.workers + SPARE_SEATS
 
     @property
@@ -108,7 +123,8 @@ class Settings(Options):
 
     @property
     def log_entries(self) -> int:
-        """Entries in the log: enough if an entry has BYTES_PER_ENTRY on average."""
+        """Number of entries in the log: enough if an entry has BYTES_PER_ENTRY bytes of text on
+        average."""
         return self.log_size // BYTES_PER_ENTRY
 
     @property
@@ -130,10 +146,10 @@ class Settings(Options):
     def read_size(self) -> int:
         """Maximum number of bytes to read from one member in one turn.
 
-        In the worst case, each byte is an empty line, which becomes a prefix and a LF. The
-        unfinished line before them (`max_line`) then triples in size, if each of its bytes becomes
-        a control picture. Even then, one read fills less than two thirds of the window, and costs
-        an eighth of the room's burst.
+        In the worst case, each byte is an empty line, which becomes a prefix and a LF. In addition,
+        there may be an unfinished line from earlier reads (`max_line`), which triples in size if
+        each of its bytes becomes a control picture. Even in this case, one read fills less than two
+        thirds of the window, and costs an eighth of the room's burst.
         """
         if self.room_rate:
             return min(self._max_read, self.max_debt // (8 * self._max_byte_cost))
@@ -147,7 +163,15 @@ class Settings(Options):
     @property
     def _max_read(self) -> int:
         """Maximum of `read_size` for all room rates: a reload may change the rate."""
-        return min(MAX_READ, self.window // (3 * (longest(self.prefix) + 2)))
+        largest = self.window // 3
+        if self.cluster:
+            largest = min(largest, MAX_RUN)
+        return min(MAX_READ, largest // (longest(self.prefix) + 2))
+
+    @property
+    def uplink_size(self) -> int:
+        """Size of a cluster's uplink in bytes (log/uplink.py); 0 without a cluster."""
+        return self.log_size if self.cluster else 0
 
     @property
     def _max_byte_cost(self) -> int:
@@ -165,16 +189,16 @@ class Settings(Options):
 
     @property
     def batch_cost(self) -> int:
-        """`batch`, in bytes of cost. A batch and one more read cost a quarter of the room's
-        burst."""
+        """Limit of a batch in bytes of cost. A batch and one more read cost at most a quarter of
+        the room's burst."""
         return self.max_debt // 8
 
     @property
     def fair_batch(self) -> int:
-        """`batch_cost`, while members wait for their turns (worker/fair_queue.py).
+        """Replacement for `batch_cost` while members wait for their turns (worker/fair_queue.py).
 
         The batches of all workers together cost an eighth of the room's burst. So they do not use
-        up the part of the burst that is reserved for members that send little.
+        up the part of the burst that is reserved for sources that send little.
         """
         return self.max_debt // (8 * self.seats)
 
@@ -185,13 +209,13 @@ class Settings(Options):
 
     @property
     def _half_lag(self) -> int:
-        """Half of the lag limit, in bytes of cost. Of the limits in bytes and in entries, the lower
-        counts."""
+        """Half of the lag limit, in bytes of cost. The lag is limited in bytes and in entries; the
+        lower limit counts."""
         return max(MIN_DEBT, min(self.max_lag, self.max_lag_entries * MIN_COST) // 2)
 
     @property
     def batch_entries(self) -> int:
-        """`batch`, in entries."""
+        """Limit of a batch in entries."""
         return (self.log_entries - self.kept_entries) // 4
 
     @property

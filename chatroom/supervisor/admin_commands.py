@@ -9,15 +9,13 @@ from chatroom.errors import BansError
 from chatroom.log.origin import ROOM, Origin
 from chatroom.log.ring import Batch, Log
 from chatroom.protocol.leave_reason import LeaveReason
-from chatroom.protocol.message import ROOM_PREFIX, render
+from chatroom.protocol.message import ROOM_ID, ROOM_PREFIX, render
 from chatroom.protocol.text import sanitize
 from chatroom.supervisor.members import Members
 from chatroom.system.networks import Network, format_network, parse_network, within
 
 SPEAKER = ROOM_PREFIX.encode()
 """Prefix of the room's own messages."""
-ROOM_ID = 0
-"""Sender id of the room's own messages; no member has it."""
 SAY_WITHIN = 0.1
 """Seconds to wait for the log's lock. If the log is full, `say` fails at once."""
 MAX_TEXT = 4 * KIB

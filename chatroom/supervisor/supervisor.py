@@ -40,10 +40,12 @@ from chatroom.errors import ChatroomError, LimitError, ListenError, RunDirError
 from chatroom.log.ring import Geometry, Log
 from chatroom.log.room_rate import RoomRate
 from chatroom.log.slots import Slots
+from chatroom.log.uplink import Uplink, geometry
 from chatroom.logs import Event
 from chatroom.supervisor.acceptor import Acceptor
 from chatroom.supervisor.admin_commands import AdminCommands
 from chatroom.supervisor.assignment import Assignment
+from chatroom.supervisor.cluster import ClusterProcess
 from chatroom.supervisor.console import Console, descriptor
 from chatroom.supervisor.counters import Counters
 from chatroom.supervisor.members import Members
@@ -73,7 +75,7 @@ END_WITHIN = 2.0
 """Timeout (s) for the workers to deliver the rest of the log and end; then they are killed."""
 
 RESERVED = 64 + MAX_CONNECTIONS
-"""Number of descriptors that a process of the room needs besides one for each member."""
+"""Number of descriptors that a process of the room needs, in addition to one for each member."""
 RESERVED_PER_SEAT = 4
 """Number of descriptors for each seat of a worker: channel, sentinel, and doorbell (two, if it is a
 pipe)."""
@@ -95,9 +97,9 @@ def run(
     `inherited`: listening sockets that the service manager has passed. `notifier` reports to that
     manager. `reload` reads the settings again and returns them; it may raise ChatroomError.
 
-    Raises ChatroomError if the room can't start or continue: WorkerError if no worker starts,
-    RegistryError if the registry does not. In every case, no process, socket or shared memory of
-    the room is left.
+    Raises ChatroomError if the room can't start or continue: for example, WorkerError if no worker
+    starts, or RegistryError if the registry does not start. In every case, no process, socket or
+    shared memory of the room is left.
     """
     with contextlib.ExitStack() as cleanup:
         supervisor = Supervisor(
@@ -119,7 +121,7 @@ class Phase(Enum):
 
 
 class Supervisor:
-    """One room: makes the parts of the main process, and moves from phase to phase."""
+    """One room: makes the parts of the main process, and moves from one phase to the next."""
 
     def __init__(
         self,
@@ -130,13 +132,14 @@ class Supervisor:
         loop: EventLoop,
         cleanup: contextlib.ExitStack,
     ) -> None:
-        """See `run` for the arguments. `cleanup` later releases what is acquired here."""
+        """See `run` for the arguments. `cleanup` later releases the resources that are acquired
+        here."""
         self._settings = settings
         self._notifier = notifier
         self._load_settings = load_settings
         self._loop = loop
         self._workers_set = settings.workers
-        """Number of workers in the settings. SIGTTIN and SIGTTOU do not change it."""
+        """Number of workers in the settings. SIGTTIN and SIGTTOU do not change this number."""
         self._phase = Phase.STARTING
         self._deadline = loop.timer(lambda: None)
         """Timeout of the phase. It only wakes the loop; `_check_phase` then finds that the timer is
@@ -152,9 +155,13 @@ class Supervisor:
         self._watch_signals(cleanup)
         self._listeners = _listen(addresses, inherited, settings.peer_timeout, cleanup)
         self._where = ", ".join(str(endpoint(listener)) for listener in self._listeners)
-        # The workers' doorbells, by seat, then those of the other followers of the log.
+        # The workers' doorbells, by seat; after them, the doorbells of the other followers of the
+        # log.
         doorbells = [Doorbell.new() for _ in range(settings.seats)]
         log, slots, room_rate = _share(settings)
+        uplink = _share_uplink(settings)
+        if uplink is not None:
+            doorbells.append(Doorbell.new())
         bell = Doorbell.new()
         self._console = Console(None if settings.quiet else log, bell, descriptor(sys.stdout))
         if not settings.quiet:
@@ -177,7 +184,14 @@ class Supervisor:
             doorbells.append(bell)
             self._transcript = TranscriptProcess(loop, settings, self._where, log, bell)
             cleanup.callback(self._transcript.close)  # after the workers have ended
-        self._pool = WorkerPool(settings, loop, log, slots, room_rate, doorbells)
+        self._cluster: ClusterProcess | None = None
+        if uplink is not None:
+            control = run_dir.socket_of(folder, first) if folder else None
+            self._cluster = ClusterProcess(
+                loop, settings, self._where, log, uplink, doorbells, control
+            )
+            cleanup.callback(self._cluster.stop)
+        self._pool = WorkerPool(settings, loop, log, slots, room_rate, doorbells, uplink)
         cleanup.callback(self._pool.end)
         self._assignment = Assignment(
             loop, self._pool, self._members, self._registry, self._counters, log, settings.pack
@@ -201,9 +215,14 @@ class Supervisor:
             self._counters,
             self._where,
             capacity,
+            None if self._cluster is None else self._cluster.status,
         )
         self._admin_commands = AdminCommands(
-            self._members, bans, log, self._pool.wake_all, self._assignment.end_input
+            self._members,
+            bans,
+            log if uplink is None else uplink,
+            self._pool.wake_all,
+            self._assignment.end_input,
         )
         self._control = ControlServer(loop, self._answer)
         cleanup.callback(self._control.close)
@@ -228,6 +247,8 @@ class Supervisor:
                 logger.info(Event("no-recovery", says, at=str(endpoint(listener))))
         self._pool.start(self._assignment)
         self._registry.connect()
+        if self._cluster is not None:
+            self._cluster.start()
         if self._transcript is not None:
             self._transcript.start()
         if self._metrics is not None:
@@ -244,7 +265,9 @@ class Supervisor:
         workers = self._pool.workers.values()
         late = self._deadline.due is None
         match self._phase:
-            case Phase.STARTING if len(self._pool.ready()) >= self._settings.workers:
+            case Phase.STARTING if len(self._pool.ready()) >= self._settings.workers and (
+                self._cluster is None or self._cluster.ready
+            ):
                 self._phase = Phase.RUNNING
                 self._acceptor.accept(True)
                 self._console.print_line(f"listening on {self._where}")
@@ -258,7 +281,11 @@ class Supervisor:
             case Phase.DRAINING if (
                 late
                 or not workers  # no worker is left to serve unassigned members
-                or (self._assignment.settled and all(worker.drained for worker in workers))
+                or (
+                    self._assignment.settled
+                    and all(worker.drained for worker in workers)
+                    and (self._cluster is None or self._cluster.drained())
+                )
             ):
                 self._assignment.stop()
                 self._enter(Phase.STOPPING, END_WITHIN, {"stop": True})
@@ -271,8 +298,8 @@ class Supervisor:
         self._pool.stop(record)
 
     def _stop(self) -> None:
-        # One stop signal is enough: block further ones. Ignoring them (SIG_IGN) would race with a
-        # signal that has just arrived.
+        # One stop signal is enough: block further stop signals. Ignoring them (SIG_IGN) would race
+        # with a signal that has just arrived.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         if self._phase in (Phase.STARTING, Phase.RUNNING):
             self._notifier.stopping()
@@ -319,7 +346,7 @@ class Supervisor:
                     reap_orphans()
 
     def _reload(self) -> None:
-        """Read the settings again, apply those that need no restart, and replace all workers.
+        """Read the settings again, apply the options that need no restart, and replace all workers.
 
         If the settings can't be read, nothing changes.
         """
@@ -346,6 +373,8 @@ class Supervisor:
         self._pool.renew(settings)
         if self._transcript is not None:
             self._transcript.renew(settings)
+        if self._cluster is not None:
+            self._cluster.renew(settings)
         if "max_clients_per_address" in names:
             self._registry.limit(settings.max_clients_per_address)
         if "peer_timeout" in names:
@@ -355,7 +384,8 @@ class Supervisor:
     # --- the owner, the service manager, the console -------------------------
 
     def _open_control_socket(self, folder: Path, first: Endpoint) -> None:
-        """Open the control socket in a folder. Raises ListenError if --run-dir names the folder."""
+        """Open the control socket in a folder. If that fails, log a warning, or raise ListenError
+        if --run-dir names the folder."""
         try:
             self._control.listen(run_dir.socket_of(folder, first))
         except ListenError as error:
@@ -395,7 +425,8 @@ class Supervisor:
 
 
 def _capacity(settings: Settings) -> int:
-    """Return the maximum of members that descriptors and settings allow. Raises LimitError."""
+    """Return the maximum number of members that descriptors and settings allow. Raises
+    LimitError."""
     pending = MAX_PENDING if settings.proxy_from else 0
     capacity = raise_limit(RESERVED + RESERVED_PER_SEAT * settings.seats + pending)
     if capacity < settings.max_clients:
@@ -410,7 +441,8 @@ def _listen(
     peer_timeout: int,
     cleanup: contextlib.ExitStack,
 ) -> list[socket.socket]:
-    """Return all listeners: the service manager's, then our own. Raises ListenError."""
+    """Return all listeners: first those of the service manager, then our own. Raises
+    ListenError."""
     listeners = [*inherited]
     for listener in listeners:
         try:
@@ -447,8 +479,24 @@ def _share(settings: Settings) -> tuple[Log, Slots, RoomRate]:
     return log, slots, room_rate
 
 
+def _share_uplink(settings: Settings) -> Uplink | None:
+    """Make the uplink of a room in a cluster. Raises LimitError."""
+    if not settings.cluster:
+        return None
+    limits = settings.limits
+    try:
+        size = geometry(limits).file_size
+        uplink = Uplink(anonymous_file("chatroom uplink", size), limits)
+    except (OSError, ValueError, OverflowError) as error:
+        raise LimitError(
+            f"no memory for an uplink of {settings.uplink_size} bytes: {error}"
+        ) from None
+    uplink.format()
+    return uplink
+
+
 def _run_dir(settings: Settings, cleanup: contextlib.ExitStack) -> Path | None:
-    """Return the private folder, or None if the default one can't be used.
+    """Return the private folder, or None if the default folder can't be used.
 
     Raises RunDirError if the settings need the folder.
     """

@@ -12,15 +12,17 @@ from chatroom.config.limits import Limits
 from chatroom.log.ring import Geometry, Log
 from chatroom.log.room_rate import RoomRate
 from chatroom.log.slots import Slots
+from chatroom.log.uplink import Uplink
 from chatroom.system.channel import PARENT, Channel, ChannelClosed
 from chatroom.system.doorbell import Doorbell
 from chatroom.system.poller import wait
+from chatroom.worker.cluster_loop import ClusterWorker
 from chatroom.worker.loop import Worker
 from chatroom.worker.seat import Seat
 
 
 def main(number: int, limits: Limits, end: socket.socket) -> None:
-    """Run worker `number` to its end; the target of its process.
+    """Run worker `number` until it ends. This is the target of its process.
 
     The process is started with the room's signals blocked: a Ctrl-C reaches the
     whole process group, but only the main process acts on it.
@@ -43,6 +45,7 @@ def _begin(number: int, limits: Limits, channel: Channel) -> Worker:
     """Create the worker once the main process has sent the shared resources."""
     wait([channel])
     record, (log, slots, room_rate, *bells) = next(channel.receive())
+    uplink = Uplink(bells.pop(0), limits) if limits.uplink_size else None
     each = len(bells) // record["doorbells"]  # descriptors of one doorbell
     doorbells = [Doorbell(bells[first : first + each]) for first in range(0, len(bells), each)]
     seat = Seat(
@@ -52,5 +55,6 @@ def _begin(number: int, limits: Limits, channel: Channel) -> Worker:
         Slots(slots, limits),
         RoomRate(room_rate, limits),
         doorbells,
+        uplink,
     )
-    return Worker(seat, channel)
+    return Worker(seat, channel) if uplink is None else ClusterWorker(seat, channel, uplink)

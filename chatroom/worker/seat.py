@@ -6,6 +6,7 @@ from chatroom.config.limits import Limits
 from chatroom.log.ring import Log
 from chatroom.log.room_rate import RoomRate
 from chatroom.log.slots import Slots
+from chatroom.log.uplink import Uplink
 from chatroom.system.doorbell import Doorbell
 
 
@@ -19,4 +20,7 @@ class Seat(NamedTuple):
     slots: Slots
     room_rate: RoomRate
     doorbells: list[Doorbell]
-    """Doorbells of all seats, by number, followed by those of other readers of the log."""
+    """Doorbells of all seats, by number; after them, the doorbells of other readers of the log. In
+    a cluster, the first of the readers is the bridge."""
+    uplink: Uplink | None = None
+    """Log to which workers append the members' messages in a cluster; None without a cluster."""

@@ -1,4 +1,4 @@
-"""A room with two ports, judged at both: as a command, and as two addresses."""
+"""A room with two ports, which the harness starts by a command or reaches at two addresses."""
 
 import json
 import re
@@ -35,7 +35,7 @@ held = [0, 0.01]
 
 @pytest.fixture
 def two_addresses() -> Iterator[list[str]]:
-    """Arguments for a running room with two ports."""
+    """Start a room with two ports, and yield the --target arguments for it."""
     server = Command(TWO_PORTS)
     server.start()
     yield [word for endpoint in server.endpoints for word in ("--target", at(*endpoint))]

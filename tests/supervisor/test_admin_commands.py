@@ -16,7 +16,8 @@ from chatroom.control.bans import Bans
 from chatroom.log.origin import ROOM, Origin
 from chatroom.log.ring import Geometry, Log
 from chatroom.protocol.leave_reason import LeaveReason
-from chatroom.supervisor.admin_commands import MAX_TEXT, ROOM_ID, SPEAKER, AdminCommands
+from chatroom.protocol.message import ROOM_ID
+from chatroom.supervisor.admin_commands import MAX_TEXT, SPEAKER, AdminCommands
 from chatroom.supervisor.members import Client, Members
 from chatroom.system.memory import anonymous_file
 from chatroom.system.networks import UNIX

@@ -197,11 +197,12 @@ SCENES: list[tuple[Scene, int]] = [
 SWEEPS = 16
 
 
+@pytest.mark.parametrize("cluster", [False, True], ids=["alone", "cluster"])
 @pytest.mark.parametrize(
     ("scene", "stride"), SCENES, ids=lambda scene: getattr(scene, "__name__", "")
 )
 def test_load_4_a_death_at_any_line_neither_loses_nor_repeats_a_message(
-    scene: Scene, stride: int, sample: Sample
+    scene: Scene, stride: int, cluster: bool, sample: Sample
 ) -> None:
     """The worker dies at a later line of its code each time, until it survives."""
     step = stride * SWEEPS
@@ -209,7 +210,7 @@ def test_load_4_a_death_at_any_line_neither_loses_nor_repeats_a_message(
         line, survived = stride * (sweep + 1) - step, False
         while not survived:
             line += step
-            with killable_room() as room:
+            with killable_room(cluster=cluster) as room:
                 seat = scene(room)
                 (victim,) = (process for process in room.alive if process.number == seat)
                 survived = victim.run(line)
@@ -662,7 +663,8 @@ def test_load_4_random_steps_and_deaths_neither_lose_nor_repeat_a_message(seed: 
     limits = {"rate": 2048, "burst": 1024} if seed % 2 else {}
     if seed % 3 == 0:
         limits["room_rate"] = 16 * KIB
-    with killable_room(workers=chance.choice([1, 2, 2, 3]), **limits) as room:
+    workers = chance.choice([1, 2, 2, 3])
+    with killable_room(workers=workers, cluster=seed % 4 >= 2, **limits) as room:
         for _ in range(chance.randint(1, 4)):
             room.join(chance.choice([None, 2048]))
         for _ in range(chance.randint(20, 200)):
@@ -676,7 +678,8 @@ def step(room: KillableRoom, chance: random.Random) -> None:
         client_step(room, chance)
         return
     match chance.choices(
-        ["run", "run main", "settle", "wait", "die", "replace"], [20, 15, 5, 10, 12, 1]
+        ["run", "run main", "settle", "wait", "die", "replace", "run bridge", "bridge dies"],
+        [20, 15, 5, 10, 12, 1, 10, 5],
     ):
         case ["run"] if room.alive:
             chance.choice(room.alive).run()
@@ -691,6 +694,10 @@ def step(room: KillableRoom, chance: random.Random) -> None:
             chance.choice(room.alive).run(line)
         case ["replace"]:
             room.pool.replace_all()
+        case ["run bridge"] if room.bridge:
+            room.bridge.run()
+        case ["bridge dies"] if room.bridge:
+            room.bridge.run(chance.choice([1, 10, 50, 100]) + chance.randrange(50))
 
 
 def client_step(room: KillableRoom, chance: random.Random) -> None:

@@ -1,0 +1,287 @@
+"""The bridge: the process that connects this node's room with the stream.
+
+Four tasks run in one event loop (asyncio, which nats-py needs):
+
+    publish   uplink ─► stream; one publication at a time
+    follow    stream ─► room's log; one publication at a time
+    watch     tells the main process, and the members, if the engine is out of reach
+    answer    requests for all nodes (requests.py)
+
+A bridge has no state that its successor needs: see __init__.py.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from time import monotonic
+
+from chatroom.log.ring import Log
+from chatroom.log.uplink import Uplink
+from chatroom.sidecars.cluster.engine import (
+    RETRY_AFTER,
+    UNREACHABLE,
+    Engine,
+    EngineError,
+    Refused,
+    connect,
+)
+from chatroom.sidecars.cluster.process import Node, Position
+from chatroom.sidecars.cluster.relay import Relay
+from chatroom.sidecars.cluster.requests import Responder
+from chatroom.sidecars.cluster.stream_message import Publication, PublicationError
+from chatroom.system.channel import PARENT, Channel, ChannelClosed, Record
+from chatroom.system.doorbell import Doorbell
+
+OUT_OF_REACH_AFTER = 2.0
+"""Seconds without a connection, or with an unanswered publication, after which the engine counts as
+out of reach."""
+REPORT_EVERY = 0.5
+"""Seconds between two reports to the main process, and between two counts of progress."""
+SPACE_WITHIN = 0.05
+"""Seconds after which an append is tried again, even if the doorbell has not rung."""
+LOST_AFTER = 10.0
+"""Seconds for which an accepted publication must be missing in the stream until it counts as lost.
+A NATS server that is cut off from the other servers may give old answers for a while."""
+
+WAITS = "No connection to the other servers of this room: messages wait"
+GOES_ON = "Connected to the other servers of this room again"
+
+
+class Bridge:
+    """A bridge; call `run` once.
+
+    `after`: place in the stream at which this room began; None: it begins now.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        uplink: Uplink,
+        log: Log,
+        doorbells: list[Doorbell],
+        channel: Channel,
+        after: Position | None,
+    ) -> None:
+        self._node = node
+        self._uplink = uplink
+        self._log = log
+        self._doorbells = doorbells
+        self._channel = channel
+        self._after = after
+        self._engine: Engine | None = None
+        """The engine; None before the first connection."""
+        self._bell = asyncio.Event()
+        """Set when the uplink has grown, or the room's log may have space."""
+        self._disconnected_at: float | None = None
+        """Time (s, monotonic) at which the connection was lost; None while there is a
+        connection."""
+        self._unanswered_at: float | None = None
+        """Time (s, monotonic) of the first publication without an answer; None if the last
+        publication was answered."""
+        self._round_trip = 0.0
+        """Seconds that the last publication took."""
+        self._told = False
+        """True if the last notice to the members was WAITS."""
+        self._drain = asyncio.Event()
+        """Set when the room stops, and its workers append nothing more."""
+        self._last_own = uplink.published
+        """Position in the uplink of this node's last publication in the room's log."""
+
+    async def run(self) -> None:
+        """Run until the main process ends. Raises EngineError, ChannelClosed."""
+        loop = asyncio.get_running_loop()
+        closed: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self._channel.fileno(), self._on_channel, closed)
+        loop.add_reader(PARENT, self._close, closed)
+        doorbell = self._doorbells[self._uplink.bridge]
+
+        def ring() -> None:
+            doorbell.clear()
+            self._bell.set()
+
+        loop.add_reader(doorbell.fileno(), ring)
+        engine = None
+        if self._after is None:
+            engine, self._after = await self._connect()
+        relay = Relay(
+            self._node.number, self._uplink, self._log, self._doorbells, self._after.sequence
+        )
+        self._tell({"ready": self._after})
+        tasks = [closed, asyncio.ensure_future(self._watch(relay))]
+        tasks.append(asyncio.ensure_future(self._serve(engine, relay)))
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                task.result()  # raise its error
+
+    async def _connect(self) -> tuple[Engine, Position]:
+        """Return the engine, and the end of the stream. Raises EngineError."""
+        node = self._node
+        client = await connect(
+            node.url,
+            node.credentials,
+            f"chatroom {node.name}",
+            self._on_disconnected,
+            self._on_reconnected,
+        )
+        engine = Engine(client, node.url, f"{node.number:016x}")
+        try:
+            end = await engine.open_stream(node.replicas)
+            await Responder(client, node.url.room, node.name, node.control).start()
+        except BaseException:
+            await engine.close()
+            raise
+        return engine, end
+
+    async def _serve(self, engine: Engine | None, relay: Relay) -> None:
+        """Pass messages in both directions. If there is no engine yet, connect first."""
+        while engine is None:
+            self._disconnected_at = self._disconnected_at or monotonic()
+            try:
+                engine, _ = await self._connect()
+            except EngineError:
+                await asyncio.sleep(RETRY_AFTER)
+        self._disconnected_at = None
+        self._engine = engine
+        await asyncio.gather(self._publish(engine, relay), self._follow(engine, relay))
+
+    # --- the main process ----------------------------------------------------
+
+    def _on_channel(self, closed: asyncio.Future[None]) -> None:
+        try:
+            self._channel.flush()
+            for record, _ in self._channel.receive():
+                if record.get("drain"):
+                    self._drain.set()
+                    self._bell.set()
+        except ChannelClosed:
+            self._close(closed)
+
+    def _close(self, closed: asyncio.Future[None]) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(PARENT)
+        loop.remove_reader(self._channel.fileno())
+        if not closed.done():
+            closed.set_exception(ChannelClosed())
+
+    def _tell(self, record: Record) -> None:
+        with contextlib.suppress(ChannelClosed):  # the event loop notices it
+            self._channel.send(record)
+
+    # --- uplink ─► stream ----------------------------------------------------
+
+    async def _publish(self, engine: Engine, relay: Relay) -> None:
+        last, position = await self._resume(engine, relay)
+        while True:
+            self._bell.clear()
+            publication = relay.next_publication(position)
+            if publication is None:
+                await self._bell.wait()
+                continue
+            begin = monotonic()
+            self._unanswered_at = self._unanswered_at or begin
+            try:
+                last = await engine.publish(publication, last)
+            except (Refused, *UNREACHABLE):
+                last, position = await self._resume(engine, relay)
+                continue
+            self._round_trip = monotonic() - begin
+            self._unanswered_at = None
+            position = publication.position
+            relay.note_published(position)
+
+    async def _resume(self, engine: Engine, relay: Relay) -> tuple[int, int]:
+        """Return the sequence number of this node's last publication, and its position.
+
+        Both are read from the stream. If a publication that the stream had accepted is missing, the
+        engine has lost data, for example after a power failure.
+        """
+        lost_at = monotonic() + LOST_AFTER
+        while True:
+            try:
+                last, publication = await engine.last_publication()
+            except UNREACHABLE:
+                await asyncio.sleep(RETRY_AFTER)
+                continue
+            published = self._uplink.published
+            position = published if publication is None else publication.position
+            if position >= published:
+                relay.note_published(position)
+                return last, position
+            if monotonic() >= lost_at:
+                assert publication is not None
+                number = self._uplink.messages(published) - publication.number
+                self._tell({"lost": number})
+                return last, published
+            await asyncio.sleep(RETRY_AFTER)
+
+    # --- stream ─► room's log ------------------------------------------------
+
+    async def _follow(self, engine: Engine, relay: Relay) -> None:
+        async for sequence, _, data in engine.messages(Position(relay.sequence)):
+            due = relay.sequence + 1
+            if sequence > due:
+                self._tell({"missed": sequence - due})
+            elif sequence < due:
+                self._tell({"rewound": due - sequence})
+            try:
+                publication = Publication.decode(data)
+            except PublicationError as error:
+                self._tell({"unreadable": str(error)})
+                relay.sequence = sequence
+                continue
+            await self._space(lambda: relay.append(publication, sequence))  # noqa: B023
+            if publication.node == self._node.number:
+                self._last_own = publication.position
+                if self._drain.is_set():
+                    self._bell.set()
+
+    async def _space(self, append: Callable[[], bool]) -> None:
+        """Repeat an append until the room's log has space for it."""
+        while not append():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SPACE_WITHIN):
+                    await self._bell.wait()
+            self._bell.set()  # the doorbell may have rung for the uplink
+
+    # --- the engine's state --------------------------------------------------
+
+    async def _on_disconnected(self) -> None:
+        self._disconnected_at = self._disconnected_at or monotonic()
+
+    async def _on_reconnected(self) -> None:
+        self._disconnected_at = None
+        if self._engine is not None:
+            self._engine.reconnected()
+
+    def _is_out_of_reach(self) -> bool:
+        since = [at for at in (self._disconnected_at, self._unanswered_at) if at is not None]
+        return bool(since) and monotonic() - min(since) >= OUT_OF_REACH_AFTER
+
+    async def _watch(self, relay: Relay) -> None:
+        """Report the engine's state, count progress, and notify the members if the state
+        changes."""
+        reported: Record = {}
+        drained = False
+        while True:
+            self._uplink.turn(self._uplink.bridge)
+            out_of_reach = self._is_out_of_reach()
+            if out_of_reach != self._told and relay.say(WAITS if out_of_reach else GOES_ON):
+                self._told = out_of_reach
+            state = {"up": not out_of_reach, "round_trip": round(self._round_trip, 6)}
+            if state != reported:
+                reported = state
+                self._tell({"engine": state})
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REPORT_EVERY):
+                    await self._drain.wait()
+            if self._drain.is_set() and not drained:
+                drained = await self._drained()
+
+    async def _drained(self) -> bool:
+        """Wait until all messages of the uplink are in the room's log, and report this."""
+        while self._last_own < self._uplink.head:
+            self._uplink.turn(self._uplink.bridge)
+            await asyncio.sleep(0.005)
+        self._tell({"drained": True})
+        return True

@@ -1,0 +1,122 @@
+"""The part of the bridge that uses the logs, without a network.
+
+`next_publication` reads the uplink. `append` writes a publication from the stream to the room's
+log. Both take a log's lock for a moment, as a worker does.
+"""
+
+from collections.abc import Sequence
+
+from chatroom.config.sizes import KIB
+from chatroom.log.origin import ROOM, Origin
+from chatroom.log.ring import Batch, Log
+from chatroom.log.uplink import Uplink
+from chatroom.protocol.message import ROOM_ID, ROOM_PREFIX, render
+from chatroom.sidecars.cluster.stream_message import Publication, Run
+from chatroom.system.doorbell import Doorbell
+
+MAX_TEXT = 256 * KIB
+"""Size (bytes of text) at which a publication is full. The last entry may exceed this size by up to
+a worker's batch. NATS accepts 1 MB by default."""
+MAX_RUNS = 1024
+"""Maximum number of runs in a publication. The runs must fit into the free part of each node's
+log."""
+
+
+class Relay:
+    """The bridge's view of the uplink and of the room's log.
+
+    `node`: this node's number. `after`: sequence number in the stream at which this room began.
+    """
+
+    def __init__(
+        self, node: int, uplink: Uplink, log: Log, doorbells: Sequence[Doorbell], after: int
+    ) -> None:
+        """`doorbells`: as in `Seat`."""
+        self._node = node
+        self._uplink = uplink
+        self._log = log
+        self._doorbells = doorbells
+        self._readers = range(uplink.bridge + 1, len(doorbells))
+        self.sequence = max(after, log.reach(log.head))
+        """Sequence number of the last publication in the room's log."""
+
+    # --- the uplink ----------------------------------------------------------
+
+    def next_publication(self, position: int) -> Publication | None:
+        """Return the next publication from a position in the uplink on; None if there is none.
+
+        An entry of only a LF, which ends an unfinished line (LINE-6), holds no message. Such an
+        entry is left out: each node ends the line itself, before the next message of the stream.
+        """
+        uplink = self._uplink
+        with uplink:
+            head = uplink.head
+        if position >= head:
+            return None
+        start, before = uplink.offset(position), uplink.messages(position)
+        last = uplink.position(start + MAX_TEXT, position, head)
+        last = min(max(last, position + 1), position + MAX_RUNS)
+        runs = []
+        for end, sender, _, messages, origin in uplink.entries(position, last):
+            if messages > before:
+                text = b"".join(uplink.views(start, end))
+                runs.append(Run(sender, origin, messages - before, text))
+            start, before = end, messages
+        return Publication(self._node, last, before, runs)
+
+    @property
+    def unpublished(self) -> tuple[int, int]:
+        """Number and size (bytes) of the messages that are not published yet."""
+        uplink, position = self._uplink, self._uplink.published
+        head = uplink.head
+        return (
+            uplink.messages(head) - uplink.messages(position),
+            uplink.offset(head) - uplink.offset(position),
+        )
+
+    def note_published(self, position: int) -> None:
+        """Record that everything before a position in the uplink is published."""
+        uplink = self._uplink
+        with uplink:
+            waiting = uplink.note_published(position) if position > uplink.published else []
+        self._ring(waiting)
+
+    # --- the room's log ------------------------------------------------------
+
+    def append(self, publication: Publication, sequence: int) -> bool:
+        """Append a publication to the room's log, as a whole; return False if there is no space.
+
+        In this case, the bridge's doorbell rings when there may be space.
+        """
+        if publication.runs and not self._append(publication.batch(self._node, sequence)):
+            return False
+        self.sequence = sequence
+        return True
+
+    def say(self, text: str) -> bool:
+        """Append a message of the room itself, for this node's members; return False if there is no
+        space."""
+        prefix = ROOM_PREFIX.encode()
+        batch = Batch()
+        origin = Origin(ROOM, len(prefix)).pack()
+        batch.add(ROOM_ID, origin, self.sequence, render(prefix, text.encode() + b"\n"), 1)
+        return self._append(batch)
+
+    def _append(self, batch: Batch) -> bool:
+        log, bridge = self._log, self._uplink.bridge
+        with log:
+            appended = log.append(batch) is not None
+            if appended:
+                wake = log.serving()
+            else:
+                log.wait_for_space(bridge)
+                wake = log.yet_to_deliver()
+        self._ring(wake)
+        if appended:
+            self._ring(self._readers)
+        return appended
+
+    def _ring(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            if number != self._uplink.bridge:
+                self._doorbells[number].ring()

@@ -1,0 +1,97 @@
+"""A publication: a batch of a node's messages, as it is stored in the stream.
+
+head   the format's version, the number of runs, the node, the position in the node's uplink
+       behind the batch, the number of messages in the uplink up to there
+runs   for each: the sender's id, the number of messages, the size of the text, the origin
+texts  of all runs, back to back
+"""
+
+import struct
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from chatroom.log.origin import ORIGIN_SIZE
+from chatroom.log.ring import Batch
+
+FORMAT = 1
+"""Version of this format. All nodes of a room must have the same version."""
+
+FOREIGN = 1 << 52
+"""Bit that is set in the log's id of a sender on another node. No member of this node has such an
+id. The id stays below 2**53, because JSON's readers keep only such integers exact."""
+
+_HEAD = struct.Struct("<HHQQQ")
+_RUN = struct.Struct(f"<QII{ORIGIN_SIZE}s")
+
+
+class PublicationError(Exception):
+    """The bytes are not a publication of this version."""
+
+
+class Run(NamedTuple):
+    """Consecutive messages of one sender."""
+
+    sender: int
+    """Id of the sender on its node."""
+    origin: bytes
+    """Packed origin of the messages: see log/origin.py."""
+    messages: int
+    text: bytes
+    """Messages as members receive them. Only the last message of a publication may lack its LF."""
+
+
+class Publication(NamedTuple):
+    """A batch of a node's messages."""
+
+    node: int
+    """Random number of the node, 64 bits."""
+    position: int
+    """Position in the node's uplink after the batch."""
+    number: int
+    """Number of messages in the node's uplink up to that position."""
+    runs: list[Run]
+
+    def encode(self) -> bytes:
+        parts = [_HEAD.pack(FORMAT, len(self.runs), self.node, self.position, self.number)]
+        parts += [
+            _RUN.pack(run.sender, run.messages, len(run.text), run.origin) for run in self.runs
+        ]
+        parts += [run.text for run in self.runs]
+        return b"".join(parts)
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Publication":
+        """Raises PublicationError."""
+        try:
+            version, count, node, position, number = _HEAD.unpack_from(data)
+            if version != FORMAT:
+                raise PublicationError(f"format {version}, not {FORMAT}")
+            texts = _HEAD.size + count * _RUN.size
+            runs = []
+            for sender, messages, size, origin in _RUN.iter_unpack(data[_HEAD.size : texts]):
+                runs.append(Run(sender, origin, messages, data[texts : texts + size]))
+                texts += size
+        except struct.error as error:
+            raise PublicationError(str(error)) from None
+        if texts != len(data) or len(runs) != count or not all(run.text for run in runs):
+            raise PublicationError("its size does not fit its head")
+        return cls(node, position, number, runs)
+
+    def batch(self, node: int, sequence: int) -> Batch:
+        """Return the entries for the room's log of a node. `sequence`: sequence number in the
+        stream."""
+        batch = Batch()
+        for run in self.runs:
+            sender = run.sender if self.node == node else foreign(self.node, run.sender)
+            batch.add(sender, run.origin, sequence, run.text, run.messages)
+        return batch
+
+
+def foreign(node: int, sender: int) -> int:
+    """Return the id of another node's sender in this node's log."""
+    return FOREIGN | (node & 0xFFFFF) << 32 | (sender & 0xFFFFFFFF)
+
+
+def size_of(runs: Iterable[Run]) -> int:
+    """Return the size (bytes) of a publication of these runs."""
+    return _HEAD.size + sum(_RUN.size + len(run.text) for run in runs)

@@ -146,7 +146,11 @@ class ClusterProcess:
     def _on_start(self, child: Child) -> None:
         self._running = False
         bells = [fd for bell in self._doorbells for fd in bell.fds]
-        record = {"doorbells": len(self._doorbells), "after": self._after}
+        record = {
+            "doorbells": len(self._doorbells),
+            "after": self._after,
+            "told": self.ready and not self._engine["up"],
+        }
         child.tell(record, [self._log.fd, self._uplink.fd, *bells])
         if self._drained is False:
             child.tell({"drain": True})

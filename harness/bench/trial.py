@@ -19,7 +19,7 @@ from harness.target.listeners import listening
 from harness.target.processes import (
     NotReadyError,
     Server,
-    comes,
+    comes_true,
     environment,
     free_port,
     weight,
@@ -158,7 +158,7 @@ def _start(server: Server, port: int) -> float:
     """
     if server.ready_after is not None:
         return server.ready_after
-    comes(lambda: bool(listening(port) or server.death(0)), START_LIMIT)
+    comes_true(lambda: bool(listening(port) or server.death(0)), START_LIMIT)
     seconds = server.age()
     if not listening(port):
         raise NotReadyError(

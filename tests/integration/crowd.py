@@ -40,14 +40,30 @@ class Member:
         """Total size of `said` (bytes)."""
         self.wanted = bytearray()
         """Bytes that the member must receive next."""
+        self.incomplete = bytearray()
+        """Unfinished line at the end of the member's stream, if the crowd expects notices."""
+        self.notices: list[bytes] = []
+        """Notices that the member has received."""
         self.welcomed = True
         self.found = True
         """True if the crowd knows which line of the sequence the member received first."""
 
 
 class Crowd:
-    def __init__(self, clients: Iterable[Client], seed: int = 1, *, ahead: int = AHEAD) -> None:
-        """`clients` are welcomed members; the first sends nothing. `ahead` replaces AHEAD."""
+    def __init__(
+        self,
+        clients: Iterable[Client],
+        seed: int = 1,
+        *,
+        ahead: int = AHEAD,
+        notices: tuple[bytes, ...] = (),
+    ) -> None:
+        """`clients` are welcomed members; the first sends nothing. `ahead` replaces AHEAD.
+
+        `notices` are lines that the room may send at any place. The place may differ between
+        members.
+        """
+        self._notices = notices
         self._chance = random.Random(seed)
         self._selector = selectors.DefaultSelector()
         self._members: dict[bytes, Member] = {}
@@ -196,8 +212,29 @@ class Crowd:
         # Check the first member before the others, which are compared with it.
         for key, _ in sorted(ready, key=lambda pair: pair[0].data is not self._first):
             client = key.data.client
+            before = len(client.unread)
             assert client.receive(), f"{client.address}: its connection was {client.ended}"
+            if self._notices:
+                self._take_notices(key.data, before)
             self._check_received(key.data)
+
+    def _take_notices(self, member: Member, before: int) -> None:
+        """Remove notices and an unfinished line from the data that a member has just received. This
+        data begins after the first `before` bytes of `unread`."""
+        unread = member.client.unread
+        member.incomplete += unread[before:]
+        del unread[before:]
+        end = member.incomplete.rfind(b"\n") + 1
+        for line in bytes(member.incomplete[:end]).splitlines(keepends=True):
+            if line in self._notices:
+                member.notices.append(line)
+            else:
+                unread += line
+        del member.incomplete[:end]
+
+    def notices(self) -> list[list[bytes]]:
+        """Return the notices that each member has received."""
+        return [member.notices for member in self._members.values()]
 
     def _missing(self) -> str:
         return ", ".join(

@@ -93,6 +93,15 @@ class Engine:
             answer: dict[str, object] = json.loads(file.read(int(head.split()[-1])))
         return answer
 
+    def leader(self) -> int:
+        """Return the number of the server that leads the stream of the room `room`."""
+
+        def find() -> str:
+            cluster = self.ask("STREAM.INFO.CHATROOM_room", {}).get("cluster")
+            return str(cluster["leader"]) if isinstance(cluster, dict) else ""
+
+        return int(until(find, "the stream has a leader").removeprefix("n"))
+
     def signal(self, number: signal.Signals, server: int = 0) -> None:
         """Send a signal to a server."""
         process = self.processes[server]

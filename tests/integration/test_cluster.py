@@ -1,14 +1,17 @@
 """Rooms on several nodes, with a real NATS server. Every byte that a member receives is checked."""
 
 import os
+import select
 import signal
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from chatroom.config.sizes import MIB
 from chatroom.sidecars.cluster.bridge import GOES_ON, WAITS
 from chatroom.sidecars.cluster.engine import DESCRIPTION
+from tests.integration.clients import exchange
 from tests.integration.crowd import Crowd
 from tests.integration.engines import (
     BRIDGE_DIED,
@@ -29,11 +32,14 @@ from tests.integration.rooms import (
     started,
 )
 
+NOTICES = (f"<room>{WAITS}\n".encode(), f"<room>{GOES_ON}\n".encode())
 
-def crowd_of(*rooms: Room, members: int = 4, seed: int = 1) -> Crowd:
+
+def crowd_of(*rooms: Room, members: int = 4, notices: tuple[bytes, ...] = ()) -> Crowd:
     """Return a crowd with `members` members in each room."""
     sources = iter(addresses(members * len(rooms)))
-    return Crowd([here.join(next(sources)) for here in rooms for _ in range(members)], seed)
+    clients = [here.join(next(sources)) for here in rooms for _ in range(members)]
+    return Crowd(clients, notices=notices)
 
 
 def test_node_1_a_message_reaches_the_members_of_all_nodes_once(tmp_path: Path) -> None:
@@ -193,6 +199,70 @@ def test_node_3_a_stopped_bridge_is_replaced(tmp_path: Path) -> None:
         there.stop()
         here.stop()
         crowd.end()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("victim", ["leader", "another", "stopped leader"])
+def test_node_6_a_server_of_three_dies(victim: str, tmp_path: Path) -> None:
+    """NODE-6: no message is lost or duplicated. A member that gets one notice also gets the
+    other."""
+    verbose = " level=(info|warning) "
+    with (
+        engine(tmp_path, servers=3) as nats,
+        node(nats, "--verbose", logs=verbose) as there,
+        node(nats, "--verbose", logs=verbose) as here,
+    ):
+        crowd = crowd_of(there, here, notices=NOTICES)
+        for _ in range(2):
+            crowd.talk_on(200)
+            leader = nats.leader()
+            chosen = leader if "leader" in victim else (leader + 1) % 3
+            if victim == "stopped leader":
+                nats.signal(signal.SIGSTOP, chosen)
+                crowd.talk_on(200)
+                nats.signal(signal.SIGCONT, chosen)
+            else:
+                nats.kill(chosen)
+                crowd.talk_on(200)
+                nats.start(chosen)
+            crowd.talk_on(200)
+        there.stop()
+        here.stop()
+        crowd.end()
+        for told in crowd.notices():
+            assert told == [*NOTICES] * (len(told) // 2)
+
+
+@pytest.mark.thorough
+def test_node_6_an_engine_that_is_gone_for_long_loses_nothing(tmp_path: Path) -> None:
+    """Members send until the uplink is full. Meanwhile a worker and the bridge die."""
+    logs = f"{ENGINE_DOWN}|{BRIDGE_DIED}|{DIED}"
+    with (
+        engine(tmp_path) as nats,
+        node(nats, logs=ENGINE_DOWN) as there,
+        node(nats, logs=logs) as here,
+    ):
+        alice, bob = here.join("127.0.0.2"), here.join("127.0.0.3")
+        carol = there.join("127.0.0.4")
+        nats.kill()
+        alice.send("first\n")
+        for member in (alice, bob, carol):
+            member.expect(NOTICES[0])
+        line = b"x" * 999 + b"\n"
+        sent = 0
+        while select.select([], [alice], [], 0.5)[1]:
+            sent += alice.send_what_fits(line[sent % len(line) :] + line * 1000)
+        assert sent > 4 * MIB, "the uplink is full"
+        here.workers()[0].kill()
+        here.wait_until_replaced(1, 2)
+        here.bridge().kill()
+        nats.start()
+        said = [b"first\n"] + [line] * (sent // len(line))
+        due = b"".join(b"<127.0.0.2>" + each for each in said)
+        size = len(due) + len(NOTICES[1])
+        exchange({}, {bob: size, carol: size})
+        for member in (bob, carol):
+            assert member.take(size).replace(NOTICES[1], b"", 1) == due
 
 
 # --- the engine can't be used --------------------------------------------------------------------

@@ -50,7 +50,8 @@ GOES_ON = "Connected to the other servers of this room again"
 class Bridge:
     """A bridge; call `run` once.
 
-    `after`: place in the stream at which this room began; None: it begins now.
+    `after`: place in the stream at which this room began; None: it begins now. `told`: True if an
+    earlier bridge has told the members that messages wait.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Bridge:
         doorbells: list[Doorbell],
         channel: Channel,
         after: Position | None,
+        told: bool = False,
     ) -> None:
         self._node = node
         self._uplink = uplink
@@ -80,7 +82,7 @@ class Bridge:
         publication was answered."""
         self._round_trip = 0.0
         """Seconds that the last publication took."""
-        self._told = False
+        self._told = told
         """True if the last notice to the members was WAITS."""
         self._drain = asyncio.Event()
         """Set when the room stops, and its workers append nothing more."""

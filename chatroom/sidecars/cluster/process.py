@@ -71,6 +71,7 @@ def main(node: Node, limits: Limits, end: socket.socket) -> None:
         [Doorbell(bells[first : first + each]) for first in range(0, len(bells), each)],
         channel,
         None if record["after"] is None else Position(*record["after"]),
+        record["told"],
     )
     try:
         asyncio.run(bridge.run())

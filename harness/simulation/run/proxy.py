@@ -13,7 +13,7 @@ from harness.errors import CannotJudge
 from harness.simulation.run.child import Child, end, send, spawn
 from harness.simulation.scenario.scenario import Link
 from harness.target.interrupts import defer_signals
-from harness.target.processes import comes, status_within
+from harness.target.processes import comes_true, status_within
 
 MODULE = "harness.simulation.run.network"
 
@@ -57,7 +57,7 @@ class Proxy:
             self._process = spawn(MODULE, "the proxy", stderr=subprocess.STDOUT)
             self._reader.start()
         send(self._process, self._job)
-        in_time = comes(self._settled.is_set, START_LIMIT)
+        in_time = comes_true(self._settled.is_set, START_LIMIT)
         if not self.ports:
             how = self.death(STOP_LIMIT) if in_time else f"was not ready within {START_LIMIT:g} s"
             self.stop()

@@ -1,4 +1,4 @@
-"""Kill processes of a cluster at random while a crowd sends lines, and check every byte. Run by hand:
+"""Kill processes of a cluster at random while a crowd sends lines, and check every byte. Usage:
 
     python -m tests.integration.cluster_deaths --deaths 500 --nodes 2 --seed 1
 

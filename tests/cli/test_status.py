@@ -104,6 +104,44 @@ def test_leaves_and_refusals_are_listed_by_reason() -> None:
     ]
 
 
+CLUSTER = {
+    "url": "nats://192.0.2.1:4222/office",
+    "up": True,
+    "round_trip": 0.0004,
+    "unchanged": 61.0,
+    "pending": 0,
+    "pending_bytes": 0,
+    "lost": 0,
+    "missed": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {},
+            "in reach for 0:01:01, round trip 0.4 ms; 0 messages (0 bytes) pending, 0 lost; 0"
+            " publications missed",
+        ),
+        (
+            {"round_trip": 0.0},
+            "in reach for 0:01:01; 0 messages (0 bytes) pending, 0 lost; 0 publications missed",
+        ),
+        (
+            {"up": False, "pending": 1200, "pending_bytes": 1, "lost": 1000, "missed": 1},
+            "out of reach for 0:01:01, round trip 0.4 ms; 1,200 messages (1 byte) pending, 1,000"
+            " lost; 1 publication missed",
+        ),
+    ],
+)
+def test_a_room_in_a_cluster_has_a_line_about_the_engine(
+    changes: dict[str, Any], line: str
+) -> None:
+    now = found() | {"cluster": CLUSTER | changes}
+    assert [*lines(now, None)][3] == f"nats://192.0.2.1:4222/office: {line}"
+
+
 def test_members_are_listed_in_a_table() -> None:
     now = found(members=2)
     now["members"][0] |= {"address": "2001:db8::1", "lag": 1234}

@@ -188,7 +188,12 @@ class Crowd:
         for prefix, member in self._members.items():
             if prefix not in self._left:
                 member.client.socket.settimeout(PATIENCE)
-                member.client.expect_end()
+                rest = bytes(member.incomplete) + member.client.receive_rest()
+                if self._notices:
+                    rest = b"".join(
+                        line for line in rest.splitlines(keepends=True) if line not in self._notices
+                    )
+                assert not rest, f"{member.client.address} received {rest[:500]!r} before the end"
         self._selector.close()
 
     def turn(self, *, more: bool = True) -> None:

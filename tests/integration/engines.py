@@ -7,6 +7,7 @@ with engine(tmp_path) as nats, node(nats) as here, node(nats) as there:
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -93,6 +94,13 @@ class Engine:
             answer: dict[str, object] = json.loads(file.read(int(head.split()[-1])))
         return answer
 
+    def limit(self, messages: int) -> None:
+        """Let the stream of the room `room` keep only so many publications."""
+        info = self.ask("STREAM.INFO.CHATROOM_room", {})
+        assert isinstance(info["config"], dict)
+        answer = self.ask("STREAM.UPDATE.CHATROOM_room", info["config"] | {"max_msgs": messages})
+        assert "error" not in answer, answer
+
     def leader(self) -> int:
         """Return the number of the server that leads the stream of the room `room`."""
 
@@ -107,6 +115,15 @@ class Engine:
         process = self.processes[server]
         assert process is not None
         os.kill(process.pid, number)
+
+    def copy(self, name: str) -> None:
+        """Copy what a killed engine has on its disk."""
+        shutil.copytree(self._folder / "nats-0", self._folder / name)
+
+    def restore(self, name: str) -> None:
+        """Replace what a killed engine has on its disk by a copy, as after a power failure."""
+        shutil.rmtree(self._folder / "nats-0")
+        shutil.copytree(self._folder / name, self._folder / "nats-0")
 
     def kill(self, number: int = 0) -> None:
         """Kill a server (SIGKILL)."""
@@ -134,7 +151,11 @@ def engine(folder: Path, servers: int = 1, jetstream: bool = True) -> Iterator[E
 
 
 @contextlib.contextmanager
-def node(nats: Engine, *options: object, name: str = "room", logs: str = "") -> Iterator[Room]:
-    """Yield a room of the cluster. Its options are SMALL, and then `options`."""
-    with room("--workers", 2, *SMALL, "--cluster", nats.url(name), *options, logs=logs) as here:
+def node(
+    nats: Engine, *options: object, name: str = "room", logs: str = "", port: int = 0
+) -> Iterator[Room]:
+    """Yield a room of the cluster. Its options are SMALL, and then `options`. `port` replaces the
+    engine's own port, for a test that forwards connections."""
+    url = f"nats://127.0.0.1:{port}/{name}" if port else nats.url(name)
+    with room("--workers", 2, *SMALL, "--cluster", url, *options, logs=logs) as here:
         yield here

@@ -13,6 +13,7 @@ from chatroom.sidecars.cluster.bridge import GOES_ON, WAITS
 from chatroom.sidecars.cluster.engine import DESCRIPTION
 from tests.integration.clients import exchange
 from tests.integration.crowd import Crowd
+from tests.integration.cut import cuttable
 from tests.integration.engines import (
     BRIDGE_DIED,
     ENGINE_DOWN,
@@ -263,6 +264,91 @@ def test_node_6_an_engine_that_is_gone_for_long_loses_nothing(tmp_path: Path) ->
         exchange({}, {bob: size, carol: size})
         for member in (bob, carol):
             assert member.take(size).replace(NOTICES[1], b"", 1) == due
+
+
+def test_node_6_a_node_that_is_cut_off_misses_nothing(tmp_path: Path) -> None:
+    """Only its members are told; the members of other nodes talk on."""
+    with (
+        engine(tmp_path) as nats,
+        cuttable(nats.ports[0]) as cable,
+        node(nats) as there,
+        node(nats, logs=ENGINE_DOWN, port=cable.port) as here,
+    ):
+        alice, bob = here.join("127.0.0.2"), here.join("127.0.0.3")
+        carol, dave = there.join("127.0.0.4"), there.join("127.0.0.5")
+        cable.cut()
+        alice.send("alone?\n")
+        for member in (alice, bob):
+            member.expect(NOTICES[0])
+        for number in range(100):
+            carol.send(f"{number}\n")
+            dave.expect(f"<127.0.0.4>{number}\n")
+        cable.mend()
+        missed = b"".join(b"<127.0.0.4>%d\n" % number for number in range(100))
+        due = missed + b"<127.0.0.2>alone?\n"
+        heard = bob.receive_bytes(len(due) + len(NOTICES[1])).replace(NOTICES[1], b"", 1)
+        assert sorted(heard.splitlines()) == sorted(due.splitlines())
+        assert heard.replace(b"<127.0.0.2>alone?\n", b"", 1) == missed
+        assert alice.receive_bytes(len(missed + NOTICES[1])).replace(NOTICES[1], b"", 1) == missed
+        for member in (carol, dave):
+            member.expect("<127.0.0.2>alone?\n")
+
+
+@pytest.mark.thorough
+def test_a_node_that_is_cut_off_for_too_long_reports_what_it_misses(tmp_path: Path) -> None:
+    """The stream keeps 20 publications only. The node goes on with those."""
+    logs = f"{ENGINE_DOWN}|event=cluster-missed .*publications="
+    with (
+        engine(tmp_path) as nats,
+        cuttable(nats.ports[0]) as cable,
+        node(nats) as there,
+        node(nats, logs=logs, port=cable.port) as here,
+    ):
+        nats.limit(20)
+        bob = here.join("127.0.0.3")
+        carol, dave = there.join("127.0.0.4"), there.join("127.0.0.5")
+        cable.cut()
+        for number in range(100):
+            carol.send(f"{number}\n")
+            dave.expect(f"<127.0.0.4>{number}\n")
+        bob.expect(NOTICES[0])
+        cable.mend()
+        heard = bob.receive_until("<127.0.0.4>99\n").replace(NOTICES[1], b"", 1)
+        assert heard == b"".join(b"<127.0.0.4>%d\n" % number for number in range(80, 100))
+        assert "publications=80 " in here.errors
+
+
+@pytest.mark.thorough
+def test_messages_that_the_engine_has_lost_are_reported(tmp_path: Path) -> None:
+    """The engine's disk has an old state, as after a power failure. The nodes go on."""
+    logs = f"{ENGINE_DOWN}|event=cluster-(lost|rewound) "
+    with (
+        engine(tmp_path) as nats,
+        node(nats, logs=logs) as there,
+        node(nats, logs=logs) as here,
+    ):
+        alice, bob = here.join("127.0.0.2"), here.join("127.0.0.3")
+        carol = there.join("127.0.0.4")
+        alice.send("kept\n")
+        bob.expect("<127.0.0.2>kept\n")
+        carol.expect("<127.0.0.2>kept\n")
+        nats.kill()
+        nats.copy("before")
+        nats.start()
+        for number in range(10):
+            alice.send(f"lost {number}\n")
+            for member in (bob, carol):
+                member.receive_until(f"<127.0.0.2>lost {number}\n")
+        nats.kill()
+        nats.restore("before")
+        nats.start()
+        alice.send("after\n")
+        for member in (bob, carol):
+            member.receive_until("<127.0.0.2>after\n")
+        carol.send("and on\n")
+        bob.receive_until("<127.0.0.4>and on\n")
+        assert "event=cluster-lost cluster=" in here.errors
+        assert "messages=10 " in here.errors
 
 
 # --- the engine can't be used --------------------------------------------------------------------

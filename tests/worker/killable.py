@@ -17,7 +17,7 @@ import termios
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import monotonic
+from time import thread_time
 from types import FrameType, SimpleNamespace
 from typing import Any, cast
 
@@ -579,10 +579,10 @@ class KillableRoom:
 
     def finish(self, until: Callable[[], bool] = lambda: False) -> None:
         """Run until all input is appended and received, or until `until` returns True."""
-        deadline = monotonic() + PATIENCE
+        deadline = thread_time() + PATIENCE  # processor time: the machine may be busy
         quiet = 0
         while quiet < 3 and not until():
-            assert monotonic() < deadline, "the room does not become idle"
+            assert thread_time() < deadline, "the room does not become idle"
             before = self.entries()
             self.settle()
             self.clock.now += 0.3

@@ -129,7 +129,7 @@ class Bridge:
         engine = Engine(client, node.url, f"{node.number:016x}")
         try:
             end = await engine.open_stream(node.replicas)
-            await Responder(client, node.url.room, node.name, node.control).start()
+            await Responder(client, node).start()
         except BaseException:
             await engine.close()
             raise
@@ -186,6 +186,8 @@ class Bridge:
                 last = await engine.publish(publication, last)
             except (Refused, *UNREACHABLE):
                 last, position = await self._resume(engine, relay)
+                if position >= publication.position:  # only the answer was lost
+                    self._unanswered_at = None
                 continue
             self._round_trip = monotonic() - begin
             self._unanswered_at = None

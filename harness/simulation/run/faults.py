@@ -18,6 +18,12 @@ import psutil
 from harness.simulation.scenario.plan import ScheduledFault
 from harness.target.target import Command
 
+WORKER_WITHIN = 2.0
+"""Seconds for which a fault of a worker waits if no worker serves clients, as right after another
+fault."""
+RETRY_AFTER = 0.05
+"""Seconds after which the fault looks for workers again."""
+
 Record = Callable[[dict[str, Any]], None]
 """Function that records an event of the history, with the current time."""
 
@@ -42,30 +48,41 @@ class FaultInjector:
         self._chance = random.Random(f"{seed} faults")
         self._record = record
         self._clock = clock
+        self._retry_at = -inf
+        """Time at which the first fault looks for workers again."""
         self._held: list[tuple[float, ScheduledFault, list[psutil.Process]]] = []
         """Faults with stopped processes: time to resume them, the fault, and the processes."""
 
     @property
     def due(self) -> float:
         """Time of the next action, in seconds since the run's start; `inf` if there is none."""
-        faults = (fault.due for fault in [*self._faults][:1])
+        faults = (max(fault.due, self._retry_at) for fault in [*self._faults][:1])
         return min((*faults, *(until for until, _, _ in self._held)), default=inf)
 
     def act(self) -> None:
         """Perform all actions that are due. Raise StartError if the target does not restart."""
         now = self._clock()
         self.release(now)
-        while self._faults and self._faults[0].due <= now:
-            self._inject(self._faults.popleft())
+        while self._faults and max(self._faults[0].due, self._retry_at) <= now:
+            fault = self._faults[0]
+            workers = workers_of(self._target) if "worker" in fault.kind else []
+            if "worker" in fault.kind and not workers and now < fault.due + WORKER_WITHIN:
+                self._retry_at = now + RETRY_AFTER
+                break
+            self._faults.popleft()
+            self._inject(fault, workers)
 
-    def _inject(self, fault: ScheduledFault) -> None:
+    def _inject(self, fault: ScheduledFault, workers: list[psutil.Process]) -> None:
+        """Inject a fault; one of workers strikes among `workers`."""
         self.latest = fault.kind
+        single = [self._chance.choice(workers)] if workers else []
         match fault.kind:
-            case "kill-worker" | "kill-workers":
-                victims = self._workers(single=fault.kind == "kill-worker")
-                self._signal(fault, victims, signal.SIGKILL)
+            case "kill-worker":
+                self._signal(fault, single, signal.SIGKILL)
+            case "kill-workers":
+                self._signal(fault, workers, signal.SIGKILL)
             case "stop-worker":
-                self._hold(fault, self._workers(single=True))
+                self._hold(fault, single)
             case "stop":
                 self._hold(fault, self._target.processes())
             case "hangup":
@@ -85,11 +102,6 @@ class FaultInjector:
                 with contextlib.suppress(psutil.Error):  # the target may have killed the process
                     process.send_signal(signal.SIGCONT)
             self._record_change(fault, "ends", processes)
-
-    def _workers(self, *, single: bool) -> list[psutil.Process]:
-        """Return all workers of the target; if `single`, a random one."""
-        found = workers_of(self._target)
-        return [self._chance.choice(found)] if found and single else found
 
     def _signal(
         self, fault: ScheduledFault, processes: list[psutil.Process], number: signal.Signals

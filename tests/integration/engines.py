@@ -40,7 +40,11 @@ def free_ports(count: int) -> list[int]:
 class Engine:
     """The NATS servers of one cluster. Each server has a number."""
 
-    def __init__(self, folder: Path, servers: int = 1, jetstream: bool = True) -> None:
+    def __init__(
+        self, folder: Path, servers: int = 1, jetstream: bool = True, settings: str = ""
+    ) -> None:
+        """`settings`: further lines of the servers' configuration."""
+        self._settings = settings
         self._folder = folder
         self._program = program("nats-server")
         self._jetstream = jetstream
@@ -57,6 +61,7 @@ class Engine:
         """Start a server, and wait until it listens."""
         at = self._folder / f"nats-{number}"
         config = [f"server_name: n{number}", f"listen: 127.0.0.1:{self.ports[number]}"]
+        config.append(self._settings)
         if self._jetstream:
             config.append(f'jetstream: {{store_dir: "{at}"}}')
         if len(self.ports) > 1:
@@ -139,9 +144,11 @@ class Engine:
 
 
 @contextlib.contextmanager
-def engine(folder: Path, servers: int = 1, jetstream: bool = True) -> Iterator[Engine]:
+def engine(
+    folder: Path, servers: int = 1, jetstream: bool = True, settings: str = ""
+) -> Iterator[Engine]:
     """Yield running servers, and kill them at the end of the block."""
-    here = Engine(folder, servers, jetstream)
+    here = Engine(folder, servers, jetstream, settings)
     try:
         for number in range(servers):
             here.start(number)

@@ -24,7 +24,7 @@ from nats.js import JetStreamContext, api
 from nats.js import errors as js_errors
 
 from chatroom.config.cluster_url import ClusterURL
-from chatroom.config.sizes import MIB
+from chatroom.config.sizes import KIB, MIB
 from chatroom.sidecars.cluster.process import Credentials, Position
 from chatroom.sidecars.cluster.stream_message import FORMAT, Publication, PublicationError
 
@@ -40,6 +40,8 @@ RETRY_AFTER = 0.2
 PING_EVERY = 2
 """Seconds between two pings. A connection is given up after three pings without an answer."""
 
+MAX_PUBLICATION = 600 * KIB
+"""Size (bytes) that the engine must accept: a publication is smaller (relay.py, settings.py)."""
 PULL = 64
 """Number of publications to request at once. A publication has at most about 600 KiB, so this
 number bounds the memory."""
@@ -220,6 +222,11 @@ class Engine:
         if (version.major, version.minor) < OLDEST:
             oldest = ".".join(map(str, OLDEST))
             raise EngineError(f"{self._url}: nats-server {version} is too old; needs {oldest}")
+        if self._client.max_payload < MAX_PUBLICATION:
+            raise EngineError(
+                f"{self._url}: max_payload of nats-server is {self._client.max_payload} bytes; the"
+                f" room needs {MAX_PUBLICATION}"
+            )
         wanted = api.StreamConfig(
             name=self._stream,
             description=DESCRIPTION,
@@ -357,8 +364,8 @@ class Engine:
             mem_storage=True,
             num_replicas=1,
         )
-        first = max(after.sequence + 1, state.first_seq)
-        if await self._is_there(after, state):
+        first = min(max(after.sequence + 1, state.first_seq), state.last_seq + 1)
+        if not after.time or await self._is_there(after, state):
             config.deliver_policy = api.DeliverPolicy.BY_START_SEQUENCE
             config.opt_start_seq = first
         else:
@@ -374,7 +381,7 @@ class Engine:
         """Return False if the stream has lost the message at a place in a failure."""
         if after.sequence > state.last_seq:
             return False
-        if not after.time or after.sequence < state.first_seq:
+        if after.sequence < state.first_seq:
             return True
         try:
             found = await self._js.get_msg(self._stream, seq=after.sequence)

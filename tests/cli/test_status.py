@@ -1,4 +1,4 @@
-"""The output of chatroom.status."""
+"""Tests of the output of chatroom.status."""
 
 import socket
 import tempfile
@@ -77,10 +77,10 @@ def test_rates_cover_the_time_since_the_previous_status() -> None:
     assert [*lines(found(), before)][2] == (
         "30 messages (5.0/s), 1,500 deliveries (500.0/s), 6,000 bytes (3,000.0/s); lag 0 bytes"
     )
-    assert "(10,000.0/s), " in [*lines(found(up=58.0), before)][2], "no time has passed"
+    assert "(10,000.0/s), " in [*lines(found(up=58.0), before)][2], "rates if no time has passed"
 
 
-def test_one_is_singular() -> None:
+def test_a_count_of_one_has_a_singular_noun() -> None:
     now = found(messages=1, deliveries=1, bytes=1, lag=1, worker_deaths=1)
     now["room"] |= {"members": 1}
     assert [*lines(now, None)][1:4] == [

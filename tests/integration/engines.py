@@ -18,13 +18,13 @@ from tests.integration.rooms import NEVER_SILENT, UNLIMITED, Room, room
 from tests.integration.waiting import until
 from tests.programs import program
 
-#: Options of a room in a cluster: a small log, so that it wraps, and no limits of rates.
+#: Options of a room in a cluster: a small log, which wraps, and no rate limits.
 SMALL = ("--quiet", "--log-size", "4M", "--max-lag", "1M", *UNLIMITED, *NEVER_SILENT)
 
 #: Pattern of the log line about a killed bridge.
 BRIDGE_DIED = r" level=warning event=bridge-died "
 
-#: Pattern of the log lines about an engine that is out of reach.
+#: Pattern of the log lines about an engine that the room can't reach.
 ENGINE_DOWN = r" level=warning event=cluster-down "
 
 
@@ -38,7 +38,7 @@ def free_ports(count: int) -> list[int]:
 
 
 class Engine:
-    """NATS servers of one cluster, each with a number."""
+    """The NATS servers of one cluster. Each server has a number."""
 
     def __init__(
         self, folder: Path, servers: int = 1, jetstream: bool = True, settings: str = ""
@@ -53,7 +53,7 @@ class Engine:
         self.processes: list[subprocess.Popen[bytes] | None] = [None] * servers
 
     def url(self, name: str = "room") -> str:
-        """Return the URL of a room."""
+        """Return the URL with which a room joins the cluster."""
         servers = ",".join(f"127.0.0.1:{port}" for port in self.ports)
         return f"nats://{servers}/{name}"
 
@@ -147,7 +147,7 @@ class Engine:
 def engine(
     folder: Path, servers: int = 1, jetstream: bool = True, settings: str = ""
 ) -> Iterator[Engine]:
-    """Yield running servers; they are killed at the end of the block."""
+    """Yield running servers, and kill them at the end of the block."""
     here = Engine(folder, servers, jetstream, settings)
     try:
         for number in range(servers):
@@ -161,8 +161,8 @@ def engine(
 def node(
     nats: Engine, *options: object, name: str = "room", logs: str = "", port: int = 0
 ) -> Iterator[Room]:
-    """Yield a room of the cluster. The options before `options` are SMALL. `port`: that of the
-    engine, if it is reached by way of another one."""
+    """Yield a room of the cluster. Its options are SMALL, and then `options`. `port` replaces the
+    engine's own port, for a test that forwards connections."""
     url = f"nats://127.0.0.1:{port}/{name}" if port else nats.url(name)
     with room("--workers", 2, *SMALL, "--cluster", url, *options, logs=logs) as here:
         yield here

@@ -62,7 +62,7 @@ def test_commands_reach_the_members_of_all_nodes(nats: Engine) -> None:
         said = commands.admin("say", "lunch")
         assert said == f"said to the members of 2 nodes, by {first}\n"
         for member in (alice, bob, carol, dave):
-            member.hear("<room>lunch\n")
+            member.expect("<room>lunch\n")
 
         code, said, error = commands.run("status", "--json")
         assert (code, error) == (0, "")
@@ -85,8 +85,8 @@ def test_commands_reach_the_members_of_all_nodes(nats: Engine) -> None:
         number = id_of(dave, there).partition("@")[0]
         said = commands.admin("kick", f"{number}@{there.where}")
         assert said == f"{there.where}: kicked: {number}\n"
-        dave.hear("<room>You were kicked\n")
-        dave.hear_end()
+        dave.expect("<room>You were kicked\n")
+        dave.expect_end()
         ids = {room.where: id_of(client, room) for client, room in ((bob, here), (carol, there))}
         said = commands.admin("ban", ids[here.where])
         assert sorted(said.splitlines()) == [
@@ -94,8 +94,8 @@ def test_commands_reach_the_members_of_all_nodes(nats: Engine) -> None:
             for name in (first, second)
         ]
         for member in (bob, carol):
-            member.hear("<room>You were banned\n")
-            member.hear_end()
+            member.expect("<room>You were banned\n")
+            member.expect_end()
         assert commands.admin("list").splitlines()[-2:] == [
             f"{first}: bans: 127.0.0.3",
             f"{second}: bans: 127.0.0.3",
@@ -109,8 +109,8 @@ def test_an_engine_out_of_reach_is_shown_by_the_status_and_the_metrics(nats: Eng
     with node(nats, *METRICS, logs=ENGINE_DOWN) as here:
         url, owner = where(here), Owner(here.run_dir)
         alice, bob = here.join("127.0.0.2"), here.join("127.0.0.3")
-        alice.say("one\n")
-        bob.hear("<127.0.0.2>one\n")
+        alice.send("one\n")
+        bob.expect("<127.0.0.2>one\n")
         owner.until(lambda found: found["cluster"]["round_trip"] > 0, "the time is reported")
         code, said, _ = owner.run("status")
         assert code == 0
@@ -123,7 +123,7 @@ def test_an_engine_out_of_reach_is_shown_by_the_status_and_the_metrics(nats: Eng
         assert scrape(url)["chatroom_cluster_engine_up"] == 1
         assert scrape(url)["chatroom_cluster_round_trip_seconds"] > 0
         nats.kill()
-        alice.say("two\n")
+        alice.send("two\n")
         owner.until(lambda found: not found["cluster"]["up"], "the engine is out of reach")
         until(lambda: scrape(url)["chatroom_cluster_engine_up"] == 0, "the metrics show it")
         assert scrape(url)["chatroom_cluster_pending_messages"] == 1
@@ -136,7 +136,7 @@ def test_an_engine_out_of_reach_is_shown_by_the_status_and_the_metrics(nats: Eng
         assert error == (
             f"python -m chatroom.status: can't connect to {nats.url()}: Connection refused\n"
         )
-        bob.hear(f"<room>{WAITS}\n")
+        bob.expect(f"<room>{WAITS}\n")
         nats.start()
         owner.until(lambda found: found["cluster"]["up"], "the engine is in reach")
         owner.until(lambda found: found["cluster"]["pending"] == 0, "the message is published")

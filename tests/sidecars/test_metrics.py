@@ -1,4 +1,4 @@
-"""The metrics of a room, and the server for them, without starting its process."""
+"""Tests of a room's metrics, and of the server that exposes them, without its process."""
 
 import json
 import re
@@ -66,7 +66,7 @@ CLUSTER: dict[str, Any] = {
 
 
 def exposed(found: Any) -> dict[str, float]:
-    """Return the samples that a scrape would read."""
+    """Return the samples that a scrape reads from this status."""
     registry = CollectorRegistry()
     registry.register(Room(lambda: found))
     return samples(generate_latest(registry).decode())
@@ -222,7 +222,8 @@ def test_a_metrics_address_must_have_a_port() -> None:
 
 
 def test_a_slow_scraper_is_cut_off_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The timeout does not start again with each byte. Sixteen such clients would block others."""
+    """The timeout does not start again with each byte. Otherwise, sixteen such clients would block
+    all others."""
     monkeypatch.setattr(module, "SCRAPE_WITHIN", 0.2)
     deadline = monotonic() + 10
     with (

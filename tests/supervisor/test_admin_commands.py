@@ -1,4 +1,4 @@
-"""The commands of a room's owner: kick, ban, unban, say."""
+"""Tests of the commands of a room's owner: kick, ban, unban, say."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ SETTINGS = Settings(log_size=128 << 10, max_lag=32 << 10, max_line=1 << 10)
 
 
 class Room:
-    """The commands, and the parts that they use."""
+    """The commands, and the parts of a room that they use."""
 
     def __init__(self) -> None:
         geometry = Geometry.of(SETTINGS.limits)
@@ -94,7 +94,7 @@ def test_kick_disconnects_the_matching_members(who: object, members: list[int], 
     assert room.run("kick", who=who) == {"kicked": members}
     assert room.removed == [(id, LeaveReason.KICKED) for id in members]
     assert room.ended == members
-    assert room.bans.all() == [], "they may join again"
+    assert room.bans.all() == [], "a kick does not ban"
 
 
 @pytest.mark.parametrize(
@@ -177,14 +177,14 @@ def test_say_appends_a_message_of_the_room(
     assert room.run("say", text=text) == {"said": lines, "members": 5}
     assert room.text() == appended
     assert room.log.messages(room.log.head) == lines
-    assert room.log.sender(room.log.head) == ROOM_ID, "no member has this id, so all receive it"
+    assert room.log.sender(room.log.head) == ROOM_ID, "so that all members receive the message"
     ((*_, origin),) = room.log.entries(1, 2)
     assert Origin.unpack(origin) == (ROOM, len(PREFIX))
     assert room.woken == 1
 
 
 def test_say_ends_an_unfinished_line_first(room: Room) -> None:
-    """LINE-6."""
+    """LINE-6: the message of `say` begins a new line."""
     append(room.log, Run(7, b"<a>half", 3))
     room.run("say", text="x")
     assert room.text() == b"<a>half\n<room>x\n"
@@ -202,16 +202,16 @@ def test_say_refuses_an_empty_or_too_long_text(text: str, room: Room) -> None:
 BUSY = {"error": "the room is too busy; try again"}
 
 
-def test_say_does_not_wait_for_room_in_the_log(room: Room) -> None:
+def test_say_does_not_wait_for_space_in_the_log(room: Room) -> None:
     with room.log as log:
-        log.serve(0, log.head)  # the worker never delivers
+        log.serve(0, log.head)  # The worker never advances.
     text = "x\n" * 2000
     while (answer := room.run("say", text=text)) == {"said": 2000, "members": 5}:
         pass
     assert answer == BUSY
     with room.log as log:
         log.advance(0, log.head)
-    assert room.run("say", text=text) == {"said": 2000, "members": 5}, "the lock was released"
+    assert room.run("say", text=text) == {"said": 2000, "members": 5}, "BUSY has released the lock"
 
 
 HOLDER = """

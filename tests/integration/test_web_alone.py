@@ -54,20 +54,20 @@ def test_the_room_sees_the_true_address() -> None:
         at = f"{HERE}:{here.port}"
         with alone("--room", at, *options) as url:
             with Browser(url, X_Forwarded_For="2001:db8::7") as anna:
-                anna.hear(WELCOME)
+                anna.expect(WELCOME)
                 [member] = Owner(here.run_dir).status()["members"]
                 assert member["address"] == "2001:db8::7"
             with Browser(url, X_Forwarded_For="192.0.2.7") as anna, Browser(url) as ben:
-                ben.hear(WELCOME)
+                ben.expect(WELCOME)
                 anna.say("hello")
-                ben.hear("<192.0.2.7>hello")
+                ben.expect("<192.0.2.7>hello")
 
 
 def test_when_a_room_goes_away_the_next_is_taken() -> None:
     with room("--workers", 1) as second, room("--workers", 1) as first:
         rooms = f"{HERE}:{first.port},{HERE}:{second.port}"
         with alone("--room", rooms) as url, Browser(url) as anna:
-            anna.hear(WELCOME)
+            anna.expect(WELCOME)
             session = anna.session
             first.stop()
             assert anna.until_closed() is None
@@ -75,7 +75,7 @@ def test_when_a_room_goes_away_the_next_is_taken() -> None:
             assert anna.session != session
             line = second.join()
             anna.say("in the next room")
-            line.hear("<127.0.0.1>in the next room\n")
+            line.expect("<127.0.0.1>in the next room\n")
 
 
 def test_without_a_room_it_does_not_start() -> None:

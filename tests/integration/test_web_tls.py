@@ -54,14 +54,14 @@ def test_browsers_and_line_clients_over_tls_are_members(tmp_path: Path) -> None:
         chain = tmp_path / "good.pem"
         context = ssl.create_default_context(cafile=chain)
         with Browser(url, context) as anna, TLSClient(port, chain) as line:
-            anna.hear(WELCOME)
-            line.hear(f"{WELCOME}\n")
+            anna.expect(WELCOME)
+            line.expect(f"{WELCOME}\n")
             plain = here.join("127.0.0.9")
-            line.say("over TLS\n")
-            anna.hear("<127.0.0.1>over TLS")
-            plain.hear("<127.0.0.1>over TLS\n")
+            line.send("over TLS\n")
+            anna.expect("<127.0.0.1>over TLS")
+            plain.expect("<127.0.0.1>over TLS\n")
             anna.say("x" * 8000)
-            line.hear(f"<127.0.0.1>{'x' * 8000}\n")
+            line.expect(f"<127.0.0.1>{'x' * 8000}\n")
             found = Owner(here.run_dir).status()["members"]
             assert line.end[1] in [member["port"] for member in found]
 
@@ -71,29 +71,29 @@ def test_a_line_client_that_floods_and_leaves_loses_nothing(tmp_path: Path) -> N
     with encrypted(tmp_path, "--rate", 0, "--room-rate", 0) as (here, _, port):
         chain, plain = tmp_path / "good.pem", here.join()
         with TLSClient(port, chain) as line, TLSClient(port, chain) as other:
-            line.hear(f"{WELCOME}\n")
-            other.hear(f"{WELCOME}\n")
+            line.expect(f"{WELCOME}\n")
+            other.expect(f"{WELCOME}\n")
             count = 4000
-            line.say("".join(f"{number:090}\n" for number in range(count)))
+            line.send("".join(f"{number:090}\n" for number in range(count)))
         expected = "".join(f"<127.0.0.1>{number:090}\n" for number in range(count)).encode()
-        assert plain.hear_bytes(len(expected)) == expected
+        assert plain.receive_bytes(len(expected)) == expected
         Owner(here.run_dir).until(lambda status: len(status["members"]) == 1, "they have left")
 
 
 def test_a_kicked_line_client_is_told_why(tmp_path: Path) -> None:
     with encrypted(tmp_path) as (here, _, port), TLSClient(port, tmp_path / "good.pem") as line:
-        line.hear(f"{WELCOME}\n")
+        line.expect(f"{WELCOME}\n")
         Owner(here.run_dir).admin("kick", HERE)
-        line.hear("<room>You were kicked\n")
-        line.hear_end()
+        line.expect("<room>You were kicked\n")
+        line.expect_end()
 
 
 def test_a_refused_line_client_is_told_why(tmp_path: Path) -> None:
     with encrypted(tmp_path, "--max-clients", 1) as (here, _, port):
         here.join()
         with TLSClient(port, tmp_path / "good.pem") as line:
-            line.hear("The room is full\n")
-            line.hear_end()
+            line.expect("The room is full\n")
+            line.expect_end()
 
 
 @pytest.mark.parametrize("name", ["openssl", "ncat", "chatroom.client"])
@@ -116,8 +116,8 @@ def test_other_programs_speak_tls(name: str, tmp_path: Path) -> None:
             assert process.stdout.readline() == f"{WELCOME}\n".encode()
             process.stdin.write(b"hello\n")
             process.stdin.flush()
-            line.hear("<127.0.0.1>hello\n")
-            line.say("answer\n")
+            line.expect("<127.0.0.1>hello\n")
+            line.send("answer\n")
             assert process.stdout.readline() == b"<127.0.0.1>answer\n"
             process.kill()
 
@@ -131,8 +131,8 @@ def test_plain_text_to_the_tls_port_makes_no_member(tmp_path: Path) -> None:
                 while plain.recv(100):
                     pass
         talker = here.join()
-        talker.say("only this\n")
-        line.hear("<127.0.0.1>only this\n")
+        talker.send("only this\n")
+        line.expect("<127.0.0.1>only this\n")
 
 
 CERTIFICATE_ERROR = r" level=error event=web-certificate error="
@@ -144,9 +144,9 @@ def test_sighup_reads_the_certificate_again(tmp_path: Path) -> None:
         old = tmp_path / "old.pem"
         shutil.copy(tmp_path / "good.pem", old)
         with Browser(url, ssl.create_default_context(cafile=old)) as anna:
-            anna.hear(WELCOME)
+            anna.expect(WELCOME)
             with TLSClient(port, old) as line:
-                line.hear(f"{WELCOME}\n")
+                line.expect(f"{WELCOME}\n")
                 certificates.make(tmp_path, "good", expired=True)
                 here.process.send_signal(signal.SIGHUP)
                 until(lambda: "certificate has expired" in here.errors, "the error is logged")
@@ -155,8 +155,8 @@ def test_sighup_reads_the_certificate_again(tmp_path: Path) -> None:
                 here.process.send_signal(signal.SIGHUP)
                 until(lambda: trusts(port, tmp_path / "good.pem"), "the new one is used")
                 assert not trusts(port, old)
-                line.say("still here\n")
-                anna.hear("<127.0.0.1>still here")
+                line.send("still here\n")
+                anna.expect("<127.0.0.1>still here")
 
 
 def trusts(port: int, chain: Path) -> bool:
@@ -200,4 +200,4 @@ def test_the_gateway_comes_back_with_its_certificate(tmp_path: Path) -> None:
         [gateway] = [child for child in here.children() if "web.process" in child.command]
         os.kill(gateway.pid, signal.SIGKILL)
         with TLSClient(port, tmp_path / "good.pem") as line:
-            line.hear(f"{WELCOME}\n")
+            line.expect(f"{WELCOME}\n")

@@ -1,8 +1,6 @@
 """The gateway, between a fake room and raw clients that break rules."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from functools import wraps
 from typing import Any
 
 import pytest
@@ -12,22 +10,7 @@ from chatroom.sidecars.web import visitor
 from chatroom.sidecars.web.closing import TOO_SLOW
 from chatroom.sidecars.web.process import Rules
 from chatroom.system.networks import parse_network
-from tests.sidecars.web.stage import BINARY, CLOSE, PATIENCE, PING, PONG, TEXT, serving
-
-Test = Callable[..., Awaitable[None]]
-
-
-def in_loop(test: Test) -> Callable[..., None]:
-    """Run a test in an event loop."""
-
-    @wraps(test)
-    def run(*arguments: Any, **options: Any) -> None:
-        async def main() -> None:
-            await test(*arguments, **options)
-
-        asyncio.run(main())
-
-    return run
+from tests.sidecars.web.stage import BINARY, CLOSE, PATIENCE, PING, PONG, TEXT, in_loop, serving
 
 
 @in_loop
@@ -347,6 +330,22 @@ async def test_a_client_that_never_reads_loses_its_websocket(
         answer = await again.join(session)
         assert answer["session"] == session
         assert answer["missed"] > 3000
+
+
+@in_loop
+async def test_a_client_that_does_not_answer_pings_loses_its_websocket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The session goes on: its network may come back."""
+    monkeypatch.setattr(module, "PING_EVERY", 0.1)
+    async with serving() as stage:
+        client = await stage.connect()
+        session = (await client.join())["session"]
+        await client.receive()
+        assert (await client.receive_frame())[0] == PING
+        assert await client.closed() == (1011, None)
+        again = await stage.connect()
+        assert (await again.join(session, 1))["session"] == session
 
 
 @in_loop

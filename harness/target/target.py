@@ -29,6 +29,8 @@ from harness.target.interrupts import allow_signals, defer_signals
 from harness.target.listeners import listening, sockets_of
 from harness.target.orphans import adopt, reap, release
 from harness.target.processes import STEP, Server, comes, free_port, is_taken
+from harness.target.roles import Roles
+from harness.target.roles import sockets_of as tcp_sockets_of
 
 MARK = "CHATROOM_HARNESS_TARGET"
 
@@ -161,8 +163,9 @@ class Target:
         """
         raise Undecided("the target is an address: no server of its kind can be started")
 
-    def costs(self) -> Costs:
-        """Return its costs. Raise Undecided if they are unknown."""
+    def costs(self, *, engines: bool = True) -> Costs:  # noqa: ARG002  (`Command` uses it)
+        """Return its costs, with or without those of engines (`Roles`). Raise Undecided if they are
+        unknown."""
         raise Undecided("the target is an address: its costs are unknown")
 
     def times(self) -> dict[int, Times]:
@@ -170,7 +173,7 @@ class Target:
         raise Undecided("the target is an address: its threads' times are unknown")
 
     def holders(self, ports: Iterable[int]) -> list[int]:  # noqa: ARG002
-        """Return the processes, except the main one, with connections from these ports.
+        """Return the processes, except the main ones (`Roles`), with connections from these ports.
 
         Raise NotApplicable if its processes can't be reached.
         """
@@ -417,10 +420,14 @@ class Command(Target):
             )
         return self.processes()
 
-    def costs(self) -> Costs:
+    def costs(self, *, engines: bool = True) -> Costs:
         descriptors = memory = 0
         with self._blocking():
-            for process in self._inspect("its costs are unknown"):
+            processes = self._inspect("its costs are unknown")
+            left_out = [] if engines else self._roles(processes).engines
+            for process in processes:
+                if process in left_out:
+                    continue
                 with contextlib.suppress(psutil.Error):
                     descriptors += process.num_fds()
                     memory += process.memory_full_info().uss
@@ -438,13 +445,18 @@ class Command(Target):
         if self._outside:
             raise NotApplicable("the command has not started the process that listens")
         wanted = set(ports)
-        found = []
-        for process in self.processes()[1:]:
-            with contextlib.suppress(psutil.Error):
-                connections = process.net_connections("tcp")
-                if wanted & {_port(connection.raddr) for connection in connections}:
-                    found.append(process.pid)
-        return found
+        return [
+            worker.pid
+            for worker in self.roles().workers
+            if wanted & {_port(each.raddr) for each in tcp_sockets_of(worker)}
+        ]
+
+    def roles(self) -> Roles:
+        """Return its living processes by their roles."""
+        return self._roles(self.processes())
+
+    def _roles(self, processes: Sequence[psutil.Process]) -> Roles:
+        return Roles(processes, [port for _, port in self.endpoints])
 
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:

@@ -10,7 +10,16 @@ MAY_FLUSH = 0.1
 """Shortest pause (s) between two pieces of a message after which a server may deliver the first
 piece as unfinished text (LINE-5; ours waits 0.2 s). The harness measures the pause."""
 
-KILLS = ("kill-worker", "kill-workers", "stop-worker", "stop", "hangup")
+KILLS = (
+    "kill-worker",
+    "kill-workers",
+    "stop-worker",
+    "kill-engine",
+    "stop-engine",
+    "kill-bridge",
+    "stop",
+    "hangup",
+)
 """Faults of the target that must disconnect nobody (LOAD-4)."""
 
 CUTS = ("cut-off", "reset", "half-close")

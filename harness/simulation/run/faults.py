@@ -61,10 +61,17 @@ class FaultInjector:
         self.latest = fault.kind
         match fault.kind:
             case "kill-worker" | "kill-workers":
-                victims = self._workers(single=fault.kind == "kill-worker")
+                workers = self._target.roles().workers
+                victims = workers if fault.kind == "kill-workers" else self._one_of(workers)
                 self._signal(fault, victims, signal.SIGKILL)
             case "stop-worker":
-                self._hold(fault, self._workers(single=True))
+                self._hold(fault, self._one_of(self._target.roles().workers))
+            case "kill-engine":
+                self._signal(fault, self._one_of(self._target.roles().engines), signal.SIGKILL)
+            case "stop-engine":
+                self._hold(fault, self._one_of(self._target.roles().engines))
+            case "kill-bridge":
+                self._signal(fault, self._one_of(self._target.roles().bridges), signal.SIGKILL)
             case "stop":
                 self._hold(fault, self._target.processes())
             case "hangup":
@@ -85,10 +92,9 @@ class FaultInjector:
                     process.send_signal(signal.SIGCONT)
             self._record_change(fault, "ends", processes)
 
-    def _workers(self, *, single: bool) -> list[psutil.Process]:
-        """Return the target's workers; if `single`, one of them at random."""
-        found = workers_of(self._target)
-        return [self._chance.choice(found)] if found and single else found
+    def _one_of(self, found: Sequence[psutil.Process]) -> list[psutil.Process]:
+        """Return one of the processes at random; none if there is none."""
+        return [self._chance.choice(found)] if found else []
 
     def _signal(
         self, fault: ScheduledFault, processes: list[psutil.Process], number: signal.Signals
@@ -108,16 +114,3 @@ class FaultInjector:
     ) -> None:
         pids = [process.pid for process in processes]
         self._record({"fault": fault.kind, "what": what, "processes": pids})
-
-
-def workers_of(target: Command) -> list[psutil.Process]:
-    """Return the processes, except the first, that hold connections of clients."""
-    found = []
-    for process in target.processes()[1:]:
-        with contextlib.suppress(psutil.Error):
-            if any(
-                place.laddr and place.laddr.port == target.port and place.raddr
-                for place in process.net_connections("tcp")
-            ):
-                found.append(process)
-    return found

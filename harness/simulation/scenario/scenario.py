@@ -43,9 +43,26 @@ names = _FILES.names
 ALPHABETS = ("ascii", "cjk", "emoji", "rtl", "hostile")
 LEAVINGS = ("close", "reset", "half-close")
 LINK_FAULTS = ("slow", "stall", "drip", "delay", "cut-off", "reset", "half-close")
-TARGET_FAULTS = ("kill-worker", "kill-workers", "stop-worker", "stop", "hangup", "restart")
+TARGET_FAULTS = (
+    "kill-worker",
+    "kill-workers",
+    "stop-worker",
+    "kill-engine",
+    "stop-engine",
+    "kill-bridge",
+    "stop",
+    "hangup",
+    "restart",
+)
 
-WORKER_FAULTS = ("kill-worker", "kill-workers", "hangup")
+WORKER_FAULTS = (
+    "kill-worker",
+    "kill-workers",
+    "kill-engine",
+    "stop-engine",
+    "kill-bridge",
+    "hangup",
+)
 """Faults of the target that only a server which is made for them survives (LOAD-4)."""
 
 STRIKES = (*LEAVINGS, "cut-off", *TARGET_FAULTS)
@@ -157,9 +174,11 @@ class Fault:
     """A fault of the target, which must be a command.
 
     kind: `kill-worker` (SIGKILL to one process that holds clients), `kill-workers` (SIGKILL to
-    all of them), `stop-worker` (SIGSTOP to one, SIGCONT after `seconds`), `stop` (the same for
-    all processes), `hangup` (SIGHUP to the main process), `restart` (the target is stopped, and
-    started again on the same port).
+    all of them), `stop-worker` (SIGSTOP to one, SIGCONT after `seconds`), `kill-engine` and
+    `stop-engine` (the same for one process that listens, but not at the target's addresses),
+    `kill-bridge` (SIGKILL to one that is connected to an engine), `stop` (SIGSTOP to all processes,
+    SIGCONT after `seconds`), `hangup` (SIGHUP to the main process), `restart` (the target is
+    stopped, and started again on the same port).
     at: places in the run, from 0 to 1; or every: seconds before the first fault and between
     two faults, drawn each time. seconds: duration of a stop.
     """

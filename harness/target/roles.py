@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import psutil
+
+from harness.target.listeners import TcpSocket, sockets_of, tcp_sockets
 
 
 class Roles:
@@ -18,10 +19,12 @@ class Roles:
     engines: other processes that listen, but not at the server's addresses. They serve processes of
     the server, like the broker that connects its nodes.
     bridges: other processes that are connected to an engine.
+    sockets: the TCP sockets of each process, by its id.
     """
 
     def __init__(self, processes: Sequence[psutil.Process], ports: Iterable[int]) -> None:
         """processes: all of them, the main one first. ports: at which the server listens."""
+        self.sockets = _sockets(processes)
         self.mains = [*processes[:1]]
         self.workers: list[psutil.Process] = []
         self.engines: list[psutil.Process] = []
@@ -30,26 +33,39 @@ class Roles:
         parents = _parents(processes)
         others = []
         for process in processes[1:]:
-            sockets = sockets_of(process)
-            listens = {each.laddr.port for each in sockets if each.status == psutil.CONN_LISTEN}
+            sockets = self.sockets[process.pid]
+            listens = {each.port for each in sockets if not each.peer}
             if listens & own and process.pid in parents:
                 self.mains.append(process)
-            elif any(each.raddr and each.laddr.port in own for each in sockets):
+            elif any(each.peer and each.port in own for each in sockets):
                 self.workers.append(process)
             elif listens and not listens & own:
                 self.engines.append(process)
                 internal |= listens
             else:
-                others.append((process, sockets))
-        for process, sockets in others:
-            if any(each.raddr and each.raddr.port in internal for each in sockets):
+                others.append(process)
+        for process in others:
+            if any(each.peer in internal for each in self.sockets[process.pid]):
                 self.bridges.append(process)
 
 
-def sockets_of(process: psutil.Process) -> list[Any]:
-    """Return the TCP sockets of a process; none if it has ended."""
+def _sockets(processes: Iterable[psutil.Process]) -> Mapping[int, list[TcpSocket]]:
+    table = tcp_sockets()
+    if table is None:  # not Linux
+        return {process.pid: _ask_psutil(process) for process in processes}
+    return {
+        process.pid: [table[inode] for inode in sockets_of(process.pid) if inode in table]
+        for process in processes
+    }
+
+
+def _ask_psutil(process: psutil.Process) -> list[TcpSocket]:
     with contextlib.suppress(psutil.Error):
-        return [each for each in process.net_connections("tcp") if each.laddr]
+        return [
+            TcpSocket(0, each.laddr.port, peer)
+            for each in process.net_connections("tcp")
+            if (peer := getattr(each.raddr, "port", 0)) or each.status == psutil.CONN_LISTEN
+        ]
     return []
 
 

@@ -19,7 +19,6 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -30,7 +29,6 @@ from harness.target.listeners import listening, sockets_of
 from harness.target.orphans import adopt, reap, release
 from harness.target.processes import STEP, Server, comes, free_port, is_taken
 from harness.target.roles import Roles
-from harness.target.roles import sockets_of as tcp_sockets_of
 
 MARK = "CHATROOM_HARNESS_TARGET"
 
@@ -444,11 +442,11 @@ class Command(Target):
     def holders(self, ports: Iterable[int]) -> list[int]:
         if self._outside:
             raise NotApplicable("the command has not started the process that listens")
-        wanted = set(ports)
+        roles, wanted = self.roles(), set(ports)
         return [
             worker.pid
-            for worker in self.roles().workers
-            if wanted & {_port(each.raddr) for each in tcp_sockets_of(worker)}
+            for worker in roles.workers
+            if wanted & {each.peer for each in roles.sockets[worker.pid]}
         ]
 
     def roles(self) -> Roles:
@@ -625,9 +623,3 @@ def _is_stopped(process: psutil.Process) -> bool:
         stopped: bool = process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
         return stopped
     return True  # it has ended
-
-
-def _port(address: Any) -> int:
-    """Return the port of one end of a connection; 0 if there is none."""
-    port: int = address.port if address else 0
-    return port

@@ -81,11 +81,11 @@ STANDS_FOR = [
     (r" :: ", " ::1 "),
 ]
 
-PORT = r"\b400\d\b"
+PORT = r"\b(?:400\d|4222)\b"
 
 #: Commands that run until they are stopped. A pipe into one ends it.
 ROOM = r"^(python3? -m chatroom|scripts/serve) "
-KEEPS_RUNNING = rf"{ROOM}|^(haproxy|nginx|stunnel|nc|ncat|tail -f) |--watch"
+KEEPS_RUNNING = rf"{ROOM}|^(haproxy|nats-server|nginx|stunnel|nc|ncat|tail -f) |--watch"
 
 #: Programs whose name in the docs differs from the name in tests/programs.py.
 CALLED = {"nc": "nc.openbsd"}

@@ -70,7 +70,7 @@ def ask(client: ControlClient, request: Mapping[str, Any], parser: argparse.Argu
 def tell(text: str, parser: argparse.ArgumentParser, before: str = "") -> None:
     """Print a text and flush it. If that fails, end the process.
 
-    It is no error if the reader of the output has closed it.
+    If the reader of the output has closed the pipe, the exit code is 0.
     """
     try:
         print(before + printable(text), flush=True)
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.watch is not None and not 0.1 <= options.watch <= 3600:
         command.error("argument --watch: must be seconds from 0.1 to 3600")
     if options.watch is not None:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(0))  # everything that was shown is flushed
+        signal.signal(signal.SIGINT, lambda *_: os._exit(0))  # `tell` has flushed all output
     client = connect(options, command)
     before: dict[str, Any] | None = None
     with contextlib.closing(client):

@@ -83,8 +83,8 @@ class Acceptor:
     def accept(self, accept: bool) -> None:
         """Accept connections, or let them wait in the kernel's queue. Idempotent.
 
-        They wait while no worker is ready: a member without a worker can't leave, and would count
-        as a member for ever.
+        Connections wait while no worker is ready: a member without a worker can't leave, so it
+        would count as a member until a worker is ready.
         """
         if accept == self._accepts:
             return

@@ -9,7 +9,7 @@
     drained        ──────────────►   the room may end
     (death)        ──────────────►   starts another
 
-If the engine can't be used when the room starts, the room ends with the reason.
+If the engine can't be used when the room starts, the room ends with an error that gives the reason.
 """
 
 import logging
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 class ClusterProcess:
-    """The bridge. `doorbells`: those of a Seat."""
+    """The bridge's process. `doorbells`: as in `Seat`."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class ClusterProcess:
         doorbells: Sequence[Doorbell],
         control: Path | None,
     ) -> None:
-        """`where`: addresses at which the room listens; `control`: its control socket.
+        """`where`: addresses at which the room listens; `control`: path of its control socket.
 
         Raises ClusterError if nats-py is not installed.
         """
@@ -59,6 +59,7 @@ class ClusterProcess:
         self._log = log
         self._uplink = uplink
         self._doorbells = doorbells
+        log.prepare_seat(uplink.bridge)  # the bridge may wait for space in the log
         node = Node(
             secrets.randbits(64),
             where,
@@ -80,11 +81,14 @@ class ClusterProcess:
         self._engine: Record = {"up": False, "round_trip": 0.0}
         """State of the engine, as the bridge has reported it."""
         self._lost = 0
-        """Messages that the engine has lost after it had accepted them."""
+        """Number of messages that the engine had accepted and has lost."""
         self._missed = 0
-        """Publications of other nodes that the stream had dropped before this node read them."""
+        """Number of publications of other nodes that the stream dropped before this node read
+        them."""
         self._drained: bool | None = None
-        """True once the bridge has drained; None before it was asked to."""
+        """True once the bridge has drained; None before the main process has requested this."""
+        self._running = False
+        """True once the present bridge is ready."""
         self._watchdog = Watchdog(loop, settings.watchdog, self._check_progress)
 
     @property
@@ -103,7 +107,7 @@ class ClusterProcess:
     def drained(self) -> bool:
         """Return True once everything that members sent is in the room's log.
 
-        Call it repeatedly, once the workers have appended everything to the uplink.
+        Call this repeatedly, once the workers have appended everything to the uplink.
         """
         if self._drained is None:
             self._drained = False
@@ -140,8 +144,13 @@ class ClusterProcess:
     # --- the bridge ----------------------------------------------------------
 
     def _on_start(self, child: Child) -> None:
+        self._running = False
         bells = [fd for bell in self._doorbells for fd in bell.fds]
-        record = {"doorbells": len(self._doorbells), "after": self._after}
+        record = {
+            "doorbells": len(self._doorbells),
+            "after": self._after,
+            "told": self.ready and not self._engine["up"],
+        }
         child.tell(record, [self._log.fd, self._uplink.fd, *bells])
         if self._drained is False:
             child.tell({"drain": True})
@@ -152,7 +161,7 @@ class ClusterProcess:
                 if not self.ready:
                     raise ClusterError(reason)
             case {"ready": after}:
-                self._after = after
+                self._after, self._running = after, True
                 assert self._process.child is not None
                 self._process.child.ready()
                 self._process.succeeded()
@@ -192,11 +201,10 @@ class ClusterProcess:
         logger.warning(Event(f"cluster-{event}", says, cluster=str(self._url), **fields))
 
     def _check_progress(self) -> None:
-        """Kill a bridge that makes no progress; it is replaced."""
+        """Kill a bridge that makes no progress. Another bridge replaces it."""
         turns = self._uplink.turns(self._uplink.bridge)
-        child = self._process.child
-        stuck = self._watchdog.check({0: turns} if child is not None and self.ready else {})
-        if stuck and child is not None:
+        stuck = self._watchdog.check({0: turns} if self._running else {})
+        if stuck and self._process.child is not None:
             self._watchdog.reset()
             self._warn("bridge-stuck", "the bridge makes no progress; it is replaced")
-            child.kill()
+            self._process.child.kill()

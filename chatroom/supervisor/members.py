@@ -2,7 +2,7 @@
 
 The main process holds a dup of each member's socket, so the connection outlives the worker that
 serves it. A join allocates a slot and finds the source (sources.py); a leave frees the slot and
-tells the registry. Both are counted, logged and shown on the console.
+tells the registry. Joins and leaves are counted, logged and shown on the console.
 
 A connection is announced (counted as a join, logged, shown) ANNOUNCE_AFTER seconds after it was
 accepted. A connection that has left by then is announced only if it has sent data. Otherwise it was
@@ -34,10 +34,10 @@ ANNOUNCE_AFTER = 0.2
 """Delay (s) of an announcement. A health check closes its connection sooner."""
 
 PROBES = {LeaveReason.CLOSED, LeaveReason.RESET}
-"""Reasons for which a probe leaves."""
+"""Leave reasons of probes."""
 
 FIN = 1
-"""Bytes that the kernel counts for the end of a member's input."""
+"""Number of bytes that the kernel counts for the end of a member's input."""
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Client:
     joined_at: float = field(default_factory=monotonic)
     """Time of the join (s, monotonic)."""
     removed_for: LeaveReason | None = None
-    """Reason why the room's owner disconnected the member; None if the owner did not."""
+    """Reason why the room's owner disconnected the member; None if the owner has not done so."""
     deaths: int = 0
     """Number of workers in a row that have died while they handled the member."""
 
@@ -95,7 +95,7 @@ class Members:
         self._timer = loop.timer(self._announce_due)
         self._free_slots: list[int] = []
         self._slots_used = 0
-        """Slots allocated so far, freed ones included."""
+        """Number of slots allocated so far; freed slots count."""
 
     def join(self, id: int, client: Client) -> None:
         """Add a member that the registry has admitted, and allocate its slot."""
@@ -134,7 +134,8 @@ class Members:
         decide_line(f"{client.address} connected")
 
     def disconnect(self, members: Sequence[int], reason: LeaveReason) -> None:
-        """Shut down members' connections for a reason; their workers then report that they left."""
+        """Shut down members' connections for a reason. Workers then report that the members
+        left."""
         self.send_reason(members, reason)
         for id in members:
             client = self.by_id[id]
@@ -145,11 +146,11 @@ class Members:
     def send_reason(self, members: Sequence[int], reason: LeaveReason) -> None:
         """Send members a line with the reason why they are disconnected.
 
-        A member gets no line if it has not received the whole welcome, or if it lags: its
-        connection is full, and its stream may end inside a message. Where the kernel does not
-        count bytes, the lag is unknown, and the line is sent. Disconnect the members at once
-        afterwards: the line changes the kernel's counts, so another worker would recover wrong
-        positions.
+        A member gets no line if it has not received the whole welcome. It also gets no line if it
+        lags, because its send buffer is full, and its stream may end inside a message. If the
+        kernel does not count bytes, the lag is unknown, and the line is sent. Disconnect the
+        members immediately after this call: the line changes the kernel's counts, so another worker
+        would recover wrong positions.
         """
         log = self._log
         found = progress(log, self._slots, {id: self.by_id[id] for id in members})
@@ -215,7 +216,7 @@ class Members:
 
 
 def _sent_nothing(client: Client) -> bool:
-    """Return whether a member has sent no data; False if the kernel can't tell.
+    """Return whether a member has sent no data; False if the kernel does not count bytes.
 
     A single byte counts as no data, because it may be a FIN.
     """

@@ -65,13 +65,13 @@ def test_without_a_window_the_terminal_edits_the_line(
 ) -> None:
     typist = start_typist([*command, *room.address], env=env)
     peer = room.accept()
-    typist.wait(lambda: HINT not in command or b"to avoid that" in typist.written)
+    typist.wait(lambda: HINT not in command or b"to prevent this" in typist.written)
     peer.say("Welcome\n")
     typist.wait(lambda: typist.screen.rows[-2:] == ["Welcome", ""])
     typist.type("one\n")
     assert peer.hear(4) == b"one\n"
     typist.wait(lambda: typist.screen.rows[-3:] == ["Welcome", "one", ""])
-    assert (b"to avoid that" in typist.written) == (HINT in command)
+    assert (b"to prevent this" in typist.written) == (HINT in command)
     assert b"\x1b" not in typist.written
     typist.type("\x04")
     assert peer.hear_all() == b""

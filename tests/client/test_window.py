@@ -109,7 +109,7 @@ def test_a_command_is_not_sent(room: Room) -> None:
         anna.says("<127.0.0.3>no end")
         anna.type("/who")
         anna.press("Enter")
-        anna.says("── 127.0.0.2, 127.0.0.3 spoke here; a room does not list", "  silent members")
+        anna.says("── 127.0.0.2, 127.0.0.3 sent messages; a room does not list", "  silent members")
         anna.has_typed("")
         anna.type("/help")
         anna.press("Enter")

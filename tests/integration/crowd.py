@@ -40,14 +40,29 @@ class Member:
         """Size of `said` (bytes)."""
         self.wanted = bytearray()
         """Bytes that it must receive next."""
+        self.incomplete = bytearray()
+        """The begun line at the end of its stream, if notices are expected."""
+        self.notices: list[bytes] = []
+        """Notices that it has received."""
         self.welcomed = True
         self.found = True
         """True if its first line in the room's sequence is known."""
 
 
 class Crowd:
-    def __init__(self, clients: Iterable[Client], seed: int = 1, *, ahead: int = AHEAD) -> None:
-        """`clients`: welcomed members; the first sends nothing. `ahead`: see AHEAD."""
+    def __init__(
+        self,
+        clients: Iterable[Client],
+        seed: int = 1,
+        *,
+        ahead: int = AHEAD,
+        notices: tuple[bytes, ...] = (),
+    ) -> None:
+        """`clients`: welcomed members; the first sends nothing. `ahead`: see AHEAD.
+
+        `notices`: lines that the room may send at any place, which differs between members.
+        """
+        self._notices = notices
         self._chance = random.Random(seed)
         self._selector = selectors.DefaultSelector()
         self._members: dict[bytes, Member] = {}
@@ -192,8 +207,29 @@ class Crowd:
         # The first member before the others, because they are compared with it.
         for key, _ in sorted(ready, key=lambda pair: pair[0].data is not self._first):
             client = key.data.client
+            before = len(client.unread)
             assert client.receive(), f"{client.address}: its connection was {client.ended}"
+            if self._notices:
+                self._take_notices(key.data, before)
             self._check_received(key.data)
+
+    def _take_notices(self, member: Member, before: int) -> None:
+        """Move notices, and a begun line, from the data that a member has just received: those
+        after the first `before` bytes."""
+        unread = member.client.unread
+        member.incomplete += unread[before:]
+        del unread[before:]
+        end = member.incomplete.rfind(b"\n") + 1
+        for line in bytes(member.incomplete[:end]).splitlines(keepends=True):
+            if line in self._notices:
+                member.notices.append(line)
+            else:
+                unread += line
+        del member.incomplete[:end]
+
+    def notices(self) -> list[list[bytes]]:
+        """Return the notices that each member has received."""
+        return [member.notices for member in self._members.values()]
 
     def _missing(self) -> str:
         return ", ".join(

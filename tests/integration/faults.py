@@ -17,6 +17,7 @@ from collections.abc import Callable
 from itertools import count
 from pkgutil import resolve_name
 from typing import Any
+from unittest.mock import patch
 
 from chatroom.config.settings import Settings
 
@@ -112,6 +113,23 @@ def half_stored(store: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
     return faulty
 
 
+def unacknowledged(publish: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
+    """Fire when a message was sent to the engine, and its answer has not been received."""
+
+    async def faulty(self: Any, *arguments: Any) -> Any:
+        request = self._client.publish
+
+        async def sent(*message: Any, **options: Any) -> None:
+            await request(*message, **options)
+            await self._client.flush()
+            fire()
+
+        with patch.object(self._client, "publish", sent):
+            return await publish(self, *arguments)
+
+    return faulty
+
+
 def half_noted(note: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
     """Fire in the middle of a checkpoint."""
 
@@ -185,6 +203,9 @@ BATCH = "log.ring:Batch"
 SLOTS = "log.slots:Slots"
 DOORBELL = "system.doorbell:Doorbell"
 FOLLOWER = "log.follower:Follower"
+BRIDGE = "sidecars.cluster.bridge:Bridge"
+ENGINE = "sidecars.cluster.engine:Engine"
+RELAY = "sidecars.cluster.relay:Relay"
 WRITER = "sidecars.transcript.process:TranscriptWriter"
 FILE = "sidecars.transcript.file:TranscriptFile"
 
@@ -248,6 +269,16 @@ POINTS: dict[str, Wrap] = {
     "reported": behind(WORKER, "_tell", lambda _, __, record: "left" in record),
     # The room stops.
     "stopping": before(SHUTDOWN, "close_gracefully"),
+    # The bridge of a cluster publishes, and appends to the room's log.
+    "bridge starting": before(BRIDGE, "run"),
+    "bridge unpublished": before(ENGINE, "publish"),
+    "bridge unacknowledged": replace(ENGINE, "publish", unacknowledged),
+    "bridge acknowledged": before(RELAY, "note_published"),
+    "bridge noted": behind(RELAY, "note_published"),
+    "bridge appending": before(RELAY, "append"),
+    "bridge half stored": replace("log.ring", "_store", half_stored),
+    "bridge appended": behind(RELAY, "append"),
+    "bridge reconnected": behind(BRIDGE, "_connect"),
     # The transcript is written.
     "transcript looking": before(FOLLOWER, "read"),
     "transcript found": behind(FOLLOWER, "read"),

@@ -17,6 +17,9 @@ TICKS = os.sysconf("SC_CLK_TCK")
 #: Name of the log's memory in /proc/PID/maps.
 LOG = "memfd:chatroom log"
 
+#: Name of a cluster's uplink in /proc/PID/maps.
+UPLINK = "memfd:chatroom uplink"
+
 #: Name of the slots' memory in /proc/PID/maps.
 SLOTS = "memfd:chatroom slots"
 
@@ -53,6 +56,11 @@ class Process:
     def maps_log(self) -> bool:
         """True if it maps the room's log."""
         return LOG in self.read("maps")
+
+    @property
+    def maps_uplink(self) -> bool:
+        """True if it maps the uplink of a room in a cluster."""
+        return UPLINK in self.read("maps")
 
     @property
     def maps_slots(self) -> bool:

@@ -274,10 +274,22 @@ class Room:
             return [
                 process
                 for process in self.children()
-                if process.maps_log and not process.maps_slots
+                if process.maps_log and not (process.maps_slots or process.maps_uplink)
             ]
 
         return until(find, "there is one that writes the transcript")[0]
+
+    def bridge(self) -> Process:
+        """Return the bridge of a room in a cluster: it maps the uplink, but not the slots."""
+
+        def find() -> list[Process]:
+            return [
+                process
+                for process in self.children()
+                if process.maps_uplink and not process.maps_slots
+            ]
+
+        return until(find, "there is a bridge")[0]
 
     def serving(self, client: Client) -> Process:
         """Return the worker that serves a client: it holds the other end of the connection."""

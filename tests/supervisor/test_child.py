@@ -224,7 +224,8 @@ def test_the_backoff_grows_with_each_death_of_a_process(
         children.loop.turn()
         assert len(children.started) == failures + 2
     assert caplog.messages[0] == (
-        'event=thing-died file=a.txt exit=0 again_in=0 says="the process ended; it is restarted"'
+        "event=thing-died file=a.txt exit=0 again_in=0"
+        ' says="the process ended; it is started again"'
     )
     assert " again_in=0.1 " in caplog.messages[1]
     restarted.child.end()

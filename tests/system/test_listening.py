@@ -212,7 +212,7 @@ def test_a_port_in_use_is_an_error(host: str) -> None:
 def test_an_address_of_another_machine_is_an_error() -> None:
     assert error("192.0.2.1", 8080) == (
         "can't listen on 192.0.2.1:8080: Cannot assign requested address; this machine does not"
-        " have this address: 0.0.0.0 and :: stand for all of its own"
+        " have this address: 0.0.0.0 and :: stand for all its addresses"
     )
 
 

@@ -24,15 +24,22 @@ from typing import Any, cast
 import pytest
 
 import chatroom
+from chatroom.config import settings
+from chatroom.config.cluster_url import ClusterURL
+from chatroom.config.limits import Limits
 from chatroom.config.settings import Settings
 from chatroom.config.sizes import KIB
 from chatroom.control.bans import Bans
+from chatroom.log import uplink
 from chatroom.log.ring import Batch, Geometry, Log
 from chatroom.log.slots import Slots
+from chatroom.log.uplink import Uplink
 from chatroom.protocol import telnet
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.protocol.message import render
 from chatroom.protocol.text import sanitize
+from chatroom.sidecars.cluster.relay import Relay
+from chatroom.sidecars.cluster.stream_message import Publication
 from chatroom.supervisor import assignment
 from chatroom.supervisor.acceptor import Acceptor
 from chatroom.supervisor.assignment import Assignment
@@ -48,6 +55,7 @@ from chatroom.system.endpoint import Endpoint
 from chatroom.system.listening import listen
 from chatroom.system.memory import anonymous_file
 from chatroom.worker import membership
+from chatroom.worker.cluster_loop import ClusterWorker
 from chatroom.worker.loop import Worker
 from chatroom.worker.seat import Seat
 from tests.builds import skip_if_compiled
@@ -79,6 +87,58 @@ class Killed(BaseException):
 
 def descriptors() -> set[int]:
     return {int(name) for name in os.listdir("/dev/fd")}
+
+
+NODE = 7
+"""Number of this node in a cluster."""
+
+
+class KillableBridge:
+    """A stand-in for a cluster's bridge, and for the engine: the stream is a list.
+
+    When a bridge is killed, the next one begins, as in chatroom.sidecars.cluster.bridge.
+    """
+
+    def __init__(self, room: "KillableRoom", uplink: Uplink) -> None:
+        self._room = room
+        self._uplink = uplink
+        self.stream: list[bytes] = []
+        """The publications of all nodes. The first one has the sequence number 1."""
+        self._relay: Relay | None = None
+        self._position = 0
+
+    def run(self, line: int | None = None) -> bool:
+        """Publish and append everything, or die after `line` lines of code; return True if there
+        was something to do."""
+        tracer = sys.gettrace()
+        try:
+            if line is not None:
+                sys.settrace(_killing_tracer(line))
+            return self._turn()
+        except Killed:
+            self._relay = None
+            return True
+        finally:
+            sys.settrace(tracer)
+
+    def _turn(self) -> bool:
+        busy = False
+        if self._relay is None:
+            self._relay = Relay(NODE, self._uplink, self._room.log, self._room.doorbells, 0)
+            own = [found for found in map(Publication.decode, self.stream) if found.node == NODE]
+            self._position = own[-1].position if own else self._uplink.published
+            self._relay.note_published(self._position)
+        while publication := self._relay.next_publication(self._position):
+            self.stream.append(publication.encode())
+            self._position = publication.position
+            self._relay.note_published(self._position)
+            busy = True
+        while self._relay.sequence < len(self.stream):
+            found = Publication.decode(self.stream[self._relay.sequence])
+            if not self._relay.append(found, self._relay.sequence + 1):
+                break
+            busy = True
+        return busy
 
 
 class KillableWorker:
@@ -134,8 +194,14 @@ class KillableWorker:
             room.slots,
             room.room_rate,
             room.doorbells,
+            room.uplink,
         )
-        self._worker = Worker(seat, self.channel)
+        uplink = room.uplink
+        self._worker = (
+            Worker(seat, self.channel)
+            if uplink is None
+            else ClusterWorker(seat, self.channel, uplink)
+        )
         self.channel.send({"ready": True})
         return self._worker
 
@@ -214,6 +280,15 @@ class RecordingLog(Log):
             self.seen += 1
 
 
+class RecordingUplink(RecordingLog, Uplink):
+    """An uplink that keeps a history of all entries."""
+
+    def __init__(self, fd: int, limits: Limits) -> None:
+        Uplink.__init__(self, fd, limits)
+        self.history = []
+        self.seen = 1
+
+
 class RoomClient:
     """A client of a KillableRoom. It records what it sent and received, and when it joined."""
 
@@ -284,8 +359,9 @@ class RoomClient:
             self.end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.end.close()
 
-    def check(self, history: list[Run]) -> None:
-        self._check_said(history)
+    def check(self, said: list[Run], history: list[Run]) -> None:
+        """`said`: entries whose reaches count input; `history`: those of the room's log."""
+        self._check_said(said)
         self._check_received(history)
 
     def _check_said(self, history: list[Run]) -> None:
@@ -338,7 +414,16 @@ class RoomClient:
 class KillableRoom:
     """The main process with its parts, its workers, and their clients."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, workers: int = 2, **options: Any) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        workers: int = 2,
+        cluster: bool = False,
+        **options: Any,
+    ) -> None:
+        if cluster:
+            monkeypatch.setattr(settings, "MIN_CLUSTER_WINDOW", 0)
+            options["cluster"] = ClusterURL.parse("nats://nowhere/room")
         self.clock = Clock()
         self.loop = ManualLoop(self.clock)
         self.clock.install(monkeypatch)
@@ -355,6 +440,15 @@ class KillableRoom:
         size = Slots.file_size(self.settings.limits)
         self.slots = Slots(anonymous_file("a test's slots", size), self.settings.limits)
         self.room_rate = new_room_rate(self.settings)
+        self.uplink: RecordingUplink | None = None
+        self.bridge: KillableBridge | None = None
+        if cluster:
+            limits = self.settings.limits
+            size = uplink.geometry(limits).file_size
+            self.uplink = RecordingUplink(anonymous_file("a test's uplink", size), limits)
+            self.uplink.format()
+            self.log.prepare_seat(self.uplink.bridge)
+            self.bridge = KillableBridge(self, self.uplink)
         self.doorbells = [Doorbell.new() for _ in range(self.settings.seats + 1)]
         self._listener = listen(Endpoint("127.0.0.1"), 0)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * KIB)
@@ -375,7 +469,13 @@ class KillableRoom:
             self.loop, self.log, self.slots, sources, registry, counters, lambda: lambda line: None
         )
         self.pool = WorkerPool(
-            self.settings, self.loop, self.log, self.slots, self.room_rate, self.doorbells
+            self.settings,
+            self.loop,
+            self.log,
+            self.slots,
+            self.room_rate,
+            self.doorbells,
+            self.uplink,
         )
         self.assignment = Assignment(
             self.loop, self.pool, self.members, registry, counters, self.log, self.settings.pack
@@ -413,6 +513,8 @@ class KillableRoom:
         os.close(self.log.fd)
         os.close(self.slots.fd)
         os.close(self.room_rate.fd)
+        if self.uplink is not None:
+            os.close(self.uplink.fd)
 
     def _start(self, args: tuple[Any, ...]) -> KillableWorker:
         self.processes.append(KillableWorker(self, args[0], args[2]))
@@ -453,6 +555,8 @@ class KillableRoom:
             busy = self.run_main()
             for process in self.alive:
                 process.run()
+            if self.bridge is not None:
+                busy = self.bridge.run() or busy
             if not busy and polls_with_events == NonWaitingEpoll.polls_with_events:
                 return
         raise AssertionError("the processes wake each other without end")
@@ -502,13 +606,22 @@ class KillableRoom:
     def check(self) -> None:
         """Check all clients' messages, and that no client was disconnected without a reason."""
         self.log.record()
+        if self.uplink is not None:
+            self.uplink.record()
+        said = (self.uplink or self.log).history
         for client in self.clients:
-            client.check(self.log.history)
+            client.check(said, self.log.history)
             if client.sends and client.receives and client.address in self.ids:
                 assert self.left.get(client.id) in (None, LeaveReason.LAGGED)
         with self.log:
             alive = {process.number for process in self.alive}
             assert set(self.log.serving()) <= alive, "the log waits for a dead worker"
+        if self.uplink is not None:
+            with self.uplink:
+                assert self.uplink.serving() == [self.uplink.bridge]
+            assert self.uplink.published == self.uplink.head
+            texts = [b"".join(run.text for run in log.history) for log in (self.uplink, self.log)]
+            assert texts[0] == texts[1], "this node is the only one"
 
 
 @contextlib.contextmanager

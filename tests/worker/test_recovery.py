@@ -195,11 +195,12 @@ SCENES: list[tuple[Scene, int]] = [
 SWEEPS = 16
 
 
+@pytest.mark.parametrize("cluster", [False, True], ids=["alone", "cluster"])
 @pytest.mark.parametrize(
     ("scene", "stride"), SCENES, ids=lambda scene: getattr(scene, "__name__", "")
 )
 def test_load_4_a_death_at_any_line_loses_and_doubles_nothing(
-    scene: Scene, stride: int, sample: Sample
+    scene: Scene, stride: int, cluster: bool, sample: Sample
 ) -> None:
     """The worker dies at later and later lines of its code, until it survives."""
     step = stride * SWEEPS
@@ -207,7 +208,7 @@ def test_load_4_a_death_at_any_line_loses_and_doubles_nothing(
         line, survived = stride * (sweep + 1) - step, False
         while not survived:
             line += step
-            with killable_room() as room:
+            with killable_room(cluster=cluster) as room:
                 seat = scene(room)
                 (victim,) = (process for process in room.alive if process.number == seat)
                 survived = victim.run(line)
@@ -655,7 +656,8 @@ def test_load_4_random_steps_and_deaths_lose_and_double_nothing(seed: int) -> No
     limits = {"rate": 2048, "burst": 1024} if seed % 2 else {}
     if seed % 3 == 0:
         limits["room_rate"] = 16 * KIB
-    with killable_room(workers=chance.choice([1, 2, 2, 3]), **limits) as room:
+    workers = chance.choice([1, 2, 2, 3])
+    with killable_room(workers=workers, cluster=seed % 4 >= 2, **limits) as room:
         for _ in range(chance.randint(1, 4)):
             room.join(chance.choice([None, 2048]))
         for _ in range(chance.randint(20, 200)):
@@ -669,7 +671,8 @@ def step(room: KillableRoom, chance: random.Random) -> None:
         client_step(room, chance)
         return
     match chance.choices(
-        ["run", "run main", "settle", "wait", "die", "replace"], [20, 15, 5, 10, 12, 1]
+        ["run", "run main", "settle", "wait", "die", "replace", "run bridge", "bridge dies"],
+        [20, 15, 5, 10, 12, 1, 10, 5],
     ):
         case ["run"] if room.alive:
             chance.choice(room.alive).run()
@@ -684,6 +687,10 @@ def step(room: KillableRoom, chance: random.Random) -> None:
             chance.choice(room.alive).run(line)
         case ["replace"]:
             room.pool.replace_all()
+        case ["run bridge"] if room.bridge:
+            room.bridge.run()
+        case ["bridge dies"] if room.bridge:
+            room.bridge.run(chance.choice([1, 10, 50, 100]) + chance.randrange(50))
 
 
 def client_step(room: KillableRoom, chance: random.Random) -> None:

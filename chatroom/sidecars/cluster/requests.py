@@ -1,7 +1,8 @@
-"""Requests to all nodes: each bridge passes them to its room's control socket, and replies.
+"""Requests to all nodes: each bridge passes a request to its room's control socket, and replies.
 
-`chatroom.status --cluster` and `chatroom.admin --cluster` send them. A request and a reply are
-JSON, the same as on the control socket; a reply is compressed (zlib), and names its node.
+`chatroom.status --cluster` and `chatroom.admin --cluster` send these requests. A request and a
+reply are the same JSON as on the control socket. A reply is compressed (zlib), and contains the
+name of its node.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from chatroom.sidecars.cluster.engine import request_subject
 REPLIES_WITHIN = 2.0
 """Timeout (s) for the replies of all nodes."""
 SILENCE = 0.5
-"""Seconds without a reply after which no more are awaited."""
+"""Seconds without a reply after which no more replies are awaited."""
 
 
 class Responder:
@@ -42,7 +43,7 @@ class Responder:
         await message.respond(zlib.compress(json.dumps(answer).encode()))
 
     def _answer(self, data: bytes) -> dict[str, Any]:
-        """Ask the room; runs in a thread."""
+        """Ask the room. This runs in a thread, because it blocks."""
         if self._control is None:
             return {"error": "the room has no control socket; set another --run-dir"}
         try:
@@ -57,7 +58,7 @@ class Responder:
 
 
 async def ask_all(client: Client, room: str, request: dict[str, Any]) -> list[dict[str, Any]]:
-    """Send a request to all nodes; return the answers, by the nodes' names."""
+    """Send a request to all nodes; return the answers, sorted by the nodes' names."""
     inbox = client.new_inbox()
     replies = await client.subscribe(inbox)
     await client.publish(request_subject(room), json.dumps(request).encode(), reply=inbox)
@@ -66,7 +67,7 @@ async def ask_all(client: Client, room: str, request: dict[str, Any]) -> list[di
         async with asyncio.timeout(REPLIES_WITHIN):
             while True:
                 message = await replies.next_msg(SILENCE if found else REPLIES_WITHIN)
-                if message.data:  # none if there is no node
+                if message.data:  # NATS sends an empty message if there is no node
                     found.append(json.loads(zlib.decompress(message.data)))
                 else:
                     break

@@ -1,6 +1,6 @@
-"""Faults of the target: its processes are killed, stopped or restarted during the run.
+"""Faults of the target: during the run, its processes are killed, stopped or restarted.
 
-The target must be a command, because the processes behind an address are unknown.
+The target must be a command. If only an address is known, its processes are unknown.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Record = Callable[[dict[str, Any]], None]
 
 
 class FaultInjector:
-    """Injects faults into a target on schedule, and resumes stopped processes."""
+    """Injects the scheduled faults into a target, and later resumes the stopped processes."""
 
     def __init__(
         self,
@@ -33,7 +33,8 @@ class FaultInjector:
         record: Record,
         clock: Callable[[], float],
     ) -> None:
-        """record: called when a fault begins or ends. clock: returns the seconds of the run."""
+        """`record`: function to call when a fault begins or ends. `clock`: function that returns
+        the time in seconds since the run's start."""
         self.latest = ""
         """Kind of the last fault."""
         self._target = target
@@ -42,16 +43,16 @@ class FaultInjector:
         self._record = record
         self._clock = clock
         self._held: list[tuple[float, ScheduledFault, list[psutil.Process]]] = []
-        """Time at which to resume, fault, and stopped processes, for each stop."""
+        """Faults with stopped processes: time to resume them, the fault, and the processes."""
 
     @property
     def due(self) -> float:
-        """Time of the next action, in seconds of the run; `inf`: none."""
+        """Time of the next action, in seconds since the run's start; `inf` if there is none."""
         faults = (fault.due for fault in [*self._faults][:1])
         return min((*faults, *(until for until, _, _ in self._held)), default=inf)
 
     def act(self) -> None:
-        """Take all actions that are due. Raise StartError if the target does not start again."""
+        """Perform all actions that are due. Raise StartError if the target does not restart."""
         now = self._clock()
         self.release(now)
         while self._faults and self._faults[0].due <= now:
@@ -83,17 +84,17 @@ class FaultInjector:
                 self._record_change(fault, "ends", [])
 
     def release(self, now: float = inf) -> None:
-        """Resume the stopped processes whose time is over."""
+        """Resume the processes whose stop ends at the time `now` or earlier."""
         for held in [held for held in self._held if held[0] <= now]:
             self._held.remove(held)
             _, fault, processes = held
             for process in processes:
-                with contextlib.suppress(psutil.Error):  # the target may have killed it as hung
+                with contextlib.suppress(psutil.Error):  # the target may have killed the process
                     process.send_signal(signal.SIGCONT)
             self._record_change(fault, "ends", processes)
 
     def _one_of(self, found: Sequence[psutil.Process]) -> list[psutil.Process]:
-        """Return one of the processes at random; none if there is none."""
+        """Return a random one of the processes; none if there is none."""
         return [self._chance.choice(found)] if found else []
 
     def _signal(

@@ -1,4 +1,4 @@
-"""The targets that are not servers are as hopeless as they claim."""
+"""Each hopeless target fails in the way that its name says."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_forks_and_leaves() -> None:
 
 
 def child_that_listens(port: int) -> int:
-    """Find it by the kernel's tables: no command line shows its port."""
+    """Return the pid of the process that listens at the port, from the kernel's tables."""
     inode = next(
         fields[9]
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
@@ -119,7 +119,7 @@ def child_that_listens(port: int) -> int:
             for descriptor in (process / "fd").iterdir():
                 if os.readlink(descriptor) == f"socket:[{inode}]":
                     return int(process.name)
-    raise AssertionError("nobody listens")
+    raise AssertionError("no process listens at the port")
 
 
 def test_starts_late() -> None:

@@ -1,4 +1,4 @@
-"""The reference server holds every clause of PROTOCOL.md but LOAD-4."""
+"""The reference server keeps every clause of PROTOCOL.md except LOAD-4."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIB = 1024 * KIB
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Poll for a condition that can only be seen in /proc."""
+    """Poll a condition until it is true. (A change in /proc causes no event.)"""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
@@ -26,7 +26,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def barrier(speaker: Client, *listeners: Client) -> None:
-    """Check that the listeners hear nothing else before a line of the speaker."""
+    """Send a line, and check that the listeners receive nothing else before it."""
     speaker.say(b"that is all\n")
     for listener in listeners:
         listener.hear(speaker.prefix + b"that is all\n")
@@ -36,7 +36,7 @@ def barrier(speaker: Client, *listeners: Client) -> None:
 
 
 def test_100_clients_connect_at_once() -> None:
-    """JOIN-1, WELCOME-1 to WELCOME-4, CAST-1: all connect before anyone has read the welcome."""
+    """JOIN-1, WELCOME-1 to WELCOME-4, CAST-1: all clients connect while the server is stopped."""
     with room() as here:
         here.process.send_signal(signal.SIGSTOP)
         crowd = [here.knock(f"127.0.0.{number}") for number in range(1, 101)]
@@ -52,7 +52,7 @@ def test_100_clients_connect_at_once() -> None:
 
 @pytest.mark.parametrize("before", [True, False])
 def test_silent_and_reset_connections_disturb_nobody(before: bool) -> None:
-    """JOIN-2: reset before or after the accept."""
+    """JOIN-2: connections are reset before or after the server accepts them."""
     with room() as here:
         member, other = here.join_all(2)
         here.knock("127.0.0.7")
@@ -75,7 +75,7 @@ def test_the_server_restarts_at_once_on_its_port() -> None:
             barrier(member, other)
             assert here.stop() == 0
             assert member.hear_rest() == b""
-            here.clients.pop_all()  # still connected: the server closes, not they
+            here.clients.pop_all()  # the server closes first, not the clients
             member.close()
             other.close()
 
@@ -89,15 +89,15 @@ def test_sigint_ends_the_server_with_status_0() -> None:
 
 @pytest.mark.parametrize("host", ["::1", "::"])
 def test_ipv6(host: str) -> None:
-    """JOIN-4, PREFIX-3; IPv4 members of `::` have IPv4 prefixes."""
+    """JOIN-4, PREFIX-3: an IPv4 member of a server at `::` has an IPv4 prefix."""
     with room(host=host) as here:
         assert here.host == f"[{host}]"
         member, other = here.join("::1"), here.join("::1")
         barrier(member, other)
         if host == "::":
-            old = here.join("127.0.0.5")
-            barrier(old, member, other)
-            barrier(other, member, old)
+            ipv4 = here.join("127.0.0.5")
+            barrier(ipv4, member, other)
+            barrier(other, member, ipv4)
 
 
 def test_a_full_room() -> None:
@@ -162,7 +162,7 @@ A = "é🍜\u0301ẞ".encode()
 LONG = b"x" * 8192
 
 WHOLE = [
-    # Bytes sent, and messages heard.
+    # (bytes sent, messages received)
     (b"hello\n", [b"hello\n"]),
     (b"\n\n", [b"\n", b"\n"]),
     (b"a\r\nb\r\r\n\rc\n", [b"a\n", "b␍\n".encode(), "␍c\n".encode()]),
@@ -186,8 +186,8 @@ WHOLE = [
 
 @pytest.mark.parametrize("step", [1, 3, 1 << 20])
 def test_messages_arrive_framed_sanitised_and_prefixed(step: int) -> None:
-    """LINE-1 to LINE-4, LINE-7, TEXT-1 to TEXT-3, PREFIX-1, PREFIX-4: whole, and cut anywhere."""
-    with room("--burst", MIB, "--flush-after", 60) as here:  # no pause is as long as a silence
+    """LINE-1 to LINE-4, LINE-7, TEXT-1 to TEXT-3, PREFIX-1, PREFIX-4: lines whole or in pieces."""
+    with room("--burst", MIB, "--flush-after", 60) as here:  # so no pause counts as a silence
         member, other = here.join_all(2)
         for said, messages in WHOLE:
             for start in range(0, len(said), step):
@@ -198,8 +198,8 @@ def test_messages_arrive_framed_sanitised_and_prefixed(step: int) -> None:
 
 
 def test_text_without_a_line_end_is_delivered() -> None:
-    """LINE-5, LINE-6: nothing is added; its line ends before the next message, but not for its
-    sender, nor for a later newcomer."""
+    """LINE-5, LINE-6: the server ends an unfinished line before the next message. The sender of the
+    line, and members that joined after it, do not receive this LF."""
     with room() as here:
         member, other, third = here.join_all(3)
         member.say(b"who is")
@@ -222,7 +222,7 @@ def test_text_without_a_line_end_is_delivered() -> None:
 
 
 def test_an_incomplete_character_or_cr_lf_waits_for_the_rest() -> None:
-    """LINE-2, TEXT-1: it waits longer than LINE-5's silence."""
+    """LINE-2, TEXT-1: the server waits for the rest even after the silence of LINE-5."""
     with room() as here:
         member, other = here.join_all(2)
         member.say(b"caf\xc3")
@@ -239,7 +239,7 @@ def test_an_incomplete_character_or_cr_lf_waits_for_the_rest() -> None:
 
 
 @pytest.mark.parametrize("way", [Client.close, Client.reset, Client.finish])
-def test_last_words(way: object) -> None:
+def test_the_last_text_of_a_leaver_is_delivered(way: object) -> None:
     """LEAVE-1, LEAVE-2, LEAVE-4, LEAVE-5."""
     assert callable(way)
     with room() as here:
@@ -261,7 +261,7 @@ def test_last_words(way: object) -> None:
 
 
 def test_resources_of_members_that_left_are_released() -> None:
-    """LEAVE-3: descriptors, memory, processor time."""
+    """LEAVE-3: descriptors, memory and CPU time."""
     with room() as here:
         member, other = here.join_all(2)
         before = here.descriptors()
@@ -286,7 +286,7 @@ def test_resources_of_members_that_left_are_released() -> None:
         other.close()
         wait_for(lambda: here.descriptors() == before - 2)
         spent = here.seconds()
-        time.sleep(1)  # longer than a silence
+        time.sleep(1)  # longer than the silence of LINE-5
         assert here.seconds() - spent < 0.1
 
 
@@ -297,7 +297,7 @@ SAID = b"".join(b"<127.0.0.2>" + line for line in LINES.splitlines(True))
 
 
 def speak(speaker: Client, text: bytes) -> threading.Thread:
-    """Send a whole text in a thread, which the test must join."""
+    """Start a thread that sends the text. The caller must join it."""
     thread = threading.Thread(target=speaker.say, args=(text,))
     thread.start()
     return thread
@@ -335,7 +335,7 @@ def test_a_member_that_lags_a_little_receives_everything() -> None:
 
 
 def test_a_flood_is_throttled_and_loses_nothing() -> None:
-    """LOAD-3; others are not delayed."""
+    """LOAD-3: the flood of one member does not delay another member."""
     with room("--rate", "256K", "--burst", "512K") as here:
         member, other, third = here.join_all(3)
         began = time.monotonic()
@@ -350,7 +350,7 @@ def test_a_flood_is_throttled_and_loses_nothing() -> None:
         third.hear(SAID)
         heard += other.hear_for(QUIET)
         assert heard.replace(b"<127.0.0.4>excuse me\n", b"") == SAID
-        # It came in the middle of the flood, not after its throttled part.
+        # The other member's line arrived during the flood, not after its throttled part.
         assert heard.index(b"<127.0.0.4>excuse me\n") < len(SAID) * 3 // 4
         # 1 MiB at 256 KiB/s; the first 512 KiB are not throttled.
         assert 1.9 < took < 10
@@ -359,7 +359,7 @@ def test_a_flood_is_throttled_and_loses_nothing() -> None:
 
 
 def test_a_throttled_line_is_not_cut_by_silence() -> None:
-    """LINE-2, when LOAD-3 delays a piece for longer than LINE-5's silence."""
+    """LINE-2: the throttle (LOAD-3) delays a piece for longer than the silence of LINE-5."""
     with room("--rate", "100", "--burst", "50") as here:
         member, other = here.join_all(2)
         member.say(b"a" * 150 + b"\n")

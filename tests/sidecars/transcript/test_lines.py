@@ -13,9 +13,9 @@ from chatroom.log.origin import Origin
 from chatroom.protocol.message import count, render
 from chatroom.protocol.text import sanitize
 from chatroom.sidecars.transcript.lines import (
-    accounted,
-    begins_like_ours,
+    begins_like_a_line,
     header,
+    last_number,
     message_lines,
     missed,
 )
@@ -75,7 +75,7 @@ def test_only_the_sender_s_own_prefix_is_stripped() -> None:
     ],
 )
 def test_a_line_accounts_for_a_message_number(line: bytes, number: int | None) -> None:
-    assert accounted(line) == number
+    assert last_number(line) == number
 
 
 @pytest.mark.parametrize(
@@ -90,4 +90,4 @@ def test_a_line_accounts_for_a_message_number(line: bytes, number: int | None) -
     ],
 )
 def test_a_torn_line_of_a_transcript_is_recognised(torn: bytes, ours: bool) -> None:
-    assert begins_like_ours(torn) == ours
+    assert begins_like_a_line(torn) == ours

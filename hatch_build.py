@@ -46,6 +46,14 @@ RUN_DIR = {
     "RUN-DIR/ADDRESS.sock": "The control socket of the room whose first address is ADDRESS.",
 }
 
+#: Items about the variables for --cluster.
+CLUSTER = {
+    "CHATROOM_CLUSTER": "The URL, if none of --cluster, --room and --run-dir is given. All users of"
+    " the machine can read a password on the command line.",
+    "CHATROOM_CLUSTER_CREDENTIALS, CHATROOM_CLUSTER_CA": "Files, as for --cluster-credentials and"
+    " --cluster-ca.",
+}
+
 #: Content of a section: a dict of items with their texts, a list of commands, or a text.
 Section = dict[str, str] | list[str] | str
 
@@ -106,14 +114,17 @@ SECTIONS: dict[str, dict[str, Section]] = {
         "signals": {"SIGINT": "End --watch, with exit status 0."},
         "exit status": {
             "0": "The status was shown.",
-            "1": "No such room is running, or it has ended.",
+            "1": "No such room is running, or it has ended, or a node of the cluster does not"
+            " answer.",
             "2": "An argument is wrong.",
         },
         "files": RUN_DIR,
+        "environment": CLUSTER,
         "examples": [
             "chatroom-status",
             "chatroom-status --watch 5 --room 4000",
             "chatroom-status --json --run-dir /run/chatroom",
+            "chatroom-status --cluster nats://192.0.2.1:4222/office",
         ],
         "see also": "chatroom(1), chatroom-admin(1)",
     },
@@ -121,15 +132,18 @@ SECTIONS: dict[str, dict[str, Section]] = {
         "signals": {"SIGINT": "Stop waiting for the answer."},
         "exit status": {
             "0": "The command succeeded.",
-            "1": "The command failed. One line on standard error says why.",
+            "1": "The command failed; in a cluster, on at least one node. A line on standard error"
+            " says why.",
             "2": "An argument is wrong.",
         },
         "files": RUN_DIR,
+        "environment": CLUSTER,
         "examples": [
             "chatroom-admin list",
             "chatroom-admin kick 7",
             "chatroom-admin ban 192.0.2.0/24",
             "chatroom-admin --run-dir /run/chatroom say 'ten minutes to go'",
+            "chatroom-admin --cluster nats://192.0.2.1:4222/office kick 7@192.0.2.2:4000",
         ],
         "see also": "chatroom(1), chatroom-status(1)",
     },

@@ -230,6 +230,11 @@ class Options:
     welcome: str = option("Welcome to socket practice", "TEXT", validate=_check_welcome,
         reload=Reload.AT_ONCE,
         help="line that a new member receives first")
+    history: int = option(0, "N", integer, least=0, most=10_000, reload=Reload.NEW_MEMBERS,
+        help="earlier messages that a new member receives after the welcome, fewer if the log has"
+        " fewer or if they are larger than a quarter of --max-lag; 0: none")
+    announce: bool = option(False,
+        help="tell the members when a member joins or leaves, as <room>")
     prefix: str = option(FORM, "FORMAT", validate=_check_prefix,
         help="text before each message; {ip}, {port} and {id} are the sender's address, port and"
         " id")

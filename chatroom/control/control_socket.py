@@ -156,14 +156,18 @@ class ControlClient:
 
     def ask(self, request: Answer) -> Answer:
         """Return the answer to a request. Raises EOFError if the room has ended."""
+        answer: Answer = json.loads(self.ask_raw(request))
+        return answer
+
+    def ask_raw(self, request: Answer) -> bytes:
+        """Return the answer to a request as JSON. Raises EOFError if the room has ended."""
         # After these errors, an answer with the room's reason may still arrive.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._end.sendall(json.dumps(request).encode() + b"\n")
         line = self._file.readline()
         if not line.endswith(b"\n"):
             raise EOFError
-        answer: Answer = json.loads(line)
-        return answer
+        return line
 
     def close(self) -> None:
         self._file.close()

@@ -188,3 +188,35 @@ def families(found: Totals) -> "Iterator[Metric]":
         for worker in workers:
             by_worker.add_metric([str(worker["worker"])], worker[key])
         yield by_worker
+    if "cluster" in found:
+        yield from _cluster_families(found["cluster"])
+
+
+def _cluster_families(cluster: dict[str, Any]) -> "Iterator[Metric]":
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    rows: tuple[tuple[Any, str, str, str], ...] = (
+        (GaugeMetricFamily, "engine_up", "up", "1 if the engine is in reach, else 0."),
+        (
+            GaugeMetricFamily,
+            "round_trip_seconds",
+            "round_trip",
+            "Time that the last publication took.",
+        ),
+        (GaugeMetricFamily, "pending_messages", "pending", "Messages that wait for the engine."),
+        (GaugeMetricFamily, "pending_bytes", "pending_bytes", "Bytes of these messages."),
+        (
+            CounterMetricFamily,
+            "lost_messages",
+            "lost",
+            "Messages that the engine lost after it had accepted them.",
+        ),
+        (
+            CounterMetricFamily,
+            "missed_publications",
+            "missed",
+            "Publications of other nodes that the stream dropped before this node read them.",
+        ),
+    )
+    for kind, name, key, text in rows:
+        yield kind(f"chatroom_cluster_{name}", text, cluster[key])

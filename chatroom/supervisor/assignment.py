@@ -213,7 +213,14 @@ class Assignment:
                 found = {id: self._members.by_id[id] for id in ids[first : first + MAX_ADOPTED]}
                 record = {
                     "adopt": [
-                        (id, client.address, client.prefix, client.slot, client.header_bytes)
+                        (
+                            id,
+                            client.address,
+                            client.prefix,
+                            client.slot,
+                            client.header_bytes,
+                            *(() if client.after is None else (client.after,)),
+                        )
                         for id, client in found.items()
                     ],
                     "greeting": greeting.decode(),

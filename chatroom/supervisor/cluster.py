@@ -17,6 +17,7 @@ import secrets
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from chatroom.config.cluster_url import ClusterURL
@@ -80,6 +81,8 @@ class ClusterProcess:
         """Place in the stream at which this room began; None before the first bridge is ready."""
         self._engine: Record = {"up": False, "round_trip": 0.0}
         """State of the engine, as the bridge has reported it."""
+        self._engine_since = monotonic()
+        """Time (s, monotonic) since which the engine has been in reach, or out of it."""
         self._lost = 0
         """Number of messages that the engine had accepted and has lost."""
         self._missed = 0
@@ -124,10 +127,12 @@ class ClusterProcess:
             self._warn("unpublished", says, messages=left["pending"])
 
     def status(self) -> dict[str, Any]:
-        """Return the part of the status report about the cluster. Sizes are in bytes."""
+        """Return the part of the status report about the cluster. Sizes are in bytes, times in
+        seconds. `unchanged`: time for which the engine has been in reach (`up`), or out of it."""
         return {
             "url": str(self._url),
             **self._engine,
+            "unchanged": monotonic() - self._engine_since,
             **self._unpublished(),
             "lost": self._lost,
             "missed": self._missed,
@@ -167,6 +172,7 @@ class ClusterProcess:
                 self._process.succeeded()
             case {"engine": state}:
                 if state["up"] != self._engine["up"]:
+                    self._engine_since = monotonic()
                     self._on_engine(state["up"])
                 self._engine = state
             case {"drained": True}:

@@ -57,6 +57,8 @@ class Client:
     """Size of the PROXY header (bytes) before the member's input."""
     greeting: bytes = b""
     """Text that the member receives first: the room's greeting at its join."""
+    after: int | None = None
+    """Number of the message after which its history begins; None: it gets none."""
     slot: int = -1
     """Number of the member's slot (log/slots.py), from which another worker recovers its state."""
     joined_at: float = field(default_factory=monotonic)
@@ -79,6 +81,7 @@ class Members:
         registry: RegistryProcess,
         counters: Counters,
         reserve_line: Callable[[], Callable[[str | None], None]],
+        announce: Callable[[str], None] | None = None,
     ) -> None:
         """`reserve_line` is `Console.reserve_line`; in a quiet room, it does nothing."""
         self.by_id: dict[int, Client] = {}
@@ -88,6 +91,7 @@ class Members:
         self._registry = registry
         self._counters = counters
         self._reserve_line = reserve_line
+        self._tell_all = announce
         self._loop = loop
         self._unannounced: dict[int, tuple[float, Callable[[str | None], None]]] = {}
         """Members that are not announced yet, by id, the oldest first: the time (s) at which to
@@ -132,6 +136,8 @@ class Members:
             )
         )
         decide_line(f"{client.address} connected")
+        if self._tell_all is not None:
+            self._tell_all(f"{client.address} joined")
 
     def disconnect(self, members: Sequence[int], reason: LeaveReason) -> None:
         """Shut down members' connections for a reason. Workers then report that the members
@@ -209,6 +215,8 @@ class Members:
         elif client.removed_for or reason in OTHER_PROTOCOLS:
             line += f": {reason}"
         self._reserve_line()(line)
+        if self._tell_all is not None:
+            self._tell_all(f"{client.address} left")
 
     def directory(self) -> Directory:
         """Return the address and worker of each member, as the registry keeps them."""

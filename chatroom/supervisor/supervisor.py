@@ -53,6 +53,7 @@ from chatroom.supervisor.pending import MAX_PENDING
 from chatroom.supervisor.pool import WorkerPool
 from chatroom.supervisor.registry import Directory
 from chatroom.supervisor.registry_process import RegistryProcess
+from chatroom.supervisor.room_voice import RoomVoice
 from chatroom.supervisor.sources import Sources
 from chatroom.supervisor.status_report import StatusReport
 from chatroom.supervisor.transcript import TranscriptProcess
@@ -174,9 +175,16 @@ class Supervisor:
             loop, capacity, settings.max_clients_per_address, settings.pack, self._held
         )
         cleanup.callback(self._registry.stop)
-        sources = Sources(settings.sources)
+        voice = RoomVoice(loop, log if uplink is None else uplink, self._wake_all)
         self._members = Members(
-            loop, log, slots, sources, self._registry, self._counters, self._reserve_line
+            loop,
+            log,
+            slots,
+            Sources(settings.sources),
+            self._registry,
+            self._counters,
+            self._reserve_line,
+            voice.announce if settings.announce else None,
         )
         self._transcript: TranscriptProcess | None = None
         if settings.transcript is not None:
@@ -205,6 +213,7 @@ class Supervisor:
             self._counters,
             bans,
             self._assignment.hand_over,
+            log,
         )
         cleanup.callback(self._acceptor.close)
         self._status_report = StatusReport(
@@ -220,8 +229,7 @@ class Supervisor:
         self._admin_commands = AdminCommands(
             self._members,
             bans,
-            log if uplink is None else uplink,
-            self._pool.wake_all,
+            voice,
             self._assignment.end_input,
         )
         self._control = ControlServer(loop, self._answer)
@@ -369,7 +377,7 @@ class Supervisor:
 
     def _renew(self, settings: Settings, names: list[str]) -> None:
         """Apply the new settings. Present members do not receive a new welcome."""
-        self._acceptor.greeting = settings.greeting
+        self._acceptor.greeting, self._acceptor.history = settings.greeting, settings.history
         self._pool.renew(settings)
         if self._transcript is not None:
             self._transcript.renew(settings)
@@ -411,6 +419,9 @@ class Supervisor:
     def _status(self) -> str:
         members = counted(len(self._members.by_id), "member")
         return f"{members}, {counted(len(self._pool.ready()), 'worker')}, {self._where}"
+
+    def _wake_all(self) -> None:
+        self._pool.wake_all()
 
     def _held(self) -> Directory:
         return self._members.directory()

@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Sequence
 from time import monotonic
 
+from chatroom.log.history import find_start
 from chatroom.log.ring import Log, Span
 from chatroom.system.doorbell import Doorbell
 from chatroom.system.poller import WRITE, Poller
@@ -81,9 +82,18 @@ class Delivery:
     def members(self) -> list[Member]:
         return [*self._level.values(), *self.behind.values()]
 
-    def join(self, member: Member) -> None:
-        """Begin to send a member the text that is appended from now on (WELCOME-3)."""
+    def join(self, member: Member, after: int | None = None) -> None:
+        """Begin to send a member the text that is appended from now on (WELCOME-3).
+
+        `after`: number of a message; the later ones that are in the log come first. The member is
+        sent them when its socket is writable.
+        """
         self.begin()
+        if after is not None and after < self._log.messages(self.position):
+            member.cursor, member.entry = find_start(self._log, after, self.position)
+            if member.cursor < self.offset:
+                self._fall_behind(member)
+                return
         if self._log.unfinished(self.offset):
             # The next byte is the LF of a line whose beginning the member has not received.
             member.owns(self.offset, self.offset + 1)

@@ -65,13 +65,24 @@ class Membership:
     def assign(self, members: list[Any], greeting: str, descriptors: list[int]) -> None:
         """Note connections, which `adopt` serves later in this turn.
 
-        `members`: id, address, prefix, slot and header bytes of each.
+        `members`: id, address, prefix, slot and header bytes of each, and with --history also the
+        number of the message after which its history begins.
         """
         encoded = greeting.encode()
-        for (id, address, prefix, slot, header_bytes), fd in zip(members, descriptors, strict=True):
-            connection = socket.socket(fileno=fd)
+        for (id, address, prefix, slot, header_bytes, *after), fd in zip(
+            members, descriptors, strict=True
+        ):
             self._to_adopt.append(
-                Assigned(id, address, prefix, slot, header_bytes, encoded, connection)
+                Assigned(
+                    id,
+                    address,
+                    prefix,
+                    slot,
+                    header_bytes,
+                    encoded,
+                    socket.socket(fileno=fd),
+                    after[0] if after else None,
+                )
             )
 
     def request_yield(self, ids: list[int]) -> None:
@@ -125,16 +136,16 @@ class Membership:
             self.members[member.id] = member
             self._input.add(member, state.read)
             if state.cursor is None:
-                self._greet(member, assigned.greeting, state.greeted)
+                self._greet(member, assigned, state.greeted)
             else:
                 self._take_over(member, state.cursor, state)
         self._log.mark_suspect(self._number, 0)
 
-    def _greet(self, member: Member, greeting: bytes, greeted: int) -> None:
+    def _greet(self, member: Member, assigned: Assigned, greeted: int) -> None:
         """Send a newcomer the rest of the greeting, of which it has received `greeted` bytes."""
-        delivery = self._delivery
-        delivery.join(member)
-        note(self._slots, member, len(greeting), delivery.offset, delivery.position)
+        delivery, greeting = self._delivery, assigned.greeting
+        delivery.join(member, assigned.after)
+        note(self._slots, member, len(greeting), *delivery.cursor_of(member))
         try:
             complete = member.send(greeting[greeted:]) == len(greeting) - greeted
         except BlockingIOError:

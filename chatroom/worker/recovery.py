@@ -37,6 +37,8 @@ class Assigned(NamedTuple):
     greeting: bytes
     """Greeting of the room when the connection was accepted."""
     connection: socket.socket
+    after: int | None = None
+    """Number of the message after which its history begins; None: it gets none."""
 
 
 class RecoveredState(NamedTuple):

@@ -1,4 +1,4 @@
-"""What the processes of a server do, as far as their TCP sockets show it."""
+"""Roles of a server's processes, as far as their TCP sockets show the roles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""URLs of clusters."""
+"""Tests of the URLs of clusters."""
 
 import pytest
 
@@ -61,7 +61,7 @@ def test_no_message_shows_a_password() -> None:
 def test_a_publication_must_fit_into_a_message_and_into_the_log(
     options: dict[str, int], name: str
 ) -> None:
-    """Outside of a cluster, these sizes are valid."""
+    """These sizes are valid in a room without a cluster."""
     Settings(**options)  # type: ignore[arg-type]
     with pytest.raises(SettingsError) as error:
         Settings(cluster=ClusterURL.parse("nats://h/r"), **options)  # type: ignore[arg-type]
@@ -69,7 +69,7 @@ def test_a_publication_must_fit_into_a_message_and_into_the_log(
 
 
 def test_the_largest_run_fits_into_a_message() -> None:
-    """A read of empty lines, behind an unfinished line of control characters."""
+    """The largest run is a read of empty lines after an unfinished line of control characters."""
     settings = Settings(
         cluster=ClusterURL.parse("nats://h/r"), max_line=64 * KIB, room_rate=0, prefix="{ip}" * 3
     )

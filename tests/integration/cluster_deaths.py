@@ -1,10 +1,10 @@
-"""Kill processes of a cluster at random while a crowd talks, and check every byte. Run by hand.
+"""Kill processes of a cluster at random while a crowd sends lines, and check every byte. Usage:
 
     python -m tests.integration.cluster_deaths --deaths 500 --nodes 2 --seed 1
 
-A worker, a bridge or a registry is killed, on any node, or several at once; with `--engine`, also
-the NATS server, which is started again. Members leave, and others join. The program ends with exit
-code 1 at the first difference.
+A worker, a bridge or a registry of any node is killed, or several of them at once. With `--engine`,
+the NATS server is also killed, and started again. Meanwhile members leave and others join. At the
+first difference, the program ends with exit code 1.
 """
 
 import argparse
@@ -24,11 +24,11 @@ from tests.integration.engines import Engine, engine, node
 from tests.integration.rooms import Room, addresses
 
 KINDS = ("worker", "worker", "bridge", "bridge", "registry")
-"""Kinds of processes to kill, the frequent ones twice."""
+"""Kinds of processes to kill. The kinds that are killed more often are there twice."""
 
 
 class Killer:
-    """Kills processes of the nodes, while their crowd talks."""
+    """Kills processes of the nodes while their crowd sends lines."""
 
     def __init__(self, nats: Engine, nodes: list[Room], options: argparse.Namespace) -> None:
         self._nats = nats
@@ -76,7 +76,7 @@ class Killer:
                 "bridge": here.bridge,
                 "registry": here.registry,
             }[kind]()
-            with contextlib.suppress(ProcessLookupError):  # it was just killed
+            with contextlib.suppress(ProcessLookupError):  # already killed
                 os.kill(found.pid, signal.SIGKILL)
         self.deaths[kind] += 1
 
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--deaths", type=int, default=500)
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--engine", action="store_true", help="kill the NATS server, too")
+    parser.add_argument("--engine", action="store_true", help="also kill the NATS server")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cluster-")))

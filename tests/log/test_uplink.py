@@ -1,4 +1,4 @@
-"""The uplink: what is held back, and what a dead worker's interrupted append leaves."""
+"""Tests of the uplink: its unpublished messages, and the append of a worker that dies."""
 
 import os
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def test_an_append_notes_the_reaches_of_its_senders(uplink: Uplink, slots: Slots
 
 
 def test_unpublished_messages_are_not_overwritten(uplink: Uplink, slots: Slots) -> None:
-    """The worker waits, and is woken when the bridge has published some."""
+    """The worker waits. The bridge wakes it after it has published some messages."""
     full = batch_of(Run(1, b"<a>" + b"x" * MIB + b"\n"))
     with uplink:
         appended = 0
@@ -56,7 +56,7 @@ def test_unpublished_messages_are_not_overwritten(uplink: Uplink, slots: Slots) 
             appended += 1
         uplink.wait_for_space(0)
         assert appended == SETTINGS.log_size // (MIB + 4)
-        assert uplink.worker_position(0) == IDLE, "a failed append holds nothing back"
+        assert uplink.worker_position(0) == IDLE, "a failed append pins no position"
         assert uplink.yet_to_deliver() == [uplink.bridge]
         assert uplink.note_published(uplink.published) == []
         assert uplink.note_published(uplink.published + 1) == [0]
@@ -67,7 +67,7 @@ def test_unpublished_messages_are_not_overwritten(uplink: Uplink, slots: Slots) 
 def test_an_interrupted_append_is_found_until_it_is_settled(
     noted: int, uplink: Uplink, slots: Slots, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worker dies after the append, before all reaches are in the slots."""
+    """The worker dies after the append, but before all reaches are in the slots."""
     left = noted
 
     def die(*_: object) -> None:

@@ -86,8 +86,8 @@ class Bridge:
         """True if the last notice to the members was WAITS."""
         self._drain = asyncio.Event()
         """Set when the room stops, and its workers append nothing more."""
-        self._last_own = uplink.published
-        """Position in the uplink of this node's last publication in the room's log."""
+        self._last: int | None = None
+        """Sequence number of this node's last publication; None if it is unknown."""
 
     async def run(self) -> None:
         """Run until the main process ends. Raises EngineError, ChannelClosed."""
@@ -129,7 +129,7 @@ class Bridge:
         engine = Engine(client, node.url, f"{node.number:016x}")
         try:
             end = await engine.open_stream(node.replicas)
-            await Responder(client, node.url.room, node.name, node.control).start()
+            await Responder(client, node).start()
         except BaseException:
             await engine.close()
             raise
@@ -175,6 +175,7 @@ class Bridge:
     async def _publish(self, engine: Engine, relay: Relay) -> None:
         last, position = await self._resume(engine, relay)
         while True:
+            self._last = last
             self._bell.clear()
             publication = relay.next_publication(position)
             if publication is None:
@@ -186,6 +187,8 @@ class Bridge:
                 last = await engine.publish(publication, last)
             except (Refused, *UNREACHABLE):
                 last, position = await self._resume(engine, relay)
+                if position >= publication.position:  # only the answer was lost
+                    self._unanswered_at = None
                 continue
             self._round_trip = monotonic() - begin
             self._unanswered_at = None
@@ -233,10 +236,6 @@ class Bridge:
                 relay.sequence = sequence
                 continue
             await self._space(lambda: relay.append(publication, sequence))  # noqa: B023
-            if publication.node == self._node.number:
-                self._last_own = publication.position
-                if self._drain.is_set():
-                    self._bell.set()
 
     async def _space(self, append: Callable[[], bool]) -> None:
         """Repeat an append until the room's log has space for it."""
@@ -278,11 +277,15 @@ class Bridge:
                 async with asyncio.timeout(REPORT_EVERY):
                     await self._drain.wait()
             if self._drain.is_set() and not drained:
-                drained = await self._drained()
+                drained = await self._drained(relay)
 
-    async def _drained(self) -> bool:
+    async def _drained(self, relay: Relay) -> bool:
         """Wait until all messages of the uplink are in the room's log, and report this."""
-        while self._last_own < self._uplink.head:
+        while (
+            self._uplink.published < self._uplink.head
+            or self._last is None
+            or relay.sequence < self._last
+        ):
             self._uplink.turn(self._uplink.bridge)
             await asyncio.sleep(0.005)
         self._tell({"drained": True})

@@ -9,6 +9,8 @@ replaces this one and continues with the next sequence number.
 import asyncio
 import contextlib
 import json
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -22,7 +24,7 @@ from nats.js import JetStreamContext, api
 from nats.js import errors as js_errors
 
 from chatroom.config.cluster_url import ClusterURL
-from chatroom.config.sizes import MIB
+from chatroom.config.sizes import KIB, MIB
 from chatroom.sidecars.cluster.process import Credentials, Position
 from chatroom.sidecars.cluster.stream_message import FORMAT, Publication, PublicationError
 
@@ -38,6 +40,8 @@ RETRY_AFTER = 0.2
 PING_EVERY = 2
 """Seconds between two pings. A connection is given up after three pings without an answer."""
 
+MAX_PUBLICATION = 600 * KIB
+"""Size (bytes) that the engine must accept: a publication is smaller (relay.py, settings.py)."""
 PULL = 64
 """Number of publications to request at once. A publication has at most about 600 KiB, so this
 number bounds the memory."""
@@ -104,9 +108,14 @@ def log_subject(room: str, node: str = "*") -> str:
     return f"chatroom.{room}.log.{node}"
 
 
-def request_subject(room: str) -> str:
-    """Return the subject of requests to all nodes."""
-    return f"chatroom.{room}.request"
+def nodes_subject(room: str) -> str:
+    """Return the subject on which all nodes reply with their names."""
+    return f"chatroom.{room}.nodes"
+
+
+def request_subject(room: str, node: str) -> str:
+    """Return the subject of requests to one node."""
+    return f"chatroom.{room}.request.{node}"
 
 
 async def connect(
@@ -115,16 +124,21 @@ async def connect(
     name: str,
     on_disconnected: Callable[[], Awaitable[None]] | None = None,
     on_reconnected: Callable[[], Awaitable[None]] | None = None,
+    attempts: int = -1,
 ) -> Client:
     """Connect to the servers; nats-py then connects again whenever the connection is lost.
 
-    `name`: name of the connection in the monitoring of NATS. Raises EngineError.
+    `name`: name of the connection in the monitoring of NATS. `attempts`: number of times that
+    nats-py tries a server again that it can't reach; -1: no limit. Raises EngineError.
     """
     client = _Client()
-    last: list[str] = []
+    cause: Exception | None = None
 
     async def note_error(error: Exception) -> None:
-        last.append(str(error) or type(error).__name__)
+        # A server's refusal says more than the end of the connection that follows.
+        nonlocal cause
+        if not (isinstance(cause, nats.errors.Error) and isinstance(error, OSError)):
+            cause = error
 
     options: dict[str, Any] = {}
     try:
@@ -147,7 +161,7 @@ async def connect(
                 [f"{url.scheme}://{server}" for server in url.servers],
                 name=name,
                 error_cb=note_error,
-                max_reconnect_attempts=-1,
+                max_reconnect_attempts=attempts,
                 reconnect_time_wait=RETRY_AFTER,  # type: ignore[arg-type]
                 ping_interval=PING_EVERY,
                 connect_timeout=2,
@@ -158,9 +172,18 @@ async def connect(
     except UNREACHABLE as error:
         with contextlib.suppress(*UNREACHABLE):
             await client.close()
-        reason = last[-1] if last else str(error) or f"no answer within {CONNECT_WITHIN:g} s"
+        reason = _reason(cause or error) or f"no answer within {CONNECT_WITHIN:g} s"
         raise EngineError(f"can't connect to {url}: {_plain(reason)}") from None
     return client
+
+
+def _reason(error: Exception) -> str:
+    """Return an error as text. asyncio's text for a refused connection is not for people."""
+    if isinstance(error, ConnectionError) and error.errno:
+        return os.strerror(error.errno)
+    if isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
+    return str(error)
 
 
 def _plain(reason: str) -> str:
@@ -199,6 +222,11 @@ class Engine:
         if (version.major, version.minor) < OLDEST:
             oldest = ".".join(map(str, OLDEST))
             raise EngineError(f"{self._url}: nats-server {version} is too old; needs {oldest}")
+        if self._client.max_payload < MAX_PUBLICATION:
+            raise EngineError(
+                f"{self._url}: max_payload of nats-server is {self._client.max_payload} bytes; the"
+                f" room needs {MAX_PUBLICATION}"
+            )
         wanted = api.StreamConfig(
             name=self._stream,
             description=DESCRIPTION,
@@ -336,8 +364,8 @@ class Engine:
             mem_storage=True,
             num_replicas=1,
         )
-        first = max(after.sequence + 1, state.first_seq)
-        if await self._is_there(after, state):
+        first = min(max(after.sequence + 1, state.first_seq), state.last_seq + 1)
+        if not after.time or await self._is_there(after, state):
             config.deliver_policy = api.DeliverPolicy.BY_START_SEQUENCE
             config.opt_start_seq = first
         else:
@@ -353,7 +381,7 @@ class Engine:
         """Return False if the stream has lost the message at a place in a failure."""
         if after.sequence > state.last_seq:
             return False
-        if not after.time or after.sequence < state.first_seq:
+        if after.sequence < state.first_seq:
             return True
         try:
             found = await self._js.get_msg(self._stream, seq=after.sequence)

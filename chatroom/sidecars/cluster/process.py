@@ -60,10 +60,13 @@ def main(node: Node, limits: Limits, end: socket.socket) -> None:
         sys.exit(1)
     each = len(bells) // record["doorbells"]
     import asyncio
+    import logging
 
     from chatroom.sidecars.cluster.bridge import Bridge
     from chatroom.sidecars.cluster.engine import EngineError
 
+    # asyncio logs a warning when a TLS connection ends. The room itself logs `cluster-down`.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     bridge = Bridge(
         node,
         Uplink(uplink, limits),

@@ -16,7 +16,24 @@ from typing import Any
 import psutil
 
 from harness.simulation.scenario.plan import ScheduledFault
+from harness.target.roles import Roles
 from harness.target.target import Command
+
+PROCESS_WITHIN = 2.0
+"""Seconds for which a fault waits if there is no process with the role that it needs, as right
+after another fault."""
+RETRY_AFTER = 0.05
+"""Seconds after which the fault looks for processes again."""
+
+_ROLES: dict[str, Callable[[Roles], list[psutil.Process]]] = {
+    "kill-worker": lambda roles: roles.workers,
+    "kill-workers": lambda roles: roles.workers,
+    "stop-worker": lambda roles: roles.workers,
+    "kill-engine": lambda roles: roles.engines,
+    "stop-engine": lambda roles: roles.engines,
+    "kill-bridge": lambda roles: roles.bridges,
+}
+"""Processes that a fault needs, by its kind."""
 
 Record = Callable[[dict[str, Any]], None]
 """Function that records an event of the history, with the current time."""
@@ -42,37 +59,42 @@ class FaultInjector:
         self._chance = random.Random(f"{seed} faults")
         self._record = record
         self._clock = clock
+        self._retry_at = -inf
+        """Time at which the first fault looks for processes again."""
         self._held: list[tuple[float, ScheduledFault, list[psutil.Process]]] = []
         """Faults with stopped processes: time to resume them, the fault, and the processes."""
 
     @property
     def due(self) -> float:
         """Time of the next action, in seconds since the run's start; `inf` if there is none."""
-        faults = (fault.due for fault in [*self._faults][:1])
+        faults = (max(fault.due, self._retry_at) for fault in [*self._faults][:1])
         return min((*faults, *(until for until, _, _ in self._held)), default=inf)
 
     def act(self) -> None:
         """Perform all actions that are due. Raise StartError if the target does not restart."""
         now = self._clock()
         self.release(now)
-        while self._faults and self._faults[0].due <= now:
-            self._inject(self._faults.popleft())
+        while self._faults and max(self._faults[0].due, self._retry_at) <= now:
+            fault = self._faults[0]
+            role = _ROLES.get(fault.kind)
+            found = role(self._target.roles()) if role else []
+            if role and not found and now < fault.due + PROCESS_WITHIN:
+                self._retry_at = now + RETRY_AFTER
+                break
+            self._faults.popleft()
+            self._inject(fault, found)
 
-    def _inject(self, fault: ScheduledFault) -> None:
+    def _inject(self, fault: ScheduledFault, found: list[psutil.Process]) -> None:
+        """Inject a fault; one that needs a role strikes among the processes `found`."""
         self.latest = fault.kind
+        single = [self._chance.choice(found)] if found else []
         match fault.kind:
-            case "kill-worker" | "kill-workers":
-                workers = self._target.roles().workers
-                victims = workers if fault.kind == "kill-workers" else self._one_of(workers)
-                self._signal(fault, victims, signal.SIGKILL)
-            case "stop-worker":
-                self._hold(fault, self._one_of(self._target.roles().workers))
-            case "kill-engine":
-                self._signal(fault, self._one_of(self._target.roles().engines), signal.SIGKILL)
-            case "stop-engine":
-                self._hold(fault, self._one_of(self._target.roles().engines))
-            case "kill-bridge":
-                self._signal(fault, self._one_of(self._target.roles().bridges), signal.SIGKILL)
+            case "kill-worker" | "kill-engine" | "kill-bridge":
+                self._signal(fault, single, signal.SIGKILL)
+            case "kill-workers":
+                self._signal(fault, found, signal.SIGKILL)
+            case "stop-worker" | "stop-engine":
+                self._hold(fault, single)
             case "stop":
                 self._hold(fault, self._target.processes())
             case "hangup":
@@ -92,10 +114,6 @@ class FaultInjector:
                 with contextlib.suppress(psutil.Error):  # the target may have killed the process
                     process.send_signal(signal.SIGCONT)
             self._record_change(fault, "ends", processes)
-
-    def _one_of(self, found: Sequence[psutil.Process]) -> list[psutil.Process]:
-        """Return a random one of the processes; none if there is none."""
-        return [self._chance.choice(found)] if found else []
 
     def _signal(
         self, fault: ScheduledFault, processes: list[psutil.Process], number: signal.Signals

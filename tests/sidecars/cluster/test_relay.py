@@ -1,4 +1,4 @@
-"""The bridge's view of the logs, without a network."""
+"""Tests of the bridge's part between the two logs, without a network."""
 
 import os
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ NODE = 7
 
 
 class Stage:
-    """A node's logs and doorbells; a worker in seat 0."""
+    """The logs and doorbells of a node with one worker, which has seat 0."""
 
     def __init__(self, stack: ExitStack) -> None:
         settings = Settings(
@@ -57,7 +57,7 @@ class Stage:
             self.uplink.append(batch_of(*said))
 
     def publications(self) -> list[Publication]:
-        """Publish everything; return the publications."""
+        """Publish all messages; return the publications."""
         found, position = [], self.uplink.published
         while publication := self.relay.next_publication(position):
             found.append(publication)
@@ -66,7 +66,7 @@ class Stage:
         return found
 
     def rung(self) -> list[int]:
-        """Return the numbers of the doorbells that have been rung, and clear them."""
+        """Return the numbers of the doorbells that were rung, and clear these doorbells."""
         found = []
         for number, doorbell in enumerate(self.doorbells):
             before = os.get_blocking(doorbell.fileno())
@@ -99,7 +99,7 @@ def test_everything_in_the_uplink_is_published_once(stage: Stage) -> None:
 
 
 def test_a_publication_is_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its text, and by its runs; a larger run is published alone."""
+    """A publication is bounded in text and in runs. A run that is larger is published alone."""
     monkeypatch.setattr(relay_module, "MAX_TEXT", 20)
     monkeypatch.setattr(relay_module, "MAX_RUNS", 3)
     texts = [b"<a>%d\n" % number for number in range(8)] + [b"<a>" + b"x" * 50 + b"\n", b"<a>y\n"]
@@ -111,7 +111,8 @@ def test_a_publication_is_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_line_6_each_node_ends_an_unfinished_line_itself(stage: Stage) -> None:
-    """The LF in the uplink is not published: another node's message may come before it."""
+    """The LF in the uplink is not published, because a message of another node may come before
+    it."""
     stage.say(Run(1, b"<a>begun"))
     (begun,) = stage.publications()
     stage.say(Run(2, b"<b>next\n"))
@@ -130,7 +131,7 @@ def test_line_6_each_node_ends_an_unfinished_line_itself(stage: Stage) -> None:
 
 
 def test_a_new_bridge_continues_behind_the_last_appended_publication(stage: Stage) -> None:
-    """The room's own lines do not move that place."""
+    """The room's own lines are not publications, so they do not change this place."""
     assert stage.new_relay(after=40).sequence == 40
     stage.say(Run(1, b"<a>one\n"))
     (publication,) = stage.publications()
@@ -141,7 +142,7 @@ def test_a_new_bridge_continues_behind_the_last_appended_publication(stage: Stag
 
 
 def test_an_append_wakes_the_workers_and_the_readers(stage: Stage) -> None:
-    """The bridge itself, and seats without a worker, are not woken."""
+    """The append wakes neither the bridge itself nor seats without a worker."""
     stage.say(Run(1, b"<a>one\n"))
     (publication,) = stage.publications()
     with stage.log:
@@ -152,7 +153,8 @@ def test_an_append_wakes_the_workers_and_the_readers(stage: Stage) -> None:
 
 
 def test_a_publication_waits_until_the_log_has_space(stage: Stage) -> None:
-    """It is appended as a whole, or not at all; the slow worker is woken, and then the bridge."""
+    """The publication is appended as a whole, or not at all. First the slow worker is woken, and
+    later the bridge."""
     with stage.log:
         stage.log.serve(0, stage.log.head)
     text = b"<a>" + b"x" * 500_000 + b"\n"
@@ -174,7 +176,7 @@ def test_a_publication_waits_until_the_log_has_space(stage: Stage) -> None:
 
 
 def test_published_messages_free_the_uplink(stage: Stage) -> None:
-    """Workers that wait for space are woken."""
+    """The bridge wakes workers that wait for space."""
     with stage.uplink:
         stage.uplink.wait_for_space(0)
     stage.say(Run(1, b"<a>one\n"))

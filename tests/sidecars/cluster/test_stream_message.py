@@ -1,4 +1,4 @@
-"""Publications: what one node encodes, any node decodes."""
+"""Tests of publications: one node encodes them, and every node decodes them."""
 
 import contextlib
 
@@ -50,7 +50,7 @@ def test_another_format_is_named() -> None:
 
 
 def test_only_this_node_s_senders_keep_their_ids() -> None:
-    """Each entry has the sequence number as its reach."""
+    """The reach of each entry is the sequence number."""
     text = b"<192.0.2.1>a\n<192.0.2.1>b\n"
     publication = Publication(7, 9, 5, [Run(3, ORIGINS[0], 2, text)])
     ours, theirs = publication.batch(7, 42), publication.batch(8, 42)

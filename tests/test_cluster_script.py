@@ -78,6 +78,7 @@ def test_two_nodes_are_one_room_and_one_signal_ends_everything(
 ) -> None:
     """An engine that is killed comes back, and a node that is killed does not."""
     program("nats-server")
+    (folder / "chatroom-cluster-1").mkdir()  # what a killed script leaves
     port = free_port("127.0.0.2")
     cluster = Cluster(folder, "2", "--engines", str(engines), "--port", str(port))
     try:

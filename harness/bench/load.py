@@ -15,6 +15,7 @@ import gc
 import json
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from harness.bench import payload
@@ -23,7 +24,7 @@ from harness.bench.dialects import DIALECTS
 from harness.bench.open_loop import paced
 from harness.bench.payload import ArrivalError, Heads
 from harness.descriptors import raise_descriptor_limit
-from harness.target.processes import processor_times
+from harness.target.processes import processor_times, program_of
 
 Report = dict[str, float | str]
 
@@ -33,8 +34,12 @@ QUIET = 0.1
 PARTS = (0.1, 0.5)
 """Shares of a server's capacity at which its latency is measured."""
 
-START_LIMIT = 10.0
-"""Seconds within which a server must listen."""
+START_LIMIT = 30.0
+"""Seconds within which a server must listen: a cluster has many processes to start."""
+
+STREAM_LINES = 16_384
+"""Number of lines in a round of a stream, 1 MiB: the gap between two rounds then takes little of
+the time."""
 
 BLOCK = 1000
 """Number of clients over which joins per second are measured, at the beginning and at the end;
@@ -48,6 +53,7 @@ class Job:
     seconds: minimum duration of the timed part, which ends with a round.
     rounds: minimum number of its rounds.
     at_once: maximum number of clients that connect at the same time.
+    pace: messages per second at which latencies are measured; 0: at PARTS of the capacity.
     patience: seconds without a byte for any client after which the rest counts as missing.
     server: process id of the server, the root of its process tree.
     """
@@ -56,11 +62,12 @@ class Job:
     clients: int
     dialect: str
     host: str
-    port: int
+    ports: Sequence[int]
     server: int
     seconds: float = 2.0
     rounds: int = 3
     at_once: int = 4
+    pace: float = 0.0
     patience: float = 10.0
 
     def to_json(self) -> str:
@@ -83,8 +90,19 @@ class Stage:
             for generation in range(payload.GENERATIONS)
         ]
         self.score = clients.score(self.speakers, heads)
+        self.messages = len(self.speakers)
+        """Lines that clients send in a round."""
         # Only lines to others count, not what a server sends back to the speaker.
-        self.deliveries = len(self.speakers) * (job.clients - 1)
+        self.others = job.clients - 1
+
+    def round(self, number: int, witness: int) -> bytearray:
+        """Play a round; return all that the witness received."""
+        words = self.words[number % payload.GENERATIONS]
+        return self.clients.play(self.speakers, words, self.score, witness)
+
+    def check(self, number: int, witness: int, heard: bytes) -> None:
+        """Check what the witness of a round received."""
+        payload.check(heard, witness, self.speakers, number, self.clients.dialect)
 
     def play(self, seconds: float, rounds: int) -> Report:
         """Play for at least `rounds` and `seconds`; then check what the witnesses received."""
@@ -94,25 +112,48 @@ class Stage:
         start = now = time.monotonic()
         while len(testimony) < rounds or now - start < seconds:
             played = len(testimony)
-            words = self.words[played % payload.GENERATIONS]
-            witness = self.listeners[played % len(self.listeners)]
-            testimony.append(self.clients.play(self.speakers, words, self.score, witness))
+            testimony.append(self.round(played, self.listeners[played % len(self.listeners)]))
             now = time.monotonic()
         elapsed = now - start
         busy = time.process_time() - busy
         server_after = processor_times(self.server)
-        for generation, heard in enumerate(testimony):
-            witness = self.listeners[generation % len(self.listeners)]
-            payload.check(bytes(heard), witness, self.speakers, generation, self.clients.dialect)
-        deliveries = len(testimony) * self.deliveries
+        for number, heard in enumerate(testimony):
+            self.check(number, self.listeners[number % len(self.listeners)], bytes(heard))
+        messages = len(testimony) * self.messages
+        deliveries = messages * self.others
         return {
             "deliveries": deliveries,
             "seconds": elapsed,
             "rounds": len(testimony),
             "rate": deliveries / elapsed,
             "busy": busy / elapsed,
-            **message_cost(server_before, server_after, len(testimony) * len(self.speakers)),
+            **message_cost(server_before, server_after, messages),
+            **costs_by_program(server_before, server_after, messages),
         }
+
+
+class Stream(Stage):
+    """The data for the rounds of a stream: one client sends many lines, which all differ."""
+
+    def __init__(self, clients: Clients, job: Job, heads: Heads) -> None:
+        super().__init__(clients, job, heads)
+        dialect = clients.dialect
+        lines = [payload.line(number, 0) for number in range(STREAM_LINES)]
+        self.data = b"".join(map(dialect.say, lines))
+        self.due = b"".join(heads[0] + line + dialect.tail for line in lines)
+        self.score = [STREAM_LINES * due for due in self.score]
+        self.messages = STREAM_LINES
+
+    def round(self, _number: int, witness: int) -> bytearray:
+        return self.clients.pour(0, self.data, self.score, witness)
+
+    def check(self, _number: int, witness: int, heard: bytes) -> None:
+        if heard != self.due:
+            raise ArrivalError(f"client {witness} has not received each line once and in order")
+
+
+STAGES: dict[str, type[Stage]] = {"stream": Stream}
+"""Stages of the workloads that do not use `Stage` itself."""
 
 
 def message_cost(before: dict[int, float], after: dict[int, float], messages: int) -> Report:
@@ -127,26 +168,51 @@ def message_cost(before: dict[int, float], after: dict[int, float], messages: in
     return {"cpu_per_message": spent / messages}
 
 
-def measure(clients: Clients, job: Job) -> Report:
-    """Verify, warm up, time and verify; return the figures of a crowd, a solo or a latency.
+def costs_by_program(
+    before: dict[int, float],
+    after: dict[int, float],
+    messages: int,
+    program_of: Callable[[int], str] = program_of,
+) -> Report:
+    """Return the processor time per message of each program that the server consists of, and of its
+    busiest process. The arguments are those of `message_cost`."""
+    found: dict[str, float] = {}
+    for pid, seconds in after.items():
+        spent = (seconds - before.get(pid, 0.0)) / messages
+        program = f"cpu_per_message of {program_of(pid)}"
+        found[program] = found.get(program, 0.0) + spent
+        busiest = "cpu_per_message of the busiest process"
+        found[busiest] = max(found.get(busiest, 0.0), spent)
+    return dict(found) if before else {}
 
-    For a latency, these are the figures of a solo, and the latencies at PARTS of its rate.
+
+def measure(clients: Clients, job: Job) -> Report:
+    """Verify, warm up, time and verify; return the figures of a workload, but not of "idle".
+
+    For a latency, these are the figures of a solo, and the latencies at PARTS of its rate, or at
+    the job's pace.
     """
     heads = clients.verify(generation=1)
-    stage = Stage(clients, job, heads)
+    stage = STAGES.get(job.workload, Stage)(clients, job, heads)
     # Rounds make no reference cycles, and the collector's pauses would distort the figures.
     gc.disable()
     stage.play(job.seconds / 4, 1)
     report = stage.play(job.seconds, job.rounds)
     if job.workload == "latency":
-        for part in PARTS:
-            rate = part * float(report["rate"]) / (job.clients - 1)
+        capacity = float(report["rate"]) / (job.clients - 1)
+        loads = [(f"{job.pace:g}/s", job.pace)] if job.pace else share_of(capacity)
+        for load, rate in loads:
             found = paced(clients, heads, rate, job.seconds)
-            report |= {f"{name} at {part:g}": value for name, value in found.items()}
+            report |= {f"{name} at {load}": value for name, value in found.items()}
     gc.enable()
     clients.verify(generation=2)
     clients.quiet(QUIET)
     return report
+
+
+def share_of(capacity: float) -> list[tuple[str, float]]:
+    """Return the name of each of PARTS, and that part of a capacity."""
+    return [(f"{part:g}", part * capacity) for part in PARTS]
 
 
 def joining(times: list[float]) -> Report:
@@ -160,7 +226,8 @@ def joining(times: list[float]) -> Report:
 
 
 def play(job: Job) -> Report:
-    clients = Clients((job.host, job.port), DIALECTS[job.dialect], job.patience)
+    addresses = [(job.host, port) for port in job.ports]
+    clients = Clients(addresses, DIALECTS[job.dialect], job.patience)
     try:
         times = clients.join(job.clients, job.at_once, START_LIMIT)
         clients.settle()

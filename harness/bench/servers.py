@@ -1,7 +1,8 @@
 """The servers that can be timed, and how to start each in a comparable way.
 
-All listen only on 127.0.0.1, write nothing to disk, and have a sufficient limit on clients.
-Otherwise, they run with their defaults; the chatroom also with --quiet, and without rate limits.
+All listen only on 127.0.0.1, write nothing to disk, and have a sufficient limit on clients; only
+the engine of a cluster keeps its stream in a temporary folder. Otherwise, they run with their
+defaults; the chatroom also with --quiet, and without rate limits.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SPARE_CLIENTS = 16
 """Number of clients that a server is configured for, in addition to those that connect."""
 
 # It includes the end of the line, because the number may arrive in two pieces.
-_ANNOUNCED = re.compile(rb"listening on \S+:(?P<port>\d+)\s")
+_ANNOUNCED = re.compile(rb"listening on (?P<endpoints>\S+:\d+(?:, \S+:\d+)*)\s")
 
 
 class NotInstalledError(Exception):
@@ -35,10 +36,10 @@ class Recipe:
     """A way to start a server.
 
     In `command`, which is split as by a shell, and in `files`, {python}, {host}, {port} (a
-    free port), {workers}, {clients}, {speakers} (in a round) and {dir} (a directory for this
-    server) are filled in. `ready` matches the server's output when it listens; its group
-    ``port``, if any, is the port. Without `ready`, the server listens at {port} once it
-    accepts a connection.
+    free port), {workers}, {nodes} (of a cluster), {clients}, {speakers} (in a round) and {dir} (a
+    directory for this server) are filled in. `ready` matches the server's output when it listens;
+    its group ``endpoints``, if any, holds HOST:PORT of each address of the server. Without `ready`,
+    the server listens at {port} once it accepts a connection.
 
     `module`: the Python module that the command runs, if it is a part of this project. It is
     imported from beside the harness, whatever the working directory is. A command without a
@@ -47,6 +48,8 @@ class Recipe:
     `at_once`: number of clients that connect at the same time when joins are timed. It is
     enough to keep the server busy, and below its backlog: a client that meets a full backlog
     retries after a second.
+
+    `engine`: another program that the command needs, to connect the nodes of a cluster.
     """
 
     name: str
@@ -57,20 +60,21 @@ class Recipe:
     module: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     at_once: int = 32
+    engine: str = ""
 
     def check_installed(self) -> None:
         if self.module and importlib.util.find_spec(self.module) is None:
             raise NotInstalledError(f"no Python module {self.module}")
-        program = shlex.split(self.command)[0]
-        if program != "{python}" and find_program(program) is None:
-            raise NotInstalledError(f"no program {program}")
+        for program in (shlex.split(self.command)[0], self.engine):
+            if program not in ("", "{python}") and find_program(program) is None:
+                raise NotInstalledError(f"no program {program}")
 
     def environment(self) -> dict[str, str]:
         """Return the environment in which its commands run."""
         return environment() if self.module else dict(os.environ)
 
     def fill(
-        self, directory: Path, port: int, workers: int, clients: int, speakers: int
+        self, directory: Path, port: int, workers: int, clients: int, speakers: int, nodes: int = 2
     ) -> list[str]:
         """Write the server's files, and return its command."""
         values = {
@@ -78,6 +82,7 @@ class Recipe:
             "host": "127.0.0.1",
             "port": str(port),
             "workers": str(workers),
+            "nodes": str(nodes),
             "clients": str(clients + SPARE_CLIENTS),
             "speakers": str(speakers),
             "dir": str(directory),
@@ -120,7 +125,7 @@ NATS = Recipe(
     "nats",
     "nats",
     "nats-server -c {dir}/nats.conf",
-    re.compile(rb"client connections on \S+:(?P<port>\d+)(?s:.*)Server is ready"),
+    re.compile(rb"client connections on (?P<endpoints>\S+:\d+)(?s:.*)Server is ready"),
     version="nats-server --version",
     files={
         "nats.conf": 'host: "{host}"\nport: -1\nmax_connections: {clients}\nping_interval: "1h"\n'
@@ -145,7 +150,51 @@ FLOOR = Recipe(
 )
 """A minimal server: see floor.py."""
 
-RECIPES = {recipe.name: recipe for recipe in (CHATROOM, NCAT, REDIS, NATS, PLAIN, FLOOR)}
+_NODES = "{python} -P -m harness.bench.nodes {nodes} {host}:{port} "
+_REDIS_ENGINE = REDIS.command.replace("{clients}", "64")
+
+CLUSTER = Recipe(
+    "cluster",
+    "chat",
+    f"{_NODES} nats-server -js -sd {{dir}} -a {{host}} -p {{port}} -- "
+    f"{CHATROOM.command} --cluster nats://{{host}}:{{port}}/bench",
+    _ANNOUNCED,
+    version=CHATROOM.version,
+    module="chatroom",
+    engine="nats-server",
+)
+"""One room of several nodes: see nodes.py."""
+
+PLAIN_REDIS = Recipe(
+    "plain-redis",
+    "chat",
+    f"{_NODES} {_REDIS_ENGINE} -- {{python}} -P -m harness.bench.pubsub redis {{host}} {{port}}",
+    _ANNOUNCED,
+    version=REDIS.version,
+    module="harness",
+    engine="redis-server",
+)
+"""The script that a user would write for several nodes, with Redis' pub/sub: see pubsub.py."""
+
+PLAIN_NATS = Recipe(
+    "plain-nats",
+    "chat",
+    f"{_NODES} nats-server -a {{host}} -p {{port}} -- "
+    "{python} -P -m harness.bench.pubsub nats {host} {port}",
+    _ANNOUNCED,
+    version=NATS.version,
+    module="harness",
+    engine="nats-server",
+)
+"""The same script with NATS' pub/sub."""
+
+ALONE = (CHATROOM, NCAT, REDIS, NATS, PLAIN, FLOOR)
+"""The servers to compare by default."""
+
+CLUSTERED = (CLUSTER, CHATROOM, PLAIN_REDIS, PLAIN_NATS, REDIS, NATS)
+"""The servers to compare with a cluster by default."""
+
+RECIPES = {recipe.name: recipe for recipe in (*ALONE, *CLUSTERED)}
 
 
 def custom(name: str, command: str) -> Recipe:
@@ -153,6 +202,11 @@ def custom(name: str, command: str) -> Recipe:
     if not shlex.split(command):
         raise ValueError("the command is empty")
     return Recipe(name, "chat", command, None if "{port}" in command else _ANNOUNCED)
+
+
+def ports_of(endpoints: bytes) -> list[int]:
+    """Return the ports of `HOST:PORT, HOST:PORT`."""
+    return [int(endpoint.rpartition(b":")[2]) for endpoint in endpoints.split(b", ")]
 
 
 def find_program(name: str) -> str | None:

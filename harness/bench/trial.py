@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.bench.load import START_LIMIT, Job, Report
-from harness.bench.servers import NotInstalledError, Recipe
+from harness.bench.servers import NotInstalledError, Recipe, ports_of
 from harness.target.interrupts import allow_signals, defer_signals
 from harness.target.listeners import listening
 from harness.target.processes import (
@@ -47,7 +47,7 @@ class LoadError(Exception):
 
 @dataclass(frozen=True)
 class Workload:
-    kind: str  # crowd, solo, latency, idle or start
+    kind: str  # crowd, solo, stream, latency, idle or start
     clients: int = 0  # a start has none
 
     @property
@@ -61,8 +61,8 @@ class Workload:
 
 @dataclass(frozen=True)
 class Plan:
-    """The trials to run. `seconds`, `rounds` and `patience` are those of `Job`. `limit`: maximum
-    duration of one trial, in seconds."""
+    """The trials to run. `seconds`, `rounds`, `pace` and `patience` are those of `Job`. `nodes`:
+    those of a cluster. `limit`: maximum duration of one trial, in seconds."""
 
     workloads: Sequence[Workload]
     servers: Sequence[Recipe]
@@ -70,6 +70,8 @@ class Plan:
     seconds: float = 2.0
     rounds: int = 3
     workers: int = 2
+    nodes: int = 2
+    pace: float = 0.0
     patience: float = 10.0
     limit: float = 300.0
 
@@ -117,9 +119,9 @@ def run(plan: Plan, workload: Workload, repetition: int, recipe: Recipe) -> Resu
     except NotInstalledError as error:
         return result(NOT_INSTALLED, str(error))
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-        port = free_port()
+        ports = [free_port()]
         command = recipe.fill(
-            Path(directory), port, plan.workers, workload.clients, workload.speakers
+            Path(directory), ports[0], plan.workers, workload.clients, workload.speakers, plan.nodes
         )
         with defer_signals():
             try:
@@ -129,11 +131,11 @@ def run(plan: Plan, workload: Workload, repetition: int, recipe: Recipe) -> Resu
             try:
                 with allow_signals():
                     ready = server.wait_ready(START_LIMIT)
-                    if ready and "port" in ready.groupdict():
-                        port = int(ready["port"])
+                    if ready and "endpoints" in ready.groupdict():
+                        ports = ports_of(ready["endpoints"])
                     if workload.kind == "start":
-                        return result(MEASURED, figures={"start": _start(server, port)})
-                    job = _job(plan, workload, recipe, port, server.pid)
+                        return result(MEASURED, figures={"start": _start(server, ports[0])})
+                    job = _job(plan, workload, recipe, ports, server.pid)
                     figures = _load(job, server, plan.limit)
                     if "failed" in figures:
                         reason = str(figures["failed"])
@@ -163,17 +165,18 @@ def _start(server: Server, port: int) -> float:
     return seconds
 
 
-def _job(plan: Plan, workload: Workload, recipe: Recipe, port: int, server: int) -> Job:
+def _job(plan: Plan, workload: Workload, recipe: Recipe, ports: Sequence[int], server: int) -> Job:
     return Job(
         workload.kind,
         workload.clients,
         recipe.dialect,
         "127.0.0.1",
-        port,
+        ports,
         server,
         plan.seconds,
         plan.rounds,
         recipe.at_once if workload.kind == "idle" else AT_ONCE,
+        plan.pace,
         plan.patience,
     )
 

@@ -11,7 +11,7 @@ from harness.bench.dialects import Dialect
 @contextmanager
 def alone(dialect: Dialect, patience: float) -> Iterator[tuple[Clients, socket.socket]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        room = Clients(listener.getsockname(), dialect, patience)
+        room = Clients([listener.getsockname()], dialect, patience)
         room._connect(0)  # `join` would wait for a welcome, which this server does not send.
         accepted, _ = listener.accept()
         with accepted:

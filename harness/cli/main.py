@@ -23,6 +23,7 @@ from harness.cli import (
     limit,
     matrix,
     probe,
+    scale,
     scenarios,
     shrink,
     simulate,
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Command] = {
     "limit": limit,
     "shrink": shrink,
     "bench": bench,
+    "scale": scale,
 }
 
 
@@ -90,8 +92,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="python -m harness",
         description="Judge chat servers from outside.",
-        epilog="bench, check, scenarios, and matrix without --out need only Python; the others need"
-        ' the packages of the extra "harness": pip install "chatroom[harness]", or ".[harness]" in'
+        epilog="bench, check, scale, scenarios, and matrix without --out need only Python; the others"
+        ' need the packages of the extra "harness": pip install "chatroom[harness]", or ".[harness]" in'
         " a clone.",
         allow_abbrev=False,
     )

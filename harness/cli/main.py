@@ -92,9 +92,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="python -m harness",
         description="Judge chat servers from outside.",
-        epilog="bench, check, scale, scenarios, and matrix without --out need only Python; the others"
-        ' need the packages of the extra "harness": pip install "chatroom[harness]", or ".[harness]" in'
-        " a clone.",
+        epilog="bench, check, scale, scenarios, and matrix without --out need only Python; the"
+        ' others need the packages of the extra "harness": pip install "chatroom[harness]", or'
+        ' ".[harness]" in a clone.',
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)

@@ -1,12 +1,13 @@
 """The load generator: a process that plays one workload on one server and prints the result.
 
-``python -m harness.bench.load JOB`` takes the JSON of a `Job` and prints one line of
-JSON: the figures, or ``{"failed": "why"}``. It is a process of its own so that nothing
-else is measured. Its monotonic clock runs from before the first ``send`` to after the last
-``recv``.
+``python -m harness.bench.load JOB`` takes a `Job` as JSON, and prints one line of JSON: the
+figures, or ``{"failed": "why"}``. It is a separate process, so that the work of the process that
+starts it is not measured. The time is measured with a monotonic clock, from before the first
+``send`` until after the last ``recv``.
 
-In the workload "idle", it first prints the figures on joining, and then keeps all clients
-connected until it reads a line, so that its parent can measure the server's memory.
+In the workload "idle", the load generator first prints the figures of the joins. Then it keeps all
+clients connected until it reads a line from standard input. Meanwhile, the process that started it
+measures the server's memory.
 """
 
 from __future__ import annotations
@@ -29,33 +30,37 @@ from harness.target.processes import processor_times, program_of
 Report = dict[str, float | str]
 
 QUIET = 0.1
-"""Seconds at the end in which nothing more may arrive."""
+"""Seconds at the end of a run during which no client may receive any more data."""
 
 PARTS = (0.1, 0.5)
 """Shares of a server's capacity at which its latency is measured."""
 
 START_LIMIT = 30.0
-"""Seconds within which a server must listen: a cluster has many processes to start."""
+"""Seconds within which a server must listen. A cluster needs more time than other servers, because
+it starts many processes."""
 
 STREAM_LINES = 16_384
-"""Number of lines in a round of a stream, 1 MiB: the gap between two rounds then takes little of
-the time."""
+"""Number of lines in a round of a stream: 1 MiB, so that the pause between two rounds takes only a
+small part of the time."""
 
 BLOCK = 1000
-"""Number of clients over which joins per second are measured, at the beginning and at the end;
-at most half of all."""
+"""Number of clients in a block: joins per second are measured for the first and for the last block
+of clients. A block is at most half of all clients."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """The job of a load generator.
+    """A measurement for the load generator to make.
 
-    seconds: minimum duration of the timed part, which ends with a round.
-    rounds: minimum number of its rounds.
+    workload: crowd, solo, stream, latency or idle.
+    clients: number of clients to connect.
+    ports: the server's ports. Clients connect to them in turn.
+    server: process id of the server's main process.
+    seconds: minimum duration of the timed part. The last round is always completed.
+    rounds: minimum number of rounds in the timed part.
     at_once: maximum number of clients that connect at the same time.
-    pace: messages per second at which latencies are measured; 0: at PARTS of the capacity.
-    patience: seconds without a byte for any client after which the rest counts as missing.
-    server: process id of the server, the root of its process tree.
+    pace: messages per second at which latencies are measured; 0: PARTS of the server's capacity.
+    patience: seconds to wait while no client receives a byte, before the run fails.
     """
 
     workload: str
@@ -75,37 +80,41 @@ class Job:
 
 
 class Stage:
-    """The data for the rounds of one workload, computed before the clock runs."""
+    """The data for the rounds of one workload, computed before the clock starts."""
 
     def __init__(self, clients: Clients, job: Job, heads: Heads) -> None:
         self.clients = clients
         self.server = job.server
         dialect = clients.dialect
         self.speakers = range(job.clients) if job.workload == "crowd" else range(1)
-        # The only speaker receives nothing, unless the server echoes.
+        # A single speaker receives nothing, unless the server sends its lines back to it.
         deaf = job.workload != "crowd" and not dialect.echo
         self.listeners = range(1 if deaf else 0, job.clients)
         self.words = [
             [dialect.say(payload.line(speaker, generation)) for speaker in self.speakers]
             for generation in range(payload.GENERATIONS)
         ]
-        self.score = clients.score(self.speakers, heads)
+        self.due_bytes = clients.due_bytes(self.speakers, heads)
         self.messages = len(self.speakers)
-        """Lines that clients send in a round."""
-        # Only lines to others count, not what a server sends back to the speaker.
+        """Number of lines that clients send in a round."""
+        # Deliveries per line. A line that a server sends back to its speaker does not count.
         self.others = job.clients - 1
 
     def round(self, number: int, witness: int) -> bytearray:
-        """Play a round; return all that the witness received."""
+        """Play a round; return all data that the witness received."""
         words = self.words[number % payload.GENERATIONS]
-        return self.clients.play(self.speakers, words, self.score, witness)
+        return self.clients.play(self.speakers, words, self.due_bytes, witness)
 
     def check(self, number: int, witness: int, heard: bytes) -> None:
-        """Check what the witness of a round received."""
+        """Raise ArrivalError unless the witness of a round received exactly the round's lines."""
         payload.check(heard, witness, self.speakers, number, self.clients.dialect)
 
     def play(self, seconds: float, rounds: int) -> Report:
-        """Play for at least `rounds` and `seconds`; then check what the witnesses received."""
+        """Play at least `rounds` rounds, for at least `seconds`; return the figures.
+
+        In each round, another client is the witness, whose data is kept. Check this data at the
+        end.
+        """
         testimony: list[bytearray] = []
         server_before = processor_times(self.server)
         busy = time.process_time()
@@ -133,34 +142,37 @@ class Stage:
 
 
 class Stream(Stage):
-    """The data for the rounds of a stream: one client sends many lines, which all differ."""
+    """The data for the rounds of a stream: one client sends many different lines."""
 
     def __init__(self, clients: Clients, job: Job, heads: Heads) -> None:
         super().__init__(clients, job, heads)
         dialect = clients.dialect
         lines = [payload.line(number, 0) for number in range(STREAM_LINES)]
         self.data = b"".join(map(dialect.say, lines))
-        self.due = b"".join(heads[0] + line + dialect.tail for line in lines)
-        self.score = [STREAM_LINES * due for due in self.score]
+        self.due_data = b"".join(heads[0] + line + dialect.tail for line in lines)
+        self.due_bytes = [STREAM_LINES * due for due in self.due_bytes]
         self.messages = STREAM_LINES
 
     def round(self, _number: int, witness: int) -> bytearray:
-        return self.clients.pour(0, self.data, self.score, witness)
+        return self.clients.pour(0, self.data, self.due_bytes, witness)
 
     def check(self, _number: int, witness: int, heard: bytes) -> None:
-        if heard != self.due:
-            raise ArrivalError(f"client {witness} has not received each line once and in order")
+        if heard != self.due_data:
+            raise ArrivalError(
+                f"client {witness} has not received each line exactly once, in order"
+            )
 
 
 STAGES: dict[str, type[Stage]] = {"stream": Stream}
-"""Stages of the workloads that do not use `Stage` itself."""
+"""Stage of each workload that does not use `Stage` itself."""
 
 
 def message_cost(before: dict[int, float], after: dict[int, float], messages: int) -> Report:
     """Return the server's processor time per message, in seconds, as a figure.
 
-    before, after: processor time of each of its processes. There is no figure if the system does
-    not tell these. The time of a process that has ended in between is not known, and left out.
+    before, after: processor time (s) of each process of the server, by process id, at the start and
+    at the end of the timed part. Return no figure if the system does not report these times. A
+    process that ended in between is left out, because its time is not known.
     """
     if not before or not after:
         return {}
@@ -174,8 +186,11 @@ def costs_by_program(
     messages: int,
     program_of: Callable[[int], str] = program_of,
 ) -> Report:
-    """Return the processor time per message of each program that the server consists of, and of its
-    busiest process. The arguments are those of `message_cost`."""
+    """Return the processor time per message of each program of the server, and of the server's
+    busiest process, in seconds.
+
+    before, after, messages: as in `message_cost`. program_of: returns the program of a process.
+    """
     found: dict[str, float] = {}
     for pid, seconds in after.items():
         spent = (seconds - before.get(pid, 0.0)) / messages
@@ -187,14 +202,16 @@ def costs_by_program(
 
 
 def measure(clients: Clients, job: Job) -> Report:
-    """Verify, warm up, time and verify; return the figures of a workload, but not of "idle".
+    """Measure a crowd, a solo, a stream or a latency, and return its figures.
 
-    For a latency, these are the figures of a solo, and the latencies at PARTS of its rate, or at
+    The steps: check a round byte by byte, warm up, measure, check another round byte by byte. For a
+    latency, the figures are those of a solo, and the latencies at PARTS of the solo's rate, or at
     the job's pace.
     """
     heads = clients.verify(generation=1)
     stage = STAGES.get(job.workload, Stage)(clients, job, heads)
-    # Rounds make no reference cycles, and the collector's pauses would distort the figures.
+    # The pauses of the garbage collector would distort the figures. Rounds create no reference
+    # cycles, so they do not need the collector.
     gc.disable()
     stage.play(job.seconds / 4, 1)
     report = stage.play(job.seconds, job.rounds)
@@ -211,12 +228,15 @@ def measure(clients: Clients, job: Job) -> Report:
 
 
 def share_of(capacity: float) -> list[tuple[str, float]]:
-    """Return the name of each of PARTS, and that part of a capacity."""
+    """Return the name of each of PARTS, and this share of `capacity`."""
     return [(f"{part:g}", part * capacity) for part in PARTS]
 
 
 def joining(times: list[float]) -> Report:
-    """Return joins per second, from connect to welcome, in the first and the last block."""
+    """Return the joins per second in the first and in the last block of clients (see BLOCK).
+
+    times: seconds from the start of joining to each client's welcome, in ascending order.
+    """
     block = min(BLOCK, len(times) // 2)
     return {
         "block": block,
@@ -235,7 +255,7 @@ def play(job: Job) -> Report:
             return measure(clients, job)
         print(json.dumps(joining(times)), flush=True)
         sys.stdin.readline()
-        # All clients whose memory was measured must still be members.
+        # The server's memory was measured for all clients, so all must still be members.
         clients.barrier(generation=1)
         clients.quiet(QUIET)
         return {}

@@ -2,10 +2,10 @@
 
     python -m harness.bench.nodes NODES HOST:PORT ENGINE... -- NODE...
 
-It starts the command ENGINE, waits until it listens at HOST:PORT, starts the command NODE so many
-times, and prints the addresses of all nodes in one line when the last of them listens. A node
-prints "listening on HOST:PORT". When it is terminated, or one of them ends, it ends the nodes and
-then the engine.
+The program starts the command ENGINE, and waits until the engine listens at HOST:PORT. Then it
+starts the command NODE as many times as NODES says. A node must print "listening on HOST:PORT".
+When all nodes listen, the program prints their addresses in one line. When the program is
+terminated, or one of the processes ends, it ends the nodes and then the engine.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Cluster:
 
     def __init__(self) -> None:
         self._processes: list[subprocess.Popen[str]] = []
-        """The engine, and then the nodes."""
+        """Process of the engine, followed by those of the nodes."""
 
     def start_engine(self, port: int, command: Sequence[str]) -> None:
         """Start the engine, and wait until it listens. Its output is dropped."""
@@ -54,7 +54,7 @@ class Cluster:
         return [self._address(node) for node in nodes]
 
     def _address(self, node: subprocess.Popen[str]) -> str:
-        """Return the address that a node prints, and pass on the rest of its output."""
+        """Return the address that a node prints; copy the rest of its output to standard output."""
         assert node.stdout is not None
         printed = ""
         for line in node.stdout:
@@ -78,7 +78,7 @@ class Cluster:
         return process
 
     def stop(self) -> None:
-        """End the nodes, and then the engine, which they need until they have ended."""
+        """End the nodes, then the engine: a node needs the engine until it has ended."""
         engine, nodes = self._processes[:1], self._processes[1:]
         for processes in (nodes, engine):
             for process in processes:
@@ -95,7 +95,7 @@ def main(count: str, engine_at: str, *commands: str) -> None:
     separator = commands.index("--")
     engine, node = commands[:separator], commands[separator + 1 :]
     cluster = Cluster()
-    # SystemExit ends `pause` below, and the cluster.
+    # The handlers raise SystemExit, which ends `pause` below, and then the cluster.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
         cluster.start_engine(int(engine_at.rpartition(":")[2]), engine)

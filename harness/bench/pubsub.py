@@ -1,15 +1,15 @@
-"""The servers `plain-redis` and `plain-nats`: a node of a room, for a user's own cluster.
+"""The node of the servers `plain-redis` and `plain-nats`.
 
     python -m harness.bench.pubsub redis|nats HOST PORT
 
 It is the short script that a user would write to connect several servers by publish and subscribe:
-one process, one epoll loop, one connection to the engine at HOST:PORT. A client's lines are
-published, and what the engine delivers is sent to this node's clients. Each client gets all
-messages of one read from the engine in one send, so a busy room is faster than with `plain`. Its
-limits are those of plain.py, except that it reads lines, and:
+one process, one epoll loop, one connection to the engine at HOST:PORT. The node publishes the lines
+of its clients, and sends the messages that the engine delivers to its clients. It calls ``send``
+once per client for all messages of one read from the engine, so a busy room is faster than with
+`plain`. It has the limits of plain.py, except that it publishes whole lines. Its further limits:
 
 - Redis and NATS deliver at most once: messages are lost when a node or its connection fails.
-- NATS keeps the order of each node, but not one order for all nodes.
+- NATS keeps the order of the messages of each node, but has no common order of all messages.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ PUBLISH = {
 DELIVERED = re.compile(
     rb"(?:>3\r\n\$7\r\nmessage\r\n\$4\r\nroom\r\n\$|MSG room 1 )(?P<size>\d+)\r\n"
 )
-"""Text before a message that the engine delivers."""
+"""Text that the engine puts before a message that it delivers."""
 
 
 class Engine:
@@ -49,14 +49,14 @@ class Engine:
         self._received = b""
 
     def publish(self, messages: Iterable[bytes]) -> None:
-        """Publish messages."""
+        """Send messages to the engine, which delivers them to all nodes."""
         self.socket.sendall(b"".join(self._publish % (len(text), text) for text in messages))
 
     def read(self) -> list[bytes]:
-        """Return the messages that have arrived as a whole."""
+        """Read from the engine; return the messages that have arrived completely."""
         data, messages, at = self._received + self._receive(), [], 0
         while at < len(data):
-            if data.startswith(b"PING\r\n", at):  # of NATS
+            if data.startswith(b"PING\r\n", at):  # a request of nats-server
                 self.socket.sendall(b"PONG\r\n")
                 at += len(b"PING\r\n")
                 continue
@@ -86,11 +86,11 @@ class Client:
         self.id = b"%d/%d" % (os.getpid(), client.fileno())
         self._head = self.id + b" <%s>" % ip.encode()
         self._rest = b""
-        """The last line, as far as it has arrived."""
+        """The part of the last line that has arrived."""
 
     def read(self) -> tuple[list[bytes], bool]:
-        """Return the messages to publish, and whether the client is still there."""
-        data = b""  # of a client that has left
+        """Return the messages to publish, and whether the client is still connected."""
+        data = b""  # if the connection was reset
         with contextlib.suppress(ConnectionError):
             data = self.socket.recv(65536)
         *lines, self._rest = (self._rest + data).split(b"\n")
@@ -124,7 +124,10 @@ def main(kind: str, host: str, port: int) -> None:
 
 
 def deliver(messages: Iterable[bytes], clients: Iterable[Client]) -> None:
-    """Send each client the messages of all others. A message is the sender's id and the text."""
+    """Send each client the messages of all other clients.
+
+    A message consists of the sender's id, a blank and the text.
+    """
     texts = [
         (sender, text) for sender, _, text in (message.partition(b" ") for message in messages)
     ]

@@ -1,4 +1,4 @@
-"""Medians, spreads, ratios, and their tables. Pure."""
+"""Medians, spreads and ratios of the measurements, and tables of them. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.bench.trial import MEASURED, NOT_INSTALLED, Result
 Row = tuple[str, ...]
 
 ADDED = ("p50", "p99")
-"""Percentiles for which the table shows how much latency the first server adds."""
+"""Percentiles for which the table shows the latency that the first server adds to another's."""
 
 
 def human(number: float) -> str:
@@ -40,7 +40,7 @@ def bytes_each(number: float) -> str:
 
 
 def figures(results: Sequence[Result], workload: str, server: str, name: str) -> dict[int, float]:
-    """Return one figure of a server, by repetition, without failed repetitions."""
+    """Return the figure `name` of a server, by repetition. Failed repetitions are left out."""
     return {
         result.repetition: result.figures[name]
         for result in results
@@ -49,7 +49,7 @@ def figures(results: Sequence[Result], workload: str, server: str, name: str) ->
 
 
 def ratio(results: Sequence[Result], workload: str, reference: str, server: str) -> float | None:
-    """Return the ratio of the reference's rate to the server's: the median over repetitions."""
+    """Return the reference's rate divided by the server's: the median of all repetitions."""
     ours = figures(results, workload, reference, "rate")
     theirs = figures(results, workload, server, "rate")
     ratios = [ours[repetition] / theirs[repetition] for repetition in ours.keys() & theirs.keys()]
@@ -57,7 +57,7 @@ def ratio(results: Sequence[Result], workload: str, reference: str, server: str)
 
 
 def trouble(results: Sequence[Result], workload: str, server: str) -> str:
-    """Return a phrase on the failures of a server in a workload; empty if there were none."""
+    """Return a phrase that describes a server's failures in a workload; empty if it had none."""
     own = [r for r in results if (r.workload, r.server) == (workload, server)]
     bad = [r for r in own if r.status != MEASURED]
     if not bad:
@@ -129,10 +129,11 @@ def idle_rows(results: Sequence[Result]) -> list[Row]:
 
 
 def latency_rows(results: Sequence[Result]) -> list[Row]:
-    """Return the table of latencies; ?: the load generator was late.
+    """Return the table of latencies, at shares of each server's capacity or at one pace for all.
 
-    They were measured at shares of each server's capacity, or all at one pace: then the table shows
-    how much longer the first server takes than each other one.
+    At one pace, the last column shows by how much the latency of the first server exceeds that of
+    each other server. A latency is marked with ``?`` if the load generator's own delay makes it
+    uncertain.
     """
     servers = list(dict.fromkeys(result.server for result in results))
     loads = loads_of(results)
@@ -167,13 +168,16 @@ def latency_rows(results: Sequence[Result]) -> list[Row]:
 
 
 def loads_of(results: Sequence[Result]) -> list[str]:
-    """Return the loads at which latencies were measured: 0.1 of the capacity, or 200/s."""
+    """Return the loads at which latencies were measured: shares of the capacity, or rates.
+
+    Examples: "0.1", "200/s".
+    """
     names = [name for result in results for name in result.figures if name.startswith("p50 at ")]
     return list(dict.fromkeys(name.removeprefix("p50 at ") for name in names))
 
 
 def _added(results: Sequence[Result], workload: str, reference: str, server: str, name: str) -> str:
-    """Return the latency that the reference has beyond a server's: the median over repetitions."""
+    """Return the reference's latency minus the server's: the median of all repetitions."""
     ours = figures(results, workload, reference, name)
     theirs = figures(results, workload, server, name)
     more = [ours[repetition] - theirs[repetition] for repetition in ours.keys() & theirs.keys()]
@@ -197,7 +201,7 @@ def _pairs(results: Sequence[Result]) -> list[tuple[str, str]]:
 
 
 def spread(found: Mapping[int, float], show: Callable[[float], str]) -> str:
-    """Return the median of a figure with its lowest and highest value; a dash if there is none."""
+    """Return the median of the values in `found`, with the lowest and the highest; "-" if empty."""
     values = found.values()
     if not values:
         return "-"
@@ -206,7 +210,7 @@ def spread(found: Mapping[int, float], show: Callable[[float], str]) -> str:
 
 
 def _with_notes(rows: list[Row]) -> list[Row]:
-    """Add a title to the last column, or drop the column if it is empty."""
+    """Add the title "note" to the last column, or drop the column if all its cells are empty."""
     head, *body = rows
     if any(row[-1] for row in body):
         return [(*head, "note"), *body]
@@ -214,7 +218,7 @@ def _with_notes(rows: list[Row]) -> list[Row]:
 
 
 def table(rows: Sequence[Row], left: Sequence[str] = ("workload", "server", "note")) -> str:
-    """Return rows as a Markdown table in aligned columns, with numbers to the right."""
+    """Return rows as a Markdown table. Columns with a title in `left` are aligned to the left."""
     head, *body = [[cell.replace("|", "/") for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
     is_left = [title in left for title in head]
@@ -231,7 +235,7 @@ def table(rows: Sequence[Row], left: Sequence[str] = ("workload", "server", "not
 
 
 def tables(results: Sequence[Result]) -> str:
-    """Return the tables of all results: of speed, latency, idle clients and starts."""
+    """Return the tables of all results: speed, latency, idle clients, starts."""
     shown = (
         (("crowd", "solo", "stream"), speed_rows),
         (("latency",), latency_rows),
@@ -246,7 +250,7 @@ def tables(results: Sequence[Result]) -> str:
 
 
 def summary(result: Result) -> str:
-    """Return one line about a trial, for the progress."""
+    """Return the line that shows a finished trial while others still run."""
     where = f"{result.workload}, repetition {result.repetition + 1}, {result.server}: "
     if result.status != MEASURED:
         return where + f"{result.status}: {result.reason}"
@@ -263,7 +267,9 @@ def summary(result: Result) -> str:
 def as_json(
     results: Sequence[Result], machine: dict[str, Any], settings: dict[str, float]
 ) -> dict[str, Any]:
-    """Return all measurements, with their setup. Times are in seconds, latencies in ms, memory in
-    bytes."""
+    """Return all measurements, the machine and the settings, for a JSON file.
+
+    Times are in seconds, latencies in ms, memory in bytes.
+    """
     trials = [vars(result) for result in results]
     return {"machine": machine, "settings": settings, "trials": trials}

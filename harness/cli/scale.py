@@ -1,11 +1,12 @@
-"""Work out the machines that a large room needs, from measured costs.
+"""Compute the machines that a large room needs, from measured costs.
 
-FIGURES.json are files that `bench --cluster N --json` has written. The costs of a turn, a line,
-a delivery, a publication and so on are fitted to the measured points of up to 100 members, in a
-simulation of the room's processes. The first table shows all points, measured and simulated;
-points of more members are predictions, so their errors show how far to trust the rest. The
-third table shows, for each number of members and rate of lines, the nodes that a room needs.
-The last one shows the highest rate of lines that can have one order, by the number of nodes.
+FIGURES.json are files that `bench --cluster N --json` has written. A simulation of the room's
+processes counts turns, lines, deliveries, publications and so on. The cost of each is fitted
+to the measured points of up to 100 members. The first table shows all points, measured and
+simulated; points of more members are predictions, and their errors show how reliable the other
+tables are. The third table shows, for each number of members and rate of lines, the number of
+nodes that a room needs. The last table shows, for each number of nodes, the highest rate of
+lines at which the messages can have one order.
 
 Exit status: 0; 2 if a file lacks the points that are needed.
 """
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole(2),
         nargs="+",
         default=MEMBERS,
-        help="numbers of members (10000 100000 1000000)",
+        help="numbers of members (default: 10000 100000 1000000)",
     )
     parser.add_argument(
         "--rate",
@@ -49,16 +50,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_positive,
         nargs="+",
         default=RATES,
-        help="numbers of lines per second, of all members together (10 100 1000)",
+        help="numbers of lines per second, of all members together (default: 10 100 1000)",
     )
     parser.add_argument(
         "--each",
         metavar="N",
         type=_positive,
-        help="lines per minute that each member sends, in place of --rate",
+        help="number of lines per minute that each member sends; replaces --rate",
     )
-    add(parser, "--within", "MS", _positive, 100, "p99 of the latency, in ms")
-    add(parser, "--cores", "N", whole(3), 16, "cores of a node's machine")
+    add(parser, "--within", "MS", _positive, 100, "maximum p99 of the latency, in ms")
+    add(parser, "--cores", "N", whole(3), 16, "number of cores of a node's machine")
     add(parser, "--memory", "GIB", _positive, 64, "memory of a node's machine, in GiB")
     add(parser, "--network", "GBIT", _positive, 10, "network of a node's machine, in Gbit/s")
     add(parser, "--delay", "MS", _positive, 0.1, "delay between a node and the engine, in ms")
@@ -90,14 +91,14 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def order_rows(costs: Costs, machine: Machine) -> list[Row]:
-    """Return the table of the highest rates for which all nodes can have one order."""
+    """Return the table of the highest rates of lines at which all nodes can have one order."""
     found = [(nodes, *highest_rate(costs, machine, nodes)) for nodes in NODES]
     head: Row = ("nodes", "lines/s in one order", "limit")
     return [head, *((f"{nodes:,}", human(rate), limit) for nodes, rate, limit in found)]
 
 
 LEFT = ("point", "fitted", "cost", "limit")
-"""Columns of text."""
+"""Titles of columns that contain text, which `table` aligns to the left."""
 
 
 def _load(parser: argparse.ArgumentParser, path: Path) -> Any:
@@ -160,13 +161,13 @@ def _error(simulated: float, measured: float) -> str:
 
 
 def errors(points: Points, costs: Costs) -> str:
-    """Return a sentence on the errors of the fitted and of the predicted points."""
+    """Return a line that gives the errors of the fitted and of the predicted points."""
     parts = []
     for fitted, name in ((True, "fitted"), (False, "predicted")):
         chosen = [point for point in points.rounds if point.fitted is fitted]
         found = [(simulate(point, costs), point) for point in chosen]
-        line = [abs(one.line / point.line - 1) for one, point in found]
-        rate = [abs(one.rate / point.rate - 1) for one, point in found]
+        line = [abs(simulated.line / point.line - 1) for simulated, point in found]
+        rate = [abs(simulated.rate / point.rate - 1) for simulated, point in found]
         if found:
             parts.append(
                 f"{name} points: processor time {_spread(line)}, deliveries per second"
@@ -204,7 +205,7 @@ def cost_rows(costs: Costs) -> list[Row]:
 
 
 def need_rows(needs: Sequence[Need]) -> list[Row]:
-    """Return the table of what rooms need."""
+    """Return the table of the machines that rooms need."""
     head: Row = (
         "members",
         "lines/s",

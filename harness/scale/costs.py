@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
 Counts = Mapping[str, float]
-"""How often each cost arises."""
+"""Number of times that each kind of work is done, by its name in `Costs`."""
 
 
 @dataclass(frozen=True)
@@ -14,11 +14,11 @@ class Costs:
     """Processor time of each kind of work, in seconds."""
 
     turn: float = 20e-6
-    """A turn of a worker: its waits, locks and wake-ups."""
+    """A turn of a worker: system calls to wait, locks and wake-ups."""
     read: float = 10e-6
     """A line that a worker reads and appends."""
     send: float = 5e-6
-    """A send to a member; it may hold many lines."""
+    """A send to a member; one send may contain many lines."""
     byte: float = 0.3e-9
     """A byte in a send."""
     publish: float = 300e-6
@@ -55,10 +55,10 @@ NAMES = tuple(field.name for field in fields(Costs))
 
 
 def fit(costs: Costs, names: Sequence[str], samples: Sequence[tuple[Counts, float]]) -> Costs:
-    """Return costs in which those of `names` fit the samples best.
+    """Return `costs`, with the costs in `names` fitted to the samples.
 
-    A sample is what was done, and the processor time that it took. The sum of the squares of the
-    relative errors is least, and no cost is negative. The other costs stay as they are.
+    A sample is the counts of the work, and the measured processor time. The fit minimizes the sum
+    of the squares of the relative errors; no cost is negative. The other costs do not change.
     """
     others = [name for name in NAMES if name not in names]
     rows = []
@@ -70,12 +70,13 @@ def fit(costs: Costs, names: Sequence[str], samples: Sequence[tuple[Counts, floa
 
 
 def least_squares(rows: Sequence[Sequence[float]], values: Sequence[float]) -> list[float]:
-    """Return the x >= 0 for which the sum of the squares of `rows`·x - `values` is least.
+    """Return the x >= 0 that minimizes the sum of the squares of `rows`·x - `values`.
 
-    Coordinate descent: each component in turn takes its best value, until none changes.
+    The algorithm is coordinate descent: set each component in turn to its best value, until no
+    component changes any more.
     """
     count = len(rows[0])
-    # Columns of one size converge faster.
+    # Columns of the same length (Euclidean norm) converge faster.
     sizes = [max(sum(row[n] ** 2 for row in rows) ** 0.5, 1e-300) for n in range(count)]
     columns = [[row[n] / sizes[n] for row in rows] for n in range(count)]
     x, rest = [0.0] * count, list(values)

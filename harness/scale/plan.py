@@ -1,4 +1,4 @@
-"""The machines that a room needs, from its costs. Pure."""
+"""The machines that a room needs, computed from its costs. Pure."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from harness.scale.room import LINE, Setup, play_schedule
 HEADERS = 66
 """Bytes of Ethernet, IP and TCP headers for each send."""
 RUN = 48
-"""Bytes of a publication for each line, besides its text: a run's head, and a share of the rest."""
+"""Bytes of a publication for each line, besides the text: the head of a run, and a share of the
+other headers."""
 PUBLICATION_HEAD = 300
-"""Bytes that a publication takes on the network besides its lines: subjects, headers, answers."""
+"""Bytes that a publication needs on the network besides its lines: subjects, headers, replies."""
 SIMULATED = 3e5
-"""Maximum number of publications per second, counted at each node, up to which the latency is
-simulated."""
+"""Maximum number of publications per second, summed over the nodes that receive them, for which the
+latency is simulated. Above it, the simulation takes too long."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A node's machine, and the limits up to which it is used.
+    """A node's machine, and the share of it that the room may use.
 
-    network: bytes per second. used: share of a core, the memory and the network that the room may
-    use. delay: seconds from a node to the engine, one way. socket: bytes of the kernel's memory for
-    a connection.
+    network: bytes per second. used: share of each core, of the memory and of the network that the
+    room may use. delay: seconds from a node to the engine, one way. socket: bytes of the kernel's
+    memory for a connection.
     """
 
     cores: int = 16
@@ -39,17 +40,17 @@ class Machine:
 
     @property
     def workers(self) -> int:
-        """Workers of a node: two cores are left for the bridge, the kernel and the rest."""
+        """Number of workers of a node. Two cores are left for the bridge, the kernel and others."""
         return max(1, self.cores - 2)
 
 
 @dataclass(frozen=True)
 class Order:
-    """The use of what gives all lines one order, for a rate of lines.
+    """The load that one order of all lines puts on bridges and engine, at a rate of lines.
 
-    publications: per second, of all nodes. bridge, engine: cores that a bridge and the engine use.
-    network: bytes per second that the engine sends. limit: the resource that is used most, relative
-    to what may be used of it.
+    publications: number per second, of all nodes. bridge, engine: number of cores that a bridge and
+    the engine use. network: bytes per second that the engine sends. limit: the resource with the
+    highest use, as a share of its capacity. possible: False if this share is too high.
     """
 
     publications: float
@@ -86,11 +87,12 @@ class Order:
 
 @dataclass(frozen=True)
 class Need:
-    """The machines for a room. Rates are per second.
+    """The machines that a room needs.
 
-    limit: the resource that determines the number of nodes, or that no number of nodes can give.
-    worker: share of a core that a worker uses. memory, network: bytes and bytes per second of a
-    node. p99: seconds; None: not simulated.
+    rate: lines per second. limit: the resource that determines the number of nodes; if the room is
+    impossible, the resource of which no number of nodes gives enough. worker: share of a core that
+    a worker uses. memory: bytes of a node. network: bytes per second of a node. p99: latency in
+    seconds; None if it was not simulated.
     """
 
     members: int
@@ -105,7 +107,7 @@ class Need:
 
 
 def publications(costs: Costs, machine: Machine, nodes: int, rate: float) -> float:
-    """Return the publications per second of all nodes: at most one is under way for each node."""
+    """Return the publications per second of all nodes. Each node has at most one under way."""
     if nodes < 2:
         return 0.0
     trip = costs.publish + costs.store + costs.push + costs.follow + 2 * machine.delay
@@ -113,17 +115,17 @@ def publications(costs: Costs, machine: Machine, nodes: int, rate: float) -> flo
 
 
 def turn(costs: Costs, members: float, lines: float) -> float:
-    """Return the seconds of a worker's turn that sends so many lines to so many members."""
+    """Return the duration of a worker's turn, in seconds, that sends `lines` to `members`."""
     return members * (costs.send + lines * LINE * costs.byte)
 
 
 def need(
     costs: Costs, machine: Machine, members: int, rate: float, memory: float, within: float
 ) -> Need:
-    """Return what a room needs for `rate` lines per second, with a p99 latency `within` seconds.
+    """Return the machines for `rate` lines per second, with a p99 latency of at most `within` s.
 
     `memory`: bytes of the server's memory for each member. A line waits for at most one turn, and
-    is sent in the next one, so a turn may take half of `within`.
+    is sent in the next turn. So a turn may take half of `within`.
     """
     used, half = machine.used, within / 2
     per_member = memory + machine.socket
@@ -156,7 +158,7 @@ def need(
 
 
 def highest_rate(costs: Costs, machine: Machine, nodes: int) -> tuple[float, str]:
-    """Return the highest number of lines per second that can have one order, and the limit."""
+    """Return the highest number of lines per second that can have one order, and its limit."""
     low, high = 1.0, 1e9
     while high > 1.01 * low:
         middle = math.sqrt(low * high)

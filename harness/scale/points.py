@@ -17,29 +17,30 @@ KINDS = ("crowd", "solo", "stream")
 ENGINE_PROGRAM = "nats-server"
 
 FITTED = 100
-"""Number of members up to which points are fitted. The others are predictions."""
+"""Maximum number of members of a point to fit. Points of more members are predictions."""
 
 LEAST = 4
-"""Minimum number of points to fit, for a room on its own and for a cluster."""
+"""Minimum number of points to fit for a single room, and for a cluster."""
 
 ROUNDS = 4
-"""Number of rounds to simulate; the first one begins with an idle room."""
+"""Number of rounds to simulate: more than one, because only the first begins in an idle room."""
 
 FITS = 2
-"""Number of fits: the counts depend on the costs, but little."""
+"""Number of fits. The counts depend on the costs, so the first fit uses the counts of the default
+costs. The dependence is weak, so two fits are enough."""
 
 
 class PointsError(Exception):
-    """A file without the points that are needed. The message says what is missing."""
+    """A file lacks points that are needed. The message says which."""
 
 
 @dataclass(frozen=True)
 class Point:
     """A measured point. Times are in seconds.
 
-    kind: crowd, solo or stream. line: processor time of the server for a line; engine: the engine's
-    part of it; load: the load generator's. rate: deliveries per second. latencies: p50 and p99 by
-    rate of lines, if they were measured.
+    kind: crowd, solo or stream. line: processor time of the server for a line, of all its
+    processes; engine: the engine's share of this time. load: processor time of the load generator
+    for a line. rate: deliveries per second.
     """
 
     setup: Setup
@@ -59,13 +60,13 @@ class Point:
 
     @property
     def lines(self) -> int:
-        """Number of lines of a speaker in a round."""
+        """Number of lines that each speaker sends in a round."""
         return STREAM_LINES if self.kind == "stream" else 1
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Measured latencies at a number of lines per second, in seconds."""
+    """Measured latencies in seconds, at `rate` lines per second."""
 
     setup: Setup
     rate: float
@@ -86,9 +87,9 @@ class Points:
 
 
 def read(records: Iterable[Mapping[str, Any]]) -> Points:
-    """Return the points in the records of `harness bench --json`, the medians of the repetitions.
+    """Return the points in records of `harness bench --json`: the medians of the repetitions.
 
-    Raise PointsError if there are not enough.
+    Raise PointsError if there are too few points to fit the costs.
     """
     points = Points([], [], 0.0)
     for record in records:
@@ -102,14 +103,14 @@ def read(records: Iterable[Mapping[str, Any]]) -> Points:
             )
     if len({point.setup.nodes for point in points.rounds if point.fitted} - {0}) < 2:
         raise PointsError(
-            "needs clusters of two numbers of nodes, such as --cluster 2 and --cluster 4: else the"
-            " costs for each node are unknown"
+            "needs clusters of two numbers of nodes, such as --cluster 2 and --cluster 4:"
+            " otherwise, the costs for each node are unknown"
         )
     return points
 
 
 def _with(points: Points, record: Mapping[str, Any]) -> Points:
-    """Add the points of a record to others."""
+    """Return `points` and the points of a record."""
     try:
         cores, workers = record["machine"]["cores"], record["settings"]["workers"]
         nodes = record["settings"]["cluster"] or 2
@@ -145,7 +146,7 @@ def _point(setup: Setup, kind: str, figures: Mapping[str, float]) -> Point:
 
 
 def _latencies(setup: Setup, figures: Mapping[str, float]) -> list[Latency]:
-    """Return the latencies at a pace; those at a share of a capacity are not used."""
+    """Return the latencies at a pace. Leave out the latencies at a share of the capacity."""
     rates = [name.removeprefix("p50 at ") for name in figures if name.startswith("p50 at ")]
     return [
         Latency(
@@ -161,7 +162,7 @@ def _latencies(setup: Setup, figures: Mapping[str, float]) -> list[Latency]:
 
 @dataclass(frozen=True)
 class Simulated:
-    """The simulation of a point. Times are in seconds, counts for each line."""
+    """Result of the simulation of a point. Times are in seconds; counts are per line."""
 
     counts: Counts
     line: float

@@ -1,17 +1,18 @@
-"""A simulation of a room: its workers, bridges and engine, and the load. Pure.
+"""A simulation of a room: its workers, bridges and engine, and the load generator. Pure.
 
-Each process takes its work in the same order as the real one, and one piece at a time. A piece
-holds a core of its machine for the time that `Costs` gives. What is simulated:
+Each process does its work in the same order as the real process, one piece at a time. A piece of
+work occupies a core of the machine for the time that `Costs` gives. The simulation contains:
 
-- A worker's turn: it reads the lines of its members, appends them, and sends each member all that
-  is new since its last turn. So the more there is to do, the more lines a send holds.
-- A bridge: one publication is under way at a time; the next one holds all lines that have come
-  meanwhile, up to 256 KiB.
+- A worker's turns: the worker reads the lines of its members, appends them to the log, and sends
+  each member all lines since the last turn. So in a busy room, a send contains more lines.
+- The bridges: each has one publication under way. The next publication contains all lines that have
+  arrived in the meantime, up to 256 KiB.
 - The engine: it stores one publication after the other, and sends each to all nodes at once.
 - The load generator of `harness bench`, on the same machine; or remote members, which cost nothing.
 
-Not simulated: slow members, joins, the network's losses, pauses of the machine, other programs. A
-member is a number, not an object: a node of 100,000 members is as fast to simulate as one of 100.
+It does not contain slow members, joins, packet loss, pauses of the machine, or other programs.
+Members are counted, and are not objects: a node of 100,000 members is simulated as fast as a node
+of 100 members.
 """
 
 from __future__ import annotations
@@ -27,25 +28,31 @@ from functools import partial
 from harness.scale.costs import Costs
 
 LINE = 75
-"""Bytes of a line as it is delivered, with its prefix."""
+"""Bytes of a delivered line, with its prefix."""
 PUBLICATION = 256 * 1024 // LINE
 """Maximum number of lines in a publication."""
 LISTENING = 2
-"""Number of workers whose deliveries are simulated for remote members."""
+"""Number of workers whose deliveries are simulated if members are remote."""
 CHUNKS = 8
-"""Pieces into which a worker's sends of a turn are divided, so that others get the core between."""
+"""Number of pieces into which the sends of a worker's turn are divided. Between two pieces, another
+process may get the core."""
 READ = 512
 """Maximum number of lines that a worker reads in a turn, and that the load generator sends or
 receives in a piece of work."""
 PACK = 256
-"""Members that one worker serves before the next one gets any (--pack)."""
+"""Number of members of one worker before the next worker gets members (--pack)."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A room. `nodes` is 0 for a room on its own. `cores`: of the machine on which everything runs;
-    None: each process has a core. `delay`: seconds from a node to the engine. `clocked`: a node
-    publishes again when its last publication has come back, not when it was acknowledged."""
+    """The size of a room, and its machine.
+
+    `nodes`: number of nodes; 0 for a room without a cluster. `workers`: number of workers of each
+    node. `cores`: number of cores of the machine on which all processes run; None if each process
+    has a core of its own. `delay`: seconds from a node to the engine. `clocked`: True if a node
+    publishes again once it has received its own last publication; False if it publishes again once
+    the engine has acknowledged the last publication.
+    """
 
     members: int
     nodes: int = 0
@@ -56,7 +63,7 @@ class Setup:
 
 
 class Clock:
-    """The time, and what is to happen."""
+    """The simulated time, and the events that are scheduled."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -73,7 +80,7 @@ class Clock:
 
 
 class Cores:
-    """The cores of a machine; work waits in the order in which it came."""
+    """The cores of a machine. Work that finds no free core waits in a queue."""
 
     def __init__(self, clock: Clock, count: int | None) -> None:
         self._clock = clock
@@ -97,14 +104,14 @@ class Cores:
 
 @dataclass(frozen=True)
 class Line:
-    """A line. `due`: time at which it was sent; `sender`: number of the sender's worker."""
+    """A line. `due`: time at which it was due; `sender`: number of the sender's worker."""
 
     due: float
     sender: int
 
 
 class Process:
-    """A process that does one piece of work at a time, while there is any."""
+    """A process that does one piece of work at a time, until no work is left."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
@@ -118,14 +125,14 @@ class Process:
             self._next()
 
     def _next(self) -> None:
-        """Begin the next piece of work by `_work`, or call `_sleep`."""
+        """Call `_work` with the next piece of work, or `_sleep` if there is none."""
         raise NotImplementedError
 
     def _sleep(self) -> None:
         self._busy = False
 
     def _work(self, then: Callable[[], None], **counts: float) -> None:
-        """Do work that costs as much as `counts` say; then call `then`, which goes on."""
+        """Do work that consists of `counts`; then call `then`, which continues."""
         done, seconds = self._room.counts, 0.0
         for name, count in counts.items():
             done[name] += count
@@ -135,7 +142,7 @@ class Process:
 
 
 class Worker(Process):
-    """A worker. `log`: the log of its node; `bridge`: None in a room on its own."""
+    """A worker. `log`: the log of its node. `bridge`: None in a room without a cluster."""
 
     def __init__(self, room: Room, number: int, members: int, log: list[Line]) -> None:
         super().__init__(room)
@@ -146,9 +153,9 @@ class Worker(Process):
         """All workers of the node."""
         self.bridge: Bridge | None = None
         self.inbox: list[Line] = []
-        """Lines that members have sent, and that are not read."""
+        """Lines that members have sent, and that the worker has not read yet."""
         self.listens = True
-        """False if its deliveries are not simulated."""
+        """False if the worker's deliveries are not simulated."""
         self._position = 0
 
     def _next(self) -> None:
@@ -156,7 +163,7 @@ class Worker(Process):
             self._sleep()
             return
         lines, self.inbox = self.inbox[:READ], self.inbox[READ:]
-        # The turns of a cluster's workers that only deliver are a part of `follow`.
+        # In a cluster, the cost `follow` includes the turns in which a worker only delivers.
         turns = 0 if self.bridge is not None and not lines else 1
         self._work(lambda: self._append(lines), turn=turns, read=len(lines))
 
@@ -171,13 +178,17 @@ class Worker(Process):
         new = self.log[self._position :] if self.listens else []
         self._position = len(self.log)
         own = sum(line.sender == self.number for line in new)
-        # A member whose own line is the only one gets nothing.
+        # If there is only one new line, its sender receives nothing.
         alone = len(new) == own == 1
         sizes = shares(self.members - alone, CHUNKS) if new else []
         self._send(deque(size for size in sizes if size), new, 0 if alone else own)
 
     def _send(self, sizes: deque[int], new: list[Line], own: int) -> None:
-        """Send the lines `new` to the next chunk of members; senders of `own` are in the last."""
+        """Send the lines `new` to the next chunk of members.
+
+        own: number of the new lines whose senders are members of this worker. These senders are
+        counted in the last chunk.
+        """
         if not sizes:
             self._next()
             return
@@ -287,13 +298,13 @@ class Load(Process):
     def __init__(self, room: Room) -> None:
         super().__init__(room)
         self._to_send: deque[int] = deque()
-        """Workers of the members that are to send a line."""
+        """Worker of each member that has a line to send."""
         self._received: deque[tuple[int, int, list[Line]]] = deque()
-        """Reads, deliveries and lines that are to be received."""
+        """Number of reads, number of deliveries, and lines of each piece of data to receive."""
         self.lacking = 0
-        """Deliveries until the end of the round."""
+        """Number of deliveries until the end of the round."""
         self.blocks = False
-        """True if a client sends many lines at once."""
+        """True in a stream, in which a client sends many lines at once."""
         self.on_round: Callable[[], None] = lambda: None
 
     def say(self, workers: list[int]) -> None:
@@ -310,7 +321,8 @@ class Load(Process):
             workers = [self._to_send.popleft() for _ in range(count)]
             # A line is due when the load generator begins to send it.
             lines = [Line(self._room.clock.now, worker) for worker in workers]
-            # One client sends a block of lines at once; others send one line each.
+            # In a stream, one client sends a block of lines at once. Otherwise, a client sends one
+            # line.
             sends = 1 if self.blocks else count
             self._work(lambda: self._said(lines), load_send=sends)
         elif self._received:
@@ -337,8 +349,12 @@ class Room:
     """A room, with all its processes."""
 
     def __init__(self, setup: Setup, costs: Costs, is_bench: bool = True) -> None:
-        """`is_bench`: its members are in the load generator, on the same machine. Otherwise, they
-        are remote, and the deliveries of only LISTENING workers are simulated: all are alike."""
+        """Set up all processes.
+
+        is_bench: True if the members are those of a load generator on the same machine. Otherwise,
+        the members are remote, and only the deliveries of LISTENING workers are simulated, because
+        all workers do the same.
+        """
         self.setup = setup
         self.clock = Clock()
         self.cores = Cores(self.clock, setup.cores)
@@ -374,14 +390,14 @@ class Room:
         self.workers[line.sender].wake()
 
     def deliver(self, count: int, deliveries: int, lines: list[Line]) -> None:
-        """Deliver lines to so many members; those that a member sent itself do not count."""
+        """Deliver lines to `count` members. `deliveries` leaves out a member's own lines."""
         if self.load is None:
             self.note(deliveries, lines)
         else:
             self.load.receive(count, deliveries, lines)
 
     def note(self, deliveries: int, lines: list[Line]) -> None:
-        """Note the latencies of deliveries, each line's share of them; not in rounds."""
+        """Count the latencies of deliveries, which are divided among the lines; not in rounds."""
         if self.in_rounds:
             return
         for line in lines:
@@ -398,7 +414,7 @@ class Room:
         return 0.0
 
     def senders(self) -> list[int]:
-        """Return the worker of each member, the nodes in turn."""
+        """Return the worker of each member; the nodes take turns."""
         each = [[worker.number] * worker.members for worker in self.workers]
         return [
             number for row in itertools.zip_longest(*each) for number in row if number is not None
@@ -406,19 +422,23 @@ class Room:
 
 
 def shares(total: int, parts: int) -> list[int]:
-    """Divide a number as evenly as possible."""
+    """Divide `total` into `parts` numbers that differ by at most 1."""
     return [total // parts + (number < total % parts) for number in range(parts)]
 
 
 def spread(members: int, workers: int) -> list[int]:
-    """Return the members of each worker of a node: packed in a small room, even in a large one."""
+    """Return the number of members of each worker of a node.
+
+    In a small room, a worker gets PACK members before the next worker gets any. In a large room,
+    the members are divided evenly.
+    """
     if members > PACK * workers:
         return shares(members, workers)
     return [max(0, min(PACK, members - PACK * number)) for number in range(workers)]
 
 
 def play_rounds(setup: Setup, costs: Costs, speakers: int, lines: int, rounds: int) -> Room:
-    """Simulate rounds of `harness bench`: each of the speakers sends so many lines."""
+    """Simulate rounds of `harness bench`: each of `speakers` members sends `lines` lines."""
     room = Room(setup, costs)
     load = room.load
     assert load is not None
@@ -442,7 +462,10 @@ def play_rounds(setup: Setup, costs: Costs, speakers: int, lines: int, rounds: i
 def play_schedule(
     setup: Setup, costs: Costs, rate: float, seconds: float, is_bench: bool, seed: int = 1
 ) -> Room:
-    """Simulate lines at a rate per second: at even intervals in a bench, else at random times."""
+    """Simulate `rate` lines per second, for `seconds`.
+
+    The lines are sent at equal intervals if `is_bench`, otherwise at random times.
+    """
     room = Room(setup, costs, is_bench)
     chance = random.Random(seed)
     senders = room.senders()

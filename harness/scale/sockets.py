@@ -2,8 +2,9 @@
 
     python -m harness.scale.sockets [COUNT]
 
-It opens COUNT connections to itself (4,000), and divides the growth of the kernel's slabs by the
-number of sockets. Other programs that open or close connections meanwhile distort the figure.
+The program opens COUNT connections to itself (default: 4000), and divides the growth of the
+kernel's slabs by the number of sockets. Other programs that open or close connections at the same
+time distort the figure.
 """
 
 from __future__ import annotations

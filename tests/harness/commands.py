@@ -1,4 +1,4 @@
-"""Commands of the harness, run in this process, and again if the machine was too slow."""
+"""Run commands of the harness in this process; repeat a command if the machine was too slow."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 T = TypeVar("T")
 
 ATTEMPTS = 4
-"""Maximum number of attempts that a busy machine may spoil; the last one counts in any case."""
+"""Maximum number of attempts. The result of the last attempt counts even if it was late."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class Harness(Protocol):
     """The type of the fixture `harness`."""
 
     def __call__(self, *arguments: str, code: int = 0) -> Done:
-        """Run a command, again if it was too late to judge; assert its exit status, `code`."""
+        """Run a command, and assert that its exit status is `code`. Repeat a late command."""
 
 
 def in_time(attempt: Callable[[], T], was_late: Callable[[T], bool]) -> T:
-    """Return what `attempt` returns; repeat it if the machine was too slow to judge.
+    """Return the result of `attempt`. Repeat the attempt if `was_late` is True for its result.
 
-    A machine that pauses delays the harness, which reports INVALID: that says nothing about the
-    server.
+    On a machine that pauses, the harness is late and reports INVALID. Such a result says nothing
+    about the server.
     """
     for _ in range(ATTEMPTS - 1):
         found = attempt()

@@ -15,10 +15,10 @@ from tests.harness.commands import Done, Harness, in_time
 def harness(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Harness:
-    """Run commands of the harness in this process, in a folder of the test's own."""
+    """Return a function that runs a command of the harness in this process, in `tmp_path`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the servers and drivers that it starts
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the processes that the harness starts
 
     def attempt(arguments: tuple[str, ...]) -> Done:
         capfd.readouterr()

@@ -1,4 +1,4 @@
-"""A correct server that notes each of its starts, so that a test can see that all of them end."""
+"""A correct server that creates a file at each start, so that a test can find all its processes."""
 
 import shlex
 import sys
@@ -8,7 +8,7 @@ import psutil
 
 from tests.integration.waiting import PATIENCE, until
 
-#: Each start leaves a file in the current folder, named after the pid.
+#: Command of the server. Each start creates the file `pid.PID` in the current folder.
 NOTED = (
     f"sh -c 'touch pid.$$ && exec {shlex.quote(sys.executable)} "
     "-m harness.reference {host} {port}'"
@@ -16,15 +16,15 @@ NOTED = (
 
 
 def servers_are_there(folder: Path, count: int = 1) -> None:
-    """Wait until `count` servers were started, by a harness that must start first."""
+    """Wait until a new process of the harness has started `count` servers."""
     patience = (1 + count) * PATIENCE
     until(lambda: len(pids(folder)) >= count, f"{count} servers are started", patience)
 
 
 def no_server_is_left(folder: Path) -> None:
-    """Wait until all servers that were started are gone."""
+    """Wait until all servers that were started have ended."""
     assert pids(folder)
-    until(lambda: not any(map(psutil.pid_exists, pids(folder))), "all of them end")
+    until(lambda: not any(map(psutil.pid_exists, pids(folder))), "all servers have ended")
 
 
 def pids(folder: Path) -> list[int]:

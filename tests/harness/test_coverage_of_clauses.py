@@ -1,4 +1,4 @@
-"""Each clause of PROTOCOL.md has a test, and each test names a clause and describes itself."""
+"""Each clause of PROTOCOL.md has a conformance test, and each test has a description."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from harness.conformance.runner import Check, collect
 
 @pytest.fixture(scope="module")
 def checks() -> list[Check]:
-    return collect()  # fails if a test names no clause, or an unknown one
+    return collect()  # fails if a test has no clause, or an unknown clause
 
 
 def test_each_clause_is_judged(checks: list[Check]) -> None:

@@ -1,4 +1,7 @@
-"""Failures in words: each pattern has a log that it matches, and one that is almost the same."""
+"""The diagnosis of failures.
+
+For each pattern, there is a failure that it matches, and a similar failure that it must not match.
+"""
 
 from dataclasses import dataclass
 
@@ -19,7 +22,7 @@ KINDS = ["connects", "sends", "receives", *LEAVES, "is closed by the server"]
 
 
 def wire(log: str) -> list[tuple[float, str, str, str, int]]:
-    r"""Return a wire log: one event per line, such as `A sends one\n`. Escapes are Python's.
+    r"""Parse a wire log: one event per line, such as `A sends one\n`, with Python's escapes.
 
     `…400` at the end stands for a long event of 400 bytes, of which the log has only the beginning.
     """
@@ -62,7 +65,7 @@ A sends first\\n
 B receives <127.0.0.2>first\\n
 C receives <127.0.0.2>first\\n
 """
-"""Three clients; A has sent a line, from which its prefix is learned."""
+"""Wire log of three clients. A has sent a line, which shows its prefix."""
 
 CROWD = "\n".join(f"C{number} connects 127.0.1.{number}" for number in range(40))
 SERVED = "\n".join(f"C{number} receives hello" for number in range(20))
@@ -70,8 +73,8 @@ SERVED = "\n".join(f"C{number} receives hello" for number in range(20))
 
 @dataclass(frozen=True)
 class Trace:
-    """A failure that a pattern matches. says: parts of the sentence. cause: a part of the cause.
-    other: a failure that is almost the same, and that it must not match."""
+    """A failure that a pattern matches. says: parts of the diagnosis. cause: a part of the cause.
+    other: a similar failure that the pattern must not match."""
 
     failure: Result
     says: tuple[str, ...]
@@ -82,7 +85,7 @@ class Trace:
 TRACES = {
     "a crowd is too large": Trace(
         failed("JOIN-1", f"{CROWD}\n{SERVED}", "C30 has connected, but does not receive messages"),
-        ("40 clients connected; 20 of them have received anything. C30 received nothing.",),
+        ("40 clients connected; only 20 of them have received anything. C30 received nothing.",),
         "",
         failed("JOIN-2", f"{CROWD}\n{SERVED}", "C30 has connected, but does not receive messages"),
     ),
@@ -363,7 +366,7 @@ TRACES = {
             b"<127.0.0.3>",
         ),
         ("with the receiver's own address.",),
-        "instead of the one that was read from",
+        "instead of the connection that it has read from",
         failed(
             "PREFIX-2",
             THREE + "A sends word\\n\nB receives <127.0.0.3>word\\n\nC receives <127.0.0.3>word\\n",
@@ -489,7 +492,7 @@ TRACES = {
     "an empty line was dropped": Trace(
         failed("LINE-4", THREE + "A sends \\n", "an empty line was not delivered", b"\n", b""),
         ("A sent an empty line, and nobody received anything.",),
-        "leaves out texts that are empty",
+        "does not deliver texts that are empty",
         failed(
             "LINE-4",
             THREE + "A sends \\n\nB receives <127.0.0.2>",
@@ -504,7 +507,7 @@ TRACES = {
             THREE + "A sends one\\ntwo\nA closes its side\nB receives <127.0.0.2>one\\n",
             expected=b"two",
         ),
-        ("The text behind the last line end did not arrive.",),
+        ("The text after the last line end did not arrive.",),
         "delivers only finished lines",
         failed(
             "LEAVE-2",
@@ -616,7 +619,7 @@ TRACES = {
             b"word",
         ),
         ("C shares the address 127.0.0.4 with another client.",),
-        "apart by address",
+        "identifies its clients by their addresses",
         failed(
             "CAST-6",
             THREE + "D connects 127.0.0.5\nA sends word\\n\nB receives <127.0.0.2>word\\n",
@@ -643,7 +646,7 @@ TRACES = {
     "a slow reader blocks": Trace(
         failed("LOAD-1", THREE, "A did not receive the end of a long text", b"word"),
         ("did not reach A, which does read.",),
-        "waits until the client that does not read has room again",
+        "blocks until the client that does not read has room again",
         failed("LOAD-1", THREE, "C has connected, but does not receive messages", b"word"),
     ),
     "different orders": Trace(
@@ -691,10 +694,10 @@ TRACES = {
         ),
     ),
     "one descriptor for each guest": Trace(
-        failed("LEAVE-3", THREE, "after 100 guests, the server holds 100 more descriptors"),
+        failed("LEAVE-3", THREE, "after 100 guests, the server has 100 more descriptors"),
         ("That is one for each guest that has left.",),
         "does not call close",
-        failed("LEAVE-3", THREE, "after 100 guests, the server holds 40 more descriptors"),
+        failed("LEAVE-3", THREE, "after 100 guests, the server has 40 more descriptors"),
     ),
 }
 
@@ -704,7 +707,7 @@ def test_every_pattern_has_a_trace() -> None:
 
 
 @pytest.mark.parametrize("name", TRACES)
-def test_a_pattern_finds_its_trace(name: str) -> None:
+def test_a_pattern_matches_its_failure(name: str) -> None:
     trace = TRACES[name]
     found = diagnose(trace.failure)
     assert found.pattern == name, found
@@ -715,7 +718,7 @@ def test_a_pattern_finds_its_trace(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TRACES)
-def test_a_pattern_does_not_match_what_is_almost_its_trace(name: str) -> None:
+def test_a_pattern_does_not_match_a_similar_failure(name: str) -> None:
     found = diagnose(TRACES[name].other)
     assert found.pattern != name, found
     assert found.what
@@ -762,7 +765,7 @@ ENDED = "B did not receive the expected text; the server ended (exit status 1); 
 
 
 @pytest.mark.parametrize("pattern", [pattern for pattern, _ in CRASHES])
-def test_a_crash_has_its_message_its_occasion_and_its_cause(pattern: str) -> None:
+def test_the_diagnosis_of_a_crash_has_its_message_and_its_cause(pattern: str) -> None:
     message = pattern.split("|", maxsplit=1)[0].removesuffix(r"\b").replace("[Tt]", "T")
     log = THREE + "C resets\nA sends word\\n\nA is closed by the server"
     found = diagnose(failed("LEAVE-1", log, ENDED + message, b"word"))
@@ -778,7 +781,7 @@ def test_a_crash_with_an_unknown_message_has_no_cause() -> None:
     assert found.cause == ""
 
 
-def test_a_server_that_does_not_start_again_is_not_said_to_have_ended() -> None:
+def test_the_diagnosis_says_that_the_server_does_not_start_again() -> None:
     detail = "the server does not start again: it ended (exit status 1); its last line: no luck"
     found = diagnose(failed("JOIN-3", "", detail))
     assert found.what == "The server does not start again: it ended (exit status 1): no luck."
@@ -793,7 +796,7 @@ def test_the_output_s_crash_is_named_if_the_server_closed_a_connection() -> None
     assert found.what.endswith(
         "The server's output ends with BrokenPipeError: [Errno 32] Broken pipe."
     )
-    assert "Writing to a client that has gone" in found.cause
+    assert "Writing to a client that has left" in found.cause
     later = diagnose(failed("CAST-7", log, output=crash + "127.0.0.2 connected\n"))
     assert "Broken" not in later.what + later.cause
 
@@ -817,14 +820,14 @@ def test_a_server_s_cr_lf_and_colours_do_not_hide_a_trace() -> None:
         ("B receives huh\nC receives huh", 'A sent "word\\n"; B and C received "huh".'),
     ],
 )
-def test_without_a_pattern_the_sentence_says_who_sent_what_and_who_received_what(
+def test_a_diagnosis_without_a_pattern_names_what_was_sent_and_received(
     log: str, words: str
 ) -> None:
     found = diagnose(failed("CAST-1", THREE + "A sends word\\n\n" + log, expected=b"word"))
     assert (found.what, found.cause, found.pattern) == (words, "", "")
 
 
-def test_a_sentence_of_a_test_is_kept_and_completed() -> None:
+def test_a_diagnosis_begins_with_the_detail_of_the_test() -> None:
     found = diagnose(
         failed(
             "PREFIX-1",

@@ -1,12 +1,11 @@
-"""The table of dialects: dialect × right or wrong × verdict.
+"""The servers of tests/harness/dialects, judged with the profiles that a person would write.
 
-Each server of tests/harness/dialects is judged with the profile that a person would write for it.
-The right form holds all clauses but those that its table names; each defect breaks its clauses, and
-nothing else.
+Without a defect, a server keeps all clauses except those that `lacks` names in the table. Each
+defect breaks the clauses that the table names, and no others.
 
-A default run takes a sample of the servers and of the defects. It judges a right server by a sample
-of the clauses, and a defect by its clauses and a sample of the others. ``--all`` judges all by all
-clauses.
+A default run takes a sample of the servers and of the defects. A server without a defect is judged
+by a sample of the clauses. A server with a defect is judged by the clauses that the defect breaks,
+and by a sample of the other clauses. ``--all`` judges all servers and all defects by all clauses.
 """
 
 import argparse
@@ -28,14 +27,14 @@ from tests.selection import Sample
 
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(900)]
 
-#: Scale of the timeouts, which a broken server exhausts again and again.
+#: Scale of the timeouts. It is small, because a broken server causes many timeouts.
 SCALE = 0.8
 
-#: Factor of the timeouts for another attempt, if the machine was too busy.
+#: Factor by which the timeouts grow for another attempt, if the machine was too busy.
 MORE_PATIENCE = 2
 
-#: Number of clauses by which the right form is judged in a default run, and number of clauses that
-#: a wrong one must hold.
+#: Numbers of clauses in a default run: clauses for a server without a defect, and clauses that a
+#: defect must not break.
 SOME, OTHERS = 5, 1
 
 JUDGED = [name for name, dialect in DIALECTS.items() if dialect.profile]
@@ -43,7 +42,7 @@ DEFECTS = [(name, defect) for name in JUDGED for defect in DIALECTS[name].defect
 
 
 def judge(dialect: Dialect, clauses: Sequence[str], folder: Path, defect: str = "") -> Verdict:
-    """Judge a server by some clauses."""
+    """Return the verdict of a server for some clauses."""
     file = folder / "profile.toml"
     file.write_text(dialect.profile)
     scales = (SCALE * MORE_PATIENCE**number for number in itertools.count())
@@ -75,7 +74,7 @@ def with_verdict(verdict: Verdict, wanted: str) -> dict[str, str]:
 
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("name", DIALECTS)
-def test_probe_finds_the_dialect_out(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_probe_recognises_the_dialect(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     dialect = DIALECTS[name]
     parser = argparse.ArgumentParser("probe")
     probe.add_arguments(parser)
@@ -96,7 +95,7 @@ def test_probe_finds_the_dialect_out(name: str, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.sample(6)
 @pytest.mark.parametrize("name", JUDGED)
-def test_a_right_server_holds_all_clauses_in_its_dialect(
+def test_a_server_without_a_defect_keeps_all_clauses_in_its_dialect(
     name: str, sample: Sample, tmp_path: Path
 ) -> None:
     dialect = DIALECTS[name]
@@ -105,7 +104,7 @@ def test_a_right_server_holds_all_clauses_in_its_dialect(
     failed = with_verdict(verdict, "fail")
     assert set(failed) == dialect.lacks & {*clauses}, failed
     unknown = {id for id in with_verdict(verdict, "unknown") if id in clauses}
-    assert unknown <= {"LOAD-3"}, verdict.clauses  # a profile without a rate
+    assert unknown <= {"LOAD-3"}, verdict.clauses  # unknown, because the profile has no rate
     assert {clause for clause in failed if all_clauses()[clause].level == "MUST"} == set()
 
 

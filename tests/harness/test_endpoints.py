@@ -1,4 +1,4 @@
-"""A room with two ports, judged at both: as a command, and as two addresses."""
+"""A room with two ports, which the harness starts by a command or reaches at two addresses."""
 
 import json
 import re
@@ -35,7 +35,7 @@ held = [0, 0.01]
 
 @pytest.fixture
 def two_addresses() -> Iterator[list[str]]:
-    """Arguments for a running room with two ports."""
+    """Start a room with two ports, and yield the --target arguments for it."""
     server = Command(TWO_PORTS)
     server.start()
     yield [word for endpoint in server.endpoints for word in ("--target", at(*endpoint))]
@@ -98,4 +98,4 @@ def test_shrink_refuses_a_room_with_two_ports(harness: Harness) -> None:
     Path("mine.toml").write_text(SCENARIO)
     harness("simulate", "mine.toml", "--command", APART, "--report", "out", code=1)
     done = harness("shrink", "out/history.jsonl", "--command", APART, code=2)
-    assert "can connect to one address only" in done.stderr
+    assert "connects to one address only" in done.stderr

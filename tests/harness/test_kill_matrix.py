@@ -1,12 +1,11 @@
 """The kill matrix: each broken server fails the clauses that it breaks, and no others.
 
-This shows that each clause can fail, for the reason that it names. The reference, from which all
-broken servers derive, passes.
+This shows that the tests of each clause find a server that breaks the clause. The reference server,
+from which all broken servers derive, passes all tests.
 
-A default run judges each server by the clauses that it breaks and by a sample of the others, and
-of the servers in other dialects a sample; ``--all`` judges all of them by all clauses. The servers
-are judged in this process, by the functions that `conform` calls; test_conform covers its arguments
-and its output.
+A default run judges a server by the clauses that it breaks, and by a sample of the other clauses.
+Of the servers in other dialects, a default run takes a sample. ``--all`` judges all servers by all
+clauses. The tests call the same functions as `conform`; test_conform.py tests the command itself.
 """
 
 import itertools
@@ -33,13 +32,13 @@ pytestmark = [pytest.mark.matrix, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 
-#: Scale of the timeouts, which these servers exhaust again and again.
+#: Scale of the timeouts. It is small, because a broken server causes many timeouts.
 SCALE = 0.8
 
-#: Factor of the timeouts for another attempt, if the machine was too busy.
+#: Factor by which the timeouts grow for another attempt, if the machine was too busy.
 MORE_PATIENCE = 2
 
-#: Number of clauses that a broken server must hold, in a default run.
+#: Number of unbroken clauses by which a default run judges a broken server.
 OTHERS = 1
 
 
@@ -55,7 +54,7 @@ def judge(
     module: str = "harness.reference",
     profile: str = "reference",
 ) -> Verdict:
-    """Judge a server, started with some options, by some clauses."""
+    """Start a server with the options, and return its verdict for some clauses."""
     server = shlex.join([sys.executable, "-m", module, *options])
     scales = (SCALE * MORE_PATIENCE**number for number in itertools.count())
 

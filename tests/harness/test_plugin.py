@@ -1,4 +1,4 @@
-"""The plugin, in pytest runs of its own: what it selects, refuses, starts and reports."""
+"""The pytest plugin. Each test here writes test files, and runs pytest with the plugin on them."""
 
 import contextlib
 import json
@@ -39,7 +39,7 @@ async def test_line(room):
     await room.join(2)
 """
 
-#: Ends of a test, and their verdicts.
+#: Code that ends a conformance test: its verdict, pytest's outcome, and a part of its detail.
 ENDS = {
     "pass": ("pass", "passed", ""),
     "raise Violation('late', b'a\\n', b'\\xff')": ("fail", "failed", "late"),
@@ -58,14 +58,14 @@ ENDS = {
 
 @pytest.fixture
 def tests(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A folder of a user's tests that can import the harness; other plugins are disabled."""
+    """Return a folder for test files, which can import the harness. Other plugins are disabled."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     pytester.makeconftest(
         "def pytest_runtest_logreport(report):\n"
         "    import json, os\n"
-        "    if 'PYTEST_XDIST_WORKER' in os.environ: return  # the controller tells\n"
+        "    if 'PYTEST_XDIST_WORKER' in os.environ: return  # the controller reports\n"
         "    with open('reports', 'a') as file:\n"
         "        print(json.dumps([report.outcome, report.user_properties]), file=file)\n"
     )
@@ -121,7 +121,7 @@ def test_each_end_of_a_test_has_its_verdict(tests: pytest.Pytester) -> None:
 def test_the_output_of_a_result_is_what_was_printed_during_the_test(
     tests: pytest.Pytester,
 ) -> None:
-    """With --announce, the server prints a line at its start: in the first test, if it is late."""
+    """With --announce, the server prints a line at its start, perhaps during the first test."""
     mark = "@pytest.mark.clause('CAST-1', PROVED)\n"
     printed = "while not room.output().endswith('\\n'): await asyncio.sleep(0.01)"
     one = f"{mark}async def test_one(room):\n    {printed}\n"
@@ -174,7 +174,7 @@ def test_line_2_a_server_is_not_judged_by_pauses_that_became_too_long(
     assert (outcome, found["detail"]) == ("passed", "")
 
 
-#: In the first attempt, a piece is late, and the server delivers half a word.
+#: A test whose first attempt sends a piece late, so that the server delivers half a word.
 LATE_ONCE = """
 from harness.conformance.tests import test_messages
 from harness.conformance.tests.test_messages import test_a_line_in_pieces_is_one_message
@@ -290,7 +290,7 @@ def test_it(pytestconfig):
 
 
 @pytest.mark.parametrize("option", ['"--profile"', '"--random-seed", dest="seed"'])
-def test_an_option_of_another_plugin_s_is_a_usage_error(
+def test_an_option_that_another_plugin_has_too_is_a_usage_error(
     tests: pytest.Pytester, option: str
 ) -> None:
     tests.makepyfile(another=f"def pytest_addoption(parser): parser.addoption({option})")
@@ -302,7 +302,7 @@ def test_an_option_of_another_plugin_s_is_a_usage_error(
     assert re.match("ERROR: another plugin has an option --(profile|seed), too: disable", line)
 
 
-#: A plugin that takes all coroutine functions, as pytest-asyncio does with `asyncio_mode = "auto"`.
+#: A plugin that runs all coroutine functions, as pytest-asyncio does with `asyncio_mode = "auto"`.
 TAKES_ALL = """
 import asyncio, inspect, pytest
 
@@ -328,7 +328,7 @@ def taken(node):
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_plugin_for_asynchronous_tests_does_not_take_those_of_clauses(
+def test_a_plugin_for_asynchronous_tests_does_not_run_conformance_tests(
     tests: pytest.Pytester, first: bool
 ) -> None:
     other = "async def test_other():\n    await asyncio.sleep(0)\n"
@@ -369,7 +369,7 @@ def test_after_a_failure_the_next_test_has_another_server(tests: pytest.Pytester
     assert first == second != third
 
 
-#: A server that delivers nothing more once somebody has said `poison`.
+#: A server that delivers nothing after a message with the word `poison`.
 FRAGILE = """
 import sys
 from harness.reference.server import Options, Server
@@ -382,7 +382,9 @@ Fragile(Options(sys.argv[1], int(sys.argv[2]))).run()
 """
 
 
-def test_a_failure_that_an_earlier_test_has_caused_is_that_test_s(tests: pytest.Pytester) -> None:
+def test_a_failure_that_an_earlier_test_caused_counts_for_the_earlier_test(
+    tests: pytest.Pytester,
+) -> None:
     ends = {
         "before": ("CAST-1", "await one.say(b'poison')"),
         "it": ("CAST-3", "await room.tell(one, other)"),
@@ -412,13 +414,13 @@ def test_a_failure_that_an_earlier_test_has_caused_is_that_test_s(tests: pytest.
     assert found[2][:3] == ("test_before", "CAST-1", "fail")
     assert "after this test, test_it (CAST-3) fails" in found[2][3]
     assert found[3] == ("test_fine", "CAST-4", "pass", "")
-    assert found[4] == ("test_once", "CAST-5", "fail", "once (but not each time)")
+    assert found[4] == ("test_once", "CAST-5", "fail", "once (but not every time)")
 
 
 def test_after_a_test_that_leaves_the_server_busy_the_next_has_another_server(
     tests: pytest.Pytester,
 ) -> None:
-    """The server reads the end of a connection again and again."""
+    """The tutorial's server reads the end of a closed connection again and again."""
     test = """
 @pytest.mark.clause("CAST-1", PROVED)
 @pytest.mark.parametrize("number", range(2))
@@ -475,7 +477,7 @@ def test_the_death_of_a_running_server_fails_only_one_test(
 
 @contextlib.contextmanager
 def stranger(port: int, answers: int) -> Iterator[None]:
-    """Have somebody in the room answer what others say, a number of times."""
+    """Join the room with a client that answers the first `answers` texts that it receives."""
 
     def talk() -> None:
         for _ in range(answers):
@@ -552,7 +554,7 @@ def test_random_numbers_depend_on_the_seed_and_the_test_name(tests: pytest.Pytes
 
 
 def test_with_xdist_each_process_has_its_own_server(tests: pytest.Pytester) -> None:
-    # Each test waits for the other: they run in two processes.
+    # Each of the two tests waits for the other, so they must run in two processes.
     test = """
 @pytest.mark.clause("CAST-1", PROVED)
 @pytest.mark.parametrize("one, other", [("a", "b"), ("b", "a")])

@@ -1,4 +1,4 @@
-"""Profiles: those that ship, valid ones, and the errors for others."""
+"""Profile files: how they are read, and the errors for invalid files."""
 
 import re
 import tomllib
@@ -100,7 +100,7 @@ def test_patterns_are_of_bytes() -> None:
         ("welcome = 3", "welcome must be a pattern (3 is not a string), not 3"),
         ("welcome = '('", "welcome must be a pattern (missing"),
         ("welcome = 'a{99999999999}'", "welcome must be a pattern (the repetition number"),
-        # It could not be part of a larger pattern, such as that of a line with a prefix.
+        # Global flags can't be a part of a larger pattern, such as the pattern of a whole line.
         ("prefix = '(?i)a'", "prefix must be a pattern (global flags"),
         ("prefix = 'a)|(?:b'", "prefix must be a pattern (unbalanced"),
         ("notices = 'a'", "notices must be a list of patterns, not 'a'"),
@@ -135,7 +135,7 @@ def test_an_error_is_named_in_one_line(text: str, complaint: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_is_named_after_its_stem(tmp_path: Path) -> None:
+def test_a_profile_is_named_after_its_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("about = 'é'", encoding="utf-8")
     assert profile.load(str(file)) == Profile("mine", "é")
@@ -146,7 +146,7 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
         profile.load(str(tmp_path / "mine.toml"))
 
 
-def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "mine").write_bytes(b"\xff")
     with pytest.raises(TomlError, match="not UTF-8"):
         profile.load(str(tmp_path / "mine"))
@@ -162,7 +162,7 @@ values: st.SearchStrategy[Any] = st.recursive(
 
 
 def complaint_of(parse: Callable[[], Profile]) -> str:
-    """Return the error for a profile that is invalid; empty if it is valid."""
+    """Return the error message of an invalid profile, or "" if the profile is valid."""
     try:
         assert parse().claims <= SHOULD
     except TomlError as error:
@@ -200,7 +200,7 @@ def test_any_text_is_a_profile_or_an_error(text: str) -> None:
         ("[[login]]\nsends = '{name}'", ["a login"]),
     ],
 )
-def test_the_dialect_is_what_deviates(text: str, dialect: list[str]) -> None:
+def test_dialect_lists_the_deviations_from_the_protocol(text: str, dialect: list[str]) -> None:
     claimed = "" if not text or "claims" in text else "claims = ['LINE-5']\n"
     assert profile.parse(claimed + text, "x").dialect() == dialect
 
@@ -220,7 +220,7 @@ def test_the_dialect_is_what_deviates(text: str, dialect: list[str]) -> None:
         ("claims = []", {"LINE-5", "LINE-6"}),
     ],
 )
-def test_some_clauses_take_another_form(text: str, changed: set[str]) -> None:
+def test_forms_lists_the_clauses_that_a_dialect_changes(text: str, changed: set[str]) -> None:
     claimed = "" if "claims" in text else "claims = ['LINE-5']\n"
     assert profile.parse(claimed + text, "x").forms().keys() == changed
 
@@ -239,6 +239,8 @@ def test_an_identity_needs_a_prefix() -> None:
         (r"(?P<name>\w+): ", b"nothing", b"nothing"),
     ],
 )
-def test_the_sender_is_what_the_prefix_names(pattern: str, prefix: bytes, sender: bytes) -> None:
+def test_sender_returns_the_name_or_address_in_a_prefix(
+    pattern: str, prefix: bytes, sender: bytes
+) -> None:
     made = Profile("x", prefix=re.compile(pattern.encode()))
     assert made.sender(prefix) == sender

@@ -1,4 +1,4 @@
-"""The clause to blame for a failure on a server that an earlier test has used, with stubs."""
+"""The clause that is blamed for a failure on a server that an earlier test has used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from harness.errors import CannotJudge, JoinError, StartError, Undecided, Violat
 
 
 class Stub:
-    """A target and its room. `ends`: how it has ended. `harmed`: whether it still works."""
+    """A stub of a target and its room. ends: how the server has ended, or "". harmed: True if a
+    test has damaged the server."""
 
     window = 0.0
     exchanged = False
@@ -34,7 +35,7 @@ class Stub:
 
 
 class Trial:
-    """A test, which calls `act` with the server."""
+    """A stub of a conformance test, which calls `act` with the server."""
 
     def __init__(self, name: str, clause: str, act: Callable[[Stub], None]) -> None:
         self.name = name
@@ -112,7 +113,7 @@ def test_a_race_blames_no_other_clause() -> None:
     assert judge(harms, is_in_a_wrong_order_if_harmed, room, visit=harms) is None
 
 
-def test_join_1_is_to_blame_if_nobody_can_join_for_the_test_before() -> None:
+def test_join_1_is_to_blame_if_no_client_could_join_in_the_test_before() -> None:
     def fails_to_join(_: Stub) -> None:
         raise JoinError("A receives nothing")
 

@@ -1,4 +1,4 @@
-"""Verdicts of clauses and of runs, from made-up results."""
+"""Verdicts of clauses and of runs, from results that the tests make up."""
 
 import json
 
@@ -59,7 +59,7 @@ def test_a_clause_that_no_test_ran_for_is_unknown() -> None:
     assert (nothing.verdict, nothing.detail, nothing.evidence) == (UNKNOWN, "not run", None)
 
 
-def test_a_pass_rests_on_the_weakest_of_its_evidence() -> None:
+def test_a_pass_has_the_weakest_evidence_of_its_tests() -> None:
     judged = first(
         result(PASS, evidence=PROVED),
         result(PASS, evidence=ABSENT),
@@ -73,7 +73,7 @@ def test_a_verdict_other_than_pass_has_no_evidence() -> None:
     assert first(result(PASS), result(FAIL)).evidence is None
 
 
-def test_the_detail_is_that_of_the_verdict() -> None:
+def test_the_detail_of_a_clause_is_that_of_the_first_test_with_its_verdict() -> None:
     judged = first(
         result(NOT_APPLICABLE, detail="n"),
         result(FAIL, detail="it was lost"),

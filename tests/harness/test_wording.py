@@ -1,4 +1,4 @@
-"""Numbers, names and bytes in sentences: no byte of a server reaches a terminal as it is."""
+"""Numbers, names and bytes in sentences. Bytes that a server has sent are escaped."""
 
 import pytest
 
@@ -46,5 +46,5 @@ def test_numbers_have_a_noun() -> None:
 def test_a_long_text_is_quoted_without_its_end() -> None:
     assert quoted(b"a\n") == '"a\\n"'
     assert quoted(b"a" * 99, most=4) == '"aaaa…" (99 bytes)'
-    assert quoted("aé€".encode(), most=4) == '"aé…" (6 bytes)'  # no half of a character
+    assert quoted("aé€".encode(), most=4) == '"aé…" (6 bytes)'  # the cut is between two characters
     assert quoted(b"begin", 2048) == '"begin…" (2,048 bytes)'

@@ -1,9 +1,9 @@
-"""The tutorial's server, rewritten with all its defects: a target for tests.
+"""The server of the tutorial, rewritten with all its defects, as a target for tests.
 
 Usage: python3 tutorial.py HOST PORT
 
-One thread for each client; each `recv` is a message. When a client closes, it is removed from the
-list, but its socket is not closed, and its thread goes on receiving nothing.
+The server runs a thread for each client. The bytes of each `recv` are a message. A client that
+closes is removed from the list, but its socket stays open, and its thread calls `recv` forever.
 """
 
 import _thread
@@ -29,7 +29,7 @@ def serve(connection: socket.socket, address: str) -> None:
                 broadcast(line.encode("utf-8"), connection)
             else:
                 remove(connection)
-        except:  # noqa: E722  (as it stands there)
+        except:  # noqa: E722  (as in the tutorial)
             continue
 
 

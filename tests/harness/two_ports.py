@@ -1,4 +1,4 @@
-"""A correct server with two ports, or one whose ports are two rooms: a target for tests.
+"""A correct server with two ports. With --apart, each port has its own room, which is a defect.
 
 Usage: python3 two_ports.py HOST PORT PORT2 [--apart]
 """

@@ -1,4 +1,4 @@
-"""The command `bench`: arguments, output, files, and nothing left behind."""
+"""The command `bench`: its arguments, output and files, and its clean-up after a signal."""
 
 import json
 import os
@@ -87,7 +87,7 @@ def test_a_whole_bench(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    # The bad server loses a line only in the crowd; the other workloads have fewer lines.
+    # The bad server loses its 12th line. Only the workload `crowd` sends that many lines.
     assert done.returncode == 0, done.stderr
     speed, idle, start, note = done.stdout.split("\n\n")
     assert [row.split()[1:5:3] for row in speed.split("\n")[2:]] == [
@@ -115,7 +115,7 @@ def test_an_interrupted_bench_leaves_nothing_behind(number: int, tmp_path: Path)
     os.mkfifo(pipe)
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    # A server that writes its pid once the load has connected, and never sends a welcome.
+    # This server writes its pid when a client has connected. It never sends a welcome.
     server = tmp_path / "server.py"
     server.write_text(
         "import os, signal, socket\n"
@@ -138,7 +138,7 @@ def test_an_interrupted_bench_leaves_nothing_behind(number: int, tmp_path: Path)
     pid = int(pipe.read_text())
     children = children_of(bench.pid)
     assert pid in children
-    assert len(children) == 2  # the other is the load generator
+    assert len(children) == 2  # the other child is the load generator
     bench.send_signal(number)
     _, complaint = bench.communicate(timeout=20)
     assert (bench.returncode, complaint) == (130, "interrupted\n")
@@ -151,12 +151,12 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
 
-# -- in this process ---------------------------------------------------------------------------
+# -- `main`, called in this process ------------------------------------------------------------
 
 
 @pytest.fixture
 def plans(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The plans that a bench would run; nothing is run."""
+    """Replace `run_all` by a function that only adds its plan to the returned list."""
     seen: list[Any] = []
 
     def note(plan: Any, _told: Any) -> list[Result]:
@@ -165,7 +165,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     describe = bench.describe_machine
     monkeypatch.setattr(bench, "run_all", note)
-    monkeypatch.setattr(bench, "describe_machine", lambda _: describe([]))  # asks no server
+    monkeypatch.setattr(bench, "describe_machine", lambda _: describe([]))  # runs no `--version`
     return seen
 
 
@@ -210,7 +210,9 @@ def test_a_cluster_is_compared_with_one_server(plans: list[Any]) -> None:
     assert (named.nodes, named.pace) == (3, 50)
 
 
-def test_a_plot_shows_a_sweep_unless_workloads_are_given(plans: list[Any], tmp_path: Path) -> None:
+def test_a_plot_runs_a_sweep_of_crowd_sizes_unless_workloads_are_given(
+    plans: list[Any], tmp_path: Path
+) -> None:
     path = tmp_path / "plot.svg"
     assert main(["bench", "--plot", str(path)]) == 0
     main(["bench", "--plot", str(path), "--crowd", "5"])

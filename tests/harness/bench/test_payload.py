@@ -1,4 +1,4 @@
-"""Lines sent and due, by example; and each check, seen to fail."""
+"""The lines of a benchmark, the bytes due to each client, and the check of what was received."""
 
 import pytest
 
@@ -40,7 +40,7 @@ def test_lines_differ_by_speaker_and_round() -> None:
         (CHAT, 1, range(1), 11 + 64),
         (CHAT, 0, range(1), 0),
         (NATS, 2, range(3), 2 * (15 + 64 + 2)),
-        (REDIS, 2, range(3), 3 * (32 + 64 + 2)),  # its own line, too
+        (REDIS, 2, range(3), 3 * (32 + 64 + 2)),  # Redis also returns the client's own line
         (REDIS, 0, range(1), 32 + 64 + 2),
     ],
 )
@@ -98,9 +98,10 @@ def test_a_line_to_the_only_speaker_is_a_violation() -> None:
         payload.check(heard(CHAT, line(0, 2)), 0, range(1), 2, CHAT)
 
 
-def test_all_clients_must_see_a_speaker_under_one_name() -> None:
+def test_all_clients_must_receive_the_same_name_for_a_speaker() -> None:
     assert payload.agree([{1: b"a"}, {0: b"b"}, {0: b"b", 1: b"a"}]) == {0: b"b", 1: b"a"}
     with pytest.raises(
-        ArrivalError, match="client 2 received 'c' before the line of client 1, another client 'a'"
+        ArrivalError,
+        match="client 2 received 'c' before the line of client 1, but another client received 'a'",
     ):
         payload.agree([{1: b"a"}, {0: b"b"}, {0: b"b", 1: b"c"}])

@@ -1,4 +1,4 @@
-"""The server `plain` beyond what the load of a bench does: several lines at once, leaving."""
+"""The server `plain`, with traffic that no benchmark has: several lines at once, and resets."""
 
 import socket
 import struct

@@ -1,4 +1,4 @@
-"""The picture of deliveries against clients."""
+"""The plot of deliveries per second against the number of clients."""
 
 import xml.etree.ElementTree as ET
 
@@ -34,10 +34,10 @@ def test_each_server_has_a_line_a_band_and_its_name() -> None:
     left, right = (float(points.split(",")[0]) for points in (lines[0][0], lines[0][-1]))
     assert left < right
     low, high = (float(points.split(",")[1]) for points in (lines[0][0], lines[0][-1]))
-    assert high < low, "larger values are higher up"
+    assert high < low, "a higher rate is drawn higher up"
 
 
-def test_crowds_and_solos_have_a_panel_each_with_the_same_colours() -> None:
+def test_crowd_and_solo_have_a_panel_each_with_the_same_colours() -> None:
     results = [
         measured("ours", 10, 500.0),
         measured("theirs", 10, 900.0),
@@ -65,7 +65,7 @@ def test_crowds_and_solos_have_a_panel_each_with_the_same_colours() -> None:
     assert titles == ["Deliveries per second, when one client sends"]
 
 
-def test_names_do_not_cover_each_other() -> None:
+def test_names_of_servers_do_not_overlap() -> None:
     places = spaced({"a": 100, "b": 101, "c": 300, "d": 102})
     assert places == {"a": 100, "b": 100 + APART, "d": 100 + 2 * APART, "c": 300}
 

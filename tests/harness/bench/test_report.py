@@ -1,4 +1,4 @@
-"""Medians, ratios and tables, by example."""
+"""Medians, ratios and tables of the results of a benchmark."""
 
 import pytest
 
@@ -40,10 +40,10 @@ def test_the_ratio_is_taken_within_each_repetition() -> None:
         *(measured("a", n, rate) for n, rate in enumerate([100, 10, 400])),
         *(measured("b", n, rate) for n, rate in enumerate([50, 10, 100])),
     ]
-    # 2, 1 and 4: their median is 2, while the ratio of the medians would be 100/50.
+    # The ratios are 2, 1 and 4.
     assert report.ratio(results, "crowd 9", "a", "b") == 2
     results[0] = measured("a", 0, 1000)
-    assert report.ratio(results, "crowd 9", "a", "b") == 4  # and not 400/50
+    assert report.ratio(results, "crowd 9", "a", "b") == 4  # the ratio of the medians is 8
 
 
 def test_the_ratio_needs_both_servers_in_one_repetition() -> None:
@@ -61,7 +61,7 @@ def test_the_table_of_speeds_has_medians_ranges_costs_and_ratios() -> None:
         measured("theirs", 1, 200_000),
     ]
     for result in results[1::2]:
-        del result.figures["cpu_per_message"]  # the system has not told it
+        del result.figures["cpu_per_message"]  # the CPU time is unknown
     assert report.tables(results) == (
         "| workload | server | deliveries/s | lowest to highest | CPU µs/message |        ours is |"
         " load busy |\n"
@@ -192,7 +192,7 @@ def test_the_table_of_latencies_marks_untrusted_figures() -> None:
     assert "3.00 (2.00 to 4.00) |" in shown
     assert "deliveries/s" not in shown
     assert "?" not in shown
-    # The same delay is much of one figure and little of another.
+    # A lateness of 0.6 ms is too much for a p99 of 3 ms, but not for a maximum of 9 ms.
     doubtful = report.tables([found(0, 2.0, 0.6), found(1, 4.0, 0.6)])
     assert "| 1.00 (1.00 to 1.00) | 3.00 (2.00 to 4.00) ? | 9.00 (9.00 to 9.00) |" in doubtful
     assert report.summary(found(0, 2.0, 0.5)).endswith("p99 2.00 and 2.00 ms")

@@ -1,4 +1,4 @@
-"""Recipes of servers: found, filled in and started."""
+"""The recipes that describe how to start the servers of a benchmark."""
 
 import dataclasses
 import sys
@@ -32,7 +32,7 @@ def test_a_server_that_is_not_given_a_port_must_announce_one() -> None:
     found = announced.search(b"listening on 127.0.0.1:4711\n")
     assert found
     assert ports_of(found["endpoints"]) == [4711]
-    assert not announced.search(b"listening on 127.0.0.1:47")  # the number may be incomplete
+    assert not announced.search(b"listening on 127.0.0.1:47")  # more digits may follow
     several = announced.search(b"listening on 127.0.0.1:4711, 127.0.0.1:4712\n")
     assert several
     assert ports_of(several["endpoints"]) == [4711, 4712]
@@ -50,7 +50,7 @@ def test_nats_is_ready_after_its_second_start_message() -> None:
     assert ports_of(found["endpoints"]) == [43631]
 
 
-def test_only_the_project_s_own_servers_are_imported_from_beside_the_harness(
+def test_only_the_project_s_own_servers_are_imported_from_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "chatroom.py").write_text("print('another chatroom')")

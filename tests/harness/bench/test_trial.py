@@ -1,4 +1,4 @@
-"""Real servers, real loads: correct servers are timed, wrong ones are not."""
+"""Trials with real servers: a correct server is timed, a wrong server is not."""
 
 import dataclasses
 import re
@@ -36,8 +36,9 @@ from tests.programs import program
 TINY = Path(__file__).with_name("tiny.py")
 PYTHON = sys.executable
 
-# With four clients and this plan: messages 1-2 settle the joins, 3-6 are the first check, then
-# 4 of a crowd (1 of a solo) warm up, 12 (3) are timed, 4 are the last check.
+# Numbers of the messages in a trial with CLIENTS and QUICK: 1-2 show that all clients have joined,
+# 3-6 are the first check. In a crowd, 7-10 are a warm-up, 11-22 are timed, and 23-26 are the last
+# check. In a solo, 7 is a warm-up, and 8-10 are timed.
 CLIENTS = 4
 QUICK = Plan([], [], seconds=0, rounds=3, patience=10, limit=20)
 IMPATIENT = dataclasses.replace(QUICK, patience=2)
@@ -58,7 +59,10 @@ def silent() -> Recipe:
 
 
 def caught(recipe: Recipe, kind: str = "crowd", count: int = CLIENTS, plan: Plan = QUICK) -> Result:
-    """Like `play`, for a server that is late on purpose: the patience is short."""
+    """Call `play` for a server that sends surplus lines late. Repeat the call until it fails.
+
+    On a slow machine, a late line can arrive after the end of the trial.
+    """
     return in_time(lambda: play(recipe, kind, count, plan), lambda result: result.status != FAILED)
 
 
@@ -102,11 +106,11 @@ def test_the_timed_part_lasts_the_given_number_of_seconds() -> None:
     [
         ("close at once", "was disconnected"),
         ("mute", "received nothing for 2 s, waiting for the welcome"),
-        # From the first line on.
+        # The fault begins with the first line.
         ("lose", "such as client 3, received nothing for 2 s, waiting for the line of client 0"),
         ("double 1", "client . has (1 line|2 lines) too many"),
         ("die 1", r"was disconnected.*; the server ended \(exit status 7\); .*: out of luck"),
-        # In the first check.
+        # The fault is in the first check.
         (
             "lose 3",
             "clients, such as client 2, received nothing for 2 s, waiting for every client's line",
@@ -116,14 +120,14 @@ def test_the_timed_part_lasts_the_given_number_of_seconds() -> None:
         ("garble 3", "client 2 lacks 1 line.* and has 1 line too many"),
         ("noise 3", r"client 2 received 'hm\? ' between the lines"),
         ("misname 3", "client 2 lacks 1 line"),
-        # In the timed part.
-        (f"lose {TIMED}", "client 2, which lacks 75 bytes, received nothing for 2 s"),
+        # The fault is in the timed part.
+        (f"lose {TIMED}", "received nothing for 2 s: client 2, for example, still lacks 75 bytes"),
         (f"double {TIMED}", "client [23] received [0-9]+ bytes too many"),
         (f"echo {TIMED}", "client [0-9] received [0-9]+ bytes too many"),
         (f"close {TIMED}", "client [0-9] was disconnected"),
         (f"reset {TIMED}", "client [0-9] was disconnected: .*reset"),
         (f"garble {TIMED}", "client 2 lacks 1 line.* and has 1 line too many"),
-        # In the last check.
+        # The fault is in the last check.
         (f"lose {LAST_CHECK}", "waiting for every client's line"),
         (f"garble {LAST_CHECK}", "client 2 lacks"),
         ("late 26", "client 2 (received 75 bytes|has 1 line) too many"),
@@ -131,7 +135,7 @@ def test_the_timed_part_lasts_the_given_number_of_seconds() -> None:
 )
 def test_a_wrong_server_is_not_timed(fault: str, complaint: str, tmp_path: Path) -> None:
     name, _, start = fault.rpartition(" ") if fault[-1].isdigit() else (fault, "", "1")
-    # Only a line that never comes takes the whole patience.
+    # Only a line that never arrives makes the trial wait for as long as `patience`.
     plan = IMPATIENT if name in ("lose", "mute") else QUICK
     result = (caught if name == "late" else play)(tiny(name, start), plan=plan)
     assert result.status == FAILED
@@ -150,14 +154,14 @@ def test_a_wrong_server_is_not_timed_with_one_speaker(fault: str) -> None:
 @pytest.mark.parametrize(
     ("fault", "complaint"),
     [
-        ("lose", "client 3, which lacks [0-9]+ bytes, received nothing for 2 s"),
+        ("lose", "received nothing for 2 s: client 3, for example, still lacks [0-9]+ bytes"),
         ("echo", "client 0 received [0-9]+ bytes too many"),
-        ("garble", "client 3 has not received each line once and in order"),
+        ("garble", "client 3 has not received each line exactly once, in order"),
         ("reset", "was disconnected"),
     ],
 )
 def test_a_wrong_server_is_not_timed_with_a_stream(fault: str, complaint: str) -> None:
-    """The server is correct until the timed part; the last of four clients is its victim."""
+    """The fault begins in the timed part, and affects the last of the four clients."""
     result = play(tiny(fault, STREAM_LINES + 10), "stream", plan=IMPATIENT)
     assert (result.status, result.figures) == (FAILED, {})
     assert re.search(complaint, result.reason), result.reason
@@ -182,12 +186,13 @@ def test_latencies_are_measured_at_a_given_pace() -> None:
         ("double", "too many bytes"),
         ("lose", "received nothing for"),
         ("reset", "was disconnected"),
-        ("echo", "too many bytes|has not received each message once"),  # whichever comes first
+        # The complaint depends on the order in which the lines arrive.
+        ("echo", "too many bytes|has not received each message exactly once"),
         ("garble", "received '<127.0.0.1>.*, which no client sent"),
     ],
 )
 def test_a_wrong_server_has_no_latency_figures(fault: str, complaint: str) -> None:
-    """The server is correct until the schedule has begun: ten messages are sent before."""
+    """The fault begins with message 12. The schedule begins with message 11."""
     result = play(tiny(fault, 12), "latency", plan=dataclasses.replace(IMPATIENT, seconds=0))
     assert (result.status, result.figures) == (FAILED, {})
     assert re.search(complaint, result.reason)
@@ -204,7 +209,7 @@ def test_the_harness_s_own_servers_are_timed(name: str, kind: str) -> None:
 def test_a_start_takes_until_the_server_listens(recipe: Recipe) -> None:
     result = play(recipe, "start", 0)
     assert (result.workload, result.status, result.reason) == ("start", MEASURED, "")
-    assert 0.01 < result.figures["start"] < 10, "an interpreter takes longer"
+    assert 0.01 < result.figures["start"] < 10, "a Python process needs more than 0.01 s to start"
 
 
 @pytest.mark.parametrize(
@@ -217,7 +222,7 @@ def test_a_start_takes_until_the_server_listens(recipe: Recipe) -> None:
 def test_a_start_without_a_listener_has_no_figure(
     code: str, complaint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A server that ends is noticed at once.
+    # If the server ends, the trial fails at once, in spite of the long limit.
     monkeypatch.setattr(trial, "START_LIMIT", 0.5 if "pause" in code else 600)
     command = f"{PYTHON} -c {shlex.quote(code)} {{port}}"
     result = play(Recipe("mute", "chat", command, ready=None), "start", 0)
@@ -306,7 +311,7 @@ def test_servers_take_turns() -> None:
     assert [result.repetition for result in told] == [0, 1]
 
 
-# -- the others --------------------------------------------------------------------------------
+# -- servers of other projects -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -314,7 +319,7 @@ def test_servers_take_turns() -> None:
     [
         ("ncat", "ncat", ["crowd", "solo"]),
         ("redis", "redis-server", ["crowd", "solo", "idle"]),
-        ("nats", "nats-server", ["crowd"]),  # each takes two seconds, for its first PING
+        ("nats", "nats-server", ["crowd"]),  # NATS sends its first PING after 2 s
     ],
 )
 def test_other_servers_are_timed(name: str, needs: str, workloads: Sequence[str]) -> None:
@@ -337,7 +342,7 @@ def test_other_servers_are_timed(name: str, needs: str, workloads: Sequence[str]
 def test_clusters_are_timed(
     name: str, needs: str, workloads: Sequence[str], tmp_path: Path
 ) -> None:
-    """CAST-1: each client receives the lines of the others, whichever node they are at."""
+    """CAST-1: each client receives the lines of the clients at its own node and at other nodes."""
     program(needs)
     for kind in workloads:
         result = play(RECIPES[name], kind, 5)
@@ -399,7 +404,7 @@ def test_an_unreachable_address_is_an_arrival_error() -> None:
     nobody.close()
 
 
-def test_surplus_bytes_or_a_disconnect_at_the_end_are_errors() -> None:
+def test_quiet_raises_an_error_for_surplus_bytes_or_a_disconnect() -> None:
     with alone(dataclasses.replace(CHAT, hello=b"Hi"), patience=5) as (room, server):
         room.quiet(0.01)
         server.sendall(b"psst")
@@ -413,10 +418,10 @@ def test_surplus_bytes_or_a_disconnect_at_the_end_are_errors() -> None:
 
 def test_a_disconnect_in_a_timed_round_is_an_error() -> None:
     with alone(CHAT, patience=5) as (room, server):
-        score = room.score([1], {1: b"<127.0.0.1>"})
+        due_bytes = room.due_bytes([1], {1: b"<127.0.0.1>"})
         server.close()
         with pytest.raises(ArrivalError, match=r"client 0 was disconnected$"):
-            room.play([], [], score, witness=0)
+            room.play([], [], due_bytes, witness=0)
 
 
 def test_only_a_short_tail_of_output_is_kept_during_joins(

@@ -1,9 +1,9 @@
-"""A chat server small enough to be read at a glance, with a fault on demand.
+"""A small chat server that can be started with a fault.
 
     python tiny.py [FAULT [FROM]]
 
-The fault strikes at message number FROM (default: 1) and at every later one; its
-victim is the last other client.
+The fault affects message number FROM (default: 1) and every later message. Its victim is
+the client that joined last, not counting the sender.
 """
 
 import os
@@ -18,7 +18,7 @@ FAULT = sys.argv[1] if len(sys.argv) > 1 else ""
 FROM = int(sys.argv[2]) if len(sys.argv) > 2 else 1
 PREFIX = b"<127.0.0.1>"
 
-#: Text that the victim receives instead of a line.
+#: Functions from a line to the text that the victim receives, by the name of the fault.
 INSTEAD: dict[str, Callable[[bytes], bytes]] = {
     "lose": lambda _: b"",
     "double": lambda line: line * 2,

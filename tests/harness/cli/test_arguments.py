@@ -1,4 +1,4 @@
-"""The steps that several commands share."""
+"""An error that several commands report in the same way."""
 
 import tempfile
 
@@ -16,7 +16,7 @@ from tests.harness.commands import Harness
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_a_command_without_a_folder_for_temporary_files_says_what_to_do(
+def test_a_missing_folder_for_temporary_files_is_reported_in_one_line(
     arguments: tuple[str, ...], harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def find() -> str:
@@ -26,6 +26,6 @@ def test_a_command_without_a_folder_for_temporary_files_says_what_to_do(
         patch.setattr(tempfile, "gettempdir", find)
         done = harness(*arguments, code=2)
     assert done.stderr == (
-        f"python -m harness {arguments[0]}: no folder for temporary files can be written: name one"
-        " in TMPDIR\n"
+        f"python -m harness {arguments[0]}: there is no writable folder for temporary files: set"
+        " TMPDIR to one\n"
     )

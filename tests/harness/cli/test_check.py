@@ -1,4 +1,4 @@
-"""The command `check`: judges histories, complete or not, and rejects other files."""
+"""The command `check`: it judges complete and incomplete histories, and rejects other files."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def saved(folder: Path, story: Story, end: str = COMPLETE) -> str:
 
 
 def talk(heard: int = 3) -> Story:
-    """Three messages; one listener hears all, another only the last `heard` of them."""
+    """Return a story of three messages: client 1 hears all, client 2 only the last `heard`."""
     story = Story(3)
     names = ["msg0.0", "msg0.1", "msg0.2"]
     for name in names:
@@ -120,7 +120,7 @@ def test_an_unknown_profile_is_reported_in_one_line(
 
 
 def test_inconsistent_events_are_judged_without_an_error(tmp_path: Path) -> None:
-    """A history with missing parts has such events."""
+    """Events can be inconsistent if some lines of a history are missing."""
     story = Story(2)
     story.add(who=0, sent="msg0.7", gap=0.0)
     story.hear(1, "msg0.8", "msg7.7")

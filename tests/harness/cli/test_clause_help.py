@@ -13,29 +13,29 @@ CLAUSE = Clause("CAST-2", "MUST", "Broadcast", "A message never reaches its send
 
 def test_explain_prints_the_clause_its_tests_and_broken_servers() -> None:
     checks = [
-        Check("test_it[a]", "CAST-2", PROVED, "It is driven."),
-        Check("test_it[b]", "CAST-2", PROVED, "It is driven."),
-        Check("test_more", "CAST-2", ABSENT, "It is watched."),
-        Check("test_other", "CAST-3", PROVED, "It is another's."),
+        Check("test_it[a]", "CAST-2", PROVED, "Sends a line."),
+        Check("test_it[b]", "CAST-2", PROVED, "Sends a line."),
+        Check("test_more", "CAST-2", ABSENT, "Watches a client."),
+        Check("test_other", "CAST-3", PROVED, "Sends two lines."),
     ]
-    assert "\n".join(explain(CLAUSE, checks, {"echoes": "Sends it back."})) == (
+    assert "\n".join(explain(CLAUSE, checks, {"echoes": "Sends each line back."})) == (
         """\
 CAST-2 (MUST, Broadcast)
   A message never reaches its sender.
 
 Tests
   test_it
-    It is driven.
+    Sends a line.
   test_more
-    It is watched.
+    Watches a client.
 
 Evidence for a pass
-  nothing came: the harness watched for at least 0.3 s, times --timeout-scale, and what
-  the clause forbids did not happen; it may still happen later
+  nothing came: the harness watched for at least 0.3 s, times --timeout-scale, and the
+  event that the clause forbids did not occur; it may still occur later
 
 Broken servers that the tests catch
   echoes
-    Sends it back."""
+    Sends each line back."""
     )
 
 
@@ -46,7 +46,9 @@ def test_explain_prints_none_for_missing_parts() -> None:
     assert told.endswith("tests catch\n  none")
 
 
-def test_a_clause_of_the_protocol(capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_accepts_lower_case_and_reads_the_protocol(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["explain", "cast-2"]) == 0
     told = capsys.readouterr().out
     assert told.startswith("CAST-2 (MUST, Broadcast)\n  A message never reaches its sender.\n")

@@ -1,4 +1,4 @@
-"""The command `conform`, as a user runs it, on correct and broken servers."""
+"""The command `conform`, with correct and broken servers."""
 
 import contextlib
 import json
@@ -64,7 +64,7 @@ def test_a_violation_is_shown_explained_and_fails(harness: Harness, tmp_path: Pa
     assert "    wire" in done.stdout
     assert done.stdout.endswith("FAIL: 1 passed, 1 failed\n")
     [seed] = re.findall(r", seed (\d+)$", done.stderr, re.MULTILINE)
-    assert done.stderr.endswith(f"\nto repeat the failures, add --only CAST-2 --seed {seed}\n")
+    assert done.stderr.endswith(f"\nto repeat the failed tests, add --only CAST-2 --seed {seed}\n")
     assert all(line.isprintable() for line in (done.stdout + done.stderr).split("\n"))
 
 
@@ -91,7 +91,7 @@ def a_server_that_breaks(clause: str) -> str:
 
 @contextlib.contextmanager
 def running(folder: Path, *program: str) -> Iterator[str]:
-    """Start a server outside of the harness; yield its address."""
+    """Start a server, not through the harness; yield its address."""
     with subprocess.Popen(
         [sys.executable, *program, "127.0.0.1", "0", "--announce"],
         cwd=folder,
@@ -106,7 +106,7 @@ def running(folder: Path, *program: str) -> Iterator[str]:
             server.kill()
 
 
-def test_a_running_server_is_judged_in_order(harness: Harness, tmp_path: Path) -> None:
+def test_a_server_that_already_runs_is_judged(harness: Harness, tmp_path: Path) -> None:
     with running(tmp_path, "-m", "harness.reference") as address:
         done = harness(
             "conform",
@@ -128,7 +128,7 @@ def test_clauses_after_the_death_of_a_running_server_are_unknown(
     with running(tmp_path, "-c", DIES_OF_AN_EMPTY_LINE) as address:
         done = harness("conform", "--target", address, *only, code=1)
     assert done.stdout.endswith("FAIL: 1 passed, 2 failed, 2 not decided\n")
-    assert "\nbroken: JOIN-1 MUST " in done.stdout  # although it was not chosen
+    assert "\nbroken: JOIN-1 MUST " in done.stdout  # although --only does not name JOIN-1
     assert "\nbroken: LINE-4 MUST " in done.stdout
     clauses = json.loads((tmp_path / "out/results.json").read_text())["clauses"]
     found = {
@@ -218,14 +218,14 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> bytes:
             patch.setattr(sys, "stdout", terminal)
             assert main(["conform", "--command", REFERENCE, "--only", "CAST-7"]) == 0
         shown = b""
-        with contextlib.suppress(OSError):  # on Linux: the other side has closed
+        with contextlib.suppress(OSError):  # how Linux reports that the other side is closed
             while data := screen.read(65536):
                 shown += data
         return shown
 
 
 def test_a_narrow_terminal_breaks_no_word(capsys: pytest.CaptureFixture[str]) -> None:
-    sentence = "It may lag by a bounded amount; past that it is disconnected."
+    sentence = "A member may lag by a bounded amount, and is disconnected when it lags by more."
     console = Console(width=20, color_system=None)
     show_on(console, [[("LOAD-2 SHOULD", "strong"), (f"  {sentence}", "plain")]])
     shown = capsys.readouterr().out
@@ -252,7 +252,7 @@ def test_the_timeout_scale_applies_to_the_first_start(capfd: pytest.CaptureFixtu
     assert "it does not listen after 0.2 s" in capfd.readouterr().err
 
 
-@pytest.mark.sample(1)  # Both signals: test_interruptible.py.
+@pytest.mark.sample(1)  # test_interrupts.py tests both signals.
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_no_server_behind(number: int, tmp_path: Path) -> None:
     process = subprocess.Popen(
@@ -263,7 +263,7 @@ def test_an_interrupted_run_leaves_no_server_behind(number: int, tmp_path: Path)
         stderr=subprocess.STDOUT,
         text=True,
     )
-    # The first server only shows that it starts; two more are judged.
+    # The first server only shows that the command works. Each of the two jobs starts a server.
     try:
         servers_are_there(tmp_path, 3)
         process.send_signal(number)
@@ -320,7 +320,7 @@ def test_the_clauses_and_their_tests_are_listed(capfd: pytest.CaptureFixture[str
     )
 
 
-def test_without_the_extra_one_line_says_what_to_install(tmp_path: Path) -> None:
+def test_a_missing_harness_extra_is_reported_in_one_line(tmp_path: Path) -> None:
     for command in (["conform", "--list"], ["explain", "CAST-2"], ["bench", "--help"]):
         done = subprocess.run(
             [sys.executable, "-S", "-E", "-c", BARE.format(root=str(ROOT)), *command],

@@ -32,14 +32,14 @@ def up_to(limit: float, outcome: str = SERVER) -> Callable[[float], Step]:
 
 
 @given(floats(16, 500_000))
-def test_the_limit_is_found_to_a_tenth(limit: float) -> None:
+def test_the_limit_is_found_to_within_a_tenth(limit: float) -> None:
     found = search(up_to(limit))
     assert found.held is not None
     assert found.stopped is not None
     assert found.held.messages <= limit < found.stopped.messages <= found.held.messages * CLOSE
 
 
-def test_the_lowest_load_is_tried_twice() -> None:
+def test_a_search_ends_when_the_lowest_load_fails_twice() -> None:
     tried: list[float] = []
 
     def attempt(messages: float) -> Step:
@@ -65,7 +65,7 @@ def test_a_single_failure_of_the_harness_is_not_the_limit() -> None:
     assert found.held.messages > 900
 
 
-def test_a_search_ends() -> None:
+def test_a_search_ends_at_the_highest_permitted_load() -> None:
     found = search(up_to(1e9), 16, 100)
     assert found == Limit(step(64), None)
 
@@ -112,9 +112,9 @@ def test_the_output_names_the_held_load_and_what_stopped_it() -> None:
         == "10 messages/s, 90 deliveries/s: not held because of the harness: it was too slow"
     )
     assert conclusion(Limit(step(1000), step(1100, SERVER))) == (
-        "holds 10 clients × 100 messages/s = 1,000 messages/s, 9,000 deliveries/s: held, "
+        "limit: 10 clients × 100 messages/s = 1,000 messages/s, 9,000 deliveries/s: held, "
         "p99 5.0 ms\n"
         "stopped at 1,100 messages/s, 9,900 deliveries/s: "
         "not held because of the server: it was too slow"
     )
-    assert conclusion(Limit(None, None)) == "held no load that was tried"
+    assert conclusion(Limit(None, None)) == "no load was held"

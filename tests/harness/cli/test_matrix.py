@@ -1,4 +1,4 @@
-"""The command `matrix`, on made-up records."""
+"""The command `matrix`, with records that the tests write."""
 
 import json
 from pathlib import Path
@@ -33,15 +33,15 @@ def written(folder: Path, what: object) -> str:
 
 
 @pytest.fixture
-def two(tmp_path: Path) -> list[str]:
+def two_records(tmp_path: Path) -> list[str]:
     return [
         written(tmp_path / "ours", record(CAST_1="pass", CAST_2="pass")),
         written(tmp_path / "a|b", record("fail", CAST_1="fail", LINE_1="not-applicable")),
     ]
 
 
-def test_columns_are_aligned(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["matrix", *two]) == 0
+def test_columns_are_aligned(two_records: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["matrix", *two_records]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "clause  level  ours  a|b",
         "CAST-1  MUST   pass  fail",
@@ -51,8 +51,8 @@ def test_columns_are_aligned(two: list[str], capsys: pytest.CaptureFixture[str])
     ]
 
 
-def test_markdown(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["matrix", *two, "--markdown"]) == 0
+def test_markdown(two_records: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["matrix", *two_records, "--markdown"]) == 0
     assert capsys.readouterr().out.splitlines()[:3] == [
         "| clause | level | ours | a\\|b |",
         "|---|---|---|---|",
@@ -61,17 +61,17 @@ def test_markdown(two: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.fixture
-def spoken(tmp_path: Path) -> str:
-    """A record of a server that was judged in a dialect."""
+def in_a_dialect(tmp_path: Path) -> str:
+    """Return the path of a record of a server that was judged in a dialect."""
     made = {**record(CAST_1="fail", CAST_2="pass"), "dialect": ["a login", "an|echo\x1b"]}
     made["clauses"][0]["form"] = "Once, by name."
     return written(tmp_path / "theirs", made)
 
 
 def test_a_dialect_is_marked_and_listed(
-    two: list[str], spoken: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    two_records: list[str], in_a_dialect: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["matrix", two[0], spoken]) == 0
+    assert main(["matrix", two_records[0], in_a_dialect]) == 0
     note = "theirs, judged in its dialect (*): a login; an|echo?"
     assert capsys.readouterr().out.splitlines() == [
         "clause  level  ours  theirs",
@@ -81,19 +81,19 @@ def test_a_dialect_is_marked_and_listed(
         "",
         note,
     ]
-    assert main(["matrix", two[0], spoken, "--markdown"]) == 0
+    assert main(["matrix", two_records[0], in_a_dialect, "--markdown"]) == 0
     shown = capsys.readouterr().out
     assert "| CAST-1 | MUST | pass | **fail*** |" in shown
     assert note.replace("|", "\\|") in shown
     page = tmp_path / "m.html"
-    assert main(["matrix", two[0], spoken, "--out", str(page)]) == 0
+    assert main(["matrix", two_records[0], in_a_dialect, "--out", str(page)]) == 0
     assert ">fail*</summary>" in page.read_text(encoding="utf-8")
     assert f">{note}</p>" in page.read_text(encoding="utf-8")
 
 
-def test_a_page(two: list[str], tmp_path: Path) -> None:
+def test_a_page(two_records: list[str], tmp_path: Path) -> None:
     page = tmp_path / "m.html"
-    assert main(["matrix", *two, "--out", str(page)]) == 0
+    assert main(["matrix", *two_records, "--out", str(page)]) == 0
     shown = page.read_text(encoding="utf-8")
     assert '<summary class="fail">fail</summary>&lt;b&gt;</details>' in shown
     assert "2 passed" in shown
@@ -107,10 +107,10 @@ def test_a_page_of_records_without_clauses(tmp_path: Path) -> None:
 
 
 def test_servers_with_equal_names_are_told_apart(
-    two: list[str], capsys: pytest.CaptureFixture[str]
+    two_records: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["matrix", two[0], two[0]]) == 0
-    assert capsys.readouterr().out.count(two[0]) == 2
+    assert main(["matrix", two_records[0], two_records[0]]) == 0
+    assert capsys.readouterr().out.count(two_records[0]) == 2
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,9 @@ def test_an_invalid_record_is_reported_in_one_line(
 
 
 def test_a_missing_or_unwritable_file_is_reported_in_one_line(
-    two: list[str], capsys: pytest.CaptureFixture[str]
+    two_records: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for arguments in (["/nowhere/results.json"], [two[0], "--out", "/nowhere/m.html"]):
+    for arguments in (["/nowhere/results.json"], [two_records[0], "--out", "/nowhere/m.html"]):
         with pytest.raises(SystemExit) as caught:
             main(["matrix", *arguments])
         assert caught.value.code == 2

@@ -1,4 +1,4 @@
-"""The command `probe`: profiles of real servers."""
+"""The command `probe`: the profiles that it writes for real servers."""
 
 import argparse
 import shlex
@@ -30,7 +30,7 @@ def probed(command: str, tmp_path: Path) -> profile.Profile:
     return profile.load(str(tmp_path / "made.toml"))
 
 
-def test_the_reference(tmp_path: Path) -> None:
+def test_the_profile_of_the_reference_server(tmp_path: Path) -> None:
     made = probed(REFERENCE, tmp_path)
     assert made.welcome
     assert made.welcome.fullmatch(b"Welcome to socket practice\n")
@@ -40,7 +40,7 @@ def test_the_reference(tmp_path: Path) -> None:
     assert made.dialect() == []
 
 
-def test_the_tutorial(tmp_path: Path) -> None:
+def test_the_profile_of_the_tutorial_s_server(tmp_path: Path) -> None:
     made = probed(TUTORIAL, tmp_path)
     assert made.welcome
     assert made.welcome == profile.load("tutorial").welcome
@@ -49,7 +49,7 @@ def test_the_tutorial(tmp_path: Path) -> None:
     assert made.dialect() == []
 
 
-def test_ncat(tmp_path: Path) -> None:
+def test_the_profile_of_ncat(tmp_path: Path) -> None:
     made = probed(f"{program('ncat')} --chat -l {{host}} {{port}}", tmp_path)
     assert made.welcome
     for others in (b"nobody", b"127.1.0.2 as user5", b"127.1.0.2 as user5, 127.1.0.3 as user6"):
@@ -62,7 +62,7 @@ def test_ncat(tmp_path: Path) -> None:
         assert any(pattern.fullmatch(b"<announce> " + notice + b".\n") for pattern in made.notices)
 
 
-def test_an_echoed_message_is_not_taken_for_a_notice(tmp_path: Path) -> None:
+def test_an_echoed_message_does_not_count_as_a_notice(tmp_path: Path) -> None:
     assert probed(f"{REFERENCE} --broken echoes", tmp_path).notices == ()
 
 
@@ -70,7 +70,9 @@ def test_a_profile_has_no_welcome_if_the_server_sends_none(tmp_path: Path) -> No
     assert probed(f"{REFERENCE} --broken no-welcome", tmp_path).welcome is None
 
 
-def test_a_profile_goes_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_profile_is_written_to_standard_output_by_default(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert probe("--command", REFERENCE) == 0
     assert profile.parse(capsys.readouterr().out, "out").claims
 
@@ -115,7 +117,7 @@ def test_a_server_that_cannot_be_probed_is_reported(
     assert complaint in error
 
 
-HARMED = """
+BROKEN_BY_A_LEAVE = """
 import socket, sys, threading
 
 members = {}
@@ -134,19 +136,19 @@ with socket.create_server((sys.argv[1], int(sys.argv[2]))) as server:
 """
 
 
-def test_a_server_may_be_harmed_by_clients_that_leave(tmp_path: Path) -> None:
-    """A way that does not work harms the server; the next is tried on a fresh one."""
-    (tmp_path / "server.py").write_text(HARMED)
+def test_a_server_that_breaks_when_a_client_leaves_is_probed(tmp_path: Path) -> None:
+    """The probe starts a new server for each way to log in that it tries."""
+    (tmp_path / "server.py").write_text(BROKEN_BY_A_LEAVE)
     server = shlex.quote(str(tmp_path / "server.py"))
     made = probed(f"{PYTHON} {server} {{host}} {{port}} 2>/dev/null", tmp_path)
     assert [step.sends for step in made.login] == ["{name}"]
     assert made.identity == "name"
 
 
-def test_a_server_that_loses_lines_claims_nothing(tmp_path: Path) -> None:
+def test_a_server_that_loses_lines_does_not_claim_line_3(tmp_path: Path) -> None:
     lossy = "for line in connection.recv(999).splitlines(True)[:1]:"
     (tmp_path / "server.py").write_text(
-        HARMED.replace("file.readline()", "b'x'").replace(
+        BROKEN_BY_A_LEAVE.replace("file.readline()", "b'x'").replace(
             "    for line in file:", f"    while True:\n     {lossy}"
         )
     )
@@ -155,7 +157,7 @@ def test_a_server_that_loses_lines_claims_nothing(tmp_path: Path) -> None:
     assert made.claims == {"LINE-5"}
 
 
-LENGTHS = """
+FRAMES_BY_LENGTH = """
 import socket, sys, threading
 
 members = []
@@ -176,10 +178,10 @@ with socket.create_server((sys.argv[1], int(sys.argv[2]))) as server:
 """
 
 
-def test_a_server_that_frames_by_length_can_not_be_judged(
+def test_a_server_that_frames_by_length_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "server.py").write_text(LENGTHS)
+    (tmp_path / "server.py").write_text(FRAMES_BY_LENGTH)
     with pytest.raises(SystemExit, match="3"):
         probe("--command", f"{PYTHON} {shlex.quote(str(tmp_path / 'server.py'))} {{host}} {{port}}")
     assert "frames messages by their length (10 decimal digits)" in capsys.readouterr().err

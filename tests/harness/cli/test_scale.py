@@ -16,7 +16,7 @@ TRUE = Costs(turn=40e-6, read=6e-6, send=7e-6, publish=400e-6, follow=250e-6, pu
 
 
 def record(nodes: int) -> dict[str, Any]:
-    """Return what a bench would record of a room with the costs TRUE."""
+    """Return the record that `bench --json` would write for a room with the costs TRUE."""
     trials = []
     for server, each in (("chatroom", 0), ("cluster", nodes)):
         for kind, members in (
@@ -111,7 +111,7 @@ def test_a_file_without_the_points_that_are_needed_is_an_error(
     assert complaint in capsys.readouterr().err
 
 
-def test_a_file_that_is_not_there_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["scale", "/no/such/file"])
     assert "/no/such/file: [Errno 2]" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command `shrink`, and the file that it writes, run by a bare Python."""
+"""The command `shrink`, and the Python file that it writes, which runs without the harness."""
 
 import ast
 import shlex
@@ -31,7 +31,7 @@ pieces = [1, 2]
 pause = 0.002
 """
 
-#: Servers that are wrong in every third line of a member.
+#: A server that loses, doubles or swaps every third line of a member. NAME is one of its classes.
 EVERY_THIRD = """
 import sys
 from harness.reference.broken import *
@@ -66,7 +66,7 @@ def shrink(harness: Harness, command: str | None, *options: str, code: int = 0) 
 
 @contextmanager
 def started(folder: Path, command: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a harness; terminate it at the end: if it was killed, its server would be left."""
+    """Start `shrink` as a process; at the end, send it SIGTERM, so that it stops its server."""
     with subprocess.Popen(
         [sys.executable, "-m", "harness", "shrink", HISTORY, "--command", command],
         cwd=folder,
@@ -82,7 +82,7 @@ def started(folder: Path, command: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def script_in(file: Path) -> Script:
-    """Return the SCRIPT of the file."""
+    """Return the value that the file assigns to SCRIPT."""
     (found,) = (
         node.value
         for node in ast.parse(file.read_text()).body
@@ -129,19 +129,21 @@ def test_a_violation_is_shrunk_to_a_file_that_needs_only_python(
     done = shrink(harness, wrong, "--tries", "1")
     summary = "clients: 2, lines: 2"
     assert done.stdout == f"{summary}; to see it: python3 shrunk.py HOST PORT\n"
-    told = done.stderr.splitlines()
-    assert told[0] == f"{kind}, of clients: 5, lines: {said}"
-    assert told[-1].startswith(summary)
+    progress = done.stderr.splitlines()
+    assert progress[0] == f"{kind}, of clients: 5, lines: {said}"
+    assert progress[-1].startswith(summary)
 
     file = tmp_path / "shrunk.py"
     text = ast.get_docstring(ast.parse(file.read_text())) or ""
     assert text.startswith(f"{kind} ({clause}): ")
     assert "python3 shrunk.py HOST PORT" in text
     script = script_in(file)
-    assert (len(people(script)), lines(script)) == (2, 2), "the third line is the last word"
+    assert (len(people(script)), lines(script)) == (2, 2), (
+        "the replay itself sends a third line, the final message"
+    )
     assert [step[0] for step in script] == ["join", "join", "say", "say"]
     tokens = [b"".join(step[2]) for step in script[2:]]
-    assert all(token.endswith(b":") for token in tokens), "no text follows the tokens"
+    assert all(token.endswith(b":") for token in tokens), "shrink removes the text after each token"
 
     for command, status in ((wrong, 1), (REFERENCE, 0)):
         with running(command) as target:
@@ -191,13 +193,13 @@ def test_a_violation_that_needs_a_fault_of_the_target_does_not_recur(
 
 
 @pytest.mark.sample(1)
-@pytest.mark.parametrize("lines_told", [1, 2, 3])
-def test_an_interrupt_leaves_no_file_or_process_behind(lines_told: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("progress_lines", [1, 2, 3])
+def test_an_interrupt_leaves_no_file_or_process_behind(progress_lines: int, tmp_path: Path) -> None:
     write_history(tmp_path, echoed())
     with started(tmp_path, f"{REFERENCE} --broken echoes") as process:
         assert process.stderr is not None
-        for _ in range(lines_told):
-            process.stderr.readline()  # it is about to stop a server and start the next
+        for _ in range(progress_lines):
+            process.stderr.readline()  # after each line, `shrink` restarts its server
         process.terminate()
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err.splitlines()[-1]) == (130, "", "interrupted")
@@ -232,7 +234,7 @@ def test_a_target_is_required(
 
 
 def echoed() -> Story:
-    """Return a story in which clients heard their own messages."""
+    """Return a story in which all clients hear their own messages."""
     names = [f"msg{who}.{number}" for number in range(4) for who in range(4)]
     story = Story(4)
     for name in names:
@@ -255,7 +257,7 @@ def test_a_history_without_violations_is_an_error(harness: Harness, tmp_path: Pa
     assert done.stderr.count("\n") == 1
 
 
-ASKS = "asks.toml"
+ASKS = "asks.toml"  # the profile of a server with a login
 
 
 @pytest.mark.parametrize(
@@ -293,7 +295,7 @@ def test_an_error_is_reported_in_one_line(
         ("nnnnnn", None, 6),
     ],
 )
-def test_a_violation_that_recurs_in_every_try_is_then_played_once(
+def test_a_violation_that_every_try_shows_needs_only_one_try_later(
     shown: str, manner: Manner | None, played: int
 ) -> None:
     asked: list[bool] = []

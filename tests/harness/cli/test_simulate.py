@@ -1,4 +1,4 @@
-"""The command `simulate`: output, files, exit status."""
+"""The command `simulate`: its output, files and exit status."""
 
 import json
 import tempfile
@@ -14,7 +14,7 @@ from tests.harness.commands import Harness, in_time
 from tests.harness.simulation.recording import CHATROOM, PYTHON, REFERENCE, python
 
 QUICK = """
-about = "some who talk"
+about = "six members who talk"
 seconds = 1
 [[population]]
 name = "people"
@@ -26,7 +26,7 @@ rate = 10
 def simulate(
     harness: Harness, scenario: str, command: str, *options: str, code: int = 0
 ) -> tuple[dict[str, Any], str]:
-    """Return results.json and the output."""
+    """Run `simulate`; return the contents of results.json, and the standard output."""
     Path("mine.toml").write_text(scenario)
     done = harness(
         *("simulate", "mine.toml", "--command", command, "--report", "out", "--seed", "1"),
@@ -50,7 +50,7 @@ def test_a_correct_server_passes(harness: Harness) -> None:
     assert "pass" in again.stdout
 
 
-def test_a_report_s_folder_is_the_only_one_that_is_written_to(
+def test_files_are_written_only_to_the_folder_of_the_report(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:  # pytest needs a folder for temporary files after the test
@@ -61,8 +61,8 @@ def test_a_report_s_folder_is_the_only_one_that_is_written_to(
     assert names == [HISTORY, "report.html", "results.json"]
 
 
-def test_addresses_and_ports_in_a_prefix_are_not_taken_for_messages(harness: Harness) -> None:
-    """Latencies were negative when the `0.2:` of 127.0.0.2:4000 was taken for a message."""
+def test_an_address_and_port_in_a_prefix_do_not_count_as_a_message(harness: Harness) -> None:
+    """Latencies would be negative if the `0.2:` of `127.0.0.2:4000` counted as a message."""
     Path("mine.toml").write_text("welcome = 'Connected as .*'\nprefix = '[0-9.]+:[0-9]+: '\n")
     server = f"{PYTHON} {ROOT}/tests/harness/dialects/ip_port.py {{host}} {{port}}"
     Path("quick.toml").write_text(QUICK)
@@ -123,7 +123,7 @@ expects = 'Password: '
 sends = "secret"
 """
 
-COMING = (
+WITH_VISITORS = (
     QUICK.replace("seconds = 1", "seconds = 2")
     + """
 [[population]]
@@ -153,15 +153,15 @@ def test_a_server_of_another_dialect_is_judged(
     Path("polite.toml").write_text(POLITE_DIALECT)
     server = python(f"import threading\n{POLITE.replace(right, wrong)}")
     code = 1 if what else 0
-    results, _ = simulate(harness, COMING, server, "--profile", "polite.toml", code=code)
+    results, _ = simulate(harness, WITH_VISITORS, server, "--profile", "polite.toml", code=code)
     assert {kind for kind in KINDS if results[kind]} == what
     assert results["deliveries"] > 100
     assert results["latency_ms"]["corrected"]["last"]["p50"] > 0
 
 
 LONGER = QUICK.replace("seconds = 1", "seconds = 3")
-ONE_SPEAKS = """
-about = "one who talks much"
+ONE_TALKER = """
+about = "one member who talks much"
 seconds = 4
 [[population]]
 name = "one"
@@ -175,13 +175,13 @@ clients = 10
 """
 
 
-@pytest.mark.sample(2)  # test_judge.py covers all that the judge finds.
+@pytest.mark.sample(2)  # test_judge.py tests every kind of violation.
 @pytest.mark.parametrize(
     ("broken", "what", "scenario"),
     [
-        ("drops-1-in-1000", "lost", ONE_SPEAKS),
-        ("doubles-1-in-500", "duplicated", ONE_SPEAKS),
-        ("swaps-neighbours", "misordered", ONE_SPEAKS),
+        ("drops-1-in-1000", "lost", ONE_TALKER),
+        ("doubles-1-in-500", "duplicated", ONE_TALKER),
+        ("swaps-neighbours", "misordered", ONE_TALKER),
         ("always-localhost", "misprefixed", QUICK),
         ("echoes", "echoed", QUICK),
         ("lowercases", "torn", QUICK),
@@ -189,10 +189,10 @@ clients = 10
     ],
     ids=lambda value: value if "\n" not in value else "",
 )
-def test_a_broken_server_fails_with_exactly_its_defect(
+def test_a_broken_server_fails_with_one_kind_of_violation(
     broken: str, what: str, scenario: str, harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # At the end, the harness waits until its timeout for lines that were damaged.
+    # At the end, the harness waits PATIENCE seconds for the lines that the server has damaged.
     monkeypatch.setattr("harness.simulation.run.run.PATIENCE", 3.0)
     command = f"{REFERENCE} --broken {broken} --rate 1000000"
     results, said = simulate(harness, scenario, command, code=1)
@@ -202,8 +202,8 @@ def test_a_broken_server_fails_with_exactly_its_defect(
     assert what in said
 
 
-LITMUS = """
-about = "five who talk much, and a server that stands still for two seconds of ten"
+TWO_SECONDS_STOPPED = """
+about = "five members who talk much, and a server that is stopped for two of ten seconds"
 seconds = 10
 [[population]]
 name = "five"
@@ -217,17 +217,17 @@ seconds = 2
 """
 
 
-@pytest.mark.thorough  # test_figures.py proves it on a history written by hand.
-def test_a_stop_shows_in_corrected_latencies_and_not_in_raw_ones(
+@pytest.mark.thorough  # test_figures.py proves the same with a history written by hand.
+def test_a_stop_increases_corrected_latencies_more_than_raw_latencies(
     harness: Harness,
 ) -> None:
-    results, _ = simulate(harness, LITMUS, CHATROOM)
+    results, _ = simulate(harness, TWO_SECONDS_STOPPED, CHATROOM)
     assert results["verdict"] == "pass"
     corrected, raw = (results["latency_ms"][name]["last"] for name in ("corrected", "raw"))
     assert 1900 < corrected["max"] < 4000
     assert 1700 < corrected["p99"] <= corrected["max"]
     assert raw["p99"] < 1000
-    assert raw["max"] > 1500, "a message of each sender was under way when the server stopped"
+    assert raw["max"] > 1500, "each sender had a message in transit when the server stopped"
 
 
 def test_a_target_s_death_is_reported_and_the_history_is_kept(
@@ -271,7 +271,7 @@ seconds = 0.1
 """
 
 
-def test_faults_that_a_server_must_be_made_for_are_left_out_by_default(harness: Harness) -> None:
+def test_faults_that_only_some_servers_can_handle_are_left_out_by_default(harness: Harness) -> None:
     results, said = simulate(harness, WORKERS, CHATROOM)
     assert results["verdict"] == "pass"
     assert results["faults"] == {"stop": 1}
@@ -285,7 +285,7 @@ def test_faults_that_a_server_must_be_made_for_are_left_out_by_default(harness: 
     assert results["required"] == {"kill-worker while delivering": 1}
 
 
-def test_a_moment_that_was_never_reached_makes_a_run_undecided(harness: Harness) -> None:
+def test_a_run_that_never_reaches_a_required_moment_is_undecided(harness: Harness) -> None:
     never = WORKERS.replace("while delivering", "while lagging").replace("hangup", "stop-worker")
     results, said = in_time(
         lambda: simulate(harness, never, REFERENCE, "--worker-faults", code=2),

@@ -1,4 +1,4 @@
-"""A scripted client, against a server in the same event loop."""
+"""A scripted client, connected to a server in the same event loop."""
 
 import asyncio
 import contextlib
@@ -144,12 +144,12 @@ def test_a_missing_token_is_a_violation_after_the_clock_s_patience() -> None:
     play(silent, test, QUICK)
 
 
-def test_the_clock() -> None:
+def test_a_clock_scales_its_times() -> None:
     assert Clock(3).patience == 3 * Clock().patience
     assert Clock(3).window == pytest.approx(3 * Clock().window)
 
 
-def test_a_server_that_closes() -> None:
+def test_a_client_notices_that_the_server_closes() -> None:
     async def test(client: Client) -> None:
         assert await client.hears_end() == b"full\n"
         assert client.ended == "closed"
@@ -162,7 +162,7 @@ def test_a_server_that_closes() -> None:
     assert "is closed by the server" in [event.what for event in play(closing, test).events()]
 
 
-def test_a_server_that_resets() -> None:
+def test_a_client_notices_that_the_server_resets() -> None:
     async def test(client: Client) -> None:
         await client.waits(lambda: False)
         assert client.ended == "reset"
@@ -183,7 +183,7 @@ def test_a_server_that_stops_reading_is_a_violation() -> None:
     ]
 
 
-def test_a_flood_is_held_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_keeps_a_flood_only_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.clients.client.MOST", 2 << 20)
 
     async def test(client: Client) -> None:
@@ -192,9 +192,9 @@ def test_a_flood_is_held_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
             await client.hears(b"token")
         assert time.monotonic() - began < Clock().patience
         assert 2 << 20 <= len(client.heard) < (2 << 20) + CHUNK
-        assert await client.comes(b"garbage")  # data that was received is kept
+        assert await client.comes(b"garbage")  # in the data that was kept
         before = client.reading
-        client.take(1 << 20)  # makes room again
+        client.take(1 << 20)  # makes room, so that the client reads again
         assert (before, client.reading) == (False, True)
         assert await client.waits(lambda: len(client.heard) >= 2 << 20)
 
@@ -202,7 +202,7 @@ def test_a_flood_is_held_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(log.events()) < MAX_EVENTS
 
 
-def test_finish_and_reset() -> None:
+def test_finish_ends_the_output_and_reset_the_connection() -> None:
     async def finishing(client: Client) -> None:
         await client.say(b"bye")
         client.finish()

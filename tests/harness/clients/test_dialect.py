@@ -1,4 +1,4 @@
-"""A connection in a server's dialect, without the connection."""
+"""The translation between a server's dialect and the form that the harness uses."""
 
 import itertools
 import re
@@ -62,11 +62,11 @@ def test_echoes_are_removed_and_counted() -> None:
     assert heard == b"ann: one\nann: You: three\nYou: th"
     heard += b"ree\nYou: two\n"
     echoes.remove(heard)
-    assert heard == b"ann: one\nann: You: three\nYou: two\n"  # two came back twice
+    assert heard == b"ann: one\nann: You: three\nYou: two\n"  # `two` was echoed twice
     assert echoes.returned == {b"one": 1, b"two": 1, b"three": 1}
 
 
-def test_the_prefix_of_an_echo_may_match_more_than_the_prefix() -> None:
+def test_the_pattern_of_an_echo_s_prefix_may_also_match_text() -> None:
     echoes = Echoes(re.compile(b".*: "))
     echoes.say(b"note: one\n")
     heard = bytearray(b"You: note: one\n")

@@ -1,4 +1,4 @@
-"""A conformance test's room, with correct and hopeless servers."""
+"""The room of a conformance test, with correct servers and with servers that can't be joined."""
 
 import asyncio
 import contextlib
@@ -78,22 +78,22 @@ def test_members_talk() -> None:
         play(room_of(target), test)
 
 
-def test_the_output_is_that_of_the_server_that_was_started_last() -> None:
+def test_output_returns_the_output_of_the_server_that_was_started_last() -> None:
     async def test(room: Room) -> None:
         room.another("--announce")
         room.another("--announce", host="::1")
-        until(room.output, "the second server says that it listens")  # it says so a moment later
+        until(room.output, "the second server prints its address")
 
     with server("--announce") as target:
         room = room_of(target)
-        # It says so a moment after it listens.
-        until(lambda: room.output().endswith("\n"), "it says that it listens")
+        # The server prints its address just after it has begun to listen.
+        until(lambda: room.output().endswith("\n"), "the server prints its address")
         assert room.output() == target.output() == f"listening on 127.0.0.1:{target.port}\n"
         play(room, test)
-        assert "listening on [::1]:" in room.output()  # although it was stopped
+        assert "listening on [::1]:" in room.output()  # although the server was stopped
 
 
-def test_tell_returns_the_prefix_and_last_words_end_a_talk() -> None:
+def test_tell_returns_the_prefix_and_last_words_what_members_received() -> None:
     async def test(room: Room) -> None:
         member, other, third = members = await room.join(3)
         assert await room.tell(member, other) == b"<%s>" % member.address.encode()
@@ -116,7 +116,10 @@ def test_tell_returns_the_prefix_and_last_words_end_a_talk() -> None:
 
 
 def test_clients_take_the_endpoints_in_turn() -> None:
-    """Each round begins one further, and a client takes one of the family of its address."""
+    """Each round of clients begins with the next endpoint.
+
+    A client takes an endpoint of its own address family, if there is one.
+    """
     two, six = [("127.0.0.1", 1), ("127.0.0.1", 2)], [("::1", 3)]
     drawn = set()
     for seed in range(9):
@@ -126,7 +129,9 @@ def test_clients_take_the_endpoints_in_turn() -> None:
         assert taken in ([1, 2, 2, 1, 1, 2, 2, 1], [2, 1, 1, 2, 2, 1, 1, 2])
         drawn.add(taken[0])
         assert room._endpoint(seed, [*two, *six], "::1") == six[0]
-        assert room._endpoint(seed, six, "127.0.0.1") == six[0], "there is no other"
+        assert room._endpoint(seed, six, "127.0.0.1") == six[0], (
+            "the only endpoint is used, although its family differs"
+        )
     assert drawn == {1, 2}
 
 
@@ -148,7 +153,7 @@ def test_clients_that_join_at_once_have_distinct_names_and_addresses() -> None:
         play(room_of(target), test)
 
 
-def test_hears_through_finds_a_token_with_more_text_behind_it() -> None:
+def test_hears_through_finds_a_token_that_more_text_follows() -> None:
     async def test(room: Room) -> None:
         member, other = await room.join(2)
         words = room.tokens(500)
@@ -186,7 +191,7 @@ def test_a_server_that_nobody_can_join_is_a_violation(hopeless: str, complaint: 
 def test_a_server_that_hangs_after_a_message_is_a_violation() -> None:
     async def test(room: Room) -> None:
         with contextlib.suppress(Violation):
-            await room.join(1)  # the token that proves the join is delivered
+            await room.join(1)  # the server delivers only this client's first token
         with pytest.raises(Violation, match="does not receive messages"):
             await room.join(1)
 
@@ -201,9 +206,10 @@ def test_the_fate_of_a_server_that_has_ended_is_reported() -> None:
             member, other = await room.join(2)
             target.processes()[0].kill()
             await other.hears_end()
-            with contextlib.suppress(Violation):  # that the connection is lost is tested elsewhere
+            with contextlib.suppress(Violation):  # another test checks how the connection ends
                 await member.hears_end()
-            until(target.death, "it has ended")  # its connections end just before the process
+            # The connections of a killed process end just before the process.
+            until(target.death, "the server has ended")
             assert room.fate() == "; the server ended (SIGKILL)"
 
         play(room_of(target), test)
@@ -250,7 +256,7 @@ def test_too_few_descriptors_of_the_harness_raise_cannot_judge() -> None:
     play(room_of(NOWHERE), test)
 
 
-def test_delays_cannot_be_judged_except_for_starts_and_stops() -> None:
+def test_a_late_harness_cannot_judge_unless_it_started_or_stopped_a_server() -> None:
     target = Target("127.0.0.1", 9)
 
     async def test(room: Room) -> None:
@@ -258,7 +264,7 @@ def test_delays_cannot_be_judged_except_for_starts_and_stops() -> None:
         watch = asyncio.create_task(room.watch())
         await asyncio.sleep(0)
         time.sleep(0.6)
-        target.blocked = 0.6  # as after a start of a server
+        target.blocked = 0.6  # as if the start of a server had taken 0.6 s
         room.check_punctual()
         time.sleep(0.6)
         with pytest.raises(CannotJudge, match=r"the harness itself was 0\.\d s late"):
@@ -268,12 +274,12 @@ def test_delays_cannot_be_judged_except_for_starts_and_stops() -> None:
     play(room_of(target, Clock(0.4)), test)
 
 
-def strange(target: Target, clock: Clock) -> Room:
-    """Return a room whose profile does not know the server's welcome."""
+def room_with_another_welcome(target: Target, clock: Clock) -> Room:
+    """Return a room whose profile has another welcome than the server."""
     return Room(target, profile.parse("welcome = 'Bonjour'", "strange"), clock, Log())
 
 
-def test_a_welcome_that_the_profile_does_not_know_is_awaited_once() -> None:
+def test_a_welcome_that_does_not_match_the_profile_is_awaited_once() -> None:
     async def test(room: Room) -> None:
         await room.enter()
         assert room.target.unwelcoming
@@ -287,13 +293,13 @@ def test_a_welcome_that_the_profile_does_not_know_is_awaited_once() -> None:
         assert not room.target.unwelcoming
 
     with server() as target:
-        play(strange(target, Clock(5)), test)
+        play(room_with_another_welcome(target, Clock(5)), test)
         play(room_of(target), as_usual)
 
 
 def test_a_failure_in_a_broken_room_is_undecided() -> None:
     async def fails(room: Room, *members: Client) -> None:
-        async with room.if_they_talk(*members):
+        async with room.undecided_if_deaf(*members):
             raise Violation("a line is lost")
 
     async def whole(room: Room) -> None:
@@ -317,7 +323,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @contextlib.asynccontextmanager
 async def serving(serve: Serve | None = None) -> AsyncIterator[Target]:
-    """Run a server in this process; without `serve`, it says nothing and never closes."""
+    """Run a server in this process. Its default `serve` sends nothing and never closes."""
     over = asyncio.Event()
     tasks = []
 
@@ -335,10 +341,10 @@ async def serving(serve: Serve | None = None) -> AsyncIterator[Target]:
         await asyncio.gather(*filter(None, tasks))
 
 
-def test_a_server_that_says_nothing_is_awaited_a_few_times() -> None:
+def test_a_welcome_of_a_silent_server_is_awaited_a_few_times() -> None:
     async def main() -> None:
         async with serving() as target:
-            room = strange(target, Clock(2))
+            room = room_with_another_welcome(target, Clock(2))
             for number in range(SILENCES):
                 assert target.silences == number
                 await room.enter()
@@ -387,8 +393,8 @@ def test_a_server_that_still_sends_is_awaited_until_it_closes() -> None:
 @pytest.mark.parametrize(
     ("command", "busy"), [(TUTORIAL, True), (f"{REFERENCE} --hopeless never-accepts", False)]
 )
-def test_a_server_that_works_when_all_have_left_is_busy(command: str, busy: bool) -> None:
-    """Neither closes a connection. The first reads the end of a connection again and again."""
+def test_a_server_that_uses_cpu_time_without_clients_is_busy(command: str, busy: bool) -> None:
+    """Neither server closes a connection. The tutorial's server calls `recv` in an endless loop."""
     target = Command(command)
     target.start()
     try:
@@ -420,7 +426,7 @@ def test_clients_of_a_server_that_is_about_to_be_stopped_are_not_awaited() -> No
 
 
 class _Stoppable(Target):
-    """A target whose `stop` fails, and notes the call."""
+    """A target whose `stop` records the call, and raises an error."""
 
     def __init__(self) -> None:
         super().__init__("127.0.0.1", 9)

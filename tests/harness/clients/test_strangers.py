@@ -1,4 +1,4 @@
-"""Lines of strangers are told from those of the run, and from those that a server has changed."""
+"""The search for lines of strangers: clients of the server that do not belong to the run."""
 
 import pytest
 
@@ -33,20 +33,20 @@ def is_own(text: bytes) -> bool:
         b"Error: too many words\n",
     ],
 )
-def test_a_line_that_the_run_or_the_server_itself_sends_is_no_stranger_s(heard: bytes) -> None:
+def test_a_line_of_the_run_or_of_the_server_is_not_a_stranger_s(heard: bytes) -> None:
     assert record(b"Good morning\n", heard).stranger(TUTORIAL, is_own) is None
 
 
-def test_a_line_that_nobody_in_the_run_has_sent_is_a_stranger_s() -> None:
+def test_a_line_that_no_client_of_the_run_sent_is_a_stranger_s() -> None:
     heard = b"Welcome\n<127.0.0.2>Good morning\n<192.0.2.9>hello\n"
     assert record(b"Good morning\n", heard).stranger(TUTORIAL, is_own) == b"<192.0.2.9>hello\n"
 
 
-def test_a_line_without_prefix_is_a_stranger_s_where_nobody_has_one() -> None:
+def test_a_line_may_be_a_stranger_s_in_a_dialect_without_prefixes() -> None:
     assert record(b"Good morning\n", b"hello\n").stranger(BARE, is_own) == b"hello\n"
 
 
-def test_what_an_earlier_test_has_sent_is_no_stranger_s() -> None:
+def test_a_line_that_an_earlier_test_sent_is_not_a_stranger_s() -> None:
     made = record(b"Good morning\n", b"<192.0.2.9>hello\n")
     made.begin()
     assert made.stranger(TUTORIAL, is_own) is None
@@ -54,7 +54,7 @@ def test_what_an_earlier_test_has_sent_is_no_stranger_s() -> None:
     assert made.stranger(TUTORIAL, is_own) is None
 
 
-def test_a_run_that_has_sent_too_much_to_remember_finds_no_stranger(
+def test_no_stranger_is_found_after_more_bytes_than_the_record_keeps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("harness.clients.strangers.MOST", 4)

@@ -1,4 +1,4 @@
-"""From a client's received bytes to lines."""
+"""Lines, texts and words in the bytes that a client has received."""
 
 import pytest
 from hypothesis import given
@@ -22,7 +22,7 @@ NCAT = profile.load("ncat-chat")
         (b"<a>b\nc", [Line(b"<a>", b"b\n"), Line(None, b"c")]),
         (b"<a><b>c\r\n", [Line(b"<a>", b"<b>c\r\n")]),
         (b"<a", [Line(None, b"<a")]),
-        (b"<a>", [Line(b"<a>", b"")]),  # its text may follow
+        (b"<a>", [Line(b"<a>", b"")]),  # the text may follow
         (b"a<b>\n\n", [Line(None, b"a<b>\n"), Line(None, b"\n")]),
     ],
 )

@@ -1,4 +1,4 @@
-"""Rings the bell (BEL, 0x07) behind each text. Asks for a name. A thread for each client.
+"""A server that asks for a name, and sends BEL (0x07) after each text. It uses threads.
 
 Usage: python3 bell.py HOST PORT [--defect NAME]
 """
@@ -43,7 +43,7 @@ def broadcast(sender: socket.socket, line: bytes) -> None:
             try:
                 member.sendall(line)
             except OSError:
-                continue  # its own thread removes it
+                continue  # the member's thread removes it
 
 
 with socket.create_server((HOST, PORT), backlog=200) as server:

@@ -1,4 +1,4 @@
-"""Lines that begin with `/` are commands: `/nick NAME`, `/who`, `/quit`. asyncio.
+"""A server with the commands `/nick NAME`, `/who` and `/quit`. It uses asyncio.
 
 Usage: python3 commands.py HOST PORT [--defect NAME]
 """

@@ -1,4 +1,4 @@
-"""Ends lines with CR LF, and hears only lines that end so: `<IP>hello`. asyncio.
+"""A server that sends and accepts only lines that end with CR LF: `<IP>hello`. It uses asyncio.
 
 Usage: python3 crlf_both.py HOST PORT [--defect NAME]
 """
@@ -36,7 +36,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def read(reader: asyncio.StreamReader) -> bytes:
-    """Return the next line with its end; at the end of the input, what is left."""
+    """Return the next line with its line end, or the rest if the input ends."""
     try:
         return await reader.readuntil(b"\r\n")
     except asyncio.IncompleteReadError as end:

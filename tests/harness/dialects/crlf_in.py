@@ -1,4 +1,4 @@
-"""Hears only lines that end with CR LF, and sends lines that end with LF: `<IP>hello`. asyncio.
+"""A server that accepts only lines with CR LF, and sends lines with LF: `<IP>hello`.
 
 Usage: python3 crlf_in.py HOST PORT [--defect NAME]
 """

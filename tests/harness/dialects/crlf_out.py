@@ -1,4 +1,4 @@
-"""Sends lines that end with CR LF, and hears any: `<IP>hello`. A thread for each client.
+"""A server that accepts LF and CR LF, and sends lines with CR LF: `<IP>hello`. It uses threads.
 
 Usage: python3 crlf_out.py HOST PORT [--defect NAME]
 """
@@ -38,7 +38,7 @@ def broadcast(sender: socket.socket, line: bytes) -> None:
                 try:
                     member.sendall(line)
                 except OSError:
-                    continue  # its own thread removes it
+                    continue  # the member's thread removes it
 
 
 with socket.create_server((HOST, PORT), backlog=200) as server:

@@ -1,4 +1,4 @@
-"""Sends each line to all members, its sender included, with one prefix: `<IP>hello`. select.
+"""A server that sends each line to all members and its sender: `<IP>hello`. It uses `select`.
 
 Usage: python3 echo.py HOST PORT [--defect NAME]
 """

@@ -1,4 +1,4 @@
-"""Sends each line to the others as `anna: hello`, and back to its sender as `You: hello`. asyncio.
+"""A server that sends a line to others as `anna: hello`, and to its sender as `You: hello`.
 
 Usage: python3 echo_you.py HOST PORT [--defect NAME]
 """

@@ -1,4 +1,4 @@
-"""Gives each client a name: `guest`, `guest2`, `guest3` … asyncio.
+"""A server that gives its clients the names `guest`, `guest2`, `guest3` and so on.
 
 Usage: python3 guests.py HOST PORT [--defect NAME]
 """
@@ -20,7 +20,7 @@ def new_name() -> bytes:
     number = next(numbers)
     if DEFECT == "names-two-alike":
         number //= 2
-    elif DEFECT == "counts-members":  # after a leave, the next one gets a name that is in use
+    elif DEFECT == "counts-members":  # after a leave, the next client gets a name that is in use
         number = len(members) + 1
     return b"guest" if number == 1 else b"guest%d" % number
 

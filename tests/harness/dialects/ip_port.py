@@ -1,4 +1,4 @@
-"""Shows the sender's address and port: `192.0.2.7:50123: hello`. A thread for each client.
+"""A server that shows the sender's address and port: `192.0.2.7:50123: hello`. It uses threads.
 
 Usage: python3 ip_port.py HOST PORT [--defect NAME]
 """
@@ -21,7 +21,7 @@ def serve(connection: socket.socket, peer: bytes) -> None:
             members[connection] = peer
         for line in connection.makefile("rb"):
             with lock:
-                if DEFECT == "another-port":  # that of the client that has joined last
+                if DEFECT == "another-port":  # the port of the client that joined last
                     peer = list(members.values())[-1]
                 broadcast(connection, peer + b": " + line.rstrip(b"\r\n") + b"\n")
     except OSError:
@@ -41,7 +41,7 @@ def broadcast(sender: socket.socket, line: bytes) -> None:
             try:
                 member.sendall(line)
             except OSError:
-                continue  # its own thread removes it
+                continue  # the member's thread removes it
 
 
 with socket.create_server((HOST, PORT), backlog=200) as server:

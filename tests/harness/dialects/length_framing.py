@@ -1,4 +1,4 @@
-"""Each text has its length before it, in ten characters: `5         hello`. asyncio.
+"""A server that sends the length of each text before it, in ten characters: `5         hello`.
 
 Usage: python3 length_framing.py HOST PORT
 """

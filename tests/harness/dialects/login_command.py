@@ -1,4 +1,4 @@
-"""A client logs in with `/login NAME`; then: `[anna] hello`. asyncio.
+"""A server whose clients log in with `/login NAME`. It sends lines as `[anna] hello`.
 
 Usage: python3 login_command.py HOST PORT [--defect NAME]
 """

@@ -1,4 +1,4 @@
-"""Takes the first line for the name, without asking, and sends no welcome: `anna> hello`. asyncio.
+"""A server that treats a client's first line as its name, and sends no welcome: `anna> hello`.
 
 Usage: python3 name_line.py HOST PORT [--defect NAME]
 """

@@ -1,4 +1,4 @@
-"""Asks for a name, and waits for it: `anna: hello`. A thread for each client, and one lock.
+"""A server that asks for a name: `anna: hello`. It runs a thread for each client, with one lock.
 
 Usage: python3 name_prompt.py HOST PORT [--defect NAME]
 """
@@ -15,7 +15,7 @@ lock = threading.Lock()
 
 
 def log_in(connection: socket.socket) -> bytes:
-    """Return the name that the client sends; b"" if it leaves."""
+    """Return the name that the client sends, or b"" if it closes the connection."""
     connection.sendall(b"What is your name? ")
     answer = b""
     while not answer.endswith(b"\n"):
@@ -32,7 +32,7 @@ def talk(connection: socket.socket, name: bytes) -> None:
         members[connection] = name
     for line in connection.makefile("rb"):
         with lock:
-            if DEFECT == "another-name":  # that of the client that has joined last
+            if DEFECT == "another-name":  # the name of the client that joined last
                 name = list(members.values())[-1]
             if DEFECT == "skips-empty-lines" and not line.strip():
                 continue
@@ -45,7 +45,7 @@ def broadcast(sender: socket.socket, line: bytes) -> None:
             try:
                 member.sendall(line)
             except OSError:
-                continue  # its own thread removes it
+                continue  # the member's thread removes it
 
 
 def serve(connection: socket.socket, name: bytes = b"") -> None:
@@ -68,7 +68,7 @@ with socket.create_server((HOST, PORT), backlog=200) as server:
     while True:
         client, _ = server.accept()
         known = b""
-        if DEFECT == "asks-in-accept-loop":  # meanwhile, nobody else can join
+        if DEFECT == "asks-in-accept-loop":  # no other client can join until this one answers
             try:
                 known = log_in(client)
             except OSError:

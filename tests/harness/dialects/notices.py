@@ -1,4 +1,4 @@
-"""Tells the others who joins and leaves: `*** anna has joined`. Asks for a name. asyncio.
+"""A server that asks for a name, and announces joins and leaves: `*** anna has joined`.
 
 Usage: python3 notices.py HOST PORT [--defect NAME]
 """

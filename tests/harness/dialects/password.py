@@ -1,4 +1,4 @@
-"""Asks for a name and a password, which is `sesame` for all; then `anna says: hello`. Threads.
+"""A server that asks for a name and the password `sesame`: `anna says: hello`. It uses threads.
 
 Usage: python3 password.py HOST PORT [--defect NAME]
 """
@@ -32,7 +32,7 @@ def serve(connection: socket.socket) -> None:
     except OSError:
         pass
     finally:
-        if DEFECT != "keeps-those-who-left":  # whoever writes to them fails
+        if DEFECT != "keeps-those-who-left":  # sending to such a member raises OSError
             with lock:
                 members.discard(connection)
         if DEFECT == "never-closes":
@@ -51,7 +51,7 @@ def broadcast(sender: socket.socket, line: bytes) -> None:
         except OSError:
             if DEFECT == "keeps-those-who-left":
                 raise
-            # its own thread removes it
+            # the member's thread removes it
 
 
 with socket.create_server((HOST, PORT), backlog=200) as server:

@@ -1,4 +1,4 @@
-"""Takes what each `recv` returns for a message: `<IP>hello`. A thread for each client.
+"""A server that treats the bytes of each `recv` as a message: `<IP>hello`. It uses threads.
 
 Usage: python3 recv_framing.py HOST PORT [--defect NAME]
 """
@@ -40,7 +40,7 @@ def broadcast(sender: socket.socket, data: bytes) -> None:
                 try:
                     member.sendall(data)
                 except OSError:
-                    continue  # its own thread removes it
+                    continue  # the member's thread removes it
 
 
 with socket.create_server((HOST, PORT), backlog=200) as server:

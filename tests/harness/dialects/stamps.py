@@ -1,4 +1,4 @@
-"""Writes time stamps, and names in colours: `[12:30:01] anna: hello`. Asks for a name. Threads.
+"""A server that asks for a name, and sends times and colours: `[12:30:01] anna: hello`.
 
 Usage: python3 stamps.py HOST PORT [--defect NAME]
 """
@@ -52,7 +52,7 @@ def broadcast(sender: socket.socket, line: bytes) -> None:
                 try:
                     member.sendall(line)
                 except OSError:
-                    continue  # its own thread removes it
+                    continue  # the member's thread removes it
 
 
 with socket.create_server((HOST, PORT), backlog=200) as server:

@@ -1,7 +1,7 @@
-"""The servers in this folder: the profile of each, and what each of its defects breaks.
+"""The servers in this folder: their profiles, their defects, and the clauses that a defect breaks.
 
-Each server is a program of its own, as people write them for an exercise. It holds every MUST
-clause, in its dialect, unless `--defect NAME` is given.
+Each server is a separate program, like those that people write as an exercise. It keeps every MUST
+clause, in its dialect, unless it is started with `--defect NAME`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Defect:
-    """Clauses that a defect breaks, and clauses that it may break: a race, or a consequence."""
+    """Clauses that a defect always breaks, and clauses that it breaks in some runs only."""
 
     breaks: frozenset[str]
     may_break: frozenset[str] = frozenset()
@@ -28,11 +28,11 @@ def defect(breaks: str, may_break: str = "") -> Defect:
 
 @dataclass(frozen=True)
 class Dialect:
-    """One server.
+    """A server in this folder.
 
-    profile: TOML, as a person would write it; empty: the harness can't judge servers of this kind.
-    lacks: SHOULD clauses that it breaks, without any defect. complaint: what `probe` says if it
-    can't find the dialect out.
+    profile: its profile (TOML), as a person would write it, or "" if the harness can't judge
+    servers of this kind. lacks: SHOULD clauses that the server breaks without a defect. complaint:
+    the error of `probe`, if `probe` can't recognise the dialect.
     """
 
     name: str
@@ -43,19 +43,21 @@ class Dialect:
     complaint: str = ""
 
     def command(self, defect: str = "") -> str:
-        """Return the command that starts the server, for `--command`."""
+        """Return the value of `--command` that starts the server."""
         options = ["--defect", defect] if defect else []
         server = shlex.join([sys.executable, str(FOLDER / f"{self.name}.py")])
         return shlex.join([*shlex.split(server), "{host}", "{port}", *options])
 
 
-#: SHOULD clauses that all of them break: they pass on all bytes, and queue without limit or block.
+#: SHOULD clauses that all servers break: they relay control characters and invalid UTF-8, and they
+#: queue output without a limit or block while they send.
 TEXT = frozenset({"TEXT-2", "TEXT-3", "PREFIX-4", "LOAD-2"})
 
-#: … and servers whose sends block.
+#: SHOULD clauses that servers with blocking sends break.
 BLOCKING = TEXT | {"LOAD-1"}
 
-#: … and those that listen with `socket.create_server`, which takes ::1 for a wrong address.
+#: SHOULD clauses that servers with blocking sends break if they listen with `socket.create_server`,
+#: which rejects ::1 unless its `family` is AF_INET6.
 THREADS = BLOCKING | {"JOIN-4"}
 
 _ALL = [
@@ -79,7 +81,7 @@ sends = "{name}"
     ),
     Dialect(
         "name_line",
-        "takes the first line for the name, without asking; sends no welcome",
+        "treats the first line as the name, and sends no welcome",
         r"""
 prefix = '(?P<name>\w+)> '
 [[login]]
@@ -94,7 +96,7 @@ sends = "{name}"
     ),
     Dialect(
         "crlf_both",
-        "ends lines with CR LF, and hears only lines that end with CR LF",
+        "ends lines with CR LF, and accepts only lines that end with CR LF",
         r"""
 welcome = '220 Welcome to the chat\n'
 input_line_end = "CR LF"
@@ -105,7 +107,7 @@ output_line_end = "CR LF"
     ),
     Dialect(
         "crlf_out",
-        "sends lines that end with CR LF, and hears any",
+        "sends lines that end with CR LF, and accepts LF and CR LF",
         r"""
 welcome = 'Hello\. Type and press Enter\.\n'
 output_line_end = "CR LF"
@@ -115,7 +117,7 @@ output_line_end = "CR LF"
     ),
     Dialect(
         "crlf_in",
-        "hears only lines that end with CR LF, and sends lines that end with LF",
+        "accepts only lines that end with CR LF, and sends lines that end with LF",
         r"""
 welcome = 'Hello\n'
 input_line_end = "CR LF"
@@ -208,7 +210,7 @@ sends = "sesame"
     ),
     Dialect(
         "notices",
-        "tells the others who joins and who leaves",
+        "announces joins and leaves to the other members",
         r"""
 welcome = 'Welcome to the room, \w+\n'
 prefix = '<(?P<name>\w+)> '
@@ -250,7 +252,7 @@ prefix = '(?P<name>guest\d*): '
     ),
     Dialect(
         "bell",
-        "rings the bell (BEL) behind each text",
+        "sends BEL after each text",
         r"""
 welcome = 'Hello, \w+! The chat has started\.\n'
 prefix = '(?P<name>\w+): '
@@ -264,7 +266,7 @@ sends = "{name}"
     ),
     Dialect(
         "commands",
-        "takes lines that begin with `/` for commands, such as `/nick NAME`",
+        "treats lines that begin with `/` as commands, such as `/nick NAME`",
         r"""
 welcome = 'Welcome! Commands: /nick NAME, /who, /quit\n'
 prefix = '<(?P<name>\w+)> '
@@ -275,7 +277,7 @@ commands = "/"
     ),
     Dialect(
         "recv_framing",
-        "takes what each `recv` returns for a message",
+        "treats the bytes of each `recv` as a message",
         r"""
 welcome = 'Welcome to the chat\n'
 claims = ["LINE-5"]

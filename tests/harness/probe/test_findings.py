@@ -1,4 +1,4 @@
-"""Patterns and profiles from texts, without a server."""
+"""The patterns and the profile that `probe` derives from the output of a server."""
 
 import re
 
@@ -39,7 +39,7 @@ heard = st.binary() | st.text("ab1.\\nd*\n\x1b\r<>' é\u2028\"").map(str.encode)
 @example([b"a\\n", b"a\\d"])
 @example([b"a\xff", b"a\xfe"])
 @example([b"(1", b"(x"])
-def test_a_pattern_matches_every_text_it_was_made_from(texts: list[bytes]) -> None:
+def test_a_pattern_matches_every_text_from_which_it_was_made(texts: list[bytes]) -> None:
     found = re.compile(pattern(texts).encode())
     assert all(found.fullmatch(text) for text in texts if text)
 
@@ -60,14 +60,14 @@ def test_the_written_toml_is_a_valid_profile(
     assert made.claims == {"LINE-2"}
     if made.welcome:
         assert all(made.welcome.fullmatch(welcome) for welcome in welcomes if welcome)
-    else:  # there is none, or its pattern would match anything
+    else:  # there are no welcomes, or their pattern would match any text
         assert re.fullmatch(pattern(welcomes).encode(), b"")
     for delivery in deliveries:
         assert made.prefix.fullmatch(delivery.before) or not delivery.before
 
 
 def people(*befores: bytes) -> list[Delivery]:
-    """Return deliveries of several senders, two of each."""
+    """Return two deliveries for each prefix, as if each prefix had another sender."""
     return [
         Delivery(before, b"ann" if "a" in str(port) else b"", b"127.0.0.%d" % port, 5000 + port)
         for port, before in enumerate(befores)
@@ -97,12 +97,14 @@ def people(*befores: bytes) -> list[Delivery]:
         ),
     ],
 )
-def test_the_prefix_tells_senders_apart(befores: list[bytes], expected: str, identity: str) -> None:
+def test_prefix_of_returns_a_pattern_that_names_the_sender(
+    befores: list[bytes], expected: str, identity: str
+) -> None:
     assert prefix_of(people(*befores)) == (expected, identity)
     assert all(re.fullmatch(expected.encode(), before) for before in befores)
 
 
-def test_the_prefix_may_be_a_name_of_a_login() -> None:
+def test_the_prefix_may_contain_the_name_of_a_login() -> None:
     deliveries = [
         Delivery(b"(9:59:01 AM) ann says: ", b"ann", b"", 1),
         Delivery(b"(10:00:00 AM) Bob says: ", b"bob", b"", 2),
@@ -130,7 +132,7 @@ def test_a_question_is_the_last_line_of_the_output(texts: list[bytes], expected:
 
 
 @given(st.lists(st.binary(max_size=4), min_size=1))
-def test_the_common_begin_is_the_longest(texts: list[bytes]) -> None:
+def test_common_begin_returns_the_longest_common_prefix(texts: list[bytes]) -> None:
     begin = common_begin(texts)
     assert all(text.startswith(begin) for text in texts)
     assert len({text[: len(begin) + 1] for text in texts}) > 1 or begin in texts

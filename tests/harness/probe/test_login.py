@@ -1,4 +1,4 @@
-"""The ways to log in that an unknown server's output suggests."""
+"""The ways to log in that the output of an unknown server suggests."""
 
 import pytest
 
@@ -18,7 +18,7 @@ from harness.probe.login import hints, next_answer
         (b"/setname your name\n/quit\n/setname NAME", ["/setname {name}"]),
     ],
 )
-def test_a_help_text_names_the_login(output: bytes, expected: list[str]) -> None:
+def test_hints_returns_the_login_command_of_a_help_text(output: bytes, expected: list[str]) -> None:
     assert hints(output) == expected
 
 

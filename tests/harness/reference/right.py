@@ -1,8 +1,8 @@
-"""Correct servers that differ from the reference: `python -m tests.harness.reference.right`.
+"""Correct servers that differ from the reference server.
 
 Usage: python -m tests.harness.reference.right NAME HOST PORT [OPTION …]
 
-Each does something that the clauses permit, and that a check may take for a defect.
+Each server does something that the clauses permit, but that a careless test would report.
 """
 
 import sys
@@ -13,7 +13,7 @@ from harness.reference.server import KIB, Member, Options, Server
 
 
 class ReadsMuch(Server):
-    """Reads up to 256 KiB at once, as asyncio does, and knows only then how much it was."""
+    """Reads up to 256 KiB at once, as asyncio does, even if the allowance is smaller."""
 
     def receive(self, member: Member, size: int) -> bytes | None:
         return super().receive(member, 256 * KIB)
@@ -25,7 +25,7 @@ RIGHT: dict[str, tuple[type[Server], str]] = {
     "crlf": (DIALECTS["crlf"], "WELCOME-4 LINE-1 LINE-2 LINE-4 TEXT-3"),
     "echo": (DIALECTS["echo"], "CAST-2 LINE-3 LEAVE-2"),
 }
-"""Correct servers by name, each with the clauses that it may seem to break."""
+"""Correct servers by name, each with the clauses that it might seem to break."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Targets of these tests, each a child process, and clients: plain blocking sockets."""
+"""Servers under test, each a child process, and their clients, which are blocking sockets."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.integration.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[3]
 
-#: Seconds to wait for something that must not come.
+#: Time (s) to watch for output that must not arrive.
 QUIET = 0.4
 
 WELCOME = b"Welcome to socket practice\n"
 
 
 class Client(clients.Client):
-    """A client of a target, from an address of this machine. `line_end`: that of its dialect."""
+    """A client of a target. `line_end` is the line end of the target's dialect."""
 
     def __init__(self, target: Target, source: str = "127.0.0.1", buffer: int = 0) -> None:
         super().__init__("::1" if ":" in source else "127.0.0.1", target.port, source, buffer)
@@ -38,7 +38,7 @@ class Client(clients.Client):
         return text + self.line_end
 
     def hear_for(self, seconds: float) -> bytes:
-        """Return everything received until nothing comes for `seconds`."""
+        """Return all bytes that arrive until there is a silence of `seconds`."""
         self.socket.settimeout(seconds)
         with contextlib.suppress(TimeoutError):
             while self.receive():
@@ -48,7 +48,7 @@ class Client(clients.Client):
 
 
 class Target:
-    """`python -m harness.reference`, and its clients."""
+    """A process of `python -m harness.reference`, and its clients."""
 
     def __init__(self, *options: object, host: str = "127.0.0.1", port: int = 0) -> None:
         self.process = subprocess.Popen(
@@ -63,7 +63,7 @@ class Target:
         )
         self.clients = contextlib.ExitStack()
         self.dialect = dialect_of(*options)
-        """Name of its dialect, of `harness.reference.dialects`; empty for that of PROTOCOL.md."""
+        """Name of the dialect in `harness.reference.dialects`, or "" for that of PROTOCOL.md."""
 
     def listening(self) -> Target:
         announced = self.line()
@@ -73,32 +73,33 @@ class Target:
         return self
 
     def line(self) -> bytes:
-        """Return the next line of its output; empty at the end."""
+        """Return the next line of the process's standard output, or b"" at its end."""
         assert self.process.stdout
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
-            assert selector.select(PATIENCE), "nothing printed"
+            assert selector.select(PATIENCE), "the server printed nothing"
         return self.process.stdout.readline()
 
     def errors(self) -> bytes:
-        """Return all of its standard error, at its end."""
+        """Wait until the process ends, and return its standard error."""
         return self.process.communicate(timeout=PATIENCE)[1]
 
     def knock(self, source: str = "127.0.0.1", buffer: int = 0) -> Client:
+        """Connect a client, without waiting for the welcome."""
         return self.clients.enter_context(Client(self, source, buffer))
 
     def join(self, source: str = "127.0.0.1", buffer: int = 0) -> Client:
         client = self.knock(source, buffer)
         if self.dialect == "names":
-            client.hear(b"Your name? ")
+            client.expect(b"Your name? ")
             name = f"at{source.rpartition('.')[2]}".encode()
-            client.say(name + b"\n")
+            client.send(name + b"\n")
             client.prefix = name + b": "
-        client.hear(WELCOME.replace(b"\n", client.line_end))
+        client.expect(WELCOME.replace(b"\n", client.line_end))
         return client
 
     def join_all(self, count: int) -> list[Client]:
-        """Join from 127.0.0.2, 127.0.0.3, …"""
+        """Join with `count` clients, from 127.0.0.2, 127.0.0.3 and so on."""
         return [self.join(f"127.0.0.{number + 2}") for number in range(count)]
 
     def stop(self) -> int:
@@ -109,7 +110,7 @@ class Target:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def seconds(self) -> float:
-        """Return its processor time, of all threads."""
+        """Return the CPU time of all threads of the process, in seconds."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -125,7 +126,7 @@ class Target:
 
     def __exit__(self, *_: object) -> None:
         self.clients.close()
-        # The whole session, forked children too.
+        # The process leads its process group, which includes forked children.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(PATIENCE)

@@ -1,11 +1,10 @@
-"""Each broken server shows its defect; the reference, tested in the same way, does not.
+"""Each broken server has its defect, and the reference server does not have it.
 
-A check returns whether the defect shows. Which clauses a defect breaks is tested by
-test_kill_matrix.
+A check is a function that returns True if the server has the defect. test_kill_matrix.py tests
+which clauses a defect breaks.
 
-The clients here are plain sockets, so that the harness's own clients can neither hide nor fake a
-defect. The kill matrix judges each server in each run, and of the harness only the reference is
-tested here: so a default run takes a sample.
+The clients here are plain sockets, so that the harness's clients can't hide or cause a defect. A
+default run takes a sample of the servers, because the kill matrix judges all of them in each run.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ ALL_AT_ONCE = ("--rate", "1G", "--burst", "1G")
 
 
 def fails(act: Callable[[], object]) -> bool:
-    """Return whether a listener misses something, or the server is gone."""
+    """Return True if `act` fails: a listener does not receive its text, or a connection ends."""
     try:
         act()
     except (AssertionError, OSError):
@@ -59,36 +58,42 @@ def fails(act: Callable[[], object]) -> bool:
 
 
 def talk(speaker: Client, *listeners: Client) -> bool:
-    """Return True if the listeners hear the speaker; raise otherwise, like all waits."""
-    speaker.say(speaker.line(b"hello"))
+    """Send a line; return True when all listeners have received it. A wait may last 2 s."""
+    speaker.send(speaker.line(b"hello"))
     for listener in listeners:
         listener.socket.settimeout(2)
-        listener.hear(speaker.prefix + speaker.line(b"hello"))
+        listener.expect(speaker.prefix + speaker.line(b"hello"))
     return True
 
 
 def says(*said: bytes, heard: bytes, pause: float = 0.0) -> Check:
-    """Return a check: two of four members speak in turn, and a third does not receive `heard`."""
+    """Return a check with four members. Two of them send the texts `said` in turn.
+
+    The defect shows if another member receives something other than `heard`.
+    """
 
     def check(start: Start) -> bool:
         with start() as here:
             *speakers, _, listener = here.join_all(4)
             for number, piece in enumerate(said):
-                speakers[number % 2].say(piece)
+                speakers[number % 2].send(piece)
                 if pause:
-                    time.sleep(pause)  # a silence
+                    time.sleep(pause)
             return listener.hear_for(QUIET) != heard
 
     return check
 
 
 def says_alone(said: bytes, heard: bytes) -> Check:
-    """Return a check: one of two members speaks, and the other does not receive `heard`."""
+    """Return a check with two members. One of them sends `said`.
+
+    The defect shows if the other member receives something other than `heard`.
+    """
 
     def check(start: Start) -> bool:
         with start("--burst", "1M") as here:
             member, other = here.join_all(2)
-            member.say(said)
+            member.send(said)
             return other.hear_for(QUIET) != heard
 
     return check
@@ -97,17 +102,17 @@ def says_alone(said: bytes, heard: bytes) -> Check:
 # --- joining -------------------------------------------------------------------------------------
 
 
-def crowd(start: Start) -> bool:
+def sixty_joins(start: Start) -> bool:
     with start() as here:
         return fails(lambda: [here.join() for _ in range(60)])
 
 
-def silence(start: Start) -> bool:
+def silent_connection(start: Start) -> bool:
     with start() as here:
         here.knock()
         other = here.knock()
         other.socket.settimeout(1)
-        return fails(lambda: other.hear(WELCOME))
+        return fails(lambda: other.expect(WELCOME))
 
 
 def early_reset(start: Start) -> bool:
@@ -119,14 +124,14 @@ def early_reset(start: Start) -> bool:
         return fails(lambda: talk(member, other))
 
 
-def scan(start: Start) -> bool:
+def port_scan(start: Start) -> bool:
     with start() as here:
         member, other = here.join_all(2)
         here.knock().reset()
         return fails(lambda: [talk(*pair) for pair in [(member, other), (here.join(), other)]])
 
 
-def reset(start: Start) -> bool:
+def reset_of_a_member(start: Start) -> bool:
     with start() as here:
         member, other = here.join_all(2)
         here.join().reset()
@@ -134,12 +139,12 @@ def reset(start: Start) -> bool:
 
 
 def reset_while_stopped(start: Start) -> bool:
-    """A member is reset while two others speak, and the server is stopped."""
+    """Reset a member's connection, after lines of two others, while the server is stopped."""
     with start() as here:
         member, *others, leaver, last = here.join_all(5)
         here.process.send_signal(signal.SIGSTOP)
         for other in others:
-            other.say(other.line(b"hello"))
+            other.send(other.line(b"hello"))
         leaver.reset()
         here.process.send_signal(signal.SIGCONT)
         due = b"".join(other.prefix + other.line(b"hello") for other in others)
@@ -147,8 +152,8 @@ def reset_while_stopped(start: Start) -> bool:
             listener.socket.settimeout(2)
 
         def hear_and_talk() -> None:
-            member.hear(due)
-            last.hear(due)
+            member.expect(due)
+            last.expect(due)
             for other in others:
                 talk(other, last)
 
@@ -172,26 +177,26 @@ def ipv6(start: Start) -> bool:
         return fails(lambda: here.join("::1"))
 
 
-def full(start: Start) -> bool:
+def full_room(start: Start) -> bool:
     with start("--max-clients", 1) as here:
         member = here.join("127.0.0.2")
         late = here.knock()
         late.socket.settimeout(3)
-        failed = fails(lambda: late.hear(b"The room is full\n")) or fails(late.hear_rest)
+        failed = fails(lambda: late.expect(b"The room is full\n")) or fails(late.receive_rest)
         member.finish()
-        member.hear_rest()
+        member.receive_rest()
         return failed or fails(here.join)
 
 
 # --- welcome, broadcast --------------------------------------------------------------------------
 
 
-def welcomed(start: Start) -> bool:
+def welcome_of_a_newcomer(start: Start) -> bool:
     with start() as here:
         talker, witness = here.knock("127.0.0.2"), here.knock("127.0.0.3")
         witness.hear_for(QUIET)
-        talker.say(b"first\n")
-        witness.hear_until(b"first\n")
+        talker.send(b"first\n")
+        witness.receive_until(b"first\n")
         return here.knock().hear_for(QUIET) != WELCOME
 
 
@@ -199,8 +204,8 @@ def welcomed_while_others_talk(start: Start) -> bool:
     with start() as here:
         member, other = here.join_all(2)
         newcomer = here.knock()
-        member.say(b"first\n")
-        other.hear(b"<127.0.0.2>first\n")
+        member.send(b"first\n")
+        other.expect(b"<127.0.0.2>first\n")
         heard = newcomer.hear_for(QUIET)
         return not heard.startswith(WELCOME)
 
@@ -212,7 +217,7 @@ def others_welcomed(start: Start) -> bool:
         return member.hear_for(QUIET) != b""
 
 
-def missed_after_the_welcome(start: Start) -> bool:
+def message_after_the_welcome(start: Start) -> bool:
     with start() as here:
         member, other = here.join_all(2)
         return fails(lambda: talk(member, other))
@@ -223,38 +228,38 @@ def many_lines(start: Start) -> bool:
         member, other = here.join_all(2)
         numbers = [b"%d\n" % number for number in range(1010)]
         for number in numbers:
-            member.say(number)
+            member.send(number)
         return other.hear_for(QUIET) != b"".join(member.prefix + number for number in numbers)
 
 
 def many_members(start: Start) -> bool:
     with start() as here:
         member, *others = here.join_all(10)
-        member.say(b"x\n" * 80)
+        member.send(b"x\n" * 80)
         return any(other.hear_for(QUIET) != b"<127.0.0.2>x\n" * 80 for other in others)
 
 
-def neighbours(start: Start) -> bool:
+def order_of_one_sender(start: Start) -> bool:
     with start() as here:
         member, other, *_ = here.join_all(9)
         numbers = [b"%d\n" % number for number in range(40)]
-        member.say(b"".join(numbers))
+        member.send(b"".join(numbers))
         return other.hear_for(QUIET) != b"".join(member.prefix + number for number in numbers)
 
 
-def own_words(start: Start) -> bool:
+def own_message(start: Start) -> bool:
     with start() as here:
         member, other = here.join_all(2)
         talk(member, other)
         return member.hear_for(QUIET) != b""
 
 
-def orders(start: Start) -> bool:
+def common_order(start: Start) -> bool:
     with start() as here:
         member, other, *listeners = here.join_all(4)
         for _ in range(50):
-            member.say(b"x\n")
-            other.say(b"y\n")
+            member.send(b"x\n")
+            other.send(b"y\n")
         first, second = [listener.hear_for(QUIET) for listener in listeners]
         return first != second
 
@@ -265,22 +270,22 @@ def same_address(start: Start) -> bool:
         return fails(lambda: [talk(member, other), talk(other, member)])
 
 
-def alone(start: Start) -> bool:
+def alone_in_the_room(start: Start) -> bool:
     with start() as here:
         member = here.join("127.0.0.2")
-        member.say(b"anyone?\n")
+        member.send(b"anyone?\n")
         return member.hear_for(QUIET) != b"" or fails(lambda: talk(here.join(), member))
 
 
 # --- prefix --------------------------------------------------------------------------------------
 
 
-def mapped(start: Start) -> bool:
+def mapped_prefix(start: Start) -> bool:
     with start(host="::") as here:
         return fails(lambda: talk(here.join("127.0.0.2"), here.join("127.0.0.3")))
 
 
-def long(start: Start) -> bool:
+def ipv6_prefix(start: Start) -> bool:
     with start(host="::1") as here:
         listener = here.join("::1")
         return fails(lambda: talk(here.join("::1"), listener))
@@ -301,34 +306,34 @@ def prefixes(start: Start) -> bool:
 # --- messages, text ------------------------------------------------------------------------------
 
 
-def ends_for_its_sender(start: Start) -> bool:
+def line_end_for_its_sender(start: Start) -> bool:
     with start() as here:
         member, other = here.join_all(2)
-        member.say(b"no end")
-        other.hear(b"<127.0.0.2>no end")
+        member.send(b"no end")
+        other.expect(b"<127.0.0.2>no end")
         return fails(lambda: talk(other, member))
 
 
-def in_pieces(start: Start) -> bool:
+def line_in_pieces(start: Start) -> bool:
     with start() as here:
         member, other = here.join_all(2)
         for piece in (b"caf\xc3", b"\xa9 au", b" lait\n"):
-            member.say(piece)
-            time.sleep(0.02)  # shorter than LINE-5's silence
+            member.send(piece)
+            time.sleep(0.02)  # shorter than the silence of LINE-5
         return other.hear_for(QUIET) != "<127.0.0.2>café au lait\n".encode()
 
 
 def not_utf8(start: Start) -> bool:
     with start() as here:
         member, other = here.join_all(2)
-        member.say(b"caf\xe9\n")
+        member.send(b"caf\xe9\n")
         heard = other.hear_for(QUIET)
         failed = heard != "<127.0.0.2>caf\ufffd\n".encode()
         return failed or fails(lambda: talk(member, other))
 
 
-def torn(start: Start) -> bool:
-    """A member speaks between the pieces of another's line."""
+def line_between_two_pieces(start: Start) -> bool:
+    """Send a line of one member between the two pieces of a line of another member."""
     with start() as here:
         member, other, listener = here.join_all(3)
         for speaker, piece in (
@@ -336,8 +341,8 @@ def torn(start: Start) -> bool:
             (other, other.line(b"XX")),
             (member, member.line(b"lo")),
         ):
-            speaker.say(piece)
-            time.sleep(0.02)  # shorter than LINE-5's silence
+            speaker.send(piece)
+            time.sleep(0.02)  # shorter than the silence of LINE-5
         due = other.prefix + other.line(b"XX") + member.prefix + member.line(b"hello")
         return listener.hear_for(QUIET) != due
 
@@ -345,26 +350,26 @@ def torn(start: Start) -> bool:
 # --- leaving -------------------------------------------------------------------------------------
 
 
-def gone(start: Start) -> bool:
+def talk_after_a_leave(start: Start) -> bool:
     with start() as here:
         member, leaver, other, _ = here.join_all(4)
         leaver.finish()
-        leaver.hear_rest()
+        leaver.receive_rest()
         return fails(lambda: talk(member, other))
 
 
-def deserted(start: Start) -> bool:
+def join_after_all_left(start: Start) -> bool:
     with start() as here:
         last = here.join()
         last.finish()
-        last.hear_rest()
+        last.receive_rest()
         return fails(lambda: here.join_all(2))
 
 
-def last_words(start: Start) -> bool:
+def last_text_of_a_leaver(start: Start) -> bool:
     with start() as here:
         member, leaver = here.join_all(2)
-        leaver.say(b"good\nbye")
+        leaver.send(b"good\nbye")
         leaver.close()
         return member.hear_for(QUIET) != b"<127.0.0.3>good\n<127.0.0.3>bye"
 
@@ -372,7 +377,7 @@ def last_words(start: Start) -> bool:
 GUESTS = 20
 
 
-def costs(start: Start) -> bool:
+def costs_of_guests(start: Start) -> bool:
     with start() as here:
         member = here.join()
         before = (here.descriptors(), here.memory(), here.threads())
@@ -386,7 +391,8 @@ def costs(start: Start) -> bool:
         member.close()
         if here.memory() > before[1] + GUESTS * 150 * KIB or here.threads() > before[2]:
             return True
-        spent, deadline = here.seconds(), time.monotonic() + 3  # seconds of silence
+        # An empty room must be idle: here, it must use less than 0.05 s of CPU time in 3 s.
+        spent, deadline = here.seconds(), time.monotonic() + 3
         while here.seconds() <= spent + 0.05:
             if time.monotonic() > deadline:
                 return False
@@ -394,20 +400,20 @@ def costs(start: Start) -> bool:
         return True
 
 
-def own_side(start: Start) -> bool:
+def server_closes_its_side(start: Start) -> bool:
     with start() as here:
         member = here.join()
         member.finish()
         member.socket.settimeout(1)
-        return fails(member.hear_rest)
+        return fails(member.receive_rest)
 
 
-def back(start: Start) -> bool:
+def rejoin(start: Start) -> bool:
     with start() as here:
         member, other = here.join_all(2)
         talk(member, other)
         member.finish()
-        member.hear_rest()
+        member.receive_rest()
         return fails(lambda: talk(here.join("127.0.0.2"), other))
 
 
@@ -417,11 +423,11 @@ LINES = (b"x" * 1023 + b"\n") * 1024
 
 
 def speak(speaker: Client, text: bytes) -> threading.Thread:
-    """Send a text in a thread, until all of it is sent or the connection ends."""
+    """Start a thread that sends the text. The thread ends early if the connection ends."""
 
     def say() -> None:
         with contextlib.suppress(OSError):
-            speaker.say(text)
+            speaker.send(text)
 
     thread = threading.Thread(target=say)
     thread.start()
@@ -429,13 +435,13 @@ def speak(speaker: Client, text: bytes) -> threading.Thread:
 
 
 def hang_up(speaker: Client) -> None:
-    """End the connection, and with it the wait of `speak`."""
+    """End the connection, so that the thread of `speak` ends."""
     with contextlib.suppress(OSError):
         speaker.socket.shutdown(socket.SHUT_RDWR)
 
 
 def heard(listener: Client, size: int) -> bool:
-    """Return whether `size` bytes arrive without a second of silence."""
+    """Return True if `size` bytes arrive, with no silence longer than a second."""
     listener.socket.settimeout(1)
     with contextlib.suppress(TimeoutError):
         while len(listener.unread) < size and listener.receive():
@@ -444,10 +450,10 @@ def heard(listener: Client, size: int) -> bool:
 
 
 def slow_reader(megabytes: int, ends: bool) -> Check:
-    """Return a check: a member does not read while `megabytes` MiB are said.
+    """Return a check with a slow member, which does not read while a member sends `megabytes` MiB.
 
-    The defect shows if others are delayed, or if the member is disconnected although `ends` is
-    False, or stays although `ends` is True.
+    ends: True if the server must disconnect the slow member, False if it must keep this member. The
+    defect shows if the server does the opposite, or if it delays a third member.
     """
 
     def check(start: Start) -> bool:
@@ -484,14 +490,15 @@ def flood(start: Start) -> bool:
 
 
 def death_of_a_worker(start: Start) -> bool:
-    """Kill the worker of a server that has one; the reference has none."""
+    """Kill the worker process, if the server has one (the reference server has none)."""
     with start() as here:
         member, other = here.join_all(2)
         children = Path(f"/proc/{here.process.pid}/task/{here.process.pid}/children").read_text()
         for child in map(int, children.split()):
             os.kill(child, signal.SIGKILL)
-            assert member.hear_rest() == b""
-            talk(here.join("127.0.0.4"), here.join("127.0.0.5"))  # served by another worker
+            assert member.receive_rest() == b""
+            # Another worker must serve new members.
+            talk(here.join("127.0.0.4"), here.join("127.0.0.5"))
         failed = fails(lambda: talk(member, other))
         assert here.stop() == 0
         return failed
@@ -501,14 +508,14 @@ def death_of_a_worker(start: Start) -> bool:
 
 
 def exchange(start: Start) -> bool:
-    """Three members of another dialect say some lines, and hear all that they should."""
+    """Send lines of three members in another dialect, and check what each of them receives."""
     with start() as here:
         talkers = here.join_all(3)
         due = dict.fromkeys(talkers, b"")
         for speaker in talkers:
             for said in (b"  hi   there ", b"", b"a\rb"):
                 text = said.replace(b"\r", "␍".encode())
-                speaker.say(speaker.line(said))
+                speaker.send(speaker.line(said))
                 for listener in talkers:
                     if listener is not speaker:
                         due[listener] += speaker.prefix + speaker.line(text)
@@ -527,15 +534,15 @@ def crlf_welcomed(start: Start) -> bool:
         return here.knock().hear_for(QUIET) != WELCOME.replace(b"\n", b"\r\n")
 
 
-def nameless(start: Start) -> bool:
+def question_to_a_second_client(start: Start) -> bool:
     with start() as here:
-        here.knock().hear(b"Your name? ")
+        here.knock().expect(b"Your name? ")
         other = here.knock()
         other.socket.settimeout(1)
-        return fails(lambda: other.hear(b"Your name? "))
+        return fails(lambda: other.expect(b"Your name? "))
 
 
-def same_name(start: Start) -> bool:
+def name_used_again(start: Start) -> bool:
     with start() as here:
         listener = here.join("127.0.0.2")
         for _ in range(2):
@@ -543,18 +550,18 @@ def same_name(start: Start) -> bool:
             if fails(lambda: talk(guest, listener)):  # noqa: B023  (called at once)
                 return True
             guest.finish()
-            guest.hear_rest()
+            guest.receive_rest()
         return False
 
 
 def crowd_of_echoes(start: Start) -> bool:
     with start() as here:
         talkers = here.join_all(10)
-        talkers[0].say(b"hello\n")
+        talkers[0].send(b"hello\n")
         return any(other.hear_for(0.1) != b"<127.0.0.2>hello\n" for other in talkers[1:])
 
 
-# --- which server by which check -----------------------------------------------------------------
+# --- the check of each broken server -------------------------------------------------------------
 
 CONTROLS = "\x1b[2J \r \x85 \u202e \u2028\t.\n"
 SHOWN = "<127.0.0.2>␛[2J ␍ \ufffd \ufffd \ufffd\t.\n"
@@ -563,8 +570,10 @@ plain = says_alone(b"hello\n", b"<127.0.0.2>hello\n")
 spaces = says_alone(b"  Hello  World /quit \n", b"<127.0.0.2>  Hello  World /quit \n")
 crlf = says_alone(b"a\r\nb\n", b"<127.0.0.2>a\n<127.0.0.2>b\n")
 empty = says_alone(b"\n", b"<127.0.0.2>\n")
-unended = says_alone(b"no end", b"<127.0.0.2>no end")
-goes_on = says(b"no end", b"b\n", heard=b"<127.0.0.2>no end\n<127.0.0.3>b\n", pause=QUIET)
+no_line_end = says_alone(b"no end", b"<127.0.0.2>no end")
+message_after_no_line_end = says(
+    b"no end", b"b\n", heard=b"<127.0.0.2>no end\n<127.0.0.3>b\n", pause=QUIET
+)
 two_lines = says_alone(b"a\nb\n", b"<127.0.0.2>a\n<127.0.0.2>b\n")
 line_of_2048 = says_alone(b"x" * 2047 + b"\n", b"<127.0.0.2>" + b"x" * 2047 + b"\n")
 long_line = says_alone(
@@ -576,42 +585,42 @@ utf8 = says_alone(UTF8.encode(), f"<127.0.0.2>{UTF8}".encode())
 controls = says_alone(CONTROLS.encode(), SHOWN.encode())
 
 CHECKS: dict[str, Check] = {
-    "fifty-clients": crowd,
-    "stops-at-silence": silence,
+    "fifty-clients": sixty_joins,
+    "stops-at-silence": silent_connection,
     "dies-of-an-early-reset": early_reset,
-    "dies-of-a-port-scan": scan,
-    "dies-of-a-reset": reset,
+    "dies-of-a-port-scan": port_scan,
+    "dies-of-a-reset": reset_of_a_member,
     "dies-of-sigpipe": reset_while_stopped,
     "dies-of-a-failed-send": reset_while_stopped,
     "stops-at-a-failed-send": reset_while_stopped,
     "silences-at-a-failed-send": reset_while_stopped,
     "no-reuseaddr": restart,
     "ipv4-only": ipv6,
-    "refuses-in-silence": full,
-    "refuses-without-end": full,
-    "dies-when-full": full,
-    "never-full": full,
-    "no-welcome": welcomed,
-    "welcome-twice": welcomed,
+    "refuses-in-silence": full_room,
+    "refuses-without-end": full_room,
+    "dies-when-full": full_room,
+    "never-full": full_room,
+    "no-welcome": welcome_of_a_newcomer,
+    "welcome-twice": welcome_of_a_newcomer,
     "welcome-late": welcomed_while_others_talk,
-    "last-words-first": welcomed,
+    "last-words-first": welcome_of_a_newcomer,
     "greets-everyone": others_welcomed,
-    "late-member": missed_after_the_welcome,
-    "welcome-without-lf": welcomed,
+    "late-member": message_after_the_welcome,
+    "welcome-without-lf": welcome_of_a_newcomer,
     "drops-1-in-1000": many_lines,
     "doubles-1-in-500": many_lines,
     "forgets-one": many_members,
-    "echoes": own_words,
+    "echoes": own_message,
     "strips-spaces": spaces,
     "collapses-spaces": spaces,
     "lowercases": spaces,
     "obeys-commands": spaces,
-    "swaps-neighbours": neighbours,
-    "an-order-of-its-own": orders,
+    "swaps-neighbours": order_of_one_sender,
+    "an-order-of-its-own": common_order,
     "tells-addresses": same_address,
     "one-per-address": same_address,
-    "dies-alone": alone,
-    "kicks-the-lonely": alone,
+    "dies-alone": alone_in_the_room,
+    "kicks-the-lonely": alone_in_the_room,
     "space-after-prefix": plain,
     "square-brackets": plain,
     "no-prefix": plain,
@@ -621,29 +630,29 @@ CHECKS: dict[str, Check] = {
     "always-localhost": prefixes,
     "receivers-address": prefixes,
     "latest-address": prefixes,
-    "keeps-mapped": mapped,
-    "long-ipv6": long,
+    "keeps-mapped": mapped_prefix,
+    "long-ipv6": ipv6_prefix,
     "strips-lf": plain,
     "pictures-crlf": crlf,
     "keeps-crlf": crlf,
     "doubles-lf": plain,
     "reads-are-messages": two_lines,
-    "impatient": in_pieces,
-    "relays-reads": torn,
-    "relays-with-prefixes": torn,
+    "impatient": line_in_pieces,
+    "relays-reads": line_between_two_pieces,
+    "relays-with-prefixes": line_between_two_pieces,
     "prefix-once-per-read": two_lines,
     "loses-empty-lines": empty,
-    "waits-for-lf": unended,
-    "adds-lf": unended,
-    "runs-on": goes_on,
-    "shows-the-lf-to-its-sender": ends_for_its_sender,
+    "waits-for-lf": no_line_end,
+    "adds-lf": no_line_end,
+    "runs-on": message_after_no_line_end,
+    "shows-the-lf-to-its-sender": line_end_for_its_sender,
     "cuts-at-1024": line_of_2048,
     "loses-the-excess": long_line,
     "latin-1": utf8,
     "ascii-only": utf8,
     "drops-joiners": utf8,
     "normalises": utf8,
-    "tears-characters": in_pieces,
+    "tears-characters": line_in_pieces,
     "dies-of-bad-bytes": not_utf8,
     "kicks-bad-bytes": not_utf8,
     "passes-bad-bytes": not_utf8,
@@ -655,19 +664,19 @@ CHECKS: dict[str, Check] = {
     "passes-c1": controls,
     "drops-controls": controls,
     "pictures-tabs": controls,
-    "dies-when-empty": deserted,
-    "skips-after-leave": gone,
-    "drops-last-words": last_words,
-    "drops-the-unfinished": last_words,
-    "leaks-sockets": costs,
-    "leaks-threads": costs,
-    "spins-after-leave": costs,
-    "keeps-a-megabyte": costs,
-    "keeps-200-kib": costs,
-    "keeps-threads": costs,
-    "keeps-its-side-open": own_side,
-    "closes-late": own_side,
-    "bans-who-comes-back": back,
+    "dies-when-empty": join_after_all_left,
+    "skips-after-leave": talk_after_a_leave,
+    "drops-last-words": last_text_of_a_leaver,
+    "drops-the-unfinished": last_text_of_a_leaver,
+    "leaks-sockets": costs_of_guests,
+    "leaks-threads": costs_of_guests,
+    "spins-after-leave": costs_of_guests,
+    "keeps-a-megabyte": costs_of_guests,
+    "keeps-200-kib": costs_of_guests,
+    "keeps-threads": costs_of_guests,
+    "keeps-its-side-open": server_closes_its_side,
+    "closes-late": server_closes_its_side,
+    "bans-who-comes-back": rejoin,
     "blocking-sends": slow_reader(12, True),
     "unbounded-queue": slow_reader(12, True),
     "drops-for-the-slow": slow_reader(12, True),
@@ -676,38 +685,39 @@ CHECKS: dict[str, Check] = {
     "no-allowance": flood,
     "twice-its-rate": flood,
     "one-worker": death_of_a_worker,
-    "names-in-the-accept-loop": nameless,
-    "names-relays-reads": torn,
+    "names-in-the-accept-loop": question_to_a_second_client,
+    "names-relays-reads": line_between_two_pieces,
     "names-dies-of-sigpipe": reset_while_stopped,
-    "names-keeps-200-kib": costs,
+    "names-keeps-200-kib": costs_of_guests,
     "names-of-the-latest": exchange,
     "names-of-receivers": exchange,
     "names-overwritten": exchange,
     "names-echoed": exchange,
     "names-greet-everyone": others_welcomed,
-    "names-are-taken-forever": same_name,
-    "crlf-relays-reads": torn,
+    "names-are-taken-forever": name_used_again,
+    "crlf-relays-reads": line_between_two_pieces,
     "crlf-dies-of-sigpipe": reset_while_stopped,
-    "crlf-keeps-200-kib": costs,
+    "crlf-keeps-200-kib": costs_of_guests,
     "crlf-becomes-lf": exchange,
     "crlf-after-an-lf-welcome": crlf_welcomed,
     "crlf-loses-empty-lines": exchange,
     "crlf-strips-spaces": exchange,
-    "echo-relays-reads": torn,
+    "echo-relays-reads": line_between_two_pieces,
     "echo-dies-of-sigpipe": reset_while_stopped,
-    "echo-keeps-200-kib": costs,
+    "echo-keeps-200-kib": costs_of_guests,
     "echo-fails": exchange,
     "echo-of-an-echo": exchange,
     "echo-like-any-message": exchange,
     "echo-to-one-more": crowd_of_echoes,
 }
 
+#: Command-line options of the server that each `start` function starts.
 OPTIONS: dict[Start, tuple[str, ...]] = {}
 
 
 @pytest.mark.sample(24)
 @pytest.mark.parametrize("name", named(REGISTRY))
-def test_a_broken_server_shows_its_defect(name: str) -> None:
+def test_a_broken_server_has_its_defect(name: str) -> None:
     @contextlib.contextmanager
     def start(*options: object, host: str = "127.0.0.1", port: int = 0) -> Iterator[Target]:
         with room("--broken", name, *options, host=host, port=port) as target:
@@ -722,7 +732,7 @@ def test_a_broken_server_shows_its_defect(name: str) -> None:
     "name",
     named({(check, dialect_of("--broken", name)): name for name, check in CHECKS.items()}.values()),
 )
-def test_the_reference_shows_no_defect(name: str) -> None:
+def test_the_reference_server_has_no_defect(name: str) -> None:
     dialect = dialect_of("--broken", name)
     options = ("--dialect", dialect) if dialect else ()
 

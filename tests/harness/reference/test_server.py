@@ -1,4 +1,4 @@
-"""The reference server holds every clause of PROTOCOL.md but LOAD-4."""
+"""The reference server keeps every clause of PROTOCOL.md except LOAD-4."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIB = 1024 * KIB
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Poll for a condition that can only be seen in /proc."""
+    """Poll a condition until it is true. (A change in /proc causes no event.)"""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
@@ -26,33 +26,33 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def barrier(speaker: Client, *listeners: Client) -> None:
-    """Check that the listeners hear nothing else before a line of the speaker."""
-    speaker.say(b"that is all\n")
+    """Send a line, and check that the listeners receive nothing else before it."""
+    speaker.send(b"that is all\n")
     for listener in listeners:
-        listener.hear(speaker.prefix + b"that is all\n")
+        listener.expect(speaker.prefix + b"that is all\n")
 
 
 # --- joining -------------------------------------------------------------------------------------
 
 
 def test_100_clients_connect_at_once() -> None:
-    """JOIN-1, WELCOME-1 to WELCOME-4, CAST-1: all connect before anyone has read the welcome."""
+    """JOIN-1, WELCOME-1 to WELCOME-4, CAST-1: all clients connect while the server is stopped."""
     with room() as here:
         here.process.send_signal(signal.SIGSTOP)
         crowd = [here.knock(f"127.0.0.{number}") for number in range(1, 101)]
         here.process.send_signal(signal.SIGCONT)
         for member in crowd:
-            member.hear(WELCOME)
-        crowd[7].say(b"hello\n")
+            member.expect(WELCOME)
+        crowd[7].send(b"hello\n")
         for member in crowd:
             if member is not crowd[7]:
-                member.hear(b"<127.0.0.8>hello\n")
+                member.expect(b"<127.0.0.8>hello\n")
         barrier(crowd[0], *crowd[1:])
 
 
 @pytest.mark.parametrize("before", [True, False])
 def test_silent_and_reset_connections_disturb_nobody(before: bool) -> None:
-    """JOIN-2: reset before or after the accept."""
+    """JOIN-2: connections are reset before or after the server accepts them."""
     with room() as here:
         member, other = here.join_all(2)
         here.knock("127.0.0.7")
@@ -74,8 +74,8 @@ def test_the_server_restarts_at_once_on_its_port() -> None:
             member, other = here.join_all(2)
             barrier(member, other)
             assert here.stop() == 0
-            assert member.hear_rest() == b""
-            here.clients.pop_all()  # still connected: the server closes, not they
+            assert member.receive_rest() == b""
+            here.clients.pop_all()  # the server closes first, not the clients
             member.close()
             other.close()
 
@@ -89,15 +89,15 @@ def test_sigint_ends_the_server_with_status_0() -> None:
 
 @pytest.mark.parametrize("host", ["::1", "::"])
 def test_ipv6(host: str) -> None:
-    """JOIN-4, PREFIX-3; IPv4 members of `::` have IPv4 prefixes."""
+    """JOIN-4, PREFIX-3: an IPv4 member of a server at `::` has an IPv4 prefix."""
     with room(host=host) as here:
         assert here.host == f"[{host}]"
         member, other = here.join("::1"), here.join("::1")
         barrier(member, other)
         if host == "::":
-            old = here.join("127.0.0.5")
-            barrier(old, member, other)
-            barrier(other, member, old)
+            ipv4 = here.join("127.0.0.5")
+            barrier(ipv4, member, other)
+            barrier(other, member, ipv4)
 
 
 def test_a_full_room() -> None:
@@ -106,11 +106,11 @@ def test_a_full_room() -> None:
         member, other = here.join_all(2)
         for text in (b"", b"hello\n"):
             late = here.knock()
-            late.say(text)
-            assert late.hear_rest() == b"The room is full\n"
+            late.send(text)
+            assert late.receive_rest() == b"The room is full\n"
         barrier(member, other)
         member.finish()
-        member.hear_rest()
+        member.receive_rest()
         third = here.join()
         barrier(other, third)
 
@@ -124,13 +124,13 @@ def test_every_message_arrives_once_and_in_one_order() -> None:
         *speakers, witness, other = here.join_all(5)
         for number in range(300):
             for speaker in speakers:
-                speaker.say(b"%d\n" % number)
-        heard = b"".join(witness.hear_until(b"\n") for _ in range(900))
-        other.hear(heard)
+                speaker.send(b"%d\n" % number)
+        heard = b"".join(witness.receive_until(b"\n") for _ in range(900))
+        other.expect(heard)
         for speaker in speakers:
             own = [line for line in heard.splitlines(True) if line.startswith(speaker.prefix)]
             assert own == [speaker.prefix + b"%d\n" % number for number in range(300)]
-            speaker.hear(b"".join(line for line in heard.splitlines(True) if line not in own))
+            speaker.expect(b"".join(line for line in heard.splitlines(True) if line not in own))
         barrier(witness, *speakers, other)
 
 
@@ -138,8 +138,8 @@ def test_two_members_at_one_address_hear_each_other() -> None:
     """CAST-6, CAST-7."""
     with room() as here:
         member = here.join()
-        member.say(b"anyone?\n")
-        member.say(b"no end")
+        member.send(b"anyone?\n")
+        member.send(b"no end")
         assert member.hear_for(QUIET) == b""
         other = here.join()
         barrier(member, other)
@@ -150,10 +150,10 @@ def test_urgent_text_is_text() -> None:
     """CAST-3."""
     with room() as here:
         member, other = here.join_all(2)
-        member.say(b"a")
+        member.send(b"a")
         member.socket.send(b"b", socket.MSG_OOB)
-        member.say(b"c\n")
-        other.hear(b"<127.0.0.2>abc\n")
+        member.send(b"c\n")
+        other.expect(b"<127.0.0.2>abc\n")
 
 
 # --- messages ------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ A = "é🍜\u0301ẞ".encode()
 LONG = b"x" * 8192
 
 WHOLE = [
-    # Bytes sent, and messages heard.
+    # (bytes sent, messages received)
     (b"hello\n", [b"hello\n"]),
     (b"\n\n", [b"\n", b"\n"]),
     (b"a\r\nb\r\r\n\rc\n", [b"a\n", "b␍\n".encode(), "␍c\n".encode()]),
@@ -186,60 +186,60 @@ WHOLE = [
 
 @pytest.mark.parametrize("step", [1, 3, 1 << 20])
 def test_messages_arrive_framed_sanitised_and_prefixed(step: int) -> None:
-    """LINE-1 to LINE-4, LINE-7, TEXT-1 to TEXT-3, PREFIX-1, PREFIX-4: whole, and cut anywhere."""
-    with room("--burst", MIB, "--flush-after", 60) as here:  # no pause is as long as a silence
+    """LINE-1 to LINE-4, LINE-7, TEXT-1 to TEXT-3, PREFIX-1, PREFIX-4: lines whole or in pieces."""
+    with room("--burst", MIB, "--flush-after", 60) as here:  # so no pause counts as a silence
         member, other = here.join_all(2)
         for said, messages in WHOLE:
             for start in range(0, len(said), step):
-                member.say(said[start : start + step])
-            other.hear(b"".join(member.prefix + message for message in messages))
+                member.send(said[start : start + step])
+            other.expect(b"".join(member.prefix + message for message in messages))
         barrier(member, other)
         barrier(other, member)
 
 
 def test_text_without_a_line_end_is_delivered() -> None:
-    """LINE-5, LINE-6: nothing is added; its line ends before the next message, but not for its
-    sender, nor for a later newcomer."""
+    """LINE-5, LINE-6: the server ends an unfinished line before the next message. The sender of the
+    line, and members that joined after it, do not receive this LF."""
     with room() as here:
         member, other, third = here.join_all(3)
-        member.say(b"who is")
+        member.send(b"who is")
         for listener in (other, third):
-            listener.hear(b"<127.0.0.2>who is")
+            listener.expect(b"<127.0.0.2>who is")
             assert listener.hear_for(QUIET) == b""
         late = here.join("127.0.0.9")
-        other.say(b"me\n")
-        member.hear(b"<127.0.0.3>me\n")
-        other.hear(b"\n")
-        third.hear(b"\n<127.0.0.3>me\n")
-        late.hear(b"<127.0.0.3>me\n")
-        member.say(b"a")
-        other.hear(b"<127.0.0.2>a")
-        member.say(b"b")
-        other.hear(b"\n<127.0.0.2>b")
-        member.say(b"\n")
-        other.hear(b"\n<127.0.0.2>\n")
+        other.send(b"me\n")
+        member.expect(b"<127.0.0.3>me\n")
+        other.expect(b"\n")
+        third.expect(b"\n<127.0.0.3>me\n")
+        late.expect(b"<127.0.0.3>me\n")
+        member.send(b"a")
+        other.expect(b"<127.0.0.2>a")
+        member.send(b"b")
+        other.expect(b"\n<127.0.0.2>b")
+        member.send(b"\n")
+        other.expect(b"\n<127.0.0.2>\n")
         barrier(third, member, other)
 
 
 def test_an_incomplete_character_or_cr_lf_waits_for_the_rest() -> None:
-    """LINE-2, TEXT-1: it waits longer than LINE-5's silence."""
+    """LINE-2, TEXT-1: the server waits for the rest even after the silence of LINE-5."""
     with room() as here:
         member, other = here.join_all(2)
-        member.say(b"caf\xc3")
-        other.hear(b"<127.0.0.2>caf")
+        member.send(b"caf\xc3")
+        other.expect(b"<127.0.0.2>caf")
         assert other.hear_for(QUIET) == b""
-        member.say(b"\xa9\r")
-        other.hear("\n<127.0.0.2>é".encode())
+        member.send(b"\xa9\r")
+        other.expect("\n<127.0.0.2>é".encode())
         assert other.hear_for(QUIET) == b""
-        member.say(b"\n")
-        other.hear(b"\n<127.0.0.2>\n")
+        member.send(b"\n")
+        other.expect(b"\n<127.0.0.2>\n")
 
 
 # --- leaving -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", [Client.close, Client.reset, Client.finish])
-def test_last_words(way: object) -> None:
+def test_the_last_text_of_a_leaver_is_delivered(way: object) -> None:
     """LEAVE-1, LEAVE-2, LEAVE-4, LEAVE-5."""
     assert callable(way)
     with room() as here:
@@ -251,17 +251,17 @@ def test_last_words(way: object) -> None:
             (b"", b""),
         ]:
             leaver = here.join("127.0.0.9")
-            leaver.say(said)
+            leaver.send(said)
             way(leaver)
             if way is Client.finish:
-                assert leaver.hear_rest() == b""
-            other.hear(heard)
-            member.say(b"gone\n")
-            other.hear((b"\n" if heard else b"") + b"<127.0.0.2>gone\n")
+                assert leaver.receive_rest() == b""
+            other.expect(heard)
+            member.send(b"gone\n")
+            other.expect((b"\n" if heard else b"") + b"<127.0.0.2>gone\n")
 
 
 def test_resources_of_members_that_left_are_released() -> None:
-    """LEAVE-3: descriptors, memory, processor time."""
+    """LEAVE-3: descriptors, memory and CPU time."""
     with room() as here:
         member, other = here.join_all(2)
         before = here.descriptors()
@@ -270,15 +270,15 @@ def test_resources_of_members_that_left_are_released() -> None:
             for way in (Client.close, Client.reset, Client.finish):
                 for number in range(10, 30):
                     guest = here.join(f"127.0.0.{number}")
-                    guest.say(b"a" * 1000 + b"\n")
-                    guest.say(b"b" * 1000)
+                    guest.send(b"a" * 1000 + b"\n")
+                    guest.send(b"b" * 1000)
                     way(guest)
                     guest.close()
-                    other.hear_until(b"b" * 1000)
-                    member.hear_until(b"b" * 1000)
-                member.say(b"gone\n")
-                other.hear(b"\n<127.0.0.2>gone\n")
-                member.hear(b"\n")
+                    other.receive_until(b"b" * 1000)
+                    member.receive_until(b"b" * 1000)
+                member.send(b"gone\n")
+                other.expect(b"\n<127.0.0.2>gone\n")
+                member.expect(b"\n")
             memory = memory or here.memory()
         wait_for(lambda: here.descriptors() == before)
         assert here.memory() - memory < MIB
@@ -286,7 +286,7 @@ def test_resources_of_members_that_left_are_released() -> None:
         other.close()
         wait_for(lambda: here.descriptors() == before - 2)
         spent = here.seconds()
-        time.sleep(1)  # longer than a silence
+        time.sleep(1)  # longer than the silence of LINE-5
         assert here.seconds() - spent < 0.1
 
 
@@ -297,8 +297,8 @@ SAID = b"".join(b"<127.0.0.2>" + line for line in LINES.splitlines(True))
 
 
 def speak(speaker: Client, text: bytes) -> threading.Thread:
-    """Send a whole text in a thread, which the test must join."""
-    thread = threading.Thread(target=speaker.say, args=(text,))
+    """Start a thread that sends the text. The caller must join it."""
+    thread = threading.Thread(target=speaker.send, args=(text,))
     thread.start()
     return thread
 
@@ -311,11 +311,11 @@ def test_a_slow_reader_delays_nobody_and_is_disconnected() -> None:
         before, memory = here.descriptors(), here.memory()
         for _ in range(12):
             saying = speak(member, LINES)
-            other.hear(SAID)
+            other.expect(SAID)
             saying.join()
         assert here.descriptors() == before - 1
         assert here.memory() - memory < 12 * MIB
-        assert len(slow.hear_rest()) < 10 * MIB
+        assert len(slow.receive_rest()) < 10 * MIB
         barrier(member, other)
         barrier(here.join("127.0.0.9"), member, other)
 
@@ -327,43 +327,43 @@ def test_a_member_that_lags_a_little_receives_everything() -> None:
         slow = here.join("127.0.0.9", buffer=4096)
         for _ in range(3):
             saying = speak(member, LINES)
-            other.hear(SAID)
+            other.expect(SAID)
             saying.join()
         for _ in range(3):
-            slow.hear(SAID)
+            slow.expect(SAID)
         barrier(member, slow)
 
 
 def test_a_flood_is_throttled_and_loses_nothing() -> None:
-    """LOAD-3; others are not delayed."""
+    """LOAD-3: the flood of one member does not delay another member."""
     with room("--rate", "256K", "--burst", "512K") as here:
         member, other, third = here.join_all(3)
         began = time.monotonic()
         saying = speak(member, LINES)
-        third.say(b"excuse me\n")
-        member.hear(b"<127.0.0.4>excuse me\n")
+        third.send(b"excuse me\n")
+        member.expect(b"<127.0.0.4>excuse me\n")
         heard = bytearray()
         while len(heard) < len(SAID):
-            heard += other.hear_until(b"\n")
+            heard += other.receive_until(b"\n")
         saying.join()
         took = time.monotonic() - began
-        third.hear(SAID)
+        third.expect(SAID)
         heard += other.hear_for(QUIET)
         assert heard.replace(b"<127.0.0.4>excuse me\n", b"") == SAID
-        # It came in the middle of the flood, not after its throttled part.
+        # The other member's line arrived during the flood, not after its throttled part.
         assert heard.index(b"<127.0.0.4>excuse me\n") < len(SAID) * 3 // 4
         # 1 MiB at 256 KiB/s; the first 512 KiB are not throttled.
         assert 1.9 < took < 10
-        member.say(b"no end")
-        other.hear(b"<127.0.0.2>no end")
+        member.send(b"no end")
+        other.expect(b"<127.0.0.2>no end")
 
 
 def test_a_throttled_line_is_not_cut_by_silence() -> None:
-    """LINE-2, when LOAD-3 delays a piece for longer than LINE-5's silence."""
+    """LINE-2: the throttle (LOAD-3) delays a piece for longer than the silence of LINE-5."""
     with room("--rate", "100", "--burst", "50") as here:
         member, other = here.join_all(2)
-        member.say(b"a" * 150 + b"\n")
-        other.hear(b"<127.0.0.2>" + b"a" * 150 + b"\n")
+        member.send(b"a" * 150 + b"\n")
+        other.expect(b"<127.0.0.2>" + b"a" * 150 + b"\n")
 
 
 # --- the command ---------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ texts = st.binary(max_size=300) | st.text("aé€👋", max_size=150).map(str.en
 
 
 @given(texts, texts, texts, texts)
-def test_the_parts_of_both_sides_are_consistent(
+def test_the_expected_and_the_actual_text_agree_before_the_difference(
     before: bytes, one: bytes, other: bytes, after: bytes
 ) -> None:
     expected, actual = before + one + after, before + other + after

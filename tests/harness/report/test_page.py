@@ -1,4 +1,4 @@
-"""HTML pages: a server's bytes stay text, and the pages load nothing."""
+"""HTML pages: a server's bytes are shown as text, and the pages load no other files."""
 
 import re
 from dataclasses import replace
@@ -19,7 +19,7 @@ VOID = {"meta"}
 
 
 class Reader(HTMLParser):
-    """A parser that checks the nesting of elements, and notes ids, links and names of elements."""
+    """A parser that checks how elements are nested, and collects their names, ids and links."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def test_a_server_s_bytes_do_not_become_markup() -> None:
     assert "\x1b" not in read.text
 
 
-def test_links_lead_somewhere_in_the_page() -> None:
+def test_each_link_leads_to_an_id_on_the_page() -> None:
     read = made(failed())
     assert read.links
     assert {link[0] for link in read.links} == {"#"}
@@ -111,7 +111,7 @@ def test_a_failure_is_visible_without_opening_anything() -> None:
     assert f"lost {visible(EVIL)}" in read.text
     assert "Usual cause: It was lost." in read.text
     assert '0.1000</pre><script>alert(1)</script>\\x1b[1m → server"' in read.text
-    assert read.opened == [False, False, False]  # the output, the bytes, the log
+    assert read.opened == [False, False, False]  # the output, the bytes, the wire log
 
 
 def test_a_crash_is_visible_without_opening_anything() -> None:
@@ -165,7 +165,7 @@ def test_all_colours_of_text_have_enough_contrast(scheme: int) -> None:
 
 
 def luminance(colour: str) -> float:
-    """Return the relative luminance of a colour, by WCAG 2."""
+    """Return the relative luminance of a colour, as WCAG 2 defines it."""
     digits = "".join(2 * digit for digit in colour) if len(colour) == 3 else colour
     parts = [part / 255 for part in bytes.fromhex(digits)]
     red, green, blue = (
@@ -220,7 +220,7 @@ def test_the_number_of_lanes_is_limited() -> None:
     assert page.timeline([]) is None
 
 
-def test_a_matrix_is_a_page_too() -> None:
+def test_the_page_of_a_matrix_escapes_its_cells() -> None:
     clause = Clause("CAST-1", "MUST", "Broadcast", "")
     cell = {"verdict": "fail", "evidence": None, "detail": EVIL}
     row = Row(clause.id, clause.level, [cell, None])

@@ -1,4 +1,4 @@
-"""The progress of a run: lines without a terminal, a bar on one."""
+"""The progress of a run: a bar on a terminal, and lines in other output."""
 
 import io
 
@@ -15,7 +15,7 @@ FOUND = [
 CHECKS = [Check(result.test, result.clause, result.evidence, "") for result in FOUND]
 
 
-def test_a_section_is_printed_when_it_is_done_with_passes_first() -> None:
+def test_a_section_is_printed_when_all_its_results_are_known() -> None:
     stream = io.StringIO()
     with progress(CHECKS, stream) as heard:
         for result in FOUND[:2]:

@@ -1,4 +1,4 @@
-"""The results of a run as lines: a server's bytes never reach the terminal as they are."""
+"""The results of a run as lines of text, in which a server's bytes are escaped."""
 
 from dataclasses import replace
 
@@ -40,7 +40,7 @@ def test_a_failure_is_shown_with_all_details() -> None:
     for part in (
         "CAST-1  MUST    fail     -\n",
         "CAST-5  SHOULD  pass     observed",
-        "observed: the harness has seen happen what the clause demands",
+        "observed: the event that the clause requires has occurred",
         "CAST-1 MUST  It arrives.",
         "  B did not receive the expected text",
         "  Usual cause: It was lost.",
@@ -65,7 +65,7 @@ def test_no_line_ends_in_blanks() -> None:
     assert all(line == line.rstrip() for line in shown.split("\n"))
 
 
-def test_every_style_has_a_meaning() -> None:
+def test_every_style_that_is_used_is_defined() -> None:
     for line in summary(judged(BROKEN, PASSED, rules=Rules(known=("CAST-5", "X-1")))):
         assert {style for _, style in line} <= STYLES.keys()
 
@@ -97,7 +97,7 @@ def test_the_difference_of_two_texts_is_marked() -> None:
     )
 
 
-def test_a_text_that_did_not_arrive_is_not_shown_again() -> None:
+def test_the_expected_text_is_left_out_if_nothing_was_received() -> None:
     told = replace(BROKEN, expected=b"du".hex(), actual=b"".hex())
     assert (
         "expected" not in plain(summary(judged(told))).partition("wire")[0].partition("test_it")[2]

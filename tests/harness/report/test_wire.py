@@ -1,4 +1,4 @@
-"""Rows of a wire log: both ends, events of several clients together, the failure marked."""
+"""Rows of a wire log: each row has both ends, and the rows of a failure are marked."""
 
 from dataclasses import replace
 
@@ -65,7 +65,7 @@ def test_a_long_failure_is_cut_in_its_middle() -> None:
 
 
 @pytest.mark.parametrize("begin", [None, 99, -1])
-def test_without_a_beginning_the_last_rows_are_shown(begin: int | None) -> None:
+def test_the_last_rows_are_shown_if_the_first_event_is_unknown(begin: int | None) -> None:
     rows = around(replace(FAILED, around=begin, wire=[*WIRE] * 3))
     assert len(rows) == ROWS
     assert not any(row.marked for row in rows)

@@ -1,4 +1,4 @@
-"""The fit of the costs, by example."""
+"""The fit of the costs to measured processor times."""
 
 import random
 
@@ -7,7 +7,7 @@ import pytest
 from harness.scale.costs import Costs, fit, least_squares
 
 
-def test_least_squares_find_what_was_measured() -> None:
+def test_least_squares_find_the_coefficients() -> None:
     chance = random.Random(1)
     rows = [[chance.random() for _ in range(3)] for _ in range(9)]
     values = [2 * a + 0.5 * b + 7 * c for a, b, c in rows]

@@ -1,4 +1,4 @@
-"""The simulated room: nothing is lost or doubled, and it behaves as the real one does."""
+"""The simulated room: no line is lost or duplicated, and batches form as in a real room."""
 
 import pytest
 
@@ -48,7 +48,7 @@ def test_latencies_grow_with_the_members_and_the_distance_of_the_engine() -> Non
 
 
 def test_a_node_that_waits_for_its_own_publication_cannot_flood_the_others() -> None:
-    """Without that, bridges of many nodes publish more than each of them can follow."""
+    """If nodes do not wait, the bridges of many nodes publish more than one bridge can follow."""
     costs = Costs(store=60e-6, push=5e-6, follow=200e-6)
 
     def p99(clocked: bool) -> float:

@@ -25,8 +25,8 @@ PYTHON = shlex.quote(sys.executable)
 REFERENCE = f"{PYTHON} -m harness.reference {{host}} {{port}}"
 CHATROOM = f"{PYTHON} -m chatroom --quiet --workers 2 --pack 1 {{host}} {{port}}"
 
-#: A server that calls `serve(connection)` for each connection, in a thread. It accepts no more
-#: connections once its `server` was shut down.
+#: A server that calls `serve(connection)` in a thread for each connection. After a shutdown of its
+#: socket `server`, it accepts no more connections.
 SERVES = """
 import os, socket, sys, threading
 server = socket.create_server((sys.argv[1], int(sys.argv[2])))
@@ -40,7 +40,7 @@ while True:
 
 
 def python(code: str) -> str:
-    """Return the command of a server that runs the code's `serve` for each connection."""
+    """Return the command of a server that calls `serve`, defined in `code`, for each connection."""
     return f"{PYTHON} -c {shlex.quote(code + SERVES)} {{host}} {{port}}"
 
 
@@ -56,10 +56,10 @@ def record(
     ready: Callable[[Command], None] = lambda _: None,
     on_status: Callable[[Status], None] = lambda _: None,
 ) -> History:
-    """Return the history of a scenario (without `about`) that was run against a server in time.
+    """Run a scenario against a server, and return its history. Repeat the run if it was late.
 
-    dialect: None: that of this project's server. ready: returns when the server is ready for the
-    scenario. on_status: called with the progress.
+    scenario: TOML without `about`. dialect: profile of the server; by default, that of this
+    project's server. ready: waits until the server is ready. on_status: receives the progress.
     """
     planned = plan(parse(f'about = "a test"\n{scenario}', "test"), seed)
 
@@ -85,20 +85,25 @@ def running(command: str) -> Iterator[Command]:
 
 
 def was_late(found: History) -> bool:
-    """Return whether a server may have received something other than the scenario describes.
+    """Return True if the harness was too slow to send what the scenario describes.
 
-    Either messages were late, or pieces of one were so far apart that a server may deliver each
-    as a message (LINE-5).
+    Messages were late, or two pieces of a message were so far apart that a server may deliver them
+    as two messages (LINE-5).
     """
     lag = figures(found).lag["p99"] or 0.0
-    return lag > LATE or any(event["gap"] >= MAY_FLUSH for event in of(found, "sent"))
+    return lag > LATE or any(event["gap"] >= MAY_FLUSH for event in events_of(found, "sent"))
 
 
-def of(found: History, key: str, value: object = None) -> list[Event]:
-    """Return the events that have the key, with this value if one is given."""
+def events_of(found: History, key: str, value: object = None) -> list[Event]:
+    """Return the events with the key, and with `value` if it is given."""
     return [event for event in found.events if key in event and value in (None, event[key])]
 
 
 def heard(found: History, who: int) -> list[object]:
     """Return the lines that a session has heard."""
-    return [line for event in of(found, "hears") if event["who"] == who for line in event["hears"]]
+    return [
+        line
+        for event in events_of(found, "hears")
+        if event["who"] == who
+        for line in event["hears"]
+    ]

@@ -1,4 +1,4 @@
-"""A history for tests, written step by step, without a run."""
+"""Histories that tests write step by step, without a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.simulation.scenario.vocabulary import numbers_of
 
 
 class Story:
-    """A history, written step by step, each a millisecond after the one before."""
+    """A history. Each method adds events, each a millisecond after the previous event."""
 
     def __init__(self, people: int = 0) -> None:
         self.t = 0.0

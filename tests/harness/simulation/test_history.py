@@ -1,4 +1,4 @@
-"""Histories: complete, cut short, broken, or not histories at all."""
+"""Files of histories: complete ones, incomplete ones, and files that are not histories."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from harness.simulation.history import (
 HEADER = '{"history":2}\n'
 
 
-def test_bytes_survive() -> None:
+def test_bytes_become_text_and_the_same_bytes_again() -> None:
     every = bytes(range(256)) + "語🙂".encode()
     assert as_bytes(as_text(every)) == every
 
@@ -53,11 +53,11 @@ def test_a_history_that_was_cut_short_is_read_as_far_as_it_goes() -> None:
         (["what\n"], "h: line 1 is not JSON"),
         (['{"history":1}\n'], 'h: is not a history: its first line must have "history": 2'),
         (["[]\n"], "h: is not a history"),
-        ([HEADER, "{}\n"], "h: line 2 is not an event: it has no number `t`"),
-        ([HEADER, '{"t":"now"}\n'], "h: line 2 is not an event: it has no number `t`"),
+        ([HEADER, "{}\n"], "h: line 2 is not an event: it has no time `t`"),
+        ([HEADER, '{"t":"now"}\n'], "h: line 2 is not an event: it has no time `t`"),
         ([HEADER, "what\n", '{"t":1}\n'], "h: line 2 is not JSON"),
         ([HEADER, "[" * 100_000 + "\n"], "h: line 2 is not JSON"),
-        ([HEADER, '{"t":1,"end":"x"}\n', '{"t":2}\n'], "h: line 3 comes after the end"),
+        ([HEADER, '{"t":1,"end":"x"}\n', '{"t":2}\n'], 'h: line 3 follows the line with "end"'),
     ],
 )
 def test_an_error_names_the_line_and_the_reason(lines: list[str], complaint: str) -> None:
@@ -88,7 +88,7 @@ def test_an_error_names_the_line_and_the_reason(lines: list[str], complaint: str
     ],
 )
 def test_an_event_must_have_the_fields_of_its_kind(event: str) -> None:
-    """The judge relies on the fields."""
+    """The judge reads these fields without checking them."""
     with pytest.raises(HistoryError, match="h: line 2 is not an event: it lacks a field"):
         parse([HEADER, f'{{"t":1,{event}}}\n'], "h")
 

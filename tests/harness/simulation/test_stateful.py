@@ -1,8 +1,7 @@
-"""Whatever clients do in a real room, in whatever order: the judge finds nothing.
+"""Random sequences of clients' actions in a real room, in which the judge must find no violation.
 
-Hypothesis draws the steps: clients join, say something, whole or in two parts, and leave in
-one way or another; workers are killed meanwhile. Everything is recorded and judged as in a
-simulation.
+Hypothesis draws the steps. Clients join, send messages in one or two parts, and leave in several
+ways. In one test, workers are killed. The events are recorded and judged as in a simulation.
 """
 
 import contextlib
@@ -39,18 +38,18 @@ from harness.simulation.scenario.vocabulary import harmless, name_of, payload, t
 from harness.target.target import Command
 from tests.harness.simulation.recording import CHATROOM, REFERENCE
 
-pytestmark = pytest.mark.timeout(240)  # each example visits a real room
+pytestmark = pytest.mark.timeout(240)  # each example connects clients to a real server
 
 WELCOME = b"Welcome to socket practice\n"
 PATIENCE = 20.0
 _HOSTS = count()
-"""Addresses, each used only once."""
+"""Numbers of the clients' addresses. No address is used twice."""
 PEOPLE = 12
 """Maximum number of clients at the same time."""
 
 
 class Person:
-    """One connection, and its record."""
+    """A client's connection, whose events are recorded."""
 
     def __init__(self, visit: "Visit", number: int) -> None:
         self.number = number
@@ -61,11 +60,11 @@ class Person:
         self._said = 0
         self._heard = b""
         self._rest: tuple[str, bytes, float] | None = None
-        """Message that is begun: name, rest to send, time of its beginning."""
+        """Message that is partly sent: its name, the rest, and the time of the first part."""
         self.here = True
         self.heard: set[str] = set()
         self.sent: list[tuple[float, str]] = []
-        """Messages said in one piece, or nearly: time and name."""
+        """Messages that were sent without a long pause between their parts: time and name."""
         self._record(what="connects", population="people", address=self.address, link=None)
         self.socket = socket.socket()
         self.socket.settimeout(PATIENCE)
@@ -85,7 +84,7 @@ class Person:
         self._visit.record({"who": self.number, **event})
 
     def begin(self, text: bytes, part: int, *, final: bool = False) -> str:
-        """Say a part of a message; return the message's name."""
+        """Send the first `part` bytes of a message; return the message's name."""
         text = token(self.number, self._said) + text
         name = name_of(self.number, self._said)
         self._said += 1
@@ -102,7 +101,7 @@ class Person:
         return name
 
     def end(self) -> None:
-        """Say the rest of the message that is begun."""
+        """Send the rest of a message that is partly sent, if there is one."""
         if self._rest is None:
             return
         name, rest, begun = self._rest
@@ -118,7 +117,7 @@ class Person:
             self.socket.sendall(data)
 
     def hear(self) -> None:
-        """Record the lines that have come."""
+        """Record the lines that have arrived."""
         data = b""
         with contextlib.suppress(BlockingIOError, ConnectionError):
             while more := self.socket.recv(1 << 16):
@@ -126,7 +125,7 @@ class Person:
             self._record(what="ended", how="closed")
             self.here = False
         *lines, self._heard = (self._heard + data).split(b"\n")
-        # Last words of an earlier visit may still come.
+        # Messages of an earlier example may arrive late. Their prefixes are not in `prefixes`.
         lines = [line for line in lines if line[: line.find(b">") + 1] in self._visit.prefixes]
         if not lines:
             return
@@ -155,7 +154,7 @@ class Person:
 
 
 class Visit:
-    """All clients of one example, and its history."""
+    """The clients of one Hypothesis example, and its history."""
 
     def __init__(self, target: Command) -> None:
         self.target = target
@@ -163,7 +162,7 @@ class Visit:
         self.prefixes: set[bytes] = set()
         self.people: list[Person] = []
         self.owed: list[tuple[float, str]] = []
-        """Messages of clients that closed normally: they may still be under way (LEAVE-2)."""
+        """Messages of clients that have closed. They must still be delivered (LEAVE-2)."""
         self._start = monotonic()
         self._events: list[Event] = []
 
@@ -182,9 +181,10 @@ class Visit:
         return [person for person in self.people if person.here]
 
     def finish(self) -> History:
-        """Let all clients say a last word and leave.
+        """Send a final message of each client, and close all connections.
 
-        Each must first have heard the others' last words, and all messages of clients that left.
+        Before that, each client must have received the final messages of the other clients, and
+        the messages of clients that have left.
         """
         for person in self.present():
             person.end()
@@ -208,7 +208,7 @@ class Visit:
                     person.hear()
         for person in here:
             person.socket.close()
-        header = {"history": VERSION, "scenario": "whatever people do"}
+        header = {"history": VERSION, "scenario": "random steps"}
         return History(header, self._events, "complete")
 
 
@@ -221,7 +221,7 @@ def fixture_room() -> Iterator[Command]:
 
 
 class Steps(RuleBasedStateMachine):
-    """Rules by which clients visit a target."""
+    """The steps that Hypothesis may draw. `people` are the clients that have not left."""
 
     target: ClassVar[Command]
     people = Bundle("people")
@@ -244,7 +244,7 @@ class Steps(RuleBasedStateMachine):
         part=integers(1, 300),
     )
     def say(self, person: Person, alphabet: str, size: int, part: int) -> None:
-        """Say a text, or its beginning if it is longer than that part."""
+        """Send a message, or only its first `part` bytes."""
         person.end()
         person.begin(payload(random.Random(next(self._seeds)), alphabet, size), part)
 
@@ -267,7 +267,7 @@ class Steps(RuleBasedStateMachine):
 
 
 class DeadlySteps(Steps):
-    """The same rules, and one that kills workers."""
+    """The steps of `Steps`, and a step that kills a worker."""
 
     @rule(which=integers(0, 3))
     def kill(self, which: int) -> None:
@@ -307,6 +307,6 @@ def test_a_broken_server_is_found() -> None:
     target.start()
     try:
         with pytest.raises(AssertionError):
-            visits(Steps, target, 20, [Phase.generate])  # no shrinking: it proves no more
+            visits(Steps, target, 20, [Phase.generate])  # no shrinking, to save time
     finally:
         target.stop()

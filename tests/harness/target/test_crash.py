@@ -1,4 +1,4 @@
-"""The messages with which servers crash, as real programs have printed them."""
+"""The search for crash messages in the output of servers. Real programs have printed them."""
 
 import pytest
 
@@ -211,9 +211,10 @@ def test_the_tail_of_an_output_contains_a_crash_that_begins_before_it() -> None:
     assert tail("x" * 500, 100) == "x" * 100
 
 
-def test_what_was_printed_before_is_left_out() -> None:
+def test_since_leaves_out_earlier_output() -> None:
     assert since("", "new") == "new"
     assert since("old\n", "old\nnew") == "new"
     assert since("old\n", "another server") == "another server"
     before = "x" * SEEN + "old\n"
-    assert since(before, before[-SEEN:] + "new") == "new"  # its beginning was dropped
+    # The beginning of the earlier output has been dropped.
+    assert since(before, before[-SEEN:] + "new") == "new"

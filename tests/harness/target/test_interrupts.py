@@ -1,4 +1,4 @@
-"""A command that is interrupted between any two lines leaves nothing behind."""
+"""The handling of signals. A command that is interrupted at any line leaves no process behind."""
 
 import argparse
 import contextlib
@@ -30,7 +30,7 @@ from tests.selection import Sample
 
 PYTHON = shlex.quote(sys.executable)
 
-#: Fast to start: it imports only sockets.
+#: A server that starts fast, because it imports few modules.
 COMMAND = (
     f"{PYTHON} -S -c "
     + shlex.quote(
@@ -46,7 +46,7 @@ COMMAND = (
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Restore the signal handlers after a test; SIGHUP has its default, even under nohup."""
+    """Set the default handler of SIGHUP, even under nohup. Restore all handlers after the test."""
     before = [(number, signal.getsignal(number)) for number in interrupts.INTERRUPTS]
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
@@ -69,7 +69,7 @@ def test_the_first_signal_interrupts_and_the_next_ones_do_not(number: signal.Sig
 
 
 def test_a_signal_after_the_clean_up_time_interrupts_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first signal may have got lost, as in code from which no exception may escape."""
+    """The exception of the first signal is lost in `__del__`, where Python ignores exceptions."""
     monkeypatch.setattr(interrupts, "SECONDS_TO_CLEAN_UP", 0)
     with interrupts.interrupt_on_signals():
         for _ in range(2):
@@ -92,8 +92,8 @@ def test_signals_are_deferred_until_the_block_is_over() -> None:
         with pytest.raises(KeyboardInterrupt):
             work()
         with defer_signals():
-            done.append("nothing is due any more")
-    assert done == ["deferred", "twice", "once more", "nothing is due any more"]
+            done.append("no signal is pending")
+    assert done == ["deferred", "twice", "once more", "no signal is pending"]
 
 
 def test_a_block_that_allows_signals_is_interrupted() -> None:
@@ -120,7 +120,7 @@ def test_a_pending_signal_interrupts_as_soon_as_signals_are_allowed() -> None:
     assert done == []
 
 
-def test_an_error_while_deferred_gives_way_to_a_pending_signal() -> None:
+def test_a_pending_signal_replaces_an_error_of_the_block() -> None:
     def work() -> None:
         with defer_signals():
             signal.raise_signal(signal.SIGINT)
@@ -130,7 +130,7 @@ def test_an_error_while_deferred_gives_way_to_a_pending_signal() -> None:
         work()
 
 
-def test_a_deferral_from_outside_does_not_defer_signals() -> None:
+def test_defer_signals_outside_of_interrupt_on_signals_has_no_effect() -> None:
     with defer_signals(), interrupts.interrupt_on_signals(), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
@@ -189,7 +189,7 @@ HARNESS = [sys.executable, "-m", "harness"]
 
 
 def surroundings(folder: Path) -> dict[str, Any]:
-    """Return arguments for Popen: the harness's folder and environment."""
+    """Return the arguments of Popen that set the folder and the environment of the harness."""
     variables = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "TMPDIR": str(folder)}
     return {"cwd": folder, "env": variables}
 
@@ -264,7 +264,7 @@ def test_an_error_of_stop_does_not_hide_an_interrupt(
 
 
 def test_a_wait_for_readiness_can_be_interrupted() -> None:
-    """The wait would not end: the server has closed its output without the sign."""
+    """The server has closed its output and runs on, so the wait would last 30 s."""
     server = Server(["sh", "-c", "exec >/dev/null 2>&1; exec sleep 60"], re.compile(b"ready"))
     timer = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
     began = time.monotonic()
@@ -284,7 +284,7 @@ def test_a_wait_for_readiness_can_be_interrupted() -> None:
 @pytest.mark.timeout(300)
 def test_a_target_that_is_interrupted_at_any_line(module: ModuleType, sample: Sample) -> None:
     """Interrupt at each line of the module that runs while a target starts, restarts and ends."""
-    lines: dict[int, None] = {}  # in order
+    lines: dict[int, None] = {}  # a set that keeps the order
     assert run(lines.setdefault, module) == "whole"
     assert len(lines) > 5
     struck = 0
@@ -298,16 +298,16 @@ def test_a_target_that_is_interrupted_at_any_line(module: ModuleType, sample: Sa
                 signal.raise_signal(signal.SIGTERM)
 
         found = run(strike, module)
-        # A line of a waiting loop does not run if there is no wait.
+        # The line does not run this time if it is in a waiting loop and no wait is needed.
         assert found == ("whole" if left else "interrupted"), chosen
         struck += not left
     assert struck > len(sampled) // 2
 
 
 def run(at_line: Callable[[int], object], module: ModuleType) -> str:
-    """Start, restart and end a target; `at_line` is called with each line of the module to run.
+    """Start, restart and end a target. Call `at_line` before each line of the module runs.
 
-    Return how that ended. All that was started is gone.
+    Return "whole" or "interrupted". Assert that no process and no thread is left.
     """
     assert module.__file__
 

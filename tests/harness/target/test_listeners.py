@@ -1,4 +1,4 @@
-"""Sockets that listen at a port."""
+"""The search for the sockets that listen at a port."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ from harness.target.listeners import listening, sockets_of
 
 @pytest.fixture(params=["netlink", "the tables"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use netlink, or the tables of /proc."""
+    """Let the search use only netlink, or only the tables in /proc."""
     if request.param == "the tables":
         monkeypatch.delattr(socket, "AF_NETLINK")
     else:
@@ -47,7 +47,7 @@ def test_a_socket_that_does_not_listen_is_not_found(server: socket.socket) -> No
         assert listening(server.getsockname()[1]) == {os.fstat(server.fileno()).st_ino}
 
 
-def test_listening_returns_none_where_the_system_has_no_tables(
+def test_listening_returns_none_if_the_system_has_no_tables(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delattr(socket, "AF_NETLINK")

@@ -1,4 +1,4 @@
-"""Servers that start, do not start, do not end when asked, and leave children behind."""
+"""The processes of a server: their start, their output, their costs and their end."""
 
 import os
 import re
@@ -32,7 +32,7 @@ def python(code: str, ready: re.Pattern[bytes] | None = READY) -> Server:
 
 @contextmanager
 def seen_to_end(pid: int) -> Iterator[None]:
-    """Assert that the process `pid`, a child or not, ends in the block."""
+    """Assert that a process ends within 10 s after the block. The process need not be a child."""
     descriptor = os.pidfd_open(pid)
     try:
         yield
@@ -93,8 +93,7 @@ def test_a_server_that_does_not_become_ready_is_an_error(
     server = python(code)
     try:
         if "close" in code:
-            # The limit holds for the wait for its end, too: let it end first.
-            server._reader.join(20)
+            server._reader.join(20)  # Python may need longer than `limit` to start
         with pytest.raises(NotReadyError, match=complaint):
             server.wait_ready(limit)
     finally:
@@ -110,7 +109,7 @@ def test_a_server_that_ignores_sigterm_is_killed() -> None:
     assert server.death(0).startswith("ended (SIGKILL)")
 
 
-def test_children_are_found_weighed_and_ended_with_their_parent() -> None:
+def test_children_are_found_and_measured_and_ended_with_their_parent() -> None:
     server = python(
         "reading, writing = os.pipe()\n"
         "if pid := os.fork():\n"
@@ -138,8 +137,8 @@ def test_children_are_found_weighed_and_ended_with_their_parent() -> None:
             server.stop(limit=0.05)
 
 
-def test_the_output_stays_open_while_a_lost_child_holds_it() -> None:
-    """Otherwise the reader would read from the next file that gets this descriptor."""
+def test_the_output_stays_open_while_an_orphan_has_it_open() -> None:
+    """If it was closed, the reader thread would read from the next file with its descriptor."""
     server = python(
         "if pid := os.fork():\n"
         "    print('ready', pid, flush=True)\n"
@@ -165,10 +164,10 @@ def test_processes_that_end_during_the_count_are_skipped(tmp_path: Path) -> None
     for pid, parent in ((10, 1), (11, 10), (12, 11), (20, 1)):
         (tmp_path / f"{pid}").mkdir()
         (tmp_path / f"{pid}" / "stat").write_text(f"{pid} (a ) b) S {parent} 0 0\n")
-    (tmp_path / "13").mkdir()  # has ended
+    (tmp_path / "13").mkdir()  # this process has ended
     (tmp_path / "version").touch()
     assert family(10, tmp_path) == [10, 11, 12]
-    assert weight(10, tmp_path) is None  # this system has no such figures
+    assert weight(10, tmp_path) is None  # there is no smaps_rollup
     rollup = "Rss: 9 kB\nPss: 8 kB\nPss_Anon:   5 kB\nPss_File:  1 kB\nPss_Shmem: 2 kB\n"
     (tmp_path / "10" / "smaps_rollup").write_text(rollup)
     (tmp_path / "12" / "smaps_rollup").write_text("Pss_Anon:  20 kB\n")
@@ -199,7 +198,9 @@ def test_the_processor_time_of_all_threads_and_children_is_measured() -> None:
         found = processor_times(server.pid)
         assert [*found] == [server.pid, int(ready[1])]
         assert all(0.2 <= seconds < 2 for seconds in found.values())
-        assert processor_times(server.pid)[server.pid] < found[server.pid] + 0.01, "it sleeps"
+        assert processor_times(server.pid)[server.pid] < found[server.pid] + 0.01, (
+            "the process sleeps"
+        )
 
 
 def test_the_processor_time_of_an_ended_process_is_left_out(

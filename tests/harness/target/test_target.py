@@ -1,4 +1,4 @@
-"""Targets that start, that do not, and that do not end when asked: none leaves anything behind."""
+"""Targets: how they start, run and end. After each test, no process may be left."""
 
 import contextlib
 import os
@@ -24,9 +24,9 @@ REFERENCE = f"{PYTHON} -m harness.reference {{host}} {{port}}"
 
 SCALE = "(--timeout-scale gives it more time)"
 
-NEVER = "\nsignal.pause()"
+PAUSES = "\nsignal.pause()"
 
-#: A server that only listens, at its two arguments, with imports for variants.
+#: The beginning of a server's code: imports, and a function that listens at the given address.
 LISTENS = """
 import os, signal, socket, sys, time
 def listen():
@@ -44,7 +44,7 @@ def python(code: str, before: str = "") -> str:
 
 @pytest.fixture
 def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Assert that everything that a test starts has ended after it."""
+    """Assert that all processes that a test has started end before the test ends."""
     mark = uuid.uuid4().hex
     monkeypatch.setenv("CHATROOM_TEST_OF_TARGETS", mark)
     yield
@@ -58,14 +58,14 @@ def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def has_ended(pid: int) -> None:
-    """Wait until a process that is not this one's child has ended."""
+    """Wait until a process has ended. The process need not be a child."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         until(lambda: not is_alive(process), f"process {pid} has ended")
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Return whether a process runs: one that has ended may still be there for its parent."""
+    """Return True if a process runs and is not a zombie."""
     with contextlib.suppress(psutil.Error):
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     return False
@@ -143,7 +143,7 @@ def test_a_server_that_ignores_sigterm_is_killed() -> None:
 
 
 def test_a_process_that_cannot_be_ended_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server runs as another user, as under sudo."""
+    """The test acts as if the server ran as another user, for example under sudo."""
     server = started(python("one = listen()\nsignal.signal(15, signal.SIG_IGN)\nsignal.pause()"))
     pid = server.processes()[0].pid
 
@@ -198,7 +198,8 @@ def test_a_server_that_drops_its_environment_is_stopped(before: str) -> None:
     assert not any(map(is_alive, (main, child)))
 
 
-#: Lines that make a process a daemon without its environment, with an orphan in its session.
+#: Code of a server that becomes a daemon with an empty environment, and has an orphan in its
+#: session.
 DETACHES = """
 if len(sys.argv) == 3:
     os.fork() and os._exit(0)
@@ -259,8 +260,9 @@ def test_orphans_are_adopted_only_while_a_server_runs() -> None:
     assert not adopts()
 
 
-#: An engine that runs servers at the request of others, and is no descendant of theirs, as for
-#: containers. A server ends with the connection of its client, or with the engine.
+#: A process that runs servers for its clients, like a container engine. The servers are not
+#: children of the clients. If a client sends "ends", its server ends when the client disconnects.
+#: If a client sends "stays", its server ends when the engine ends.
 ENGINE = """
 import os, select, socket, subprocess, sys
 engine = socket.create_server(("127.0.0.1", 0))
@@ -301,7 +303,7 @@ def ask_engine(port: int, *words: str) -> str:
 
 @pytest.fixture
 def engine() -> Iterator[int]:
-    """Run an engine; yield its port."""
+    """Run ENGINE, and yield its port."""
     with subprocess.Popen([sys.executable, "-c", ENGINE], stdout=subprocess.PIPE) as starter:
         assert starter.stdout
         pid, port = map(int, starter.stdout.readline().split())
@@ -434,7 +436,7 @@ def test_the_end_of_a_server_is_described_with_its_last_output() -> None:
     try:
         with contextlib.suppress(ConnectionResetError), socket.create_connection(server.address):
             pass
-        until(server.death, "it has ended")
+        until(server.death, "the server has ended")
         assert server.death() == "ended (SIGKILL); its last line: oh no"
         assert "oh no" in server.output()
     finally:
@@ -476,11 +478,11 @@ def test_costs_and_holders_of_connections_are_found() -> None:
     assert server.times() == {}
 
 
-def test_a_server_is_stopped_during_a_block_with_its_children() -> None:
+def test_suspended_stops_a_server_and_its_children_during_the_block() -> None:
     server = Command(python("server = listen(); os.fork(); time.sleep(60)"))
     server.start()
     try:
-        until(lambda: len(server.processes()) == 2, "it has forked")
+        until(lambda: len(server.processes()) == 2, "the server has forked")
         with server.suspended():
             states = [process.status() for process in server.processes()]
         assert states == 2 * [psutil.STATUS_STOPPED]
@@ -526,7 +528,7 @@ def test_a_server_with_two_ports_has_started_when_it_listens_at_both() -> None:
         started(f"{python(code).removesuffix('{port}')}{ports}", scale=0.3)
     assert re.match(r"it does not listen at port \d+ after 3 s", str(caught.value))
     both = "first = listen()\ntime.sleep(0.3)\nsys.argv[2] = sys.argv[3]\nsecond = listen()"
-    server = started(f"{python(both + NEVER).removesuffix('{port}')}{ports}")
+    server = started(f"{python(both + PAUSES).removesuffix('{port}')}{ports}")
     try:
         before = server.endpoints
         assert len({port for _, port in before}) == 2
@@ -541,7 +543,7 @@ def test_a_server_with_two_ports_has_started_when_it_listens_at_both() -> None:
         server.stop()
 
 
-# --- those that are an address -------------------------------------------------------------------
+# --- targets at an address -----------------------------------------------------------------------
 
 
 def test_a_target_at_an_address_is_not_started_or_stopped() -> None:

@@ -10,7 +10,7 @@ from harness.simulation.judge.figures import Figures, figures, percentiles, rank
 from harness.simulation.scenario.vocabulary import numbers_of
 
 
-def of(*events: Event, populations: str = "ppp") -> Figures:
+def figures_of(*events: Event, populations: str = "ppp") -> Figures:
     joined: list[Event] = [
         {
             "t": 0.0,
@@ -43,7 +43,7 @@ def heard(who: int, t: float, *names: object) -> Event:
 
 
 @given(lists(floats(0, 1000), min_size=1))
-def test_a_percentile_is_the_smallest_value_that_enough_do_not_exceed(values: list[float]) -> None:
+def test_a_percentile_is_the_smallest_value_that_covers_its_part(values: list[float]) -> None:
     ordered = sorted(values)
     for part in (50.0, 99.0, 99.9, 100.0):
         found = rank(ordered, part)
@@ -57,7 +57,7 @@ def test_percentiles_of_an_empty_list_are_none() -> None:
 
 
 def test_latencies_of_the_first_median_and_last_listener() -> None:
-    found = of(
+    found = figures_of(
         *said("msg0.0", due=1.0, sent=1.01),
         heard(1, 1.1, "msg0.0"),
         heard(2, 1.3, "msg0.0"),
@@ -71,8 +71,8 @@ def test_latencies_of_the_first_median_and_last_listener() -> None:
     }
 
 
-def test_each_population_s_messages_have_figures_of_their_own() -> None:
-    found = of(
+def test_the_messages_of_each_population_have_their_own_figures() -> None:
+    found = figures_of(
         *said("msg0.0", due=1.0, sent=1.0),
         *said("msg1.0", due=2.0, sent=2.0),
         heard(2, 1.1, "msg0.0"),
@@ -87,14 +87,14 @@ def test_each_population_s_messages_have_figures_of_their_own() -> None:
 
 
 def test_raw_figures_leave_out_messages_due_during_a_delivery() -> None:
-    """A stall of two seconds shows once in the raw figures, and for each delayed message in the
-    corrected ones."""
+    """A stall of 2 s increases one raw latency, and the corrected latencies of all messages that
+    were due during the stall."""
     messages = [(n, n / 10) for n in range(100)]
     events: list[Event] = []
     for number, due in messages:
         at = max(due + 0.001, 6.0 if 4.0 <= due < 6.0 else 0.0)
         events += [*said(f"msg0.{number}", due, due), heard(1, at, f"msg0.{number}")]
-    found = of(*sorted(events, key=lambda event: event["t"]))
+    found = figures_of(*sorted(events, key=lambda event: event["t"]))
     assert len(found.heard) == 100
     assert len(found.closed_loop) == 81
     assert found.corrected["last"]["max"] == pytest.approx(2000, abs=1)
@@ -103,10 +103,10 @@ def test_raw_figures_leave_out_messages_due_during_a_delivery() -> None:
     assert len(slow) == 1
 
 
-def test_last_words_unheard_messages_and_faulty_links_do_not_count() -> None:
-    """Last words, messages that nobody heard, and clients on a faulty network do not count."""
+def test_final_and_unheard_messages_and_faulty_links_do_not_count() -> None:
+    """Final messages, messages that no client heard, and clients on faulty links do not count."""
     far: Event = {"t": 0.0, "who": 3, "what": "connects", "population": "p", "link": "slow"}
-    found = of(
+    found = figures_of(
         {**far, "address": "a"},
         *said("msg0.0", due=1.0, sent=1.0),
         *said("msg0.1", due=1.0, sent=1.0),
@@ -121,38 +121,38 @@ def test_last_words_unheard_messages_and_faulty_links_do_not_count() -> None:
 
 def test_a_line_in_another_dialect_counts_by_its_token() -> None:
     lines = [{"line": line} for line in ("127.0.0.1:5: msg0.0:x", "[10:30.5] msg0.0:x", "what")]
-    found = of(*said("msg0.0", 1.0, 1.0), heard(1, 1.2, *lines))
+    found = figures_of(*said("msg0.0", 1.0, 1.0), heard(1, 1.2, *lines))
     assert found.corrected["last"]["max"] == 200.0
 
 
-def test_an_own_message_that_comes_back_does_not_count() -> None:
-    found = of(*said("msg0.0", 1.0, 1.0), heard(0, 1.1, "msg0.0"), heard(1, 1.2, "msg0.0"))
+def test_a_message_received_by_its_sender_does_not_count() -> None:
+    found = figures_of(*said("msg0.0", 1.0, 1.0), heard(0, 1.1, "msg0.0"), heard(1, 1.2, "msg0.0"))
     assert found.corrected["first"]["max"] == 200.0
 
 
-def test_a_message_that_a_server_has_torn_has_no_latency() -> None:
-    found = of(*said("msg0.0", 1.0, 1.0), heard(1, 1.2, {"line": "<a>msg0.0:"}))
+def test_a_message_with_a_changed_text_has_no_latency() -> None:
+    found = figures_of(*said("msg0.0", 1.0, 1.0), heard(1, 1.2, {"line": "<a>msg0.0:"}))
     assert (found.heard, found.contradiction) == ([], "")
 
 
 def test_a_message_received_before_it_was_sent_is_a_contradiction() -> None:
-    """Its whole text may come before its line end, if there was a pause before that (LINE-5)."""
+    """After a pause before its LF, a text may arrive before the LF is sent (LINE-5)."""
     says, sent = said("msg0.0", 1.0, 1.0)
     received = heard(1, 0.8, {"line": "<a>msg0.0:x"})
-    found = of(says, sent, received)
+    found = figures_of(says, sent, received)
     assert found.contradiction == "msg0.0 was received 200.0 ms before it was sent"
-    found = of(says, {**sent, "gap": MAY_FLUSH}, received)
+    found = figures_of(says, {**sent, "gap": MAY_FLUSH}, received)
     assert (found.heard, found.contradiction) == ([], "")
 
 
-def test_a_receipt_recorded_before_the_sending_is_none() -> None:
-    """Two drivers write their records independently."""
-    found = of(*said("msg0.0", 1.0, 1.02), heard(1, 1.01, "msg0.0"))
+def test_a_receipt_recorded_just_before_the_sending_is_no_contradiction() -> None:
+    """The two events may be recorded by different drivers, which do not synchronise."""
+    found = figures_of(*said("msg0.0", 1.0, 1.02), heard(1, 1.01, "msg0.0"))
     assert (found.raw["last"]["max"], found.contradiction) == (0.0, "")
 
 
 def test_the_lag_of_the_harness_has_percentiles() -> None:
-    found = of(*said("msg0.0", 1.0, 1.0, lag=0.05), *said("msg0.1", 2.0, 2.0, lag=0.01))
+    found = figures_of(*said("msg0.0", 1.0, 1.0, lag=0.05), *said("msg0.1", 2.0, 2.0, lag=0.01))
     assert found.lag == {"p50": 10.0, "p99": 50.0, "p999": 50.0, "max": 50.0}
 
 
@@ -161,7 +161,7 @@ def test_members_faults_and_costs() -> None:
         {"t": t, "costs": {"memory": memory, "descriptors": 5, "cpu": cpu}}
         for t, memory, cpu in ((0.0, 100, 1.0), (1.0, 300, 2.0), (2.0, 200, 4.5))
     ]
-    found = of(
+    found = figures_of(
         *said("msg0.0", 1.0, 1.0),
         heard(1, 1.9, "msg0.0"),
         heard(2, 2.1, "msg0.0"),

@@ -1,4 +1,4 @@
-"""The judge finds violations; what the protocol allows is undecided or passes."""
+"""The judge of a history: it reports each violation, and nothing that the protocol permits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_correct_history_has_no_violations() -> None:
     assert (judgement.messages, judgement.deliveries, judgement.undecided) == (4, 8, 0)
 
 
-# --- CAST-1: everyone else, once -----------------------------------------------------------------
+# --- CAST-1 --------------------------------------------------------------------------------------
 
 
 def test_cast_1_a_message_that_a_member_never_hears_is_lost() -> None:
@@ -127,7 +127,7 @@ def test_a_message_of_a_sender_that_was_cut_off_is_undecided(how: str) -> None:
         story.what(2, "leaves", how="reset")
     assert story.found() == {"undecided": 2}
     story.hear(0, "msg2.0")
-    assert story.found() == {"lost": 1}, "a message that one has heard is due to all"
+    assert story.found() == {"lost": 1}, "a message that one member has heard is due to all members"
 
 
 def test_leave_2_a_message_sent_before_a_close_is_due() -> None:
@@ -181,8 +181,8 @@ def test_welcome_3_messages_after_one_heard_during_a_join_are_due() -> None:
     story.hear(3, "msg0.1", "msg0.2")
     (lost,) = story.judged().violations
     assert (lost.who, lost.message) == (3, "msg1.0")
-    assert "which received msg0.2, a later one in the order of Cleo" in lost.says
-    assert story.judged().undecided == 1, "msg0.0 may have come before the join"
+    assert "received msg0.2; Cleo (p, 127.0.0.4) received msg1.0 before msg0.2" in lost.says
+    assert story.judged().undecided == 1, "msg0.0 may have been delivered before the join"
 
 
 def test_welcome_3_a_message_in_transit_during_a_join_may_be_missed() -> None:
@@ -255,7 +255,7 @@ def test_cast_5_two_members_with_different_orders_are_misordered() -> None:
     assert (wrong.kind, wrong.clause) == ("misordered", "CAST-5")
     assert wrong.says == (
         "Dan (p, 127.0.0.5) received msg1.0 of Bob (p, 127.0.0.3) before msg0.0, but "
-        "Cleo (p, 127.0.0.4) after it"
+        "Cleo (p, 127.0.0.4) received it after msg0.0"
     )
 
 
@@ -328,7 +328,7 @@ def test_line_3_a_message_without_a_prefix_is_recognised_by_its_token() -> None:
     story.line(1, b"msg0.1:hi")
     (wrong,) = story.judged().violations
     assert (wrong.kind, wrong.clause, wrong.message) == ("misprefixed", "LINE-3", "msg0.1")
-    assert wrong.cause == "the second line of a segment came without a prefix"
+    assert wrong.cause == "the second line of a segment arrived without a prefix"
 
 
 def test_text_2_text_3_a_text_may_arrive_unchanged_or_sanitised() -> None:
@@ -349,6 +349,7 @@ def test_a_line_that_nobody_said_is_torn() -> None:
     assert torn.says.endswith("“<127.0.0.2>what�[31m”")
 
 
+#: Time (s) between the pieces of a message: more, or less, than the silence of LINE-5.
 PAUSED, QUICK = 0.25, 0.05
 
 
@@ -361,7 +362,8 @@ PAUSED, QUICK = 0.25, 0.05
         (PAUSED, ["ms", "g0.0:one ", "語 two"], {"undecided": 1}),
         (PAUSED, ["msg0.0:one"], {"torn": 1}),
         (PAUSED, ["msg0.0:one", " two"], {"torn": 2}),
-        (PAUSED, ["msg0.0:one \ufffd", "\ufffd two"], {"torn": 2}),  # LINE-5: a character waits
+        # LINE-5: the first part of a character waits for the rest.
+        (PAUSED, ["msg0.0:one \ufffd", "\ufffd two"], {"torn": 2}),
         (PAUSED, ["msg0.0:one", "msg0.0:one 語 two"], {"duplicated": 1, "torn": 1}),
         (QUICK, ["msg0.0:one", " 語 two"], {"torn": 2}),
         (QUICK, ["msg0", ".0:one 語 two"], {"torn": 2, "lost": 1}),
@@ -385,7 +387,7 @@ def test_line_5_invalid_utf_8_may_arrive_in_pieces() -> None:
     assert story.found() == {"undecided": 1}
 
 
-@pytest.mark.parametrize("comes", ["before", "meanwhile", "behind"])
+@pytest.mark.parametrize("comes", ["before", "meanwhile", "after"])
 def test_line_5_a_newcomer_may_hear_only_the_rest_of_a_message(comes: str) -> None:
     story = Story(2)
     if comes == "before":
@@ -395,7 +397,7 @@ def test_line_5_a_newcomer_may_hear_only_the_rest_of_a_message(comes: str) -> No
     if comes == "meanwhile":
         story.join(2)
     story.add(who=0, sent="msg0.0", gap=PAUSED)
-    if comes == "behind":
+    if comes == "after":
         story.join(2)
     story.line(1, b"<127.0.0.2> two")
     story.line(2, b"<127.0.0.2> two")
@@ -404,7 +406,7 @@ def test_line_5_a_newcomer_may_hear_only_the_rest_of_a_message(comes: str) -> No
     assert found == ({"torn": 1, "lost": 1} if comes == "before" else {})
 
 
-def test_cast_4_the_rest_of_a_message_after_a_later_one_is_torn() -> None:
+def test_cast_4_the_rest_of_a_message_after_a_later_message_is_torn() -> None:
     story = Story(2)
     story.say("msg0.0", b"one two", gap=PAUSED)
     story.line(1, b"<127.0.0.2>msg0.0:one")
@@ -420,13 +422,13 @@ def test_cast_4_the_rest_of_a_message_after_a_later_one_is_torn() -> None:
 def test_line_5_a_message_over_a_faulty_link_may_arrive_in_pieces() -> None:
     story = Story(1)
     story.join(1, "drip")
-    story.say("msg1.0", b"drop by drop")
-    story.line(0, b"<127.0.0.3>msg1.0:drop")
-    story.line(0, b"<127.0.0.3> by drop")
+    story.say("msg1.0", b"byte by byte")
+    story.line(0, b"<127.0.0.3>msg1.0:byte")
+    story.line(0, b"<127.0.0.3> by byte")
     assert story.found() == {"undecided": 1}
 
 
-def test_cast_3_a_message_without_its_rest_before_a_later_one_is_torn() -> None:
+def test_cast_3_an_incomplete_message_before_a_later_message_is_torn() -> None:
     story = Story(2)
     story.join(2)
     story.say("msg0.0", b"one two", gap=PAUSED)
@@ -613,6 +615,8 @@ def test_load_2_a_member_that_reads_again_may_stay() -> None:
 
 # --- dialects ------------------------------------------------------------------------------------
 
+# Parts of profiles: a login; a prefix with the login name; a prefix with a name that the server
+# gives; a prefix with address and port.
 LOGIN = "\n[[login]]\nsends = '{name}'"
 NAMED = "prefix = '(?P<name>[^: ]+): '" + LOGIN
 GIVEN = "prefix = '(?P<name>[^: ]+): '"
@@ -651,7 +655,7 @@ def test_prefix_2_a_prefix_of_a_dialect_names_its_sender(
 
 
 def test_prefix_2_two_members_with_one_given_name_are_misprefixed() -> None:
-    """A name is free when its member has left."""
+    """The server may give a name again after its member has left."""
     for leaves in (True, False):
         story = Story(2)
         story.say("msg0.0")
@@ -674,7 +678,7 @@ def test_cast_2_in_a_dialect_with_echo_each_own_message_comes_back_once(prefix: 
         story.say("msg0.0")
         story.hear(1, "msg0.0")
         for line in lines:
-            if line == b"<127.0.0.2>msg0.0:hi":  # the driver recognises it
+            if line == b"<127.0.0.2>msg0.0:hi":  # a driver records such a line by its name
                 story.hear(0, "msg0.0")
             else:
                 story.line(0, line)
@@ -690,7 +694,7 @@ def test_cast_2_in_a_dialect_with_echo_each_own_message_comes_back_once(prefix: 
 
 
 def causes(story: Story) -> list[tuple[str, int, int]]:
-    """Return words, number of violations and number of clients of each cause."""
+    """Return the text, the number of violations and the number of clients of each cause."""
     found = story.judged().causes.values()
     return [(cause.cause, cause.count, len(cause.who)) for cause in found]
 
@@ -699,12 +703,13 @@ def test_lost_messages_differ_in_cause_by_who_received_them() -> None:
     nobody = Story(3)
     for name in ("msg0.0", "msg0.1"):
         nobody.say(name)
-    assert causes(nobody) == [("nobody received the message", 4, 2)]
+    assert causes(nobody) == [("no client received the message", 4, 2)]
     deaf = Story(3)
     for number in range(9):
         deaf.say(f"msg0.{number}")
         deaf.all_hear(f"msg0.{number}", but=2 if number > 4 else None)
-    assert causes(deaf) == [("a client received nothing from then on", 4, 1)]
+    cause = "a client received neither the message nor anything after it"
+    assert causes(deaf) == [(cause, 4, 1)]
     deaf.say("msg0.9")
     deaf.all_hear("msg0.9")
     assert causes(deaf) == [("some clients received the message, others did not", 4, 1)]
@@ -734,12 +739,12 @@ def test_disconnections_differ_in_cause_by_what_happened_before() -> None:
     closed = "the server closed or reset the connection"
     assert causes(story) == [
         (closed, 1, 1),
-        (f"{closed} just after another client was reset", 1, 1),
+        (f"{closed} just after another client had reset its connection", 1, 1),
         (f"{closed} after kill-worker at 0.0 s", 2, 2),
     ]
 
 
-# --- how it ended --------------------------------------------------------------------------------
+# --- runs that ended early -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("end", ["", "the target ended", "interrupted"])
@@ -752,13 +757,13 @@ def test_missing_messages_of_an_incomplete_run_are_undecided(end: str) -> None:
     assert story.found(end) == {"lost": 1, "undecided": 2}
 
 
-# --- exactness, and speed of a kind --------------------------------------------------------------
+# --- crowds --------------------------------------------------------------------------------------
 
 PEOPLE = 11
 
 
 def a_crowd(messages: int, change: Callable[[int, list[str]], list[str]]) -> Story:
-    """Clients that each hear the room's sequence, less their own messages, after `change`."""
+    """Return a story in which each client hears all messages of others, changed by `change`."""
     story = Story(PEOPLE)
     names = [f"msg{at % PEOPLE}.{at // PEOPLE}" for at in range(messages)]
     for name in names:
@@ -815,11 +820,11 @@ def test_a_control_character_becomes_its_picture() -> None:
     assert harmless(b"\x07") == "␇".encode()
 
 
-# --- whatever a correct room does ----------------------------------------------------------------
+# --- a model of a correct room -------------------------------------------------------------------
 
 
 class Guest:
-    """A connection to the model of a room. cursor: entries of the room's log sent to it."""
+    """A connection to the model of a room. cursor: number of log entries that were sent to it."""
 
     def __init__(self, who: int) -> None:
         self.who = who
@@ -828,22 +833,22 @@ class Guest:
         self.here = True
         self.said = 0
         self.inbox = ""
-        """Bytes that it has sent and the room has not read yet."""
+        """Text that the guest has sent and the room has not read."""
         self.begun = ""
-        """Beginning of a line that the room has read."""
+        """Unfinished line that the room has read."""
         self.rest = ""
-        """Rest of a message that it has begun."""
+        """Part of the latest message that the guest has not sent yet."""
         self.heard: list[object] = []
 
 
 class Room:
-    """A correct room with clients that act at random; their story is recorded."""
+    """A model of a correct room. Its guests act at random, and a story records their events."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
         self.story = Story()
         self.log: list[tuple[int, str, str]] = []
-        """Sender, line, and name of the message that the line is as a whole, if any."""
+        """Sender, line, and the message's name if the line is a whole message ("" otherwise)."""
         self.guests: list[Guest] = []
         for _ in range(120):
             self.act(self.chance.choice([*self.ACTS, "say"]))
@@ -863,7 +868,7 @@ class Room:
             self.ACTS[act](self, self.chance.choice(here))
 
     def admit(self, guest: Guest) -> None:
-        """Make it a member, which does not know it yet."""
+        """Make the guest a member, before its welcome arrives."""
         if guest.cursor is None:
             guest.cursor = len(self.log)
 
@@ -898,12 +903,12 @@ class Room:
 
     def tell(self, guest: Guest, line: str) -> None:
         name = line.partition(":")[0]
-        own = name.startswith(f"msg{guest.who}.")  # a piece may look like another's
+        own = name.startswith(f"msg{guest.who}.")  # a piece may look like another guest's message
         whole = own and line.encode() == self.story.texts.get(name)
         self.log.append((guest.who, line, name if whole else ""))
 
     def flush(self, guest: Guest) -> None:
-        """Deliver its unfinished text, as after a silence."""
+        """Deliver the guest's unfinished line, as after the silence of LINE-5."""
         if guest.begun and not guest.inbox:
             self.story.t += PAUSED
             self.tell(guest, guest.begun)
@@ -924,7 +929,7 @@ class Room:
     def leave(self, guest: Guest) -> None:
         how = self.chance.choice(("close", "reset", "half-close"))
         self.story.what(guest.who, "leaves", how=how)
-        if how == "reset":  # unread input is lost
+        if how == "reset":  # some of the unread input is lost
             guest.inbox = guest.inbox[: self.chance.randint(0, len(guest.inbox))]
         self.read(guest)
         if guest.begun:
@@ -946,9 +951,9 @@ class Room:
     }
 
     def deliveries(self) -> list[tuple[list[object], int]]:
-        """Return the whole messages that clients heard which were members before, and stayed.
+        """Return the deliveries of whole messages to guests that were welcomed before, and stayed.
 
-        Each is given as a list of messages heard, and an index in it.
+        A delivery is a list of the messages that a guest heard, and an index into it.
         """
         stay = {guest.who: self.welcome_of(guest.who) for guest in self.guests if guest.here}
         said = {event["says"]: event["t"] for event in self.story.events if "says" in event}
@@ -1013,14 +1018,14 @@ def test_a_torn_or_misprefixed_message_is_found(seed: int) -> None:
 
 @given(integers(0, 1 << 32))
 def test_a_correct_history_that_was_cut_short_has_no_violations(seed: int) -> None:
-    """Any beginning of a correct room's history is a correct history."""
+    """A correct history stays correct if it is cut short after any event."""
     story = Room(seed).story
     del story.events[random.Random(seed).randrange(len(story.events) + 1) :]
     assert story.judged("").violations == []
 
 
 def test_invalid_bytes_before_a_message_are_a_wrong_prefix() -> None:
-    """This holds where a message in pieces has begun, too."""
+    """The result is the same after the first piece of another message."""
     story = Story(2)
     story.say("msg0.0", b"abcdef", gap=0.2)
     story.say("msg0.1", b"hello")

@@ -1,4 +1,4 @@
-"""The moments at which faults have struck."""
+"""The moments at which faults have struck, such as "while joining"."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.harness.simulation.story import Story
 
 
 def moments(story: Story, fault: str) -> dict[str, int]:
-    """Return how often a fault struck, and at which moments."""
+    """Return how often a fault struck in all, and at each kind of moment."""
     found = reached(History({"history": VERSION}, story.events, COMPLETE))
     return {name: times for name, times in found.get(fault, {}).items() if times}
 
@@ -28,7 +28,7 @@ def test_a_client_that_leaves_within_its_line_leaves_while_sending() -> None:
     story.what(0, "leaves", how="reset")
     story.say("msg1.0")
     story.what(1, "leaves", how="reset")
-    story.say("msg2.0", sent=False)  # another's line does not count
+    story.say("msg2.0", sent=False)  # the unfinished line of another client does not count
     story.what(3, "leaves", how="reset")
     assert moments(story, "reset") == {"times": 3, "sending": 1}
 
@@ -73,7 +73,7 @@ def test_a_fault_of_the_target_strikes_all_clients() -> None:
     assert moments(story, "kill-worker") == {"times": 2, "joining": 1, "sending": 1}
 
 
-def test_a_stop_strikes_as_long_as_it_lasts() -> None:
+def test_a_stop_strikes_from_its_start_to_its_end() -> None:
     for ends in (True, False):
         story = Story(2)
         story.fault("stop")
@@ -93,10 +93,10 @@ def test_a_fault_that_found_no_process_has_not_struck() -> None:
     assert story.judged().counts == {}
     story.what(1, "ended", how="reset")
     (found,) = story.judged().violations
-    assert found.clause == "LEAVE-1", "no fault of the target was the cause"
+    assert found.clause == "LEAVE-1", "the fault hit no process, so it was not the cause"
 
 
-def test_listed_pairs_are_counted() -> None:
+def test_required_returns_how_often_each_listed_moment_was_reached() -> None:
     story = Story(1)
     story.connect(1)
     story.what(1, "leaves", how="reset")

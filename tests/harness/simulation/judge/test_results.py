@@ -12,7 +12,7 @@ from harness.simulation.judge.results import LATE, exit_status, lines, results
 from tests.harness.simulation.story import Story
 
 
-def of(
+def results_of(
     story: Story,
     end: str = COMPLETE,
     lag: float = 0.0,
@@ -27,7 +27,7 @@ def of(
     return results(history, judge(history, profile), figures(history))
 
 
-def well() -> Story:
+def good_story() -> Story:
     story = Story(3)
     story.say("msg0.0")
     story.all_hear("msg0.0")
@@ -35,7 +35,7 @@ def well() -> Story:
 
 
 def test_a_pass() -> None:
-    found = of(well())
+    found = results_of(good_story())
     assert (found["verdict"], found["why"], exit_status(found)) == ("pass", "", 0)
     assert (found["scenario"], found["seed"], found["target"]) == ("s", 7, "t")
     assert (found["clients"], found["messages"], found["deliveries"]) == (3, 1, 2)
@@ -45,8 +45,8 @@ def test_a_pass() -> None:
     assert said[1] == "3 members at once, 3 connections, 1 message, 2 deliveries, 0 undecided"
 
 
-def broken() -> Story:
-    story = well()
+def lossy_story() -> Story:
+    story = good_story()
     story.say("msg0.1")
     return story
 
@@ -54,48 +54,55 @@ def broken() -> Story:
 @pytest.mark.parametrize(
     ("story", "end", "lag", "verdict", "why", "status"),
     [
-        (broken, COMPLETE, 0.0, "fail", "2 lost", 1),
-        (broken, COMPLETE, 9.0, "fail", "2 lost", 1),
-        (well, COMPLETE, 2 * LATE / 1000, "invalid", "the harness itself was late: 1 in 100", 2),
-        (well, "", 0.0, "unknown", "the history was cut short", 2),
-        (well, "the target ended", 0.0, "unknown", "the target ended", 2),
+        (lossy_story, COMPLETE, 0.0, "fail", "2 lost", 1),
+        (lossy_story, COMPLETE, 9.0, "fail", "2 lost", 1),
+        (
+            good_story,
+            COMPLETE,
+            2 * LATE / 1000,
+            "invalid",
+            "the harness itself was late: it sent",
+            2,
+        ),
+        (good_story, "", 0.0, "unknown", "the history was cut short", 2),
+        (good_story, "the target ended", 0.0, "unknown", "the target ended", 2),
         (Story, COMPLETE, 0.0, "unknown", "no client received a message", 2),
     ],
 )
 def test_verdicts(story: Any, end: str, lag: float, verdict: str, why: str, status: int) -> None:
-    """A proof counts however late the harness was; without deliveries, there is no pass."""
-    found = of(story(), end, lag)
+    """A violation counts even if the harness was late. A run without deliveries does not pass."""
+    found = results_of(story(), end, lag)
     assert (found["verdict"], exit_status(found)) == (verdict, status)
     assert found["why"].startswith(why)
     assert next(lines(found)).startswith(f"{verdict}: {why}")
 
 
 def test_a_failure_of_the_harness_makes_a_run_invalid() -> None:
-    story = well()
+    story = good_story()
     story.what(9, "connects", population="p", address="127.0.0.9", link=None)
     story.what(9, "refused", why="the harness itself: Too many open files")
-    found = of(story)
+    found = results_of(story)
     assert (found["verdict"], exit_status(found), found["refused"]) == ("invalid", 2, 0)
     assert "Too many open files" in found["why"]
-    cannot_judge = of(well(), "the harness could not judge: a driver failed")
+    cannot_judge = results_of(good_story(), "the harness could not judge: a driver failed")
     assert (cannot_judge["verdict"], exit_status(cannot_judge)) == ("invalid", 2)
     story.say("msg0.1")
-    assert of(story)["verdict"] == "fail"
+    assert results_of(story)["verdict"] == "fail"
 
 
 def test_a_record_that_contradicts_itself_is_invalid() -> None:
-    """A message before its sending, or both received and lost, proves nothing about the server."""
-    early = well()
+    """A message can't be received before it is sent, or be both received and lost."""
+    early = good_story()
     early.hear(2, "msg0.1")
     early.say("msg0.1")
-    found = of(early)
+    found = results_of(early)
     assert (found["verdict"], exit_status(found)) == ("invalid", 2)
     assert found["why"] == "msg0.1 was received 1.0 ms before it was sent"
 
-    eaten = Story(2)
-    eaten.say("msg0.0")
-    eaten.line(1, b"127.0.0.2:4000: msg0.0:hi")
-    found = of(eaten, profile=parse(r"notices = ['127.*\n']", "mine"))
+    as_notice = Story(2)
+    as_notice.say("msg0.0")
+    as_notice.line(1, b"127.0.0.2:4000: msg0.0:hi")
+    found = results_of(as_notice, profile=parse(r"notices = ['127.*\n']", "mine"))
     assert (found["verdict"], found["lost"]) == ("invalid", 1)
     assert found["why"] == (
         "Bob (p, 127.0.0.3) has received msg0.0, which counts as lost: does the profile "
@@ -103,30 +110,30 @@ def test_a_record_that_contradicts_itself_is_invalid() -> None:
     )
 
 
-def test_the_time_of_a_start_is_a_figure_of_its_own() -> None:
-    assert not any("start-up" in line for line in lines(of(well())))
-    found = of(well(), startup=0.75)
+def test_the_start_up_time_is_reported() -> None:
+    assert not any("start-up" in line for line in lines(results_of(good_story())))
+    found = results_of(good_story(), startup=0.75)
     assert found["startup_seconds"] == 0.75
-    assert "start-up: the first client was in after 0.75 s" in lines(found)
+    assert "start-up: the first client had joined after 0.75 s" in lines(found)
 
 
-def test_a_run_that_has_not_reached_what_it_must_is_undecided() -> None:
-    story = well()
+def test_a_run_that_has_not_reached_all_required_moments_is_undecided() -> None:
+    story = good_story()
     story.what(1, "leaves", how="reset")
-    found = of(story, reach=["reset while joining", "reset while sending"])
+    found = results_of(story, reach=["reset while joining", "reset while sending"])
     assert (found["verdict"], exit_status(found)) == ("undecided", 2)
     assert found["why"] == "never reached: reset while joining, reset while sending"
     assert found["required"] == {"reset while joining": 0, "reset while sending": 0}
-    assert of(well(), reach=[])["verdict"] == "pass"
-    assert of(broken(), reach=["reset while joining"])["verdict"] == "fail"
+    assert results_of(good_story(), reach=[])["verdict"] == "pass"
+    assert results_of(lossy_story(), reach=["reset while joining"])["verdict"] == "fail"
 
 
-def test_what_was_reached_and_what_was_left_out_are_listed() -> None:
-    story = well()
+def test_moments_reached_and_faults_left_out_are_listed() -> None:
+    story = good_story()
     story.connect(3)
     story.what(3, "leaves", how="reset")
     story.fault("kill-worker", "misses")
-    found = of(story, left_out={"hangup": "on request"})
+    found = results_of(story, left_out={"hangup": "on request"})
     assert [" ".join(line.split()) for line in lines(found)][-4:] == [
         "faults that struck while joining sending delivering lagging",
         "reset × 1 1 0 0 0",
@@ -136,30 +143,30 @@ def test_what_was_reached_and_what_was_left_out_are_listed() -> None:
 
 
 def test_an_incomplete_failed_run_is_reported_as_incomplete() -> None:
-    story = well()
+    story = good_story()
     story.say("msg0.1")
     story.say("msg0.2")
     story.all_hear("msg0.2")
     for end, said in (("", "cut short"), ("the target ended", "the target ended")):
-        found = of(story, end)
+        found = results_of(story, end)
         assert (found["verdict"], found["lost"]) == ("fail", 2)
         assert [*lines(found)][1] == f"the run is incomplete: {said}"
 
 
-def test_violations_with_one_cause_are_one_row_with_a_count() -> None:
+def test_violations_with_one_cause_share_a_row_with_their_number() -> None:
     story = Story(9)
     story.say("msg0.0")
     story.line(1, b"what")
-    found = of(story)
+    found = results_of(story)
     assert found["lost"] == 8
     assert [(cause["kind"], cause["count"], cause["clients"]) for cause in found["causes"]] == [
         ("lost", 8, 8),
         ("torn", 1, 1),
     ]
     assert [*lines(found)][-4:] == [
-        "lost × 8 (CAST-1): nobody received the message",
+        "lost × 8 (CAST-1): no client received the message",
         "  first at 0.028 s: msg0.0 of Ann (p, 127.0.0.2) never reached Bob (p, 127.0.0.3)",
-        "torn (CAST-3): a line came that no client sent",
+        "torn (CAST-3): a client received a line that no client sent",
         "  at 0.030 s: Bob (p, 127.0.0.3) received a line that no client sent: “what”",
     ]
 
@@ -169,19 +176,19 @@ def test_the_first_causes_are_listed() -> None:
     for number in range(8):
         story.say(f"msg0.{number}")
         story.line(1, f"<{'x' * number}>msg0.{number}:hi".encode())
-    found = of(story)
+    found = results_of(story)
     assert sum(line.startswith("misprefixed (") for line in lines(found)) == 5
     assert [*lines(found)][-1] == "and 3 more causes"
 
 
 def test_each_of_several_populations_has_a_row() -> None:
-    story = well()
-    assert not any("last, from" in line for line in lines(of(story)))
+    story = good_story()
+    assert not any("last, from" in line for line in lines(results_of(story)))
     story.what(9, "connects", population="others", address="127.0.0.9", link=None)
     story.what(9, "welcomed")
     story.say("msg9.0")
     story.all_hear("msg9.0")
-    found = of(story)
+    found = results_of(story)
     assert [*found["latency_ms"]["by_population"]] == ["p", "others"]
     assert [line.split()[:3] for line in lines(found) if "last, from" in line] == [
         ["last,", "from", "p"],
@@ -190,10 +197,10 @@ def test_each_of_several_populations_has_a_row() -> None:
 
 
 def test_costs_and_faults_are_reported() -> None:
-    story = well()
+    story = good_story()
     story.fault("kill-worker")
     for cpu in (1.0, 2.5):
         story.add(costs={"memory": 2 << 20, "descriptors": 7, "cpu": cpu})
-    said = "\n".join(lines(of(story)))
+    said = "\n".join(lines(results_of(story)))
     assert "the target used 1.5 s of processor time, at most 2.0 MiB and 7 descriptors" in said
     assert "faults: kill-worker × 1" in said

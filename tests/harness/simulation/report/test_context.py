@@ -22,7 +22,7 @@ from tests.harness.simulation.story import Story
 
 
 def groups_of(*violations: Violation) -> list[Group]:
-    """Return the groups of violations, as the judge would count them."""
+    """Group the violations by cause, as the judge does."""
     judgement, sessions = Judgement(), {each.who: Session(each.who) for each in violations}
     for each in violations:
         judgement.add(
@@ -45,7 +45,7 @@ def lost(who: int, message: str) -> Violation:
 
 
 def test_violations_with_one_cause_are_one_group() -> None:
-    """It shows the first of them, and all clients that it affects in the same way."""
+    """A group has the message of its first violation, and the clients of all its violations."""
     (group,) = groups_of(lost(1, "msg0.0"), lost(1, "msg0.1"), lost(2, "msg0.0"))
     assert (group.message, group.who, group.count) == ("msg0.0", (1, 2), 3)
     reasons = ("after a kill", "after a kill", "after a stop")
@@ -57,7 +57,7 @@ def test_violations_with_one_cause_are_one_group() -> None:
     assert groups == [("0 is gone", (0, 1), 2), ("2 is gone", (2,), 1)]
 
 
-def test_the_first_of_each_kind_is_shown_before_any_second() -> None:
+def test_one_violation_of_each_kind_is_shown_before_a_second_of_any_kind() -> None:
     groups = [Group(kind, "", 0.0, "", "", (0,)) for kind in "aaab"]
     assert chosen(groups, 2) == [0, 3]
     assert chosen(groups, 3) == [0, 1, 3]
@@ -107,7 +107,7 @@ def test_a_misordered_message_is_shown_with_the_other_message() -> None:
     assert found.rows[1].before == ["msg0.0"]
 
 
-def test_a_number_in_a_member_s_text_is_not_taken_for_a_message() -> None:
+def test_a_name_of_a_message_in_a_member_s_text_is_ignored() -> None:
     says = "Bob heard msg0.0 as “msg0.0:msg9.9”"
     story = Story(2)
     story.say("msg0.0")
@@ -122,9 +122,9 @@ def test_a_crowd_is_summarised_in_numbers() -> None:
         story.hear(who, "msg0.0")
     found = shown(story, *(lost(who, "msg0.0") for who in range(31, 51)))
     assert len(found.rows) == AFFECTED + OTHERS
-    assert f"{30 - OTHERS} more received it, +" in found.rest
+    assert f"{30 - OTHERS} more received the message, +" in found.rest
     assert f"{20 - AFFECTED} more were affected in the same way" in found.rest
-    assert "9 other members did not receive it" in found.rest
+    assert "9 other members did not receive the message" in found.rest
 
 
 def test_a_violation_without_a_message_is_shown_with_session_events() -> None:
@@ -134,10 +134,12 @@ def test_a_violation_without_a_message_is_shown_with_session_events() -> None:
     story.line(0, b"nobody said this")
     story.fault("kill-worker", processes=[1])
     story.what(1, "ended", how="reset")
-    found = shown(story, Violation("disconnected", "LEAVE-1", story.t, 1, "", "it was put out"))
+    found = shown(
+        story, Violation("disconnected", "LEAVE-1", story.t, 1, "", "it was disconnected")
+    )
     assert [line.what for line in found.lines][-2:] == ["kill-worker", "ended"]
     (lane,) = Picture(found).lanes
-    assert lane.end < WIDTH - 20  # it ends before the picture
+    assert lane.end < WIDTH - 20  # the lane ends before the right edge of the picture
     assert [mark.text for mark in Picture(found).marks] == ["kill-worker"]
 
 
@@ -150,7 +152,7 @@ def test_the_picture_shows_the_cause_and_its_ticks_do_not_overlap() -> None:
         story.say(f"msg0.{second}")
         story.hear(1, f"msg0.{second}")
     story.what(1, "ended", how="reset")
-    found = shown(story, Violation("disconnected", "LOAD-4", story.t, 1, "", "it was put out"))
+    found = shown(story, Violation("disconnected", "LOAD-4", story.t, 1, "", "it was disconnected"))
     assert [mark.text for mark in Picture(found).marks] == ["kill-worker"]
     places = [tick.at for tick in Picture(found).ticks]
     assert all(after - before >= TICK * 0.99 for before, after in pairwise(places))
@@ -171,7 +173,7 @@ def test_the_number_of_dots_in_a_lane_is_limited() -> None:
     assert max(len(lane.dots) for lane in Picture(found).lanes) <= DOTS + 1
 
 
-def test_overlapping_faults_are_told_apart() -> None:
+def test_each_of_several_overlapping_faults_is_listed() -> None:
     story = Story()
     for what in ("begins", "begins", "ends", "ends", "begins"):
         story.t = round(story.t + 0.999, 3)

@@ -1,4 +1,4 @@
-"""The report's page, its charts, and the context of violations."""
+"""The page of a simulation's report, with its charts and the contexts of violations."""
 
 import random
 import re
@@ -42,7 +42,7 @@ def page_of(story: Story, tmp_path: Path, **header: Any) -> str:
 
 
 def page_with(story: Story, violations: list[Violation], **changed: object) -> str:
-    """Return the page of a story with these violations, whatever the judge says."""
+    """Return the page of a story with these violations, without calling the judge."""
     recorded = History({"history": VERSION}, story.events, COMPLETE)
     found = figures(recorded)
     results: Mapping[str, Any] = {
@@ -84,8 +84,8 @@ def page_with(story: Story, violations: list[Violation], **changed: object) -> s
 
 
 def classroom(people: int = 12, messages: int = 120, seconds: float = 30.0) -> Story:
-    """Return a history: clients talk, a worker is killed at 5 s, and the room stalls from 10 to
-    11 s."""
+    """Return a story in which clients talk, a worker is killed at 5 s, and the server is stopped
+    from 10 s to 11 s."""
     chance = random.Random(1)
     story = Story(people)
     numbers = [0] * people
@@ -121,16 +121,16 @@ def test_a_page_of_a_run_that_passed(tmp_path: Path) -> None:
     assert ">kill-worker</text>" in text
     assert ">rush</text>" in text
     assert 'class="wrong"' not in text
-    assert "ViolationContext what went wrong" not in text
+    assert "Violations in context" not in text
 
 
-def test_the_time_of_a_start_is_on_the_page(tmp_path: Path) -> None:
+def test_the_start_up_time_is_on_the_page(tmp_path: Path) -> None:
     started = "Start-up: the first client was in after 0.75 s"
     assert started in page_of(classroom(), tmp_path, startup=0.75)
     assert "Start-up" not in page_of(classroom(), tmp_path)
 
 
-def test_what_the_harness_did_is_on_the_page(tmp_path: Path) -> None:
+def test_the_faults_that_the_harness_caused_are_on_the_page(tmp_path: Path) -> None:
     story = classroom()
     story.what(3, "leaves", how="reset")
     header = {
@@ -182,7 +182,7 @@ def test_a_violation_is_linked_to_its_context(tmp_path: Path) -> None:
     assert "never" in read.text
 
 
-def test_text_of_people_and_servers_does_not_become_markup() -> None:
+def test_text_of_clients_and_servers_does_not_become_markup() -> None:
     story = Story(3)
     story.say("msg0.0", EVIL)
     story.line(1, b"<127.0.0.2>msg0.0:" + EVIL)
@@ -195,7 +195,7 @@ def test_text_of_people_and_servers_does_not_become_markup() -> None:
     ]
     names = dict.fromkeys(("why", "scenario", "target"), evil)
     text = page_with(story, found, **names)
-    text.encode()  # no surrogate is left
+    text.encode()  # fails if a surrogate is left
     assert "script" not in Reader(text).names
     assert not re.search("[\x00\x1b\u202e]", text)
     assert visible(evil)[:12] in Reader(text).text
@@ -270,7 +270,7 @@ def test_the_strip_has_a_row_for_each_kind() -> None:
     rows = strip(faults, [(2.0, "lost", "it is lost")], 10.0)
     assert [row.name for row in rows] == ["hangup × 1", "stop × 2", "violations"]
     assert [len(row.marks) for row in rows] == [1, 2, 1]
-    assert rows[0].marks[0].width > 0  # a moment can be seen
+    assert rows[0].marks[0].width > 0  # the mark of a single moment is visible
 
 
 # --- charts --------------------------------------------------------------------------------------
@@ -295,7 +295,7 @@ def test_a_scale_maps_its_range_to_its_places(log: bool) -> None:
     assert scale(10) == (25 if log else pytest.approx(4.5))
 
 
-def test_a_chart_holds_its_lines_and_marks() -> None:
+def test_a_chart_has_its_lines_and_marks() -> None:
     points = [(second + 0.5, float(second)) for second in range(10)]
     chart = over_time("t", "u", [("a", "sends", points)], 10, [(-1, 5, "band", "m")])
     (line,) = chart.lines
@@ -305,7 +305,7 @@ def test_a_chart_holds_its_lines_and_marks() -> None:
     assert (mark.at, mark.width) == (64, 460)
 
 
-def test_few_ranks_are_drawn_and_all_of_the_last_ones() -> None:
+def test_a_sample_of_the_ranks_and_all_of_the_last_ranks_are_drawn() -> None:
     found = ranks(100_000)
     assert found[0] == 0
     assert found[-3:] == [99_997, 99_998, 99_999]

@@ -1,4 +1,4 @@
-"""Bytes that a gate holds and passes on, at made-up times."""
+"""Gates, which hold bytes back and pass them on later. The tests set the time."""
 
 from itertools import pairwise
 from math import inf
@@ -35,7 +35,7 @@ def at(gate: Gate, now: float) -> Gate:
 
 
 def passed(gate: Gate, now: float) -> bytes:
-    """Take all that is due at this time."""
+    """Take all bytes that are due at this time, and return them."""
     gate.now = now
     taken = b""
     while data := gate.due():
@@ -48,10 +48,10 @@ def every_gate() -> list[Gate]:
     return [gate for fault in LINK_FAULTS for gate in gates(course(fault))]
 
 
-# --- what is drawn --------------------------------------------------------------------------------
+# --- courses, which are drawn at random -----------------------------------------------------------
 
 
-def test_a_course_follows_from_the_seed_and_the_numbers() -> None:
+def test_a_course_depends_on_the_seed_and_the_numbers_only() -> None:
     link = Link("stall", (1.0, 3.0), (4.0, 6.0), pause=(0.0, 1.0), held=(0.0, 1.0))
     first = draw(link, 100.0, 7, 0, 0)
     assert first == draw(link, 100.0, 7, 0, 0)
@@ -80,7 +80,7 @@ def test_each_fault_has_a_gate_for_each_direction() -> None:
     }
 
 
-# --- what holds for all gates --------------------------------------------------------------------
+# --- all gates -----------------------------------------------------------------------------------
 
 
 @given(
@@ -172,7 +172,7 @@ def test_a_slow_gate_keeps_its_rate_when_it_is_woken_late(rate: float) -> None:
         room = gate.room()
         assert 0 < room <= HELD
         gate.put(bytes(room))
-        assert gate.room() == 0  # it reads no more than it may carry
+        assert gate.room() == 0  # the gate reads no more than its rate permits
         carried += len(passed(gate, gate.now))
     assert carried / (gate.now - 10) == pytest.approx(rate, rel=0.02)
 
@@ -183,7 +183,7 @@ def test_a_slow_gate_passes_bytes_twenty_times_a_second() -> None:
     assert at(gate, 10.0501).room() == 50
 
 
-def test_a_slow_gate_saves_up_at_most_a_tenth_of_a_second() -> None:
+def test_a_slow_gate_saves_up_bytes_of_at_most_a_tenth_of_a_second() -> None:
     gate = at(SlowGate(course(ends=inf), 1000), 5000.0)
     assert gate.room() == 100
     gate.put(bytes(100))
@@ -201,7 +201,7 @@ def test_bytes_held_at_the_start_of_a_fault_are_slowed_too() -> None:
     assert len(passed(gate, 20.0)) == 950
 
 
-def test_a_drip_is_a_byte_at_a_time() -> None:
+def test_a_drip_passes_a_byte_at_a_time() -> None:
     gate = at(DripGate(course("drip")), 10.0)
     assert gate.wake() == inf
     gate.put(b"hello")
@@ -218,7 +218,7 @@ def test_a_drip_is_a_byte_at_a_time() -> None:
     assert gate.ending() == CLOSED
 
 
-def test_a_drip_without_a_pause_is_still_a_byte_at_a_time() -> None:
+def test_a_drip_without_a_pause_still_passes_a_byte_at_a_time() -> None:
     gate = at(DripGate(course("drip", pause=0.0)), 10.0)
     gate.put(b"hi")
     assert gate.due() == b"h"
@@ -226,7 +226,7 @@ def test_a_drip_without_a_pause_is_still_a_byte_at_a_time() -> None:
     assert gate.due() == b"i"
 
 
-def test_a_delay_holds_each_part_for_the_same_time() -> None:
+def test_a_delay_holds_all_bytes_for_the_same_time() -> None:
     gate = at(DelayGate(course("delay")), 10.0)
     gate.put(b"one ")
     at(gate, 11.0).put(b"two ")
@@ -243,7 +243,7 @@ def test_a_delay_holds_each_part_for_the_same_time() -> None:
     assert gate.wake() == inf
 
 
-def test_bytes_after_a_delay_stay_behind_the_held_ones() -> None:
+def test_bytes_that_arrive_after_a_delay_wait_for_held_bytes() -> None:
     gate = at(DelayGate(course("delay")), 19.0)
     gate.put(b"one ")
     at(gate, 20.0).put(b"two ")

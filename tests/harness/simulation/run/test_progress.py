@@ -1,4 +1,4 @@
-"""The progress of a run."""
+"""The progress of a simulation, on a terminal and elsewhere."""
 
 import io
 import os
@@ -56,7 +56,7 @@ def fixture_terminal() -> Iterator[tuple[int, io.TextIOWrapper]]:
 
 
 def all_shown(ours: int, stream: io.TextIOWrapper) -> str:
-    """Return all that was written so far, which may come in pieces."""
+    """Return everything that was written to the terminal so far."""
     print("\x00", end="", file=stream, flush=True)
     shown = b""
     while not shown.endswith(b"\x00"):

@@ -1,7 +1,7 @@
-"""The proxy process, between a client with its own address and a server in the test.
+"""The proxy process. Each test has a client socket and a server socket, and a proxy between them.
 
-A wait for something that must happen lasts at most PATIENCE. A test that checks that something does
-not happen watches for a WINDOW.
+A test waits at most PATIENCE seconds for something that must happen. To check that something does
+not happen, it watches for WINDOW seconds.
 """
 
 import asyncio
@@ -37,14 +37,15 @@ PATIENCE = 20.0
 WINDOW = 0.3
 ADDRESS = "127.0.3.7"
 
+#: Address at which no server listens.
 NOBODY = ("127.0.0.1", 9)
 
-#: A link without a fault: it would begin long after the test.
+#: A link whose fault would begin long after the end of the test.
 FAITHFUL = Link("half-close", after=(1e6, 1e6))
 
 
 def link_of(fault: str, bytes_per_second: float = 1024.0, **ranges: float | Range) -> Link:
-    """Return a link; a range may be given as a single number."""
+    """Return a link. Instead of a range, a single number may be given."""
     pairs = {
         key: value if isinstance(value, tuple) else (value, value) for key, value in ranges.items()
     }
@@ -53,7 +54,7 @@ def link_of(fault: str, bytes_per_second: float = 1024.0, **ranges: float | Rang
 
 @dataclass
 class Line:
-    """One connection through a proxy: both its ends, and the proxy."""
+    """A connection through a proxy: the proxy, and the sockets at both ends."""
 
     proxy: Proxy
     client: socket.socket
@@ -61,12 +62,12 @@ class Line:
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def told(self, number: int = 1) -> dict[str, Any]:
-        """Return the first, second, … event that the proxy reports."""
+        """Wait for event number `number` of the proxy, counted from 1, and return it."""
         deadline = time.monotonic() + PATIENCE
         while len(self.events) < number:
             assert time.monotonic() < deadline, self.events
             self.events += self.proxy.events()
-            time.sleep(0.005)  # nothing signals a new event
+            time.sleep(0.005)  # the proxy gives no signal for a new event
         return self.events[number - 1]
 
 
@@ -103,7 +104,7 @@ def process_of_the_proxy() -> psutil.Process:
 
 @contextlib.contextmanager
 def line(link: Link, buffer: int = 0) -> Iterator[Line]:
-    """A client connected by a link. buffer: bytes of the kernel's buffers; 0: the default."""
+    """Connect a client by a link. buffer: size of the kernel's buffers, or 0 for the default."""
     with listening(buffer) as listener, Proxy([listener.getsockname()], 1, [link]) as proxy:
         client = connect(proxy.ports[0], buffer=buffer)
         with client, listener.accept()[0] as server:
@@ -121,13 +122,13 @@ def heard(connection: socket.socket, size: int) -> bytes:
 
 
 def hear_to_the_end(connection: socket.socket) -> None:
-    """Read everything, and drop it."""
+    """Read and discard everything until the connection ends."""
     while connection.recv(1 << 16):
         pass
 
 
 def silent(connection: socket.socket) -> bool:
-    """Return whether neither bytes nor an end arrive during a WINDOW."""
+    """Return True if neither bytes nor the end arrive within WINDOW seconds."""
     return not select.select([connection], [], [], WINDOW)[0]
 
 
@@ -137,7 +138,7 @@ def reset(connection: socket.socket) -> None:
 
 
 def taken(connection: socket.socket, most: int = 64 << 20) -> int:
-    """Send until the connection takes no more; return the number of bytes sent."""
+    """Send until the connection accepts no more bytes; return the number of bytes sent."""
     connection.setblocking(False)
     total = 0
     while total < most and select.select([], [connection], [], WINDOW)[1]:
@@ -147,10 +148,10 @@ def taken(connection: socket.socket, most: int = 64 << 20) -> int:
     return total
 
 
-# --- faithfully ----------------------------------------------------------------------------------
+# --- links without a fault -----------------------------------------------------------------------
 
 
-def test_the_server_sees_the_true_address() -> None:
+def test_the_server_sees_the_client_s_address() -> None:
     with listening() as listener, Proxy([listener.getsockname()], 1, [FAITHFUL, FAITHFUL]) as proxy:
         assert len(set(proxy.ports)) == 2
         for port in proxy.ports:
@@ -200,7 +201,7 @@ def test_a_server_that_half_closes_still_receives() -> None:
 @pytest.mark.parametrize("speaker", ["client", "server"])
 def test_a_reset_is_passed_on_after_the_bytes_before_it(speaker: str) -> None:
     with line(FAITHFUL) as wire:
-        wire.server.sendall(b"hi")  # the proxy is ready
+        wire.server.sendall(b"hi")  # shows that the proxy has connected both ends
         assert heard(wire.client, 2) == b"hi"
         speaks, hears = wire.client, wire.server
         if speaker == "server":
@@ -221,8 +222,8 @@ def test_a_reset_is_passed_on_while_the_other_side_speaks() -> None:
             wire.server.sendall(bytes(64 << 20))
 
 
-def test_an_unread_sender_feels_backpressure() -> None:
-    """Each kernel buffer holds twice its size, and there are four on the way."""
+def test_a_sender_must_wait_if_the_other_side_does_not_read() -> None:
+    """There are four kernel buffers on the path, each of twice the requested size."""
     with line(FAITHFUL, buffer=1 << 16) as wire:
         for speaker, listener in ((wire.server, wire.client), (wire.client, wire.server)):
             total = taken(speaker)
@@ -241,7 +242,7 @@ def test_a_refusal_of_the_target_resets_the_client() -> None:
                     client.recv(1)
 
 
-def test_three_hundred_connections() -> None:
+def test_a_proxy_carries_300_connections() -> None:
     links: list[Link] = [FAITHFUL, link_of("delay"), link_of("slow")]
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listening())
@@ -303,12 +304,12 @@ def test_a_fault_ends_with_its_connection() -> None:
 
 def test_a_fault_that_never_began_is_not_reported() -> None:
     with line(link_of("slow", after=100)) as wire:
-        wire.server.sendall(bytes(1 << 16))  # far more than the slow rate
+        wire.server.sendall(bytes(1 << 16))  # would take 64 s at the slow rate
         assert len(heard(wire.client, 1 << 16)) == 1 << 16
     assert wire.proxy.events() == []
 
 
-def test_a_fault_does_not_outlive_its_connection() -> None:
+def test_a_connection_that_has_ended_has_no_fault() -> None:
     link = link_of("reset", after=0.5)
     with listening() as listener, Proxy([listener.getsockname()], 1, [link]) as proxy:
         connect(proxy.ports[0]).close()
@@ -319,7 +320,7 @@ def test_a_fault_does_not_outlive_its_connection() -> None:
             assert Line(proxy, client, server).told()["port"] == port
 
 
-def test_each_connection_has_a_course_of_its_own() -> None:
+def test_each_connection_has_its_own_course() -> None:
     link = link_of("cut-off", after=(0, 2 * PATIENCE))
 
     def after(seed: int, connection: int) -> float:
@@ -338,7 +339,7 @@ def test_each_connection_has_a_course_of_its_own() -> None:
         assert silent(first)
 
 
-def test_a_stall() -> None:
+def test_a_stall_delays_what_the_server_sends() -> None:
     with line(link_of("stall", seconds=0.5)) as wire:
         begins = wire.told()
         wire.server.sendall(b"hello")
@@ -351,7 +352,7 @@ def test_a_stall() -> None:
         assert heard(wire.client, 2) == b"on"
 
 
-def test_the_server_feels_a_stall() -> None:
+def test_a_stall_makes_the_server_wait() -> None:
     with line(link_of("stall"), buffer=1 << 13) as wire:
         wire.told()
         assert taken(wire.server) < 1 << 16
@@ -366,10 +367,10 @@ def test_a_slow_link_keeps_its_rate() -> None:
         assert len(heard(wire.client, 1000)) == 1000
         assert time.monotonic() < begins["t"] + PATIENCE
         assert len(heard(wire.client, 99999)) == 9000
-        assert time.monotonic() >= begins["t"] + 0.4  # at most a tenth of a second was saved up
+        assert time.monotonic() >= begins["t"] + 0.4  # a slow link may send 0.1 s too early
 
 
-def test_the_server_feels_a_slow_link() -> None:
+def test_a_slow_link_makes_the_server_wait() -> None:
     with line(link_of("slow", bytes_per_second=1000), buffer=1 << 13) as wire:
         wire.told()
         wire.server.setblocking(False)
@@ -380,7 +381,7 @@ def test_the_server_feels_a_slow_link() -> None:
         assert total < 1 << 16
 
 
-def test_a_drip() -> None:
+def test_a_drip_passes_one_byte_at_a_time_to_the_server() -> None:
     with line(link_of("drip", pause=100)) as wire:
         wire.client.sendall(b"hello")
         assert wire.server.recv(99) == b"h"
@@ -406,7 +407,7 @@ def test_a_drip_continues_after_the_client_closes() -> None:
         assert time.monotonic() >= began + 4 * 0.05
 
 
-def test_a_delay() -> None:
+def test_a_delay_holds_bytes_and_a_reset() -> None:
     with line(link_of("delay", held=0.2)) as wire:
         for speaker, listener in ((wire.client, wire.server), (wire.server, wire.client)):
             began = time.monotonic()
@@ -476,7 +477,7 @@ def test_a_reset_fault_resets_both_sides() -> None:
     assert wire.proxy.events() == []
 
 
-def test_a_half_close() -> None:
+def test_a_half_close_drops_what_the_client_sends_from_then_on() -> None:
     with line(link_of("half-close", after=2)) as wire:
         wire.client.sendall(b"hello")
         assert heard(wire.server, 99) == b"hello"
@@ -487,7 +488,7 @@ def test_a_half_close() -> None:
         assert heard(wire.client, 99) == b""
         deadline = time.monotonic() + WINDOW
         while time.monotonic() < deadline:
-            wire.client.sendall(b"still unheard")  # fails after the reset
+            wire.client.sendall(b"still unheard")  # fails if the proxy has reset the connection
             time.sleep(0.01)
         wire.client.close()
         assert (wire.told(1)["what"], wire.told(2)["what"]) == ("begins", "ends")
@@ -507,7 +508,7 @@ def test_stop_closes_all_connections_and_ports() -> None:
     with listening() as listener:
         proxy = Proxy([listener.getsockname()], 1, [link_of("stall")])
         assert proxy.death() == ""
-        proxy.stop()  # it has not started
+        proxy.stop()  # does nothing before the start
         with proxy, connect(proxy.ports[0]) as client, listener.accept()[0] as server:
             process = process_of_the_proxy()
             assert Line(proxy, client, server).told()["what"] == "begins"
@@ -523,7 +524,7 @@ def test_stop_closes_all_connections_and_ports() -> None:
                 connect(proxy.ports[0])
 
 
-def test_no_more_is_read_than_a_gate_has_room_for() -> None:
+def test_a_direction_reads_no_more_than_its_gate_has_room_for() -> None:
     class Narrow(Gate):
         def room(self) -> int:
             return 3
@@ -554,7 +555,7 @@ def test_a_proxy_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("how", ["input", "SIGTERM", "SIGINT"])
-def test_the_process_ends_at_the_end_of_input_or_by_a_signal(how: str) -> None:
+def test_the_process_ends_at_the_end_of_its_input_or_by_a_signal(how: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", MODULE],
         stdin=subprocess.PIPE,
@@ -567,7 +568,7 @@ def test_the_process_ends_at_the_end_of_input_or_by_a_signal(how: str) -> None:
         pickle.dump(([NOBODY], 1, [FAITHFUL]), process.stdin)
         process.stdin.flush()
         assert len(json.loads(process.stdout.readline())["ports"]) == 1
-        process.stdin.write(b"nothing is made of this\n")
+        process.stdin.write(b"the proxy ignores this\n")
         process.stdin.flush()
         if how != "input":
             process.send_signal(signal.Signals[how])
@@ -588,14 +589,14 @@ def test_a_process_without_a_job_reports_an_error() -> None:
         text=True,
         check=False,
     )
-    assert process.stderr.startswith("the proxy can't go on: ")
+    assert process.stderr.startswith("the proxy failed: ")
     assert process.stderr.count("\n") == 1
     assert (process.stdout, process.returncode) == ("", 2)
 
 
 def test_a_proxy_that_does_not_start_raises_cannot_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = Proxy([("::1", 9)], 1, [FAITHFUL])
-    why = "the target must have an IPv4 address, and '::1' has none"
+    why = "the target must have an IPv4 address, but '::1' has none"
     with pytest.raises(
         CannotJudge, match=rf"the proxy ended \(exit status 2\); its last line: .*: {why}$"
     ):
@@ -616,7 +617,7 @@ def test_a_proxy_that_does_not_start_raises_cannot_judge(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("spare", [0, 1])
 def test_a_proxy_without_descriptors_reports_an_error(spare: int) -> None:
-    """A connection needs two descriptors: here the first or the second is missing."""
+    """A connection needs two descriptors. The proxy has only `spare` descriptors left."""
     with listening() as listener, Proxy([listener.getsockname()], 1, [FAITHFUL]) as proxy:
         pid = process_of_the_proxy().pid
         limit = len(os.listdir(f"/proc/{pid}/fd")) + spare
@@ -624,5 +625,5 @@ def test_a_proxy_without_descriptors_reports_an_error(spare: int) -> None:
         with contextlib.suppress(ConnectionError), connect(proxy.ports[0]):
             proxy.death(PATIENCE)
         death = proxy.death(PATIENCE)
-    assert death.startswith("ended (exit status 2); its last line: the proxy can't go on: ")
-    assert "Too many open files" in death  # or an import failed
+    assert death.startswith("ended (exit status 2); its last line: the proxy failed: ")
+    assert "Too many open files" in death

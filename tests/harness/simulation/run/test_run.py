@@ -1,4 +1,4 @@
-"""The clients, in real processes, and their records of several servers."""
+"""Runs of scenarios: driver processes whose clients talk to a server, and the recorded history."""
 
 import contextlib
 import pickle
@@ -25,7 +25,7 @@ from harness.simulation.run.run import with_sessions
 from harness.simulation.scenario.vocabulary import harmless
 from harness.target.processes import ROOT
 from harness.target.target import Command
-from tests.harness.simulation.recording import CHATROOM, PYTHON, heard, of, python, record
+from tests.harness.simulation.recording import CHATROOM, PYTHON, events_of, heard, python, record
 from tests.integration.waiting import until
 
 TWO = """
@@ -59,17 +59,19 @@ def test_all_messages_are_recorded_and_heard(processes: int, tmp_path: Path) -> 
         processes=processes,
     )
     assert found.end == COMPLETE
-    said = {event["says"]: event for event in of(found, "says")}
+    said = {event["says"]: event for event in events_of(found, "says")}
     assert len(said) > 20
-    assert {event["sent"] for event in of(found, "sent")} == said.keys()
+    assert {event["sent"] for event in events_of(found, "sent")} == said.keys()
     for who in range(7):
         others = {name for name, event in said.items() if event["who"] != who}
-        assert {*heard(found, who)} == others, "each message is recognised, byte for byte"
+        assert {*heard(found, who)} == others, (
+            "each message is recorded by its name, so it arrived unchanged"
+        )
         assert len(heard(found, who)) == len(others)
     assert all(before["t"] <= after["t"] for before, after in pairwise(found.events))
     for who in range(7):
         (connects, connected, welcomed) = [
-            event["what"] for event in of(found, "what") if event["who"] == who
+            event["what"] for event in events_of(found, "what") if event["who"] == who
         ]
         assert (connects, connected, welcomed) == ("connects", "connected", "welcomed")
     assert any(
@@ -100,8 +102,8 @@ def serve(connection):
 
 
 @pytest.mark.parametrize("welcome", ["welcome = 'Welcome to socket practice'", ""])
-def test_a_run_begins_when_a_first_client_is_in(welcome: str, tmp_path: Path) -> None:
-    """Otherwise the start of a server would count as latency."""
+def test_a_run_begins_when_a_first_client_can_talk(welcome: str, tmp_path: Path) -> None:
+    """If it began earlier, the start-up time of the server would count as latency."""
     dialect = parse(welcome, "mine")
     found = record(tmp_path, TWO, python(SLOW_TO_START), dialect=dialect)
     assert 0.6 < found.header["startup"] < 5
@@ -131,9 +133,9 @@ def test_unexpected_lines_are_recorded_as_they_arrived(tmp_path: Path) -> None:
             {"line": "<127.0.0.2>msg0.0:other words"},
             {"line": "the rest"},
         ]
-    ended = of(found, "what", "ended")
+    ended = events_of(found, "what", "ended")
     assert [event.get("rest") for event in ended] == ["half", "half"]
-    assert {event["who"] for event in of(found, "what", "welcomed")} == {0, 1}
+    assert {event["who"] for event in events_of(found, "what", "welcomed")} == {0, 1}
 
 
 def test_welcome_1_bytes_before_the_welcome_are_recorded(tmp_path: Path) -> None:
@@ -147,16 +149,16 @@ def test_welcome_1_bytes_before_the_welcome_are_recorded(tmp_path: Path) -> None
             "    while connection.recv(4096): pass\n"
         ),
     )
-    assert [event["rest"] for event in of(found, "what", "unwelcomed")] == [
+    assert [event["rest"] for event in events_of(found, "what", "unwelcomed")] == [
         "<127.0.0.9>hi\nWelcome to socket practice\n"
     ] * 2
-    assert of(found, "what", "welcomed") == []
+    assert events_of(found, "what", "welcomed") == []
 
 
-def test_without_a_first_client_a_run_begins_all_the_same(tmp_path: Path) -> None:
+def test_a_run_begins_even_if_no_client_is_welcomed(tmp_path: Path) -> None:
     found = record(tmp_path, TWO, python("def serve(connection):\n    connection.recv(1)\n"))
     assert found.header["startup"] is None
-    assert [event["who"] for event in of(found, "what", "connected")] == [0, 1]
+    assert [event["who"] for event in events_of(found, "what", "connected")] == [0, 1]
 
 
 def test_a_refused_client_says_nothing(tmp_path: Path) -> None:
@@ -165,9 +167,9 @@ def test_a_refused_client_says_nothing(tmp_path: Path) -> None:
         TWO + '[[population]]\nname = "late"\nclients = 1\narrives = 0.9\nrate = 10\n',
         python("def serve(connection):\n    server.shutdown(2)\n    connection.recv(1)\n"),
     )
-    refused = of(found, "what", "refused")
+    refused = events_of(found, "what", "refused")
     assert 2 in [event["who"] for event in refused]
-    assert 2 not in [event["who"] for event in of(found, "says")]
+    assert 2 not in [event["who"] for event in events_of(found, "says")]
 
 
 def test_clients_leave_in_the_given_way(tmp_path: Path) -> None:
@@ -183,19 +185,19 @@ def test_clients_leave_in_the_given_way(tmp_path: Path) -> None:
             + ['[[population]]\nname = "stays"\nclients = 2\nrate = 3']
         ),
     )
-    leaves = {event["who"]: event["how"] for event in of(found, "what", "leaves")}
+    leaves = {event["who"]: event["how"] for event in events_of(found, "what", "leaves")}
     assert sorted(leaves.values()) == ["close", "half-close", "reset"]
-    ended = of(found, "what", "ended")
+    ended = events_of(found, "what", "ended")
     assert [(leaves[event["who"]], event["how"]) for event in ended] == [("half-close", "closed")]
 
 
-def test_a_run_ends_when_all_have_heard_the_last_words(
+def test_a_run_ends_when_all_clients_have_heard_the_final_messages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run does not wait for the whole patience."""
+    """The run does not wait for PATIENCE seconds."""
     monkeypatch.setattr("harness.simulation.run.run.PATIENCE", 10_000.0)
     found = record(tmp_path, TWO)
-    last = [event["says"] for event in of(found, "final")]
+    last = [event["says"] for event in events_of(found, "final")]
     assert len(last) == 2
     assert all({*last} & {*heard(found, who)} for who in range(2))
 
@@ -207,15 +209,15 @@ def test_a_link_applies_its_fault_to_its_clients(tmp_path: Path) -> None:
         + '[[population]]\nname = "cut"\nclients = 1\nrate = 10\n'
         + '[population.link]\nfault = "reset"\nafter = 0.2\n',
     )
-    (whose,) = (event["who"] for event in of(found, "population", "cut"))
-    (begins,) = of(found, "fault", "reset")
+    (whose,) = (event["who"] for event in events_of(found, "population", "cut"))
+    (begins,) = events_of(found, "fault", "reset")
     assert (begins["who"], begins["what"]) == (whose, "begins")
-    (ended,) = of(found, "what", "ended")
+    (ended,) = events_of(found, "what", "ended")
     assert ended["who"] == whose
-    (address,) = (event["address"] for event in of(found, "population", "cut"))
-    said = [event["says"] for event in of(found, "says") if event["who"] == whose]
+    (address,) = (event["address"] for event in events_of(found, "population", "cut"))
+    said = [event["says"] for event in events_of(found, "says") if event["who"] == whose]
     assert said
-    assert {*said} & {*heard(found, (whose + 1) % 3)}, f"the server sees it as {address}"
+    assert {*said} & {*heard(found, (whose + 1) % 3)}, f"a message from {address} arrived"
 
 
 # --- faults of the target ------------------------------------------------------------------------
@@ -237,14 +239,14 @@ def test_a_link_s_fault_belongs_to_the_session_at_its_port_and_time(tmp_path: Pa
 
 
 def both_workers_serve(target: Command) -> None:
-    """Wait until each worker serves a client: from then on, faults find the workers."""
+    """Connect clients until each worker serves one. A fault can only hit workers with clients."""
     with ExitStack() as people:
 
         def come() -> bool:
             people.enter_context(socket.create_connection(target.address, 20))
             return len(workers_of(target)) == 2
 
-        until(come, "each worker serves somebody")
+        until(come, "each worker serves a client")
 
 
 def test_load_4_workers_are_killed_stopped_and_replaced(tmp_path: Path) -> None:
@@ -283,7 +285,8 @@ def test_load_4_workers_are_killed_stopped_and_replaced(tmp_path: Path) -> None:
     )
     assert found.end == COMPLETE
     faults = [
-        (event["fault"], event["what"], len(event["processes"])) for event in of(found, "fault")
+        (event["fault"], event["what"], len(event["processes"]))
+        for event in events_of(found, "fault")
     ]
     by_kind = {
         kind: [fault[1:] for fault in faults if fault[0] == kind]
@@ -296,11 +299,13 @@ def test_load_4_workers_are_killed_stopped_and_replaced(tmp_path: Path) -> None:
         "hangup": [("begins", 1)],
         "stop": [("begins", stopped), ("ends", stopped)],
     }
-    assert stopped >= 3, "main process, registry and a worker; another may not have started yet"
-    (killed,) = of(found, "fault", "kill-worker")[0]["processes"]
+    assert stopped >= 3, (
+        "main process, registry and a worker; a new worker may not have started yet"
+    )
+    (killed,) = events_of(found, "fault", "kill-worker")[0]["processes"]
     assert not psutil.pid_exists(killed)
-    assert of(found, "what", "ended") == [], "the chatroom disconnects nobody"
-    said = {event["says"] for event in of(found, "says")}
+    assert events_of(found, "what", "ended") == [], "the server disconnects no member"
+    said = {event["says"] for event in events_of(found, "says")}
     everyone = {name for who in range(4) for name in heard(found, who)}
     assert everyone == said
 
@@ -322,9 +327,9 @@ def test_a_target_can_be_restarted(tmp_path: Path) -> None:
         """,
         scale=1.0,
     )
-    begins, ends = of(found, "fault", "restart")
+    begins, ends = events_of(found, "fault", "restart")
     assert (begins["what"], ends["what"]) == ("begins", "ends")
-    assert [event for event in of(found, "what", "welcomed") if event["t"] > ends["t"]]
+    assert [event for event in events_of(found, "what", "welcomed") if event["t"] > ends["t"]]
 
 
 @pytest.mark.parametrize("job", [b"", pickle.dumps("a job that was cut off")[:-5]])
@@ -348,7 +353,10 @@ def test_a_run_starts_when_its_drivers_are_ready(
     monkeypatch.setattr(sys, "executable", str(slow))
     found = record(tmp_path, TWO, processes=2)
     assert found.end == COMPLETE
-    assert {event["who"] for event in of(found, "what", "connects") if event["t"] < 1} == {0, 1}
+    assert {event["who"] for event in events_of(found, "what", "connects") if event["t"] < 1} == {
+        0,
+        1,
+    }
 
 
 @pytest.mark.parametrize(
@@ -368,16 +376,16 @@ def test_a_driver_that_does_not_become_ready_raises_cannot_judge(
     monkeypatch.setattr(sys, "executable", str(odd))
     monkeypatch.setattr(drivers, "END_WITHIN", 0.5)
     if "sleep" in does:
-        monkeypatch.setattr(drivers, "READY_WITHIN", 0.5)  # times 0.2
+        monkeypatch.setattr(drivers, "READY_WITHIN", 0.5)  # `scale` reduces it to 0.1 s
     with pytest.raises(CannotJudge, match=complaint):
         record(tmp_path, TWO)
 
 
-def test_an_interrupted_driver_is_not_taken_for_finished(tmp_path: Path) -> None:
+def test_an_interrupted_driver_does_not_count_as_finished(tmp_path: Path) -> None:
     def break_off(status: Status) -> None:
         if status.said:
             for driver in psutil.Process().children():
-                with contextlib.suppress(psutil.NoSuchProcess):  # already ended
+                with contextlib.suppress(psutil.NoSuchProcess):  # the process may have ended
                     if "harness.simulation.run.driver" in driver.cmdline():
                         driver.send_signal(signal.SIGINT)
 
@@ -394,7 +402,7 @@ def test_a_driver_that_cannot_be_started_raises_cannot_judge(
 
 
 def test_the_costs_of_the_target_are_recorded(tmp_path: Path) -> None:
-    costs = [event["costs"] for event in of(record(tmp_path, TWO), "costs")]
+    costs = [event["costs"] for event in events_of(record(tmp_path, TWO), "costs")]
     assert costs
     assert all(cost["memory"] > 1 << 20 and cost["descriptors"] > 3 for cost in costs)
 
@@ -413,7 +421,7 @@ def test_a_target_s_death_ends_the_run_and_keeps_the_record(tmp_path: Path) -> N
         ),
     )
     assert found.end == "the target ended (exit status 7); its last line: alas"
-    assert of(found, "says")
+    assert events_of(found, "says")
 
 
 def test_a_target_that_ends_when_its_first_client_leaves_is_not_run(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The plan, from a scenario and a seed."""
+"""The plan of a simulation, which is drawn from a scenario and a seed."""
 
 from itertools import pairwise
 
@@ -11,13 +11,13 @@ from harness.simulation.scenario.scenario import Link, Scenario, load, names, pa
 from harness.simulation.scenario.vocabulary import TOKEN, numbers_of
 
 
-def of(body: str, seconds: float = 10.0) -> Scenario:
+def scenario_of(body: str, seconds: float = 10.0) -> Scenario:
     return parse(f'about = "a"\nseconds = {seconds}\n{body}', "x")
 
 
 def sessions(body: str, seconds: float = 10.0) -> list[Session]:
-    """Return the sessions of a plan for one population."""
-    return plan(of(f'[[population]]\nname = "one"\n{body}', seconds), 1).sessions
+    """Return the sessions in the plan of a scenario with one population."""
+    return plan(scenario_of(f'[[population]]\nname = "one"\n{body}', seconds), 1).sessions
 
 
 @pytest.mark.parametrize("name", names())
@@ -38,7 +38,7 @@ def test_another_population_does_not_change_the_others() -> None:
             if session.population == "a"
         ]
 
-    assert words(plan(of(talkers), 1)) == words(plan(of(talkers + more), 1))
+    assert words(plan(scenario_of(talkers), 1)) == words(plan(scenario_of(talkers + more), 1))
 
 
 @given(integers(0, 1000))
@@ -62,14 +62,14 @@ def test_every_plan_has_valid_sessions_and_messages_in_order(seed: int) -> None:
             assert all(0 < cut <= len(say.text) for cut in say.cuts)
             assert say.final or session.arrives <= say.due < (session.leaves or 6)
     assert len({session.name for session in found.sessions}) == len(found.sessions)
-    for visits in addresses.values():  # one at a time from one address
+    for visits in addresses.values():  # at most one session at a time has an address
         assert {visit.name.rstrip("0123456789") for visit in visits} == {visits[0].name}
         for before, after in pairwise(visits):
             assert before.leaves is not None
             assert before.leaves <= after.arrives
 
 
-def test_a_client_without_a_rate_says_only_its_last_words() -> None:
+def test_a_client_without_a_rate_sends_only_its_final_message() -> None:
     (session,) = sessions("clients = 1")
     assert [say.final for say in session.says] == [True]
 
@@ -79,12 +79,14 @@ def test_clients_speak_at_their_rate() -> None:
     for session in evenly:
         gaps = [b.due - a.due for a, b in pairwise(session.says[:-1])]
         assert gaps == pytest.approx([0.2] * 99)
-    assert len({round(session.says[0].due, 3) for session in evenly}) == 4, "not all at once"
+    assert len({round(session.says[0].due, 3) for session in evenly}) == 4, (
+        "the clients begin at different times"
+    )
     at_random = sessions("clients = 50\nrate = 5", 20)
     assert sum(len(session.says) for session in at_random) == pytest.approx(5000, rel=0.1)
 
 
-def test_a_burst_is_said_at_once() -> None:
+def test_the_messages_of_a_burst_are_due_at_the_same_time() -> None:
     (session,) = sessions("clients = 1\nrate = 1\nburst = 3\n")
     dues = [say.due for say in session.says if not say.final]
     assert dues[::3] == dues[1::3] == dues[2::3]
@@ -106,7 +108,7 @@ def test_the_rate_of_a_phase_multiplies_all_rates() -> None:
     assert min(dues) >= 10
 
 
-def test_returning_clients_keep_their_addresses_and_others_stay_away() -> None:
+def test_only_returning_clients_come_back_and_they_keep_their_addresses() -> None:
     leaving = sessions("clients = 3\nstays = [1, 2]")
     assert len(leaving) == 3
     assert all(session.leaves is not None for session in leaving)
@@ -134,9 +136,9 @@ def test_a_message_begins_after_the_previous_one_has_ended() -> None:
         assert before.due + sum(before.pauses) <= after.due
 
 
-def test_some_remaining_clients_say_last_words_after_all_faults() -> None:
+def test_some_remaining_clients_send_final_messages_after_all_faults() -> None:
     found = plan(
-        of(
+        scenario_of(
             '[[population]]\nname = "a"\nclients = 100\nrate = 1\npieces = 2\npause = 3\n'
             '[[population]]\nname = "b"\nclients = 100\n[population.link]\nfault = "stall"\n'
             '[[fault]]\nkind = "stop"\nat = 1\nseconds = 5\n'
@@ -144,7 +146,7 @@ def test_some_remaining_clients_say_last_words_after_all_faults() -> None:
         1,
     )
     assert found.links == [Link("stall")]
-    assert found.talk == 15.0, "the stop's end"
+    assert found.talk == 15.0, "the stop ends after 10 s + 5 s"
     last = [say for session in found.sessions for say in session.says if say.final]
     assert len(last) == FINALS
     assert {say.due for say in last} == {15.0 + CALM}
@@ -153,8 +155,8 @@ def test_some_remaining_clients_say_last_words_after_all_faults() -> None:
 
 def test_faults_occur_at_the_given_times_or_intervals() -> None:
     body = '[[population]]\nname = "a"\nclients = 1\n[[fault]]\nkind = '
-    found = plan(of(body + '"hangup"\nat = [0.5, 0.1]\n'), 1)
+    found = plan(scenario_of(body + '"hangup"\nat = [0.5, 0.1]\n'), 1)
     assert found.faults == [ScheduledFault(1.0, "hangup", 0.0), ScheduledFault(5.0, "hangup", 0.0)]
-    found = plan(of(body + '"stop-worker"\nevery = [1, 2]\nseconds = [0.5, 0.6]\n'), 1)
+    found = plan(scenario_of(body + '"stop-worker"\nevery = [1, 2]\nseconds = [0.5, 0.6]\n'), 1)
     assert 5 <= len(found.faults) <= 9
     assert all(0.5 <= fault.seconds <= 0.6 for fault in found.faults)

@@ -1,4 +1,4 @@
-"""Scenarios: valid ones, and the errors for others."""
+"""Scenario files: how they are read, and the errors for invalid files."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from harness.simulation.scenario.scenario import (
 from harness.toml_reader import TomlError
 
 SMALLEST = """
-about = "one who listens"
+about = "one member who listens"
 [[population]]
 name = "one"
 clients = 1
@@ -27,7 +27,7 @@ clients = 1
 def test_missing_keys_have_defaults() -> None:
     found = parse(SMALLEST, "small")
     assert found.name == "small"
-    assert found.about == "one who listens"
+    assert found.about == "one member who listens"
     assert found.populations == (Population("one", 1),)
     assert found.phases == (Phase("", 10.0),)
     assert found.faults == ()
@@ -180,7 +180,7 @@ ONE = '[[population]]\nname = "one"\nclients = 1\n'
         ),
         (
             'about = "a"\nseconds = 1\n[[phase]]\nname = "p"\nseconds = 1\n' + ONE,
-            "'x': seconds is not allowed with phases, which have their own",
+            "'x': seconds is not allowed with phases, because each phase has a length",
         ),
         (
             'about = "a"\n[[population]]\nname = "a"\nclients = 20000\n' + ONE,
@@ -216,7 +216,7 @@ def test_another_number_of_clients_scales_all_populations() -> None:
         found.peopled(2)
 
 
-def test_a_fault_that_is_left_out_need_not_be_reached() -> None:
+def test_moments_of_faults_that_are_left_out_are_not_required() -> None:
     found = scenario.load("chaos")
     assert {str(pair) for pair in found.reach} > {"kill-worker while sending"}
     gentle = found.without(WORKER_FAULTS, "on request")

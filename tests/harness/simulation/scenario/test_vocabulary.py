@@ -1,4 +1,4 @@
-"""The texts of messages, and how they should arrive."""
+"""The texts of simulated messages, and how a server should deliver them."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""From a history to a script, and to the smallest that still shows the violation."""
+"""The script of a history, and its reduction to the smallest script with the violation."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ from harness.simulation.shrink.reduce import (
 from tests.harness.simulation.story import Story
 
 
-def test_a_script_holds_joins_messages_and_leaves_in_order() -> None:
+def test_a_script_has_joins_messages_and_leaves_in_order() -> None:
     story = Story(2)
     story.say("msg0.0", b"hi")
     story.hear(1, "msg0.0")
@@ -35,7 +35,7 @@ def test_a_script_holds_joins_messages_and_leaves_in_order() -> None:
 
 
 def after_joining(*events: Event) -> Script:
-    """Return the steps for these events, without the join of 0."""
+    """Return the script of these events of client 0, without its join."""
     joins = {"t": 0, "who": 0, "what": "connects", "address": "127.0.0.2"}
     (join, *script) = script_of(History({}, [joins, *({"t": 1, **event} for event in events)]))
     assert join == ["join", 0, "127.0.0.2"]
@@ -45,13 +45,13 @@ def after_joining(*events: Event) -> Script:
 SAYS: Event = {"who": 0, "says": "msg0.0", "text": "msg0.0:four"}
 
 
-def test_a_message_in_pieces_is_cut_behind_its_token() -> None:
+def test_a_message_in_pieces_is_cut_after_its_token() -> None:
     whole = {"sent": "msg0.0", "who": 0, "gap": 0.0}
     assert after_joining(SAYS, whole) == [["say", 0, [b"msg0.0:four"]]]
     assert after_joining(SAYS, {**whole, "gap": 0.01}) == [["say", 0, [b"msg0.0:fo", b"ur"]]]
 
 
-def test_last_words_are_left_out_of_a_script() -> None:
+def test_final_messages_are_left_out_of_a_script() -> None:
     assert after_joining({**SAYS, "final": True}) == []
 
 
@@ -97,7 +97,7 @@ def a_script(count: int = 8, rest: bytes = b"some text") -> Script:
 
 
 def is_valid(script: Script) -> bool:
-    """Return whether only clients that are there speak or leave."""
+    """Return True if only clients that have joined speak or leave."""
     here = set()
     for step in script:
         if step[0] == "join":
@@ -114,7 +114,7 @@ def said(step: Step) -> bytes:
 
 
 def asked_once(shows: Callable[[Script], bool]) -> Callable[[Script], bool]:
-    """Return `shows`, which then asserts that no script is invalid or tried twice."""
+    """Wrap `shows`, to assert that each script is valid and that none is tried twice."""
     asked: set[str] = set()
 
     def shows_once(script: Script) -> bool:
@@ -162,13 +162,13 @@ def test_only_the_needed_steps_remain(
     (spoken, *_) = steps
     rest = said(spoken).removeprefix(token)
     assert word in said(spoken)
-    # By characters, as texts are shortened: the word may be part of a character.
+    # `reduce` shortens texts by characters, and the word may be a part of a character.
     assert len(as_text(rest)) <= max(len(word), is_cut)
     assert len(spoken[2]) == 1 + is_cut
 
 
 def without_one(script: Script) -> list[Script]:
-    """Return the script without any one step, and without any one client."""
+    """Return all scripts that lack one step (except a join), or one client, of this script."""
     steps = [at for at, step in enumerate(script) if step[0] != "join"]
     return [[*script[:at], *script[at + 1 :]] for at in steps] + [
         [step for step in script if step[1] != who] for who in people(script)
@@ -180,7 +180,7 @@ def test_no_step_of_a_reduced_script_can_be_left_out(
     spoken: int, listeners: int, leavers: int, divisor: int
 ) -> None:
     def shows(script: Script) -> bool:
-        """Hold for some longer scripts only: not every superset shows it."""
+        """Depend on the number of lines, so that some longer scripts do not show the violation."""
         return (
             lines(script) >= spoken
             and len(people(script)) > listeners
@@ -199,7 +199,7 @@ def test_no_step_of_a_reduced_script_can_be_left_out(
 
 def test_steps_that_become_superfluous_later_are_left_out_too() -> None:
     def shows(script: Script) -> bool:
-        """Need the listener only as long as more than one line is said."""
+        """Require five clients, unless the script has only one line."""
         speaks = any(said(step).startswith(b"msg3.3:") for step in script)
         return speaks and (lines(script) == 1 or len(people(script)) >= 5)
 

@@ -1,4 +1,4 @@
-"""Scripts are played: correct servers show nothing, wrong ones a violation of the right kind."""
+"""The replay of scripts: it reports the violation of a broken server, and none of a correct one."""
 
 import ast
 import shlex
@@ -24,7 +24,7 @@ def saying(who: int, count: int, first: int = 0) -> Script:
     return [["say", who, [b"msg%d.%d:One Line" % (who, first + n)]] for n in range(count)]
 
 
-#: Everything that clients do: late and repeated joins, cuts, bad bytes, all ways to leave.
+#: A script with everything that clients do: late joins, cut lines, bad bytes, all ways to leave.
 ALL: Script = [
     *coming(4),
     *saying(0, 2),
@@ -66,8 +66,8 @@ def test_a_correct_server_shows_no_violation(command: str, hurry: bool) -> None:
     assert played(command, ALL, hurry=hurry) == []
 
 
-#: Servers that lose, double or swap the second line of a member (the reference's broken servers
-#: wait for later lines), and others that the reference does not have.
+#: Broken servers that `harness.reference` does not have. Some lose, double or swap the second line
+#: of a member; similar servers of the reference do so only after many lines.
 WRONG = """
 import sys
 from harness.reference.broken import *
@@ -152,7 +152,7 @@ def test_a_broken_server_shows_a_violation_of_its_kind(
 
 
 def test_a_message_torn_into_its_pieces_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "MAY_FLUSH", 10)  # for slow machines
+    monkeypatch.setattr(replay, "MAY_FLUSH", 10)  # on a slow machine, a pause may be longer
     script = [*coming(2), ["say", 0, [b"msg0.0:in", b"two"]]]
     assert kinds(played(broken("impatient"), script)) == {"torn"}
 
@@ -160,11 +160,11 @@ def test_a_message_torn_into_its_pieces_is_found(monkeypatch: pytest.MonkeyPatch
 def test_a_hurried_replay_shows_a_late_welcome() -> None:
     late = broken("welcome-late")
     script = coming(3) + saying(0, 3)
-    assert played(late, script) == [], "nobody speaks before all are welcomed"
+    assert played(late, script) == [], "without hurry, no client speaks before all are welcomed"
     assert kinds(played(late, script, hurry=True)) == {"unwelcomed"}
 
 
-def test_last_words_must_arrive_unless_the_client_resets() -> None:
+def test_the_last_message_of_a_leaver_must_arrive_unless_it_resets() -> None:
     drops = broken("drops-last-words")
     closes = [*coming(2), ["say", 0, [b"msg0.0:I go"]], ["leave", 0, "close"]]
     assert kinds(played(drops, closes, hurry=True)) == {"lost"}
@@ -188,7 +188,9 @@ def test_another_prefix_and_notices_can_be_given() -> None:
 
 def test_the_time_of_a_join_is_unknown_without_a_welcome() -> None:
     script = coming(2) + saying(0, 3)
-    assert played(wrong("LateUnwelcomed"), script, b"") == [], "the first line may be older"
+    assert played(wrong("LateUnwelcomed"), script, b"") == [], (
+        "the client may have joined after the first line"
+    )
     assert kinds(played(wrong("LosesUnwelcomed"), script, b"")) == {"lost"}
 
 

@@ -38,9 +38,9 @@ START_WITHIN = 10.0
 STOP_WITHIN = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 OUTSIDE_AFTER = 1.0
-"""Seconds after the start of the command. If a process that the command has not started listens at
-the port from then on, this process counts as the server. An unrelated process that took the port
-makes the command fail before this time."""
+"""Seconds after the start of the command. From then on, a process that listens at the port counts
+as the server, even if the command has not started it. An unrelated process that took the port makes
+the command fail before this time."""
 STAYS = 0.3
 """Seconds for which a test connection to such a listener must stay open. A container engine accepts
 connections before the server does, and closes them."""
@@ -73,9 +73,10 @@ class Times:
 def part_used(before: dict[int, Times], after: dict[int, Times], seconds: float) -> float:
     """Return the number of processors that the threads would use if each had one to itself.
 
-    `seconds`: time between `before` and `after`, which are by thread id. A thread's share is its
-    running time, divided by the time in which it ran or slept. Time in which it waited for a
-    processor is left out: on a busy machine, even a thread that never sleeps runs little.
+    `before`, `after`: times of each thread, by thread id. `seconds`: the time between the two. A
+    thread's share is its running time, divided by the time in which it ran or slept. Time in which
+    it waited for a processor is left out: on a busy machine, even a thread that never sleeps runs
+    little.
     """
     part = 0.0
     for thread, now in after.items():

@@ -26,7 +26,8 @@ def test_a_clause_is_read_word_by_word() -> None:
 def test_a_section_is_a_heading() -> None:
     sections = dict.fromkeys(clause.section for clause in all_clauses().values())
     headings = re.findall(r"(?m)^## (.+)$", PAGE.read_text(encoding="utf-8"))
-    assert [*sections, "Several nodes"] == headings, "no harness can judge the last section"
+    ours = ["Earlier messages", "Several nodes"]  # the harness does not judge these sections
+    assert [*sections, *ours] == headings
 
 
 def test_rows_that_are_not_clauses_are_skipped() -> None:

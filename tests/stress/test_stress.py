@@ -27,7 +27,8 @@ CLUSTER = (
     " --listen {host}:{port2} -- --workers 2 --pack 1"
 )
 
-#: All scenarios, and a duration (s) if a run shorter than the default tests the same behaviour.
+#: All scenarios, each with the duration (s) of its run; None: the scenario's own duration. Most
+#: scenarios need less than their own duration to test the same behaviour.
 SCENARIOS = [
     ("classroom", 5),
     ("lunch-rush", None),

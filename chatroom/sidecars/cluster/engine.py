@@ -399,11 +399,7 @@ class Engine:
         while True:
             if self._wanted <= PULL // 4:
                 await self._request(consumer, inbox)
-            try:
-                async with asyncio.timeout(SILENCE):
-                    message = await self._arrived.get()
-            except TimeoutError:
-                return
+            message = await self._next_message()
             if message is None:
                 return
             if (message.headers or {}).get("Status"):
@@ -419,6 +415,15 @@ class Engine:
                 return
             after = sequence
             yield sequence, metadata.timestamp.timestamp(), message.data
+
+    async def _next_message(self) -> Msg | None:
+        """Return the next message that arrives; None if the consumer must be replaced."""
+        with contextlib.suppress(asyncio.QueueEmpty):
+            return self._arrived.get_nowait()  # a timeout takes longer than all the rest
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SILENCE):
+                return await self._arrived.get()
+        return None
 
     async def _request(self, consumer: str, inbox: str) -> None:
         request = {

@@ -84,7 +84,7 @@ def judge(history: History, profile: Profile | None = None) -> Judgement:
 
 
 def contradiction(facts: Facts, judgement: Judgement) -> str:
-    """Return a description of a message that counts as lost for a session that received its name.
+    """Describe a message that counts as lost for a session, although the session received its name.
 
     Such a contradiction means that the profile does not describe the server, or that the harness
     has a defect. Return an empty text if there is no such message.

@@ -21,11 +21,10 @@ CLUSTER = (
 #: Exit status if the harness could not judge, because the machine was too busy.
 CANNOT_JUDGE = 2
 
-#: The clauses that the harness tests, by topic. Other tests prove those of topic NODE.
+#: The clauses that the harness tests, by topic.
 TOPICS: dict[str, list[str]] = {}
 for clause in all_clauses():
     TOPICS.setdefault(clause.partition("-")[0], []).append(clause)
-TOPICS.pop("NODE", None)
 
 
 @pytest.mark.timeout(600)

@@ -105,7 +105,10 @@ _SHARED: dict[str, dict[str, Any]] = {
         "type": Path,
         "help": "a history.jsonl that simulate has written",
     },
-    "--profile": {"metavar": "NAME|FILE", "help": f"the server's dialect (default: {profiles.DEFAULT})"},
+    "--profile": {
+        "metavar": "NAME|FILE",
+        "help": f"the server's dialect (default: {profiles.DEFAULT})",
+    },
     "--seed": {
         "metavar": "N",
         "type": seed,

@@ -99,7 +99,7 @@ class Members:
         self._timer = loop.timer(self._announce_due)
         self._free_slots: list[int] = []
         self._slots_used = 0
-        """Number of slots allocated so far; freed slots count."""
+        """Number of slots that were ever allocated, including those that are free again."""
 
     def join(self, id: int, client: Client) -> None:
         """Add a member that the registry has admitted, and allocate its slot."""

@@ -39,8 +39,8 @@ STOP_WITHIN = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 OUTSIDE_AFTER = 1.0
 """Seconds after the start of the command. From then on, a process that listens at the port counts
-as the server, even if the command has not started it. An unrelated process that took the port makes
-the command fail before this time."""
+as the server, even if the command has not started it. If an unrelated process had taken the port,
+the command would have failed before this time."""
 STAYS = 0.3
 """Seconds for which a test connection to such a listener must stay open. A container engine accepts
 connections before the server does, and closes them."""
@@ -317,8 +317,8 @@ class Command(Target):
                 time.sleep(STEP)
 
     def _may_have_detached(self) -> bool:
-        """Return whether the command may be a daemon's: it has ended with exit status 0, and has
-        left an orphan or a listening socket."""
+        """Return whether the command may have started a daemon: it has ended with exit status 0,
+        and has left an orphan or a listening socket."""
         if not self._server or self._server.status != 0:
             return False
         began = time.time() - self._server.age() - CLOCK_TICK

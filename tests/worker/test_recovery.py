@@ -192,8 +192,8 @@ SCENES: list[tuple[Scene, int]] = [
 ]
 
 
-#: Number of sweeps of a scene. A sweep takes every sixteenth stride. With ``--all``, all sweeps are
-#: run, and together they take each stride.
+#: Number of sweeps through a scene. In one sweep, the worker dies at every sixteenth of these lines.
+#: With ``--all``, all sweeps run, so that the worker dies at each of these lines once.
 SWEEPS = 16
 
 

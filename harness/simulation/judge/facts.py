@@ -11,7 +11,16 @@ MAY_FLUSH = 0.1
 unfinished text (LINE-5). It is half the silence of our server, because the pause is measured in the
 harness."""
 
-KILLS = ("kill-worker", "kill-workers", "stop-worker", "stop", "hangup")
+KILLS = (
+    "kill-worker",
+    "kill-workers",
+    "stop-worker",
+    "kill-engine",
+    "stop-engine",
+    "kill-bridge",
+    "stop",
+    "hangup",
+)
 """Faults of the target that must not disconnect a member (LOAD-4)."""
 
 CUTS = ("cut-off", "reset", "half-close")

@@ -329,7 +329,7 @@ def test_an_error_is_reported_in_one_line(
 def test_scenarios_are_listed_and_shown(harness: Harness) -> None:
     listed = harness("scenarios").stdout.splitlines()
     assert [line.split()[0] for line in listed] == sorted(line.split()[0] for line in listed)
-    assert len(listed) == 8
+    assert len(listed) == 9
     shown = harness("scenarios", "classroom").stdout
     assert shown.startswith("# A class in one room")
     assert harness("scenarios", "nope", code=2).stderr.count("\n") == 1

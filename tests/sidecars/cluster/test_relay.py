@@ -1,4 +1,4 @@
-"""Tests of the bridge's part between the two logs, without a network."""
+"""Tests of the part of the bridge that works on the node's two logs, without a network."""
 
 import os
 from collections.abc import Iterator

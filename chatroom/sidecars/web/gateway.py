@@ -157,9 +157,7 @@ class Gateway:
         if len(origins) > 1 or len(hosts) != 1:
             return False
         return (
-            not origins
-            or origins[0] in self._rules.origins
-            or (is_same_origin(origins[0], hosts[0]))
+            not origins or origins[0] in self._rules.origins or is_same_origin(origins[0], hosts[0])
         )
 
     # --- WebSockets ----------------------------------------------------------
@@ -187,6 +185,8 @@ class Gateway:
         id, seen = hello.get("session"), session.number(hello, "seen")
         if not (id is None or isinstance(id, str)):
             raise ProtocolError("session must be text or null")
+        if websocket.is_lost:  # its first frame was still in the queue
+            return None
         visitor = self._visitors.get(id) if id else None
         if id is None or visitor is None or not visitor.is_staying:
             room = await self._admit(websocket)

@@ -348,6 +348,26 @@ async def test_a_client_that_does_not_answer_pings_loses_its_websocket(
         assert (await again.join(session, 1))["session"] == session
 
 
+@pytest.mark.parametrize("resumes", [True, False])
+@in_loop
+async def test_a_client_that_is_gone_with_its_first_frame_stays_no_member(resumes: bool) -> None:
+    async with serving(Rules(keep=0.1)) as stage:
+        client = await stage.connect()
+        session = (await client.join())["session"] if resumes else None
+        client.cut()
+        for number in range(30):
+            client = await stage.connect()
+            await client.request()
+            client.send({"session": session})
+            for _ in range(number % 6):
+                await asyncio.sleep(0)
+            client.cut()
+        loop = asyncio.get_running_loop()
+        for member in stage.room.members:
+            async with asyncio.timeout(PATIENCE):
+                assert await loop.sock_recv(member, 1) == b""
+
+
 @in_loop
 async def test_a_client_that_pings_and_does_not_read_is_cut(
     monkeypatch: pytest.MonkeyPatch,

@@ -35,6 +35,10 @@ class ClusterError(ChatroomError):
     """The NATS servers of --cluster or their stream can't be used, or nats-py is not installed."""
 
 
+class WebError(ChatroomError):
+    """The gateway of --web can't run: websockets is not installed, or the certificate is wrong."""
+
+
 class BansError(ChatroomError):
     """The file of bans can't be read or written, or is not a list of networks."""
 

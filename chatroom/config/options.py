@@ -7,6 +7,7 @@ CONTRIBUTING.md says how to add a row. Sizes are in bytes, times in seconds.
 
 import argparse
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -190,9 +191,15 @@ def _check_prefix(form: str) -> None:
         raise ValueError(f"at most {MAX_PREFIX} bytes long")
 
 
-def _check_metrics(endpoint: Endpoint | None) -> None:
+def _check_port(endpoint: Endpoint | None) -> None:
     if endpoint and endpoint.path:
         raise ValueError("HOST:PORT")
+
+
+def _check_origins(origins: tuple[str, ...]) -> None:
+    for origin in origins:
+        if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d+)?|https?://\[[0-9a-f:.]+\](:\d+)?", origin):
+            raise ValueError(f"an origin such as https://example.org, not {shown(origin)}")
 
 
 def _check_transcript(file: Path | None) -> None:
@@ -281,7 +288,7 @@ class Options:
         default_text="0, no limit",
         help="maximum size of the transcript; before it grows beyond this, FILE is renamed to"
         " FILE.1, which replaces an older FILE.1, and a new FILE is begun; 0: no limit")
-    metrics: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_metrics,
+    metrics: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_port,
         help="serve metrics for Prometheus over HTTP at this address; needs chatroom[metrics]")
     cluster: ClusterURL | None = option(None, "URL", ClusterURL.parse,
         help="make one room of all servers that have the same URL: nats://HOST:PORT/ROOM or"
@@ -295,6 +302,17 @@ class Options:
     cluster_replicas: int = option(0, "N", integer, least=1, most=5, or_zero=True,
         default_text="0, three if there are three NATS servers, else one",
         help="copies that the NATS servers keep of the messages, if the room is new to them")
+    web: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_port,
+        help="serve a page on which browsers can join, at this address; needs chatroom[web]")
+    web_origin: tuple[str, ...] = option((), "ORIGIN", validate=_check_origins,
+        help="another site whose pages may join, such as https://example.org; repeatable; by"
+        " default only the page itself")
+    web_proxy_from: tuple[Network, ...] = option((), "NETWORK", parse_network,
+        help="trusted reverse proxy in front of --web, which names the browser's address in"
+        " X-Forwarded-For or Forwarded: an address or a network; repeatable")
+    web_keep: float = option(60.0, "SECONDS", seconds, least=0, most=86_400,
+        help="time for which a browser without a connection remains a member, so that it can"
+        " resume where it was")
     quiet: bool = option(False,
         help="do not print the conversation")
     verbose: bool = option(False, reload=Reload.AT_ONCE,

@@ -149,6 +149,7 @@ class Supervisor:
         # yet.
         addresses = [resolve(at) for at in settings.listen]
         metrics = None if settings.metrics is None else resolve(settings.metrics)
+        web = None if settings.web is None else resolve(settings.web)
         capacity = _capacity(settings)
         cleanup.callback(loop.close)
         self._watch_signals(cleanup)
@@ -234,6 +235,13 @@ class Supervisor:
             in_use = [endpoint(listener) for listener in self._listeners]
             self._metrics = MetricsProcess(loop, metrics, self._status_report.totals, in_use)
             cleanup.callback(self._metrics.stop)
+        self._web = None
+        if web is not None:
+            from chatroom.supervisor.web import WebProcess
+
+            in_use = [endpoint(listener) for listener in self._listeners]
+            self._web = WebProcess(loop, settings, web, in_use, self._acceptor.admit)
+            cleanup.callback(self._web.stop)
 
     def run(self) -> None:
         """Run the room to its end. Call it once."""
@@ -251,6 +259,8 @@ class Supervisor:
             self._transcript.start()
         if self._metrics is not None:
             self._metrics.start()
+        if self._web is not None:
+            self._web.start()
         while self._pool.workers or self._phase is not Phase.STOPPING:
             self._loop.turn()
             self._check_phase()
@@ -267,15 +277,17 @@ class Supervisor:
                 self._cluster is None or self._cluster.ready
             ):
                 self._phase = Phase.RUNNING
-                self._acceptor.accept(True)
+                self._accept(True)
                 self._console.print_line(f"listening on {self._where}")
                 if self._metrics is not None:
                     self._console.print_line(f"metrics on http://{self._metrics.where}/metrics")
+                if self._web is not None:
+                    self._console.print_line(f"web page on {self._web.where}")
                 logger.info(Event("listening", at=self._where, pid=os.getpid()))
                 self._notifier.ready(self._status())
                 self._send_keepalive()
             case Phase.RUNNING:
-                self._acceptor.accept(bool(self._pool.ready()))
+                self._accept(bool(self._pool.ready()))
             case Phase.DRAINING if (
                 late
                 or not workers  # no worker is left to serve unassigned members
@@ -289,6 +301,11 @@ class Supervisor:
                 self._enter(Phase.STOPPING, END_WITHIN, {"stop": True})
             case Phase.STOPPING if late:
                 self._pool.kill()
+
+    def _accept(self, accept: bool) -> None:
+        self._acceptor.accept(accept)
+        if self._web is not None:
+            self._web.accept(accept)
 
     def _enter(self, phase: Phase, within: float, record: Record) -> None:
         self._phase = phase
@@ -304,6 +321,8 @@ class Supervisor:
             self._registry.stop()  # no more newcomers, and no wait for a registry that hangs
             self._keepalive.cancel()
             self._acceptor.close()
+            if self._web is not None:
+                self._web.accept(False)
             self._enter(Phase.DRAINING, DRAIN_WITHIN, {"drain": True})
 
     # --- signals -------------------------------------------------------------

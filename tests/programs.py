@@ -7,6 +7,7 @@ import pytest
 
 #: The Debian package of each program. `.ci/run` installs them all.
 PACKAGES = {
+    "chromium": "chromium",
     "fribidi": "libfribidi-bin",
     "haproxy": "haproxy",
     "ip": "iproute2",

@@ -381,7 +381,8 @@ class List {
 	}
 
 	scrolled() {
-		this.follow = this.to === this.view.length && this.rest() < 40;
+		// While it follows, some items may wait to be drawn.
+		this.follow = this.rest() < 40 && (this.follow || this.to === this.view.length);
 		if (this.follow) this.below = 0;
 		else this.later();
 		this.on.move();

@@ -1,12 +1,12 @@
-// The page of the room: no libraries, no build step.
+// The page of the room, in five parts:
 //
 //   Text      pure functions: sender and name of a line, links, mentions, colours
 //   Storage   what a reload must not lose
 //   Link      the protocol between page and gateway: docs/web.md
-//   List      the messages, of which the document holds a small part
+//   List      the messages; the document holds a small part of them
 //   Page      controls, notifications, keys
 //
-// Text of the room enters the document as text (textContent), never as HTML.
+// The room's text enters the document as text, never as HTML.
 
 // --- Text ---
 
@@ -26,8 +26,8 @@ export function parseLine(line) {
 	return { kind: "say", from, name, text: rest };
 }
 
-/** Return typed text as a name that `parseLine` finds again, or "". A longer text before a colon is
- * a sentence, so a name has at most 24 characters and three words. */
+/** Return typed text as a name that `parseLine` finds again, or "". A name is short: a longer text
+ * before a colon is a sentence. */
 export function cleanName(typed) {
 	const words = typed
 		.normalize("NFC")
@@ -89,15 +89,16 @@ export const isEmoji = (text) => EMOJI.test(text) && text.trim() !== "";
 
 // --- Storage ---
 
+const [TAB, DEVICE] = ["sessionStorage", "localStorage"];
 const KEY = `chatroom ${location.pathname}`;
 const SAVED_LINES = 1000;
-const SAVED_SIZE = 400_000; // characters; browsers allow some millions
+const SAVED_SIZE = 400_000; // characters; the least that browsers allow is 2.5 million
 
 function read(storage, key) {
 	try {
 		return JSON.parse(window[storage].getItem(key));
 	} catch {
-		return null; // storage is off, or holds something else
+		return null; // it is off, or holds something else
 	}
 }
 
@@ -105,11 +106,11 @@ function write(storage, key, value) {
 	try {
 		window[storage].setItem(key, JSON.stringify(value));
 	} catch {
-		// Storage is off or full: then a reload begins a new session.
+		// It is off or full: then a reload begins a new session.
 	}
 }
 
-const settings = { name: "", notify: false, sound: false, theme: "", ...read("localStorage", "chatroom") };
+const settings = { name: "", notify: false, sound: false, theme: "", ...read(DEVICE, "chatroom") };
 
 // --- Link ---
 
@@ -459,7 +460,7 @@ class List {
 		const waits = state === "wait" || (state === "sent" && !this.on.ready());
 		const line = el("div", `line ${item.kind}`);
 		const is = { first, call: item.call, big: isEmoji(item.text), waits: waits || state === "doubt" };
-		for (const kind in is) line.classList.toggle(kind, Boolean(is[kind]));
+		line.classList.add(...Object.keys(is).filter((kind) => is[kind]));
 		if (!own) line.style.setProperty("--hue", hue(from));
 
 		const sender = own ? "You" : name || from;
@@ -497,7 +498,7 @@ class List {
 		for (const { text, hit } of split(item.text, LINK)) {
 			const into = hit && URL.canParse(text) ? el("a", "") : box;
 			if (into !== box) {
-				Object.assign(into, { href: text, target: "_blank", rel: "noopener noreferrer" });
+				Object.assign(into, { href: text, target: "_blank", rel: "noreferrer" });
 				box.append(into);
 			}
 			for (const part of split(text, pattern)) into.append(part.hit ? el("mark", "", part.text) : part.text);
@@ -553,14 +554,16 @@ const isHere = () => !document.hidden && document.hasFocus();
 const notice = (words) => list.add({ kind: "gap", at: Date.now(), text: words });
 
 function showState() {
-	const state = link.ready ? "on" : link.reason ? "shut" : "wait";
 	const trying = navigator.onLine ? (link.again ? "Reconnecting" : "Connecting") : "No network";
-	const words = { on: "Connected", shut: link.reason, wait: trying }[state];
+	const [state, words, until] = link.ready
+		? ["on", "Connected"]
+		: link.reason
+			? ["shut", link.reason, "you join again"]
+			: ["wait", trying, "the room is reached"];
 	if ($("state").textContent !== words) $("state").textContent = words;
 	$("state").dataset.state = state;
 	$("rejoin").hidden = state !== "shut";
-	const hint = { on: "", shut: "you join again", wait: "the room is reached" }[state];
-	$("hint").textContent = hint && `What you send now is kept until ${hint}.`;
+	$("hint").textContent = until ? `What you send now is kept until ${until}.` : "";
 	for (const item of link.own) list.renew(item);
 }
 
@@ -583,7 +586,7 @@ function takeLines(rows) {
 	save();
 }
 
-/** Count a complete line, and mark it if it is the first since somebody looked. */
+/** Count a complete line; mark it if it is the first since somebody looked. */
 function arrived(item) {
 	if (item.kind === "welcome") return;
 	item.call = item.kind === "say" && Boolean(mention(settings.name)?.test(item.text));
@@ -658,7 +661,7 @@ function save(now) {
 	const items = [...new Set([...link.own, ...last.slice(at + 1)])];
 	if (link.own.length) items.sort((one, other) => one.at - other.at);
 	const { session, seen, next } = link;
-	write("sessionStorage", KEY, { session, seen, next, items, mark: items.indexOf(list.mark), at: savedAt });
+	write(TAB, KEY, { session, seen, next, items, mark: items.indexOf(list.mark), at: savedAt });
 	link.tell();
 }
 
@@ -667,7 +670,7 @@ function restore({ session, seen, next, items, mark, at }) {
 	link.own = items.filter(({ state }) => state === "wait" || state === "sent");
 	list.mark = items[mark];
 	for (const item of items) list.add(item);
-	text.value = read("sessionStorage", `${KEY} draft`);
+	text.value = read(TAB, `${KEY} draft`);
 }
 
 /** Return whether another tab has this session: a duplicated tab gets a copy of the storage. A tab
@@ -678,7 +681,7 @@ function isCopy(session) {
 			if (data.mine === session) resolve(true);
 			if (data.ask && data.ask === link.session) tabs.postMessage({ mine: data.ask });
 		};
-		if (!session || !read("sessionStorage", `${KEY} open`)) return resolve(false);
+		if (!session || !read(TAB, `${KEY} open`)) return resolve(false);
 		tabs.postMessage({ ask: session });
 		setTimeout(resolve, 200, false);
 	});
@@ -689,10 +692,10 @@ const tabs = new BroadcastChannel(KEY);
 // --- Page: writing ---
 
 function submit() {
-	const { name } = settings;
-	send(messages(text.value).map((line) => ({ text: line, wire: name ? `${name}: ${line}` : line })));
+	const before = settings.name && `${settings.name}: `;
+	send(messages(text.value).map((line) => ({ text: line, wire: before + line })));
 	text.value = "";
-	typed();
+	keepDraft();
 }
 
 function send(sent) {
@@ -701,19 +704,14 @@ function send(sent) {
 	list.toEnd();
 }
 
-function typed() {
-	write("sessionStorage", `${KEY} draft`, text.value);
-	if (CSS.supports("field-sizing", "content")) return;
-	text.style.height = "auto";
-	text.style.height = `${text.scrollHeight + 2}px`;
-}
+const keepDraft = () => write(TAB, `${KEY} draft`, text.value);
 
 $("compose").onsubmit = () => {
 	submit();
 	text.focus();
 	return false;
 };
-text.oninput = typed;
+text.oninput = keepDraft;
 text.onkeydown = (event) => {
 	if (event.isComposing) return;
 	const last = list.items.findLast(({ kind }) => kind === "own");
@@ -728,7 +726,7 @@ text.onkeydown = (event) => {
 log.onclick = ({ target }) => {
 	const item = target.closest(".row")?.item;
 	if (target.matches(".show")) {
-		closeSearch();
+		toggleSearch(false);
 		const row = list.show(item);
 		row.tabIndex = -1;
 		row.focus({ preventScroll: true });
@@ -770,22 +768,17 @@ $("rejoin").onclick = () => {
 
 // --- Page: search ---
 
-function openSearch() {
-	$("search").hidden = false;
-	$("find").ariaExpanded = "true";
-	words.focus();
-}
-
-function closeSearch() {
-	$("search").hidden = true;
-	$("find").ariaExpanded = "false";
+function toggleSearch(open) {
+	$("search").hidden = !open;
+	$("find").ariaExpanded = open;
 	words.value = $("found").textContent = "";
-	if (list.hits) list.search("");
+	if (open) words.focus();
+	else if (list.hits) list.search("");
 }
 
-$("find").onclick = () => ($("search").hidden ? openSearch() : closeSearch());
+$("find").onclick = () => toggleSearch($("search").hidden);
 $("done").onclick = () => {
-	closeSearch();
+	toggleSearch(false);
 	$("find").focus();
 };
 $("search").onsubmit = () => false;
@@ -828,11 +821,11 @@ $("notify").onchange = async () => {
 $("settings").onclose = () => {
 	const [notify, sound] = [$("notify").checked, $("sound").checked];
 	Object.assign(settings, { name: cleanName($("name").value), theme: $("theme").value, notify, sound });
-	write("localStorage", "chatroom", settings);
+	write(DEVICE, "chatroom", settings);
 	showSettings();
 };
 window.onstorage = () => {
-	Object.assign(settings, read("localStorage", "chatroom"));
+	Object.assign(settings, read(DEVICE, "chatroom"));
 	showSettings();
 };
 
@@ -842,15 +835,13 @@ document.onkeydown = (event) => {
 	const { key, target } = event;
 	if ($("settings").open || event.ctrlKey || event.metaKey || event.altKey) return;
 	if (key === "Escape" && !$("search").hidden) {
-		closeSearch();
+		toggleSearch(false);
 		text.focus();
 	} else if (target.matches("input, textarea, select, button, a")) return;
-	else if (key === "/") {
+	else if (key === "/" || key === "End") {
 		event.preventDefault();
-		openSearch();
-	} else if (key === "End") {
-		event.preventDefault();
-		list.toEnd();
+		if (key === "/") toggleSearch(true);
+		else list.toEnd();
 	} else if (key.length === 1 && key !== " ") text.focus(); // somebody types a message
 };
 
@@ -859,11 +850,11 @@ window.ononline = () => link.hurry();
 window.onoffline = () => link.lost();
 window.onpagehide = () => {
 	save(true);
-	write("sessionStorage", `${KEY} open`, false);
+	write(TAB, `${KEY} open`, false);
 };
 window.onpageshow = ({ persisted }) => {
 	if (!persisted) return;
-	write("sessionStorage", `${KEY} open`, true);
+	write(TAB, `${KEY} open`, true);
 	link.connect();
 };
 
@@ -873,12 +864,11 @@ setInterval(() => {
 	ticked = Date.now();
 }, 5000);
 
-const saved = read("sessionStorage", KEY);
+const saved = read(TAB, KEY);
 if (!(await isCopy(saved?.session)) && saved) restore(saved);
-write("sessionStorage", `${KEY} open`, true);
+write(TAB, `${KEY} open`, true);
 $("host").textContent = location.host;
 showTitle();
 showSettings();
-typed();
 link.connect();
 if (matchMedia("(pointer: fine)").matches) text.focus();

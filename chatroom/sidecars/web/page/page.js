@@ -264,8 +264,8 @@ class Link {
 // --- List ---
 
 const KEPT = 20_000; // lines in memory
-const ROWS = 200; // rows in the document; at most twice as many
-const STEP = 80; // rows to add while somebody scrolls
+const ROWS = 100; // rows in the document; at most twice as many
+const STEP = 40; // rows to add while somebody scrolls
 const NEAR = 800; // pixels
 const GROUP = 5 * 60_000; // ms; after a longer pause, name and time are shown again
 
@@ -333,9 +333,11 @@ class List {
 	draw() {
 		this.waits = false;
 		if (!this.follow) this.fill();
-		else if (this.view.length - this.to <= ROWS) this.append(this.view.length);
-		if (this.follow) this.toEnd();
-		if (this.to - this.from > 2 * ROWS) this.cutTop();
+		else {
+			if (this.view.length - this.to <= ROWS) this.append(this.view.length);
+			this.cutTop();
+			this.toEnd();
+		}
 		this.on.move();
 	}
 
@@ -358,9 +360,8 @@ class List {
 	}
 
 	cutTop() {
-		const { scrollHeight, scrollTop } = this.log;
+		if (this.to - this.from <= 2 * ROWS) return;
 		while (this.to - this.from > ROWS) this.remove(this.view[this.from++]);
-		this.log.scrollTop = scrollTop - scrollHeight + this.log.scrollHeight;
 	}
 
 	/** Add rows near the edge of those in the document. */
@@ -374,7 +375,11 @@ class List {
 			log.scrollTop = log.scrollHeight - rest;
 			while (this.to - this.from > 2 * ROWS) this.remove(this.view[--this.to]);
 		}
-		if (this.rest() < NEAR) this.append(this.to + STEP);
+		const rest = this.rest();
+		if (rest > NEAR || this.to === this.view.length) return;
+		this.cutTop();
+		log.scrollTop = log.scrollHeight - log.clientHeight - rest;
+		this.append(this.to + STEP);
 	}
 
 	rest() {
@@ -791,7 +796,7 @@ words.oninput = () => {
 
 function showSettings() {
 	const { name, theme } = settings;
-	$("me").textContent = name || "Your name";
+	$("me").textContent = name || "Name";
 	$("me").ariaLabel = name ? `${name}: change your name` : "Your name";
 	$("me").className = name && "named";
 	document.documentElement.dataset.theme = theme;

@@ -36,7 +36,8 @@ class ClusterError(ChatroomError):
 
 
 class WebError(ChatroomError):
-    """The gateway of --web can't run: websockets is not installed, or the certificate is wrong."""
+    """The web gateway can't run: websockets is not installed, the certificate is wrong, or no room
+    answers."""
 
 
 class BansError(ChatroomError):

@@ -304,6 +304,14 @@ class Options:
         help="copies that the NATS servers keep of the messages, if the room is new to them")
     web: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_port,
         help="serve a page on which browsers can join, at this address; needs chatroom[web]")
+    web_cert: Path | None = option(None, "FILE", path,
+        help="certificate (PEM) for --web, which then serves https, and for --tls; SIGHUP reads"
+        " FILE again")
+    web_key: Path | None = option(None, "FILE", path,
+        help="private key (PEM) of --web-cert")
+    tls: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_port,
+        help="serve line clients over TLS at this address, with the certificate of --web-cert;"
+        " needs chatroom[web]")
     web_origin: tuple[str, ...] = option((), "ORIGIN", validate=_check_origins,
         help="another site whose pages may join, such as https://example.org; repeatable; by"
         " default only the page itself")

@@ -150,6 +150,7 @@ class Supervisor:
         addresses = [resolve(at) for at in settings.listen]
         metrics = None if settings.metrics is None else resolve(settings.metrics)
         web = None if settings.web is None else resolve(settings.web)
+        tls = None if settings.tls is None else resolve(settings.tls)
         capacity = _capacity(settings)
         cleanup.callback(loop.close)
         self._watch_signals(cleanup)
@@ -236,11 +237,15 @@ class Supervisor:
             self._metrics = MetricsProcess(loop, metrics, self._status_report.totals, in_use)
             cleanup.callback(self._metrics.stop)
         self._web = None
-        if web is not None:
-            from chatroom.supervisor.web import WebProcess
+        if web is not None or tls is not None:
+            from chatroom.supervisor.web import Addresses, WebProcess
 
             in_use = [endpoint(listener) for listener in self._listeners]
-            self._web = WebProcess(loop, settings, web, in_use, self._acceptor.admit)
+            if self._metrics is not None:
+                in_use.append(self._metrics.where)
+            self._web = WebProcess(
+                loop, settings, Addresses(web, tls), in_use, self._acceptor.admit
+            )
             cleanup.callback(self._web.stop)
 
     def run(self) -> None:
@@ -282,7 +287,8 @@ class Supervisor:
                 if self._metrics is not None:
                     self._console.print_line(f"metrics on http://{self._metrics.where}/metrics")
                 if self._web is not None:
-                    self._console.print_line(f"web page on {self._web.where}")
+                    for line in self._web.where:
+                        self._console.print_line(line)
                 logger.info(Event("listening", at=self._where, pid=os.getpid()))
                 self._notifier.ready(self._status())
                 self._send_keepalive()
@@ -392,6 +398,8 @@ class Supervisor:
             self._transcript.renew(settings)
         if self._cluster is not None:
             self._cluster.renew(settings)
+        if self._web is not None:
+            self._web.reload()
         if "max_clients_per_address" in names:
             self._registry.limit(settings.max_clients_per_address)
         if "peer_timeout" in names:

@@ -5,6 +5,8 @@
     open (address)  ──────────────►  makes a loopback TCP connection, and a member of one end
                     ◄──────────────  opened, with the other end; or refused (reason), or failed
     taken           ──────────────►  closes its copy of the other end
+                    ◄──────────────  reload: read the certificate again
+    error           ──────────────►  logs what is wrong with the certificate
                     ◄──────────────  stop, when all members have been disconnected
     (death)         ──────────────►  starts another
 
@@ -17,11 +19,13 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from typing import NamedTuple
 
 from chatroom.config.settings import Settings
-from chatroom.errors import WebError
+from chatroom.errors import ListenError, WebError
+from chatroom.logs import Event
 from chatroom.protocol.refusal_reason import RefusalReason
-from chatroom.sidecars.web.process import Listeners, Rules, main
+from chatroom.sidecars.web.process import Certificate, Listeners, Rules, main
 from chatroom.supervisor.child import Child, RestartedChild
 from chatroom.system.channel import Record
 from chatroom.system.endpoint import Endpoint
@@ -33,6 +37,16 @@ CONNECT_WITHIN = 1.0
 packets of its loopback interface."""
 STOP_WITHIN = 1.0
 """Timeout (s) for the gateway to close all WebSockets when the room stops."""
+
+
+class Addresses(NamedTuple):
+    """Resolved addresses; None: not served."""
+
+    web: Endpoint | None
+    """For browsers."""
+    tls: Endpoint | None
+    """For line clients over TLS."""
+
 
 Admit = Callable[[socket.socket, str, int], RefusalReason | None]
 
@@ -50,25 +64,37 @@ class WebProcess:
         self,
         loop: EventLoop,
         settings: Settings,
-        at: Endpoint,
+        at: Addresses,
         in_use: Sequence[Endpoint],
         admit: Admit,
     ) -> None:
-        """Listen at a resolved address. `in_use`: addresses at which the room listens already.
+        """Listen at the addresses. `in_use`: addresses at which the room listens already.
 
         Raises ListenError, WebError.
         """
         if find_spec("websockets") is None:
-            raise WebError("--web needs websockets: pip install 'chatroom[web]'")
+            option = "--web" if at.web else "--tls"
+            raise WebError(f"{option} needs websockets: pip install 'chatroom[web]'")
         self._loop = loop
         self._admit = admit
-        self._listener = listen(at, 0, in_use)
-        """Listener, kept open here: browsers wait while the process is replaced."""
-        self.where = f"http://{endpoint(self._listener)}/"
+        self._certificate = _certificate(settings)
+        self._listeners: list[socket.socket] = []
+        """Listeners, kept open here: clients wait while the process is replaced."""
+        used = list(in_use)
+        self.where: list[str] = []
+        """Lines that say where the gateway listens, for the console."""
+        web = tls = None
+        scheme = "https" if self._certificate else "http"
+        if at.web is not None:
+            web = self._listen(at.web, used)
+            self.where.append(f"web page on {scheme}://{endpoint(web)}/")
+        if at.tls is not None:
+            tls = self._listen(at.tls, used)
+            self.where.append(f"TLS on {endpoint(tls)}")
         rules = Rules(settings.web_origin, settings.web_proxy_from, settings.web_keep)
         self._process = RestartedChild(
             loop,
-            (main, (Listeners(self._listener, None), rules)),
+            (main, (Listeners(web, tls), self._certificate, rules)),
             self._handle_message,
             self._on_start,
             "web",
@@ -79,9 +105,29 @@ class WebProcess:
         self._handed_over: dict[int, socket.socket] = {}
         """Connections that the gateway has not taken yet, by the number of its request."""
 
+    def _listen(self, at: Endpoint, used: list[Endpoint]) -> socket.socket:
+        try:
+            listener = listen(at, 0, used)
+        except ListenError:
+            self._close_listeners()
+            raise
+        self._listeners.append(listener)
+        used.append(endpoint(listener))
+        return listener
+
     def start(self) -> None:
         """Start the process, and restart it whenever it ends, until `stop`."""
         self._process.start()
+
+    def reload(self) -> None:
+        """Read the certificate again. If something is wrong with it, the old one stays in use."""
+        if self._certificate is not None:
+            try:
+                _check(self._certificate)
+            except WebError as error:
+                self._on_bad_certificate(str(error))
+            else:
+                self._process.tell({"reload": True})
 
     def accept(self, accept: bool) -> None:
         """Make members, or let browsers wait, as for Acceptor.accept. Idempotent."""
@@ -92,7 +138,7 @@ class WebProcess:
                 self._open(record)
 
     def stop(self) -> None:
-        """Stop the process, so that browsers know that the room has ended; close the listener."""
+        """Stop the process, so that browsers know that the room has ended; close the listeners."""
         self._process.stop()
         deadline = self._loop.now() + STOP_WITHIN
         self._process.tell({"stop": True})
@@ -100,7 +146,11 @@ class WebProcess:
             self._process.child.wait(left)
         self._process.end()
         self._drop_connections()
-        self._listener.close()
+        self._close_listeners()
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
 
     def _on_start(self, _child: Child) -> None:
         self._waiting.clear()
@@ -122,6 +172,8 @@ class WebProcess:
                 self._open(record)
             case {"open": _}:
                 self._waiting.append(record)
+            case {"error": error}:
+                self._on_bad_certificate(error)
             case {"taken": number} if number in self._handed_over:
                 self._handed_over.pop(number).close()
 
@@ -141,6 +193,25 @@ class WebProcess:
             ours.close()
             theirs.close()
             self._process.tell({"refused": number, "reason": reason})
+
+    def _on_bad_certificate(self, error: str) -> None:
+        says = "the gateway goes on without it"
+        logger.error(Event("web-certificate", says, error=error))
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    """Return the certificate, checked. Raises WebError."""
+    if settings.web_cert is None or settings.web_key is None:
+        return None
+    certificate = Certificate(settings.web_cert, settings.web_key)
+    _check(certificate)
+    return certificate
+
+
+def _check(certificate: Certificate) -> None:
+    from chatroom.sidecars.web.certificate import check  # here, because it imports OpenSSL
+
+    check(certificate)
 
 
 def connect() -> tuple[socket.socket, socket.socket]:

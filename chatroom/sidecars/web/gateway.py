@@ -49,7 +49,9 @@ STOP_WITHIN = 0.8
 """Timeout (s) for all browsers to close their WebSockets when the gateway stops."""
 
 _library_log = logging.getLogger("chatroom.web")
-_library_log.setLevel(logging.ERROR)  # warnings are about single browsers
+# Warnings are about single browsers, for example one that went while it was written to.
+_library_log.setLevel(logging.ERROR)
+logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 
 class Gateway:

@@ -3,16 +3,18 @@
 The main process imports this module; only the gateway's process imports websockets and asyncio.
 """
 
+import contextlib
 import socket
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
-from chatroom.system.channel import PARENT, Channel, ChannelClosed
-from chatroom.system.descriptors import raise_limit
+from chatroom.errors import WebError
+from chatroom.system.channel import Channel, ChannelClosed
 from chatroom.system.networks import Network
 
 RESERVED = 256
-"""Number of descriptors that the gateway needs besides two for each session."""
+"""Number of descriptors that the gateway needs besides two for each browser."""
 
 
 class Listeners(NamedTuple):
@@ -22,6 +24,14 @@ class Listeners(NamedTuple):
     """For browsers."""
     tls: socket.socket | None
     """For line clients over TLS."""
+
+
+class Certificate(NamedTuple):
+    """Two files in PEM."""
+
+    chain: Path
+    """The certificate, then those of the authorities between it and the root."""
+    key: Path
 
 
 class Rules(NamedTuple):
@@ -35,48 +45,18 @@ class Rules(NamedTuple):
     """Seconds for which a session continues without a WebSocket."""
 
 
-def main(listeners: Listeners, rules: Rules, end: socket.socket) -> None:
+def main(
+    listeners: Listeners, certificate: Certificate | None, rules: Rules, end: socket.socket
+) -> None:
     """Run the gateway until the main process stops it or ends; the target of its process."""
     import asyncio
 
-    asyncio.run(_run(listeners, rules, Channel(end)))
-    sys.exit(0)
+    from chatroom.sidecars.web.supervised import run
 
-
-async def _run(listeners: Listeners, rules: Rules, channel: Channel) -> None:
-    import asyncio
-
-    from chatroom.sidecars.web.gateway import Gateway
-    from chatroom.sidecars.web.rooms import ParentDoor
-    from chatroom.sidecars.web.site import Site
-
-    loop = asyncio.get_running_loop()
-    door = ParentDoor(channel)
-    gateway = Gateway(Site(), door, rules, raise_limit(RESERVED) // 2)
-    stopped = asyncio.Event()
-    ended = asyncio.Event()
-
-    def on_channel() -> None:
-        try:
-            for record, descriptors in channel.receive():
-                match record:
-                    case {"stop": True}:
-                        stopped.set()
-                    case _:
-                        door.on_record(record, descriptors)
-        except ChannelClosed:
-            on_end()
-
-    def on_end() -> None:
-        for source in (channel.fileno(), PARENT):
-            loop.remove_reader(source)
-        ended.set()
-        stopped.set()
-
-    loop.add_reader(channel.fileno(), on_channel)
-    loop.add_reader(PARENT, on_end)
-    if listeners.web is not None:
-        await gateway.listen(listeners.web, None)
-    channel.send({"ready": True})
-    await stopped.wait()
-    await gateway.stop()
+    channel = Channel(end)
+    try:
+        asyncio.run(run(listeners, certificate, rules, channel))
+    except WebError as error:
+        with contextlib.suppress(ChannelClosed):
+            channel.send({"error": str(error)})
+        sys.exit(1)

@@ -5,6 +5,7 @@ TCPDoor       connects to rooms by TCP: the gateway stands alone
 """
 
 import asyncio
+import os
 import socket
 from collections.abc import Sequence
 from typing import Protocol
@@ -115,24 +116,27 @@ class TCPDoor:
         self._proxy_header = proxy_header
 
     async def open(self, address: str, port: int) -> socket.socket:
+        connection = await self._connect()
+        if self._proxy_header:
+            host, room_port = connection.getpeername()[:2]
+            header = compose(address, port, host, room_port)
+            await asyncio.get_running_loop().sock_sendall(connection, header)
+        return connection
+
+    async def probe(self) -> None:
+        """Check that a room answers. Raises UnreachableError."""
+        (await self._connect()).close()
+
+    async def _connect(self) -> socket.socket:
         errors = []
         for room in list(self._rooms):
             try:
-                connection = await _connect(room)
-                if self._proxy_header:
-                    await self._introduce(connection, address, port)
+                return await _connect(room)
             except OSError as error:
-                errors.append(f"{room}: {error.strerror or error}")
-                if room in self._rooms[:1]:
+                errors.append(f"{room}: {_reason(error)}")
+                if room == self._rooms[0]:  # no other attempt has moved it meanwhile
                     self._rooms.append(self._rooms.pop(0))
-                continue
-            return connection
-        raise UnreachableError(f"no room answers: {'; '.join(errors)}")
-
-    async def _introduce(self, connection: socket.socket, address: str, port: int) -> None:
-        host, room_port = connection.getpeername()[:2]
-        header = compose(address, port, host, room_port)
-        await asyncio.get_running_loop().sock_sendall(connection, header)
+        raise UnreachableError(f"no room answers at {'; '.join(errors)}")
 
 
 async def _connect(room: Endpoint) -> socket.socket:
@@ -159,3 +163,9 @@ async def _connect(room: Endpoint) -> socket.socket:
             raise error
     except TimeoutError:
         raise OSError(f"no answer within {CONNECT_WITHIN:g} s") from None
+
+
+def _reason(error: OSError) -> str:
+    if error.errno is None or isinstance(error, socket.gaierror):
+        return str(error.args[-1])
+    return os.strerror(error.errno)

@@ -422,7 +422,7 @@ def test_a_reload_resumes(here: Here) -> None:
     here.cutter.refuses = True
     here.cutter.cut()
     expect(page.locator("#state")).to_have_text("Reconnecting")
-    expect(page.locator("#hint")).to_contain_text("is kept")
+    expect(page.locator("#hint")).to_contain_text("wait until")
     say(page, "while away")
     expect(page.locator(".waits .text").last).to_have_text("while away")
     page.get_by_label("Message", exact=True).fill("a draft")
@@ -524,6 +524,8 @@ def test_somebody_is_kicked_and_joins_again(here: Here) -> None:
     page, member = here.page(), here.member()
     here.order("kick", who="127.0.0.1")
     expect(page.locator("#state")).to_have_text("You were kicked")
+    page.set_viewport_size({"width": 320, "height": 600})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
     say(page, "kept")
     expect(page.locator(".waits .text")).to_have_text("kept")
     page.get_by_role("button", name="Join again").click()

@@ -568,7 +568,7 @@ function showState() {
 	if ($("state").textContent !== words) $("state").textContent = words;
 	$("state").dataset.state = state;
 	$("rejoin").hidden = state !== "shut";
-	$("hint").textContent = until ? `What you send now is kept until ${until}.` : "";
+	$("hint").textContent = until ? `Your messages wait until ${until}.` : "";
 	for (const item of link.own) list.renew(item);
 }
 

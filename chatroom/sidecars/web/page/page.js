@@ -110,6 +110,20 @@ function write(storage, key, value) {
 	}
 }
 
+/** Return whether another tab has this session: a duplicated tab gets a copy of the storage. */
+function isCopy(session) {
+	return new Promise((resolve) => {
+		tabs.onmessage = ({ data }) => data.mine === session && resolve(true);
+		tabs.postMessage({ ask: session });
+		setTimeout(resolve, 200, false);
+	});
+}
+
+const tabs = new BroadcastChannel(KEY);
+let saved = read(TAB, KEY);
+// A tab that is left or reloaded takes its "open" away. One that is killed doesn't.
+if (saved?.session && read(TAB, `${KEY} open`) && (await isCopy(saved.session))) saved = null;
+
 const settings = { name: "", notify: false, sound: false, theme: "", ...read(DEVICE, "chatroom") };
 
 // --- Link ---
@@ -407,6 +421,7 @@ class List {
 		const at = this.view.indexOf(item);
 		if (!this.rows.has(item)) this.place(at - ROWS / 2, at + ROWS);
 		const row = this.rows.get(item);
+		if (!row) return null; // it is too old
 		const { top, height } = this.log.getBoundingClientRect();
 		this.log.scrollTop += row.getBoundingClientRect().top - top - height / 5;
 		this.scrolled();
@@ -448,8 +463,9 @@ class List {
 		const isMark = item === this.mark && !this.hits;
 		if (newDay) row.append(el("div", "rule", date.format(item.at)));
 		if (isMark) row.append(el("div", "rule new", "New since you left"));
-		const same = !newDay && !isMark && !this.hits && ["kind", "from", "name"].every((key) => before[key] === item[key]);
-		if (item.kind === "say" || item.kind === "own") row.append(this.line(item, !same || item.at - before.at > GROUP));
+		const alike = ["kind", "from", "name"].every((key) => before?.[key] === item[key]);
+		const first = newDay || isMark || this.hits || !alike || item.at - before.at > GROUP;
+		if (item.kind === "say" || item.kind === "own") row.append(this.line(item, first));
 		else {
 			row.append(el("div", `notice ${item.kind}`));
 			row.lastChild.append(this.text(item));
@@ -538,10 +554,9 @@ const link = new Link({
 	save,
 	lines: takeLines,
 	state() {
-		clearTimeout(stateTimer);
 		// A short cut goes unnoticed.
-		if (link.reason || link.ready || $("state").dataset.state !== "on") showState();
-		else stateTimer = setTimeout(showState, 1000);
+		if (link.reason || link.ready) showState();
+		else stateTimer ||= setTimeout(showState, 1000);
 	},
 	change(item, state) {
 		item.state = state;
@@ -549,7 +564,7 @@ const link = new Link({
 	},
 	resume(same, missed, away) {
 		if (!same) partial = null;
-		if (missed) notice(`${missed.toLocaleString()} lines are missing here. You were away for too long.`);
+		if (missed) notice(`Lines missing here: ${missed}. You were away for too long.`);
 		else if (!same && link.again) notice("You joined again. What was said in between is missing here.");
 		if (away > 5000) markUntil = Date.now() + 2000;
 	},
@@ -559,6 +574,7 @@ const isHere = () => !document.hidden && document.hasFocus();
 const notice = (words) => list.add({ kind: "gap", at: Date.now(), text: words });
 
 function showState() {
+	stateTimer = clearTimeout(stateTimer);
 	const trying = navigator.onLine ? (link.again ? "Reconnecting" : "Connecting") : "No network";
 	const [state, words, until] = link.ready
 		? ["on", "Connected"]
@@ -623,13 +639,11 @@ function call(item) {
 
 function beep() {
 	const audio = new AudioContext();
-	const volume = audio.createGain();
-	const tone = audio.createOscillator();
-	volume.gain.setValueAtTime(0.1, 0);
-	volume.gain.exponentialRampToValueAtTime(0.001, 0.4);
+	const volume = new GainNode(audio, { gain: 0.1 });
+	const tone = new OscillatorNode(audio, { frequency: 660 });
 	tone.connect(volume).connect(audio.destination);
 	tone.start();
-	tone.stop(0.4);
+	tone.stop(0.2);
 	tone.onended = () => audio.close();
 }
 
@@ -678,22 +692,6 @@ function restore({ session, seen, next, items, mark, at }) {
 	text.value = read(TAB, `${KEY} draft`);
 }
 
-/** Return whether another tab has this session: a duplicated tab gets a copy of the storage. A tab
- * that is left or reloaded takes its "open" away. */
-function isCopy(session) {
-	return new Promise((resolve) => {
-		tabs.onmessage = ({ data }) => {
-			if (data.mine === session) resolve(true);
-			if (data.ask && data.ask === link.session) tabs.postMessage({ mine: data.ask });
-		};
-		if (!session || !read(TAB, `${KEY} open`)) return resolve(false);
-		tabs.postMessage({ ask: session });
-		setTimeout(resolve, 200, false);
-	});
-}
-
-const tabs = new BroadcastChannel(KEY);
-
 // --- Page: writing ---
 
 function submit() {
@@ -733,8 +731,8 @@ log.onclick = ({ target }) => {
 	if (target.matches(".show")) {
 		toggleSearch(false);
 		const row = list.show(item);
-		row.tabIndex = -1;
-		row.focus({ preventScroll: true });
+		row?.setAttribute("tabindex", -1);
+		row?.focus({ preventScroll: true });
 	} else if (target.matches(".again")) {
 		link.on.change(item, "said");
 		send([{ text: item.text, wire: item.wire }]);
@@ -782,10 +780,6 @@ function toggleSearch(open) {
 }
 
 $("find").onclick = () => toggleSearch($("search").hidden);
-$("done").onclick = () => {
-	toggleSearch(false);
-	$("find").focus();
-};
 $("search").onsubmit = () => false;
 words.oninput = () => {
 	list.search(words.value);
@@ -869,8 +863,10 @@ setInterval(() => {
 	ticked = Date.now();
 }, 5000);
 
-const saved = read(TAB, KEY);
-if (!(await isCopy(saved?.session)) && saved) restore(saved);
+tabs.onmessage = ({ data }) => {
+	if (data.ask && data.ask === link.session) tabs.postMessage({ mine: data.ask });
+};
+if (saved) restore(saved);
 write(TAB, `${KEY} open`, true);
 $("host").textContent = location.host;
 showTitle();

@@ -677,8 +677,8 @@ function save(now) {
 	const last = list.items.slice(-SAVED_LINES).filter((item) => item !== partial);
 	const at = last.findLastIndex((item) => (size += item.text.length + 100) > SAVED_SIZE);
 	// Messages that wait are stored even if much was said since.
-	const items = [...new Set([...link.own, ...last.slice(at + 1)])];
-	if (link.own.length) items.sort((one, other) => one.at - other.at);
+	const kept = new Set(last.slice(at + 1));
+	const items = [...link.own.filter((item) => !kept.has(item)), ...kept];
 	const { session, seen, next } = link;
 	write(TAB, KEY, { session, seen, next, items, mark: items.indexOf(list.mark), at: savedAt });
 	link.tell();

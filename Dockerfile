@@ -1,6 +1,6 @@
 # A room in a container. docs/service.md explains how to build and run it.
 
-# Unlike the slim image, this one has a C compiler.
+# The image python:3.13 contains a C compiler; the slim image does not.
 FROM python:3.13 AS build
 ENV CHATROOM_COMPILE=1
 WORKDIR /src
@@ -12,7 +12,7 @@ RUN pip --python /opt/chatroom/bin/python install --no-cache-dir --no-deps .
 FROM python:3.13-slim
 COPY --from=build /opt/chatroom /opt/chatroom
 ENV PATH=/opt/chatroom/bin:$PATH
-# The run-dir must belong to the user that runs the room, and be closed to others.
+# The run-dir must belong to the user that runs the room. No other user may have access to it.
 RUN install --directory --owner=10001 --group=10001 --mode=0700 /run/chatroom
 USER 10001:10001
 EXPOSE 4000

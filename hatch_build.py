@@ -1,7 +1,8 @@
-"""The manual pages of a wheel are written when it is built, from the parsers themselves.
+"""Build hook of the wheel: it adds the manual pages and the compiled modules.
 
-So no option can be out of date. What a parser does not know is in `SECTIONS`. A wheel brings the
-pages to share/man/man1 of the environment in which it is installed.
+The pages are generated from the argument parsers, so their options are always up to date. SECTIONS
+contains the sections for which a parser has no text. When the wheel is installed, the pages are
+copied to share/man/man1 of the environment.
 """
 
 import argparse
@@ -29,7 +30,8 @@ PAGES = {
     "chatroom-harness": "harness.cli.main:build_parser",
 }
 
-#: How the texts call the commands, and what they are called when they are installed. In this order.
+#: Names of the commands in the parsers' texts, and their names when they are installed. They are
+#: replaced in this order.
 NAMES = {
     "python -m chatroom.": "chatroom-",
     "python -m chatroom": "chatroom",
@@ -38,17 +40,25 @@ NAMES = {
 
 DATA = {"project_name": "chatroom", "manual_title": "User Commands"}
 
-#: What is said of a room's folder, for the commands that look for it.
+#: Items about a room's folder, for the pages of the commands that use it.
 RUN_DIR = {
     "$XDG_RUNTIME_DIR/chatroom, or else $TMPDIR/chatroom-UID, or else /tmp/chatroom-UID": "The"
-    " run-dir, if --run-dir names no other. Only this user may have access to it.",
-    "RUN-DIR/ADDRESS.sock": "The control socket of the room whose first address this is.",
+    " run-dir, unless --run-dir names another folder. Only this user may have access to it.",
+    "RUN-DIR/ADDRESS.sock": "The control socket of the room whose first address is ADDRESS.",
 }
 
-#: A section: items and their texts, or commands, or text.
+#: Items about the variables for --cluster.
+CLUSTER = {
+    "CHATROOM_CLUSTER": "The URL, if none of --cluster, --room and --run-dir is given. All users of"
+    " the machine can read a password on the command line.",
+    "CHATROOM_CLUSTER_CREDENTIALS, CHATROOM_CLUSTER_CA": "Files, as for --cluster-credentials and"
+    " --cluster-ca.",
+}
+
+#: Content of a section: a dict of items with their texts, a list of commands, or a text.
 Section = dict[str, str] | list[str] | str
 
-#: Sections that each page has besides its parser's, by command. Signals and exit codes are those of
+#: Sections to add to each page, by command. Keep signals and exit codes equal to those in
 #: docs/configuration.md.
 SECTIONS: dict[str, dict[str, Section]] = {
     "chatroom": {
@@ -57,7 +67,7 @@ SECTIONS: dict[str, dict[str, Section]] = {
             " seconds, or eight if one of its processes hangs.",
             "SIGHUP": "Reload the configuration and replace all workers, one by one. No member is"
             " disconnected.",
-            "SIGTTIN, SIGTTOU": "Add a worker, up to eight more than at the start; remove a"
+            "SIGTTIN, SIGTTOU": "Add a worker (at most eight more than at the start), or remove a"
             " worker.",
             "SIGUSR1": "Reopen the transcript.",
         },
@@ -105,30 +115,36 @@ SECTIONS: dict[str, dict[str, Section]] = {
         "signals": {"SIGINT": "End --watch, with exit status 0."},
         "exit status": {
             "0": "The status was shown.",
-            "1": "No such room is running, or it has ended.",
+            "1": "No such room is running, or it has ended, or a node of the cluster does not"
+            " answer.",
             "2": "An argument is wrong.",
         },
         "files": RUN_DIR,
+        "environment": CLUSTER,
         "examples": [
             "chatroom-status",
             "chatroom-status --watch 5 --room 4000",
             "chatroom-status --json --run-dir /run/chatroom",
+            "chatroom-status --cluster nats://192.0.2.1:4222/office",
         ],
         "see also": "chatroom(1), chatroom-admin(1)",
     },
     "chatroom-admin": {
         "signals": {"SIGINT": "Stop waiting for the answer."},
         "exit status": {
-            "0": "The order was carried out.",
-            "1": "It failed. One line on standard error says why.",
+            "0": "The command succeeded.",
+            "1": "The command failed; in a cluster, on at least one node. A line on standard error"
+            " says why.",
             "2": "An argument is wrong.",
         },
         "files": RUN_DIR,
+        "environment": CLUSTER,
         "examples": [
             "chatroom-admin list",
             "chatroom-admin kick 7",
             "chatroom-admin ban 192.0.2.0/24",
             "chatroom-admin --run-dir /run/chatroom say 'ten minutes to go'",
+            "chatroom-admin --cluster nats://192.0.2.1:4222/office kick 7@192.0.2.2:4000",
         ],
         "see also": "chatroom(1), chatroom-status(1)",
     },
@@ -154,12 +170,12 @@ SECTIONS: dict[str, dict[str, Section]] = {
     "chatroom-harness": {
         "signals": {"SIGINT, SIGTERM": "Stop the server under test, and exit with status 130."},
         "exit status": {
-            "0": "Passed.",
+            "0": "The server passed.",
             "1": "The server broke a clause, failed, or lost a message.",
             "2": "An argument is wrong, or the harness could not judge.",
             "3": "The server did not start.",
         },
-        "files": {"DIR of --report": "results.json, report.html, and files of the command."},
+        "files": {"DIR of --report": "results.json, report.html, and other files of the command."},
         "examples": [
             "chatroom-harness conform --target 127.0.0.1:4000",
             "chatroom-harness simulate classroom --command 'chatroom --quiet {host} {port}'",
@@ -169,7 +185,7 @@ SECTIONS: dict[str, dict[str, Section]] = {
     },
 }
 
-#: What the help says of the machine that it is asked on.
+#: Part of a help text that depends on the machine. It is removed from the pages.
 HERE = re.compile(r", here \d+")
 
 
@@ -183,7 +199,8 @@ class WheelHook(BuildHookInterface[Any]):
         return hatch_compile.REQUIRED if wanted else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if version == "editable":  # Neither would follow the code.
+        # In an editable installation, the pages and the compiled modules would soon be out of date.
+        if version == "editable":
             return
         self._folder = tempfile.TemporaryDirectory()
         for name, text in pages(Path(self.root), self.metadata.version).items():
@@ -214,9 +231,10 @@ class WheelHook(BuildHookInterface[Any]):
 
 
 def pages(root: Path, version: str) -> dict[str, str]:
-    """The text of each page, by the name of its command."""
+    """Return the text of each page, by the name of its command."""
     sys.path.insert(0, str(root))
-    # Defaults that come of it are told as what they come of.
+    # Some defaults in the help texts contain the value of this variable. On the pages, they contain
+    # its name instead.
     os.environ["XDG_RUNTIME_DIR"] = "$XDG_RUNTIME_DIR"
     os.environ["COLUMNS"] = "80"
     return {name: _page(name, where, version) for name, where in PAGES.items()}
@@ -236,12 +254,12 @@ def _page(name: str, where: str, version: str) -> str:
     page = Manpage(parser, _data=DATA | {"version": version})
     for heading, content in sections.items():
         page.add_section(heading, "=", _roff(content))
-    # A quote at the beginning of a line, in a parser's help, would begin a request.
+    # In the notation of manual pages, a quote at the beginning of a line begins a request.
     return re.sub(r"^'", r"\\&'", str(page), flags=re.MULTILINE)
 
 
 def _roff(content: Section) -> str:
-    """Return a section in the notation of manual pages. Indented lines of a text are kept."""
+    """Return a section in the notation of manual pages. Keep the line breaks of indented lines."""
     if isinstance(content, dict):
         items = content.items()
         return "\n".join(f".TP\n\\fB{_escaped(item)}\\fR\n{_escaped(text)}" for item, text in items)
@@ -262,7 +280,7 @@ def _escaped(text: str) -> str:
 
 
 def _rename(parser: argparse.ArgumentParser) -> None:
-    """Call the commands what they are called when they are installed, all through a parser."""
+    """Replace the names of commands in all texts of a parser, as in NAMES."""
     for name in ("prog", "usage", "description", "epilog"):
         setattr(parser, name, _renamed(getattr(parser, name)))
     for action in parser._actions:

@@ -1,9 +1,10 @@
-"""Compilation of the modules that each message passes through, when a wheel is built.
+"""Compilation of some modules when a wheel is built: those that each message passes through.
 
-mypyc translates the sources to C. The wheel holds both: Python imports the extension module (.so)
-rather than the source beside it. Editable installations and clones run the sources.
+mypyc translates the sources of these modules to C. The wheel contains their sources and the
+extension modules (.so); Python imports the extension modules. In editable installations and
+clones, Python imports the sources.
 
-The environment variable CHATROOM_COMPILE decides:
+The environment variable CHATROOM_COMPILE has one of these values:
 
     auto  compile if a C compiler and Python's headers are installed; if they are not, or compiling
           fails, build a wheel of pure Python, and print one line with the reason (default)
@@ -28,10 +29,10 @@ MODULES = [
     "chatroom/system/doorbell.py",
     "chatroom/system/poller.py",
 ]
-"""Patterns of the modules to compile. An __init__.py has no code, and is left out."""
+"""Patterns of the modules to compile. Files named __init__.py are left out: they have no code."""
 
 REQUIRED = ["mypy[mypyc]~=2.4"]
-"""Packages that compiling needs."""
+"""Packages that are needed to compile."""
 
 
 class CompileError(Exception):
@@ -44,7 +45,7 @@ def mode() -> str:
 
 
 def missing() -> str | None:
-    """Return a text that says what is missing for compiling, or None if nothing is."""
+    """Return what is missing for compiling, as text; None if nothing is missing."""
     command = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
     compiler = shlex.split(command)[0]
     if shutil.which(compiler) is None:
@@ -56,9 +57,10 @@ def missing() -> str | None:
 
 
 def compile_modules(root: Path, folder: Path) -> dict[str, str]:
-    """Compile the modules of a checkout, in new folders in `folder`.
+    """Compile the modules of the checkout `root`. Create all files in `folder`.
 
-    Return the path of each extension module, with its path in the wheel. Raises CompileError.
+    Return the path of each extension module, with its path in the wheel. Raise CompileError on
+    failure.
     """
     if lack := missing():
         raise CompileError(lack)
@@ -73,7 +75,7 @@ def compile_modules(root: Path, folder: Path) -> dict[str, str]:
         for path in sorted(root.glob(pattern))
         if path.name != "__init__.py"
     ]
-    # Override the platform and version in pyproject.toml by those of this machine.
+    # These arguments override `platform` and `python_version` of mypy's section in pyproject.toml.
     target = ["--platform", sys.platform, "--python-version", "{}.{}".format(*sys.version_info)]
     try:
         with contextlib.chdir(root):
@@ -87,7 +89,7 @@ def compile_modules(root: Path, folder: Path) -> dict[str, str]:
             builder.build_temp, builder.build_lib = str(folder / "o"), str(folder / "lib")
             builder.ensure_finalized()
             builder.run()
-    except (Exception, SystemExit) as error:  # mypyc prints type errors, and exits
+    except (Exception, SystemExit) as error:  # mypyc calls sys.exit after a type error
         raise CompileError(f"compiling failed: {type(error).__name__}: {error}") from error
     made = (folder / "lib").rglob("*" + sysconfig.get_config_var("EXT_SUFFIX"))
     return {str(path): str(path.relative_to(folder / "lib")) for path in made}

@@ -1,4 +1,4 @@
-"""`python -m chatroom`, or `chatroom` where it is installed."""
+"""Entry point of `python -m chatroom` and of the installed command `chatroom`."""
 
 import signal
 

@@ -42,8 +42,8 @@ def port_number(text: str, least: int) -> int:
 def host_name(text: str, port: str = "") -> str:
     """Convert a host name or an address; an IPv6 address may be in brackets, as in URLs.
 
-    `port`: the argument that follows, if there is one. Raises ValueError if the text ends with a
-    port. The last part of an IPv6 address counts as a port only if it equals `port`.
+    `port`: the next argument, or "". Raises ValueError if the text ends with a port. The last part
+    of an IPv6 address counts as a port only if it equals `port`.
     """
     if text.startswith("[") and text.endswith("]"):
         return text[1:-1]
@@ -77,7 +77,7 @@ def path(text: str) -> Path:
 def nearest(name: str, known: Iterable[str], alike: float = 0.6) -> str:
     """Return the most similar known name; empty if none is similar enough.
 
-    `alike`: minimum similarity, difflib's ratio.
+    `alike`: minimum similarity (difflib's ratio, from 0 to 1).
     """
     import difflib  # here, because it is rarely needed
 
@@ -100,13 +100,13 @@ class Parser(argparse.ArgumentParser):
     """A parser that prints an error in one line and exits with code 2.
 
     Every command parses its arguments first. From then on, standard output writes a character that
-    is not in its encoding as an escape (\\u2026), like standard error. An unknown option is
-    reported instead of any other error. It may have caused that error: its value is parsed as a
-    positional argument.
+    is not in its encoding as an escape (\\u2026), as standard error does. If there is an unknown
+    option, the parser reports this instead of any other error, because the value of the option is
+    parsed as a positional argument and may cause another error.
     """
 
     _words: Sequence[str] = ()
-    """Arguments that are parsed, for `error`."""
+    """Arguments that are being parsed; `error` searches them for an unknown option."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if isinstance(sys.stdout, io.TextIOWrapper):

@@ -1,5 +1,4 @@
-"""Which build is running. hatch_compile.py compiles the modules that each message passes
-through."""
+"""The build that is running. hatch_compile.py lists the modules that a compiled build compiles."""
 
 from importlib.machinery import EXTENSION_SUFFIXES
 

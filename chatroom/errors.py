@@ -1,13 +1,13 @@
-"""Errors of the environment, not of the code. There is one class for each kind of cause.
+"""Errors that come from the room's environment, not from its code: one class for each cause.
 
-A message is one line that names the cause; `cli/server.py` prints it and ends with `exit_code`. A
-*client's* behaviour is never an error: the worker and the acceptor handle it, and at most that
-client is disconnected.
+A message is one line that names the cause; `cli/server.py` prints the message and exits with
+`exit_code`. Nothing that a *client* does raises such an error: the worker or the acceptor handles
+the client's behaviour, and at most that client is disconnected.
 """
 
 
 class ChatroomError(Exception):
-    """The room can't run or continue. Its owner can remove the cause."""
+    """The room can't run or continue. The room's owner can remove the cause."""
 
     exit_code = 1
 

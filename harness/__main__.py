@@ -1,4 +1,4 @@
-"""`python -m harness`, or `chatroom-harness` where it is installed."""
+"""Entry point of `python -m harness`, and of the installed command `chatroom-harness`."""
 
 import signal
 import sys

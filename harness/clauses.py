@@ -13,7 +13,7 @@ from pathlib import Path
 _HEADING = re.compile(r"^## +(?P<section>.+?) *$")
 _ROW = re.compile(r"^\| *(?P<id>[A-Z]+-[0-9]+) *\| *(?P<level>MUST|SHOULD) *\| *(?P<text>.+?) *\|$")
 
-# The file is inside an installed package, or beside the package in a checkout.
+# An installed package contains the file; in a checkout, the file is beside the package.
 _HERE = Path(__file__).parent
 _PLACES = (_HERE / "PROTOCOL.md", _HERE.parent / "PROTOCOL.md")
 

@@ -1,4 +1,4 @@
-"""Raise this process's limit on open descriptors, and detect that it is reached."""
+"""Raise this process's limit on open file descriptors, and detect that the limit is reached."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ ENOUGH = 1 << 20
 
 
 def raise_descriptor_limit() -> int:
-    """Raise this process's limit to the highest allowed, for its children too; return it."""
+    """Raise this process's limit to the highest allowed value, and return this value.
+
+    Child processes inherit the limit.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit: int = ENOUGH if hard == resource.RLIM_INFINITY else hard
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
@@ -20,7 +23,7 @@ def raise_descriptor_limit() -> int:
 
 
 def check_descriptors(error: OSError) -> None:
-    """Raise CannotJudge if `error` means that the harness itself has run out of descriptors."""
+    """Raise CannotJudge if `error` says that the harness itself has run out of descriptors."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         raise CannotJudge(
             f"the harness itself has run out of descriptors: {error.strerror}"

@@ -1,7 +1,7 @@
 """The entry point that pytest loads wherever the harness is installed.
 
-The plugin's options have plain names, such as --seed, which another plugin may have, too.
-So the plugin is loaded only in runs that collect `harness.conformance`.
+The plugin's options have plain names, such as --seed, which options of another plugin may also
+have. So the plugin is loaded only in runs that collect `harness.conformance`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,6 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
 
 
 def _names_conformance(argument: str) -> bool:
-    """Return whether an argument of pytest is the package's module, or a path in its folder."""
+    """Return whether an argument of pytest names `harness.conformance`, or a path in its folder."""
     path = Path(argument.partition("::")[0]).resolve()
     return bool(_MODULE.match(argument)) or path.is_relative_to(_FOLDER)

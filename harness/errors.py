@@ -1,8 +1,8 @@
-"""Exceptions that end a check without a pass. The type tells who is at fault.
+"""Exceptions that a check raises if it does not pass. The type says who is at fault.
 
 Violation        the target: it broke the clause that the test names
 Undecided        nobody: this machine or profile lacks something that the check needs
-TargetGoneError  the target, but in an earlier check: it no longer accepts connections
+TargetGoneError  the target, in an earlier check: since then, it accepts no connections
 NotApplicable    nobody: the clause has no meaning for this target
 CannotJudge      the harness: it was too slow to judge, or lacked a resource
 StartError       the target did not start: there is nothing to judge
@@ -12,8 +12,8 @@ from __future__ import annotations
 
 
 class Violation(AssertionError):
-    """A broken clause. `what`: the violation, in one sentence. `expected`, `actual`: bytes, if
-    the violation is about bytes."""
+    """A broken clause. `what`: the violation, in one sentence. `expected`, `actual`: the expected
+    and the received bytes; None if the violation is not about bytes."""
 
     def __init__(
         self, what: str, expected: bytes | None = None, actual: bytes | None = None
@@ -28,11 +28,12 @@ class Violation(AssertionError):
 
 
 class JoinError(Violation):
-    """A new client does not receive others' messages. This breaks only the clauses on joining."""
+    """A new client does not receive others' messages. Only a test of the clauses on joining fails
+    for this reason; the verdict of any other test is unknown."""
 
 
 class SendError(Violation):
-    """A client can't send: its connection failed, or the server does not read."""
+    """A client can't send: its connection failed, or the server does not read from it."""
 
 
 class RefusedError(Violation):
@@ -44,7 +45,8 @@ class Undecided(Exception):
 
 
 class TargetGoneError(Undecided):
-    """The server no longer accepts connections; the message says since when."""
+    """The server no longer accepts connections. The message names the clause that was judged before
+    this was noticed."""
 
 
 class NotApplicable(Exception):

@@ -1,12 +1,14 @@
-"""A profile: the dialect of a server, and the clauses that it claims to hold.
+"""A profile: the dialect of a server, and the clauses that it claims to keep.
 
-A profile is a TOML file: one that ships in `profiles/`, or one that `python -m harness
-probe` wrote. It describes what PROTOCOL.md leaves open (the text of the welcome, notices),
-where a server deviates (so that one defect does not hide all others), and the figures that
-a test needs to bring a server to its limits.
+A profile is a TOML file. Some ship in `profiles/`; `python -m harness probe` writes others.
+A profile describes:
+
+- what PROTOCOL.md leaves open: the text of the welcome, and notices
+- where a server deviates from PROTOCOL.md, so that one defect does not hide all others
+- the figures that a test needs to bring a server to its limits
 
 A server whose dialect deviates on purpose (names instead of addresses, a login, an echo) is
-judged by the same clauses; some of them take another form: see `Profile.forms`.
+judged by the same clauses, but some clauses take another form: see `Profile.forms`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ LF, CRLF = "LF", "CR LF"
 ADDRESS, NAME, NOTHING = "address", "name", "none"
 
 WRITTEN_PREFIX = re.compile(rb"<[^<>\n]*>")
-"""Pattern of the prefix of PREFIX-1, true or not."""
+"""Pattern of the prefix of PREFIX-1. The address in it may be wrong."""
 
 _FILES = TomlFiles("profile", Path(__file__).parent / "profiles")
 
@@ -75,8 +77,8 @@ _line_end = one_of((LF, CRLF))
 class LoginStep:
     """A question of the server, and the line that answers it.
 
-    expects: pattern of the end of the question; empty: nothing is awaited. sends: the answer,
-    without line end; `{name}` becomes the client's name.
+    expects: pattern of the end of the question; empty: the client answers at once. sends: the
+    answer, without line end; the client's name replaces `{name}`.
     """
 
     sends: Annotated[str, string]
@@ -87,22 +89,24 @@ class LoginStep:
 class Profile:
     """One server's dialect, limits and claims.
 
-    login: what happens before a client is a member.
+    login: questions and answers before a client is a member.
     welcome: pattern of the whole welcome, after the login; None (an empty string in the file):
     no welcome.
-    prefix: pattern of the text before a message. Its groups `name`, `ip` and `port`, if any, are
-    what it says of the sender.
+    prefix: pattern of the text before a message. Its groups `name`, `ip` and `port` are optional;
+    they identify the sender.
     identity: `address`: the clauses on prefixes are judged as they are written; `name`: the
-    prefix names the sender in another way; `none`: messages have no prefix. Empty: `address` if
-    the prefix is that of PREFIX-1, else `name` or `none`.
-    echo: pattern of the text before one's own message that comes back; None: it does not.
-    suffix: pattern of the bytes between a text and its line end, or right after it.
+    prefix identifies the sender in another way; `none`: no prefix identifies the sender. Empty in
+    the file: `address` if the prefix is that of PREFIX-1, `none` if it is empty, else `name`.
+    echo: pattern of the text before a message that the server sends back to its sender; None: the
+    server does not send messages back.
+    suffix: pattern of additional bytes between a text and its line end, or right after the line
+    end.
     colours: whether the output contains SGR sequences, which are removed before anything else.
-    commands: characters that begin a command, so that no text begins with them.
+    commands: characters that begin a command, so that no text may begin with them.
     input_line_end, output_line_end: the line end that the server expects, and that it sends.
     notices: patterns of whole lines that the server itself sends.
-    claims: ids of the SHOULD clauses that the server claims to hold. LINE-5 may be among them:
-    it is judged only for a server that claims it.
+    claims: ids of the SHOULD clauses that the server claims to keep, and LINE-5 if it claims that
+    one: LINE-5 is a MUST clause, but is judged only for a server that claims it.
     full_options: arguments that limit the room to `full_clients` clients; empty: unknown.
     lag_limit: bytes that a member may lag; 0: unknown.
     rate, burst: bytes per second, and bytes at once, that a member may send; 0: unknown.
@@ -147,9 +151,10 @@ class Profile:
         return any("{name}" in step.sends for step in self.login)
 
     def sender(self, prefix: bytes) -> bytes:
-        """Return what a prefix says of the sender: its groups, or else the whole prefix.
+        """Return the part of a prefix that identifies the sender: its groups `name`, `ip` and
+        `port`, or the whole prefix if the pattern has none of them.
 
-        A time in a prefix, for example, does not belong to it.
+        With such a group, a time in the prefix, for example, is left out.
         """
         match = self.prefix.search(prefix)
         found = match.groupdict() if match else {}
@@ -157,7 +162,7 @@ class Profile:
         return b":".join(parts) if parts else prefix
 
     def dialect(self) -> list[str]:
-        """Return the deviations from PROTOCOL.md as short texts; none if there is none."""
+        """Return the deviations from PROTOCOL.md, each as a short text."""
         by_identity = {
             ADDRESS: "",
             NAME: "prefixes with names instead of addresses",
@@ -177,9 +182,9 @@ class Profile:
         return [each for each in found if each]
 
     def forms(self) -> dict[str, str]:
-        """Return what is judged in this dialect in place of a clause, by the clause's id.
+        """Return the clauses that take another form in this dialect: the text of that form, by id.
 
-        An empty text: the clause has no meaning in this dialect.
+        The text is empty if the clause has no meaning in this dialect.
         """
         found = {}
         if self.login and self.welcome:
@@ -190,7 +195,7 @@ class Profile:
             found |= {
                 "PREFIX-1": "A message is delivered as the declared prefix and its text, with"
                 " nothing between.",
-                "PREFIX-2": "Each message bears its sender's declared name, and no other's.",
+                "PREFIX-2": "Each message has its sender's declared name, and no other name.",
                 "PREFIX-4": "Every line that is delivered starts with exactly one prefix, with its"
                 " sender's name.",
             }
@@ -221,7 +226,7 @@ WRITTEN = Profile("written", claims=frozenset({"LINE-5"}))
 
 
 def load(name: str) -> Profile:
-    """Return the profile of this name, or from this file. Raise TomlError if it is invalid."""
+    """Return the profile with this name or file name. Raise TomlError if it is invalid."""
     return parse(_FILES.text(name), find(name).stem)
 
 

@@ -1,12 +1,13 @@
 """Read dataclasses from TOML; report a mistake in one line that names the key.
 
-A field that is `Annotated[type, parser]` is a key of the table, required unless the field has
-a default. A class checks conditions on several keys in `__post_init__`, which raises ValueError.
+A field that is `Annotated[type, parser]` is a key of the table. The key is required unless the
+field has a default. A class checks conditions on several keys in `__post_init__`, which raises
+ValueError. An error looks like this:
 
     scenario 'classroom': population 2 'late': rate must be a number from 0 to 10000, not -1
 
-Alternatives: msgspec and pydantic. Their messages do not list the known keys, pydantic's take
-several lines, and the commands `check` and `scenarios` must need only Python.
+Alternatives are msgspec and pydantic. But their messages do not list the known keys, those of
+pydantic take several lines, and the commands `check` and `scenarios` must need only Python.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from typing import Any, TypeVar, get_type_hints
 T = TypeVar("T")
 
 Parser = Callable[[Any, str], Any]
-"""Function that converts a TOML value. The second argument is the key's path, for errors. Raises
-TomlError."""
+"""Function that converts a TOML value. The second argument is the key's path, for error messages.
+The function raises TomlError if the value is invalid."""
 
 
 class TomlError(ValueError):
@@ -41,7 +42,8 @@ class TomlFiles:
         return sorted(path.stem for path in self.folder.glob("*.toml"))
 
     def find(self, name: str) -> Path:
-        """Return the path of the file in the folder, or else the name as a path."""
+        """Return the path of the file with this name in the folder; if there is none, take the name
+        for a path."""
         return self.folder / f"{name}.toml" if name in self.names() else Path(name)
 
     def text(self, name: str) -> str:
@@ -57,9 +59,9 @@ class TomlFiles:
             raise TomlError(f"{self.kind} {name!r} can't be read: {reason}") from None
 
     def parse(self, kind: type[T], text: str, name: str, /, **given: object) -> T:
-        """Return the object that a text describes; `given` are fields without a key.
+        """Return the object that a text describes. Raise TomlError if the text is invalid.
 
-        Raise TomlError if the text is invalid.
+        given: values of fields that are not keys of the table.
         """
         try:
             table = tomllib.loads(text)
@@ -69,7 +71,7 @@ class TomlFiles:
 
 
 def _parsers(kind: type[Any]) -> dict[str, Parser]:
-    """Return the parsers of a class's keys, in its order."""
+    """Return the parsers of a class's keys, in the order of its fields."""
     hints = get_type_hints(kind, include_extras=True)
     return {
         name: hint.__metadata__[0] for name, hint in hints.items() if hasattr(hint, "__metadata__")
@@ -77,7 +79,11 @@ def _parsers(kind: type[Any]) -> dict[str, Parser]:
 
 
 def read(kind: type[T], table: Mapping[str, Any], where: str, **given: object) -> T:
-    """Return the dataclass object that a table describes. Raise TomlError if it is invalid."""
+    """Return the dataclass object that a table describes. Raise TomlError if the table is invalid.
+
+    where: the table's file and place in it, for error messages. given: values of fields that are
+    not keys of the table.
+    """
     parsers, values = _parsers(kind), dict(given)
     required = {
         field.name
@@ -104,24 +110,24 @@ def read(kind: type[T], table: Mapping[str, Any], where: str, **given: object) -
 
 
 def parser(what: str, parse: Callable[[Any], Any]) -> Parser:
-    """Return a parser from a function that raises ValueError for an invalid value.
+    """Return a parser that calls `parse`, a function that raises ValueError for an invalid value.
 
-    `what` describes a valid value in the error; the ValueError's text, if any, follows it in
-    parentheses.
+    `what` describes a valid value in the error message. The text of the ValueError, if any, follows
+    in parentheses.
     """
 
-    def complaining(value: Any, path: str) -> Any:
+    def parse_or_explain(value: Any, path: str) -> Any:
         try:
             return parse(value)
         except ValueError as error:
             more = f" ({error})" if error.args else ""
             raise TomlError(f"{path} must be {what}{more}, not {value!r}") from None
 
-    return complaining
+    return parse_or_explain
 
 
 def _checked(fits: Callable[[Any], bool]) -> Callable[[Any], Any]:
-    """Return a function that returns its argument if it fits, and raises ValueError if not."""
+    """Return a function that returns its argument, and raises ValueError if `fits` rejects it."""
 
     def parse(value: Any) -> Any:
         if not fits(value):
@@ -136,7 +142,7 @@ def _is_number(value: Any, kind: Any = int | float) -> bool:
 
 
 def _listed(value: Any) -> list[Any]:
-    """Return a list unchanged, and any other value in a list of one."""
+    """Return the value if it is a list, else a list with this one value."""
     return value if isinstance(value, list) else [value]
 
 
@@ -215,7 +221,7 @@ def table(kind: type[Any]) -> Parser:
 
 
 def tables(kind: type[Any]) -> Parser:
-    """Return a parser of an array of tables, each parsed as by `table`."""
+    """Return a parser of an array of tables, each of which describes an object of a dataclass."""
 
     def parse(value: Any, path: str) -> tuple[Any, ...]:
         if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):

@@ -7,12 +7,12 @@ from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["pytester", "tests.builds", "tests.selection"]
 
-# Failed assertions in these helpers also show the compared values. Any test may import them, so
-# they are registered before the first one.
+# pytest shows the compared values of a failed assertion only in test modules and in registered
+# modules. Register these helpers here, before any test imports them.
 for helper in ("client.panes", "integration.clients", "integration.rooms", "integration.waiting"):
     pytest.register_assert_rewrite(f"tests.{helper}")
 
-# Tests share two cores with each other and with coverage, so the time of an example means nothing.
+# No deadline for an example: tests share two cores with each other and with coverage.
 settings.register_profile(
     "sample",
     deadline=None,
@@ -31,11 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def interruptible() -> None:
-    """Let the processes that tests start be interrupted.
+    """Let SIGINT interrupt the processes that tests start.
 
-    A shell starts a job in the background (`scripts/test &` in a script) with SIGINT ignored, and
-    each process inherits that from the one that started it. Then SIGINT would not end a room, nor
-    `chatroom.status --watch`.
+    A shell starts a background job (`scripts/test &` in a script) with SIGINT ignored, and child
+    processes inherit this. As a result, SIGINT would end neither a room nor `chatroom.status
+    --watch`.
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

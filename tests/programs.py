@@ -1,11 +1,11 @@
-"""Programs that some tests need and pip can't install."""
+"""Programs that some tests need, but that pip can't install."""
 
 import os
 import shutil
 
 import pytest
 
-#: The Debian package of each program. `.ci/run` installs them all.
+#: Debian package of each program. `.ci/run` installs all of them.
 PACKAGES = {
     "chromium": "chromium",
     "fribidi": "libfribidi-bin",
@@ -25,12 +25,12 @@ PACKAGES = {
     "unshare": "util-linux",
 }
 
-#: Folders in which Debian puts daemons, and which only root's PATH holds.
+#: Folders of daemons on Debian. Only root's PATH contains these folders.
 SYSTEM = ["/usr/local/sbin", "/usr/sbin", "/sbin"]
 
 
 def program(name: str) -> str:
-    """Return the path of a program. If it is missing, skip the test; fail it if CI is set."""
+    """Return the path of a program. If there is none, skip the test, or fail it if CI is set."""
     path = os.environ.get("PATH", os.defpath)
     if found := shutil.which(name, path=os.pathsep.join([path, *SYSTEM])):
         return found

@@ -1,14 +1,14 @@
-"""Selection of tests: the default run takes a sample, ``--all`` takes everything.
+"""Selection of tests: a default run takes a sample, and ``--all`` takes everything.
 
 Goals:
 
-- A default run takes minutes and still draws on every family of tests. A family too large to run
-  each time is marked ``@pytest.mark.sample(n)``: each run takes n of its parameter sets at random.
-  A loop inside a test uses the fixture `sample` for the same purpose.
-- A test that is too long for each run is marked ``@pytest.mark.thorough``.
-- ``--all`` leaves nothing out. A test that is named on the command line (``FILE::TEST``, or by
-  ``-k``) always runs, whatever its marks.
-- A failure is easy to repeat: a run prints its seed, and the command that repeats each failed test.
+- A default run takes minutes, but includes some tests of every family. A family that is too large
+  for each run is marked ``@pytest.mark.sample(n)``: each run takes n of its parameter sets at
+  random. A loop inside a test uses the fixture `sample` for the same purpose.
+- A test that takes too long for each run is marked ``@pytest.mark.thorough``.
+- ``--all`` omits nothing. A test that is named on the command line (``FILE::TEST`` or ``-k``)
+  always runs, whatever its marks.
+- A failure is easy to repeat: a run prints its seed, and a command that repeats each failed test.
 """
 
 import inspect
@@ -24,15 +24,16 @@ import pytest
 
 T = TypeVar("T")
 
-#: Seeds are drawn below this number, so that they are short to type.
+#: A random seed is below this number, so that it is short to type.
 SEEDS = 1_000_000
 
 
 class Sample(Protocol):
-    """The type of the fixture `sample`."""
+    """Type of the fixture `sample`."""
 
     def __call__(self, population: Iterable[T], size: int) -> list[T]:
-        """Return `size` elements in their order; with ``--all``, or if there are fewer, all."""
+        """Return `size` elements in their order, or all elements with ``--all`` or if there are
+        fewer."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,14 +43,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--seed",
         type=int,
         metavar="N",
-        help="seed of the sample (random by default, printed)",
+        help="seed of the sample; random by default, and printed",
     )
     group.addoption("--clause", metavar="ID", help="only run the tests that name this clause")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.seed is None:
-        # Each process of xdist parses the command line itself, but gets the main process' seed.
+        # Each process of xdist parses the command line itself, but must use the main process's
+        # seed.
         told: dict[str, int] = getattr(config, "workerinput", {})
         config.option.seed = told.get("seed", random.SystemRandom().randrange(SEEDS))
 
@@ -67,13 +69,13 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Return three processes for each core: tests often wait for a process or a timeout."""
+    """Return three processes per core, because tests often wait for a process or a timeout."""
     return 3 * (os.cpu_count() or 1)
 
 
 @pytest.fixture
 def sample(request: pytest.FixtureRequest) -> Sample:
-    """Return a function that takes a sample of the cases that a test runs with ``--all``."""
+    """Return a function that takes a sample of the cases in a loop, or all cases with ``--all``."""
     config = request.config
     chance = random.Random(f"{config.option.seed} {request.node.nodeid}")
 
@@ -84,7 +86,7 @@ def sample(request: pytest.FixtureRequest) -> Sample:
 
 
 def draw(population: Sequence[T], size: int | None, chance: random.Random) -> list[T]:
-    """Return `size` elements in their order, or all of them if there are fewer, or size is None."""
+    """Return `size` elements in their order, or all elements if there are fewer or size is None."""
     if size is None or size >= len(population):
         return list(population)
     return [population[index] for index in sorted(chance.sample(range(len(population)), size))]
@@ -133,7 +135,7 @@ def clauses_named(item: pytest.Item) -> set[str]:
 
 
 def clauses_in(text: str) -> set[str]:
-    """Return the clauses that a text names: ``CAST-1``, and ``CAST-1 to CAST-5``."""
+    """Return the clauses that a text names, such as ``CAST-1`` or ``CAST-1 to CAST-5``."""
     named = set(re.findall(r"\b[A-Z]+-\d+\b", text)) - {"UTF-8"}
     for section, first, last in re.findall(r"\b([A-Z]+)-(\d+) to \1-(\d+)", text):
         named.update(f"{section}-{number}" for number in range(int(first), int(last) + 1))
@@ -141,7 +143,7 @@ def clauses_in(text: str) -> set[str]:
 
 
 def clauses_in_name(name: str) -> set[str]:
-    """Return the clauses that a test's name names: ``test_cast_1_and_2_a_line_…``."""
+    """Return the clauses in the name of a test, such as ``test_cast_1_and_2_a_line_…``."""
     text = name.upper().replace("_", "-")
     return clauses_in(re.sub(r"([A-Z]+)-(\d+)-AND-(?=\d)", r"\1-\2 \1-", text))
 
@@ -156,7 +158,7 @@ def pytest_terminal_summary(
     )
     if failed:
         terminalreporter.section("to repeat")
-    # A failure may occur only on the Python of this environment.
+    # A failure may occur only with the Python version of this environment.
     environment = os.environ.get("TOX_ENV_NAME", "")
     where = f"-e {environment} -- -n 0 " if re.match(r"py\d", environment) else ""
     whole = " --all" if config.option.all else ""

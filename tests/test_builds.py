@@ -1,4 +1,4 @@
-"""The compiled wheel, installed. `scripts/test -e compiled` runs these tests."""
+"""Tests of the installed compiled wheel. `scripts/test -e compiled` runs these tests."""
 
 import importlib
 import importlib.metadata
@@ -24,7 +24,7 @@ def run(*arguments: str) -> str:
     ).stdout
 
 
-def test_commands_say_that_they_are_compiled() -> None:
+def test_commands_print_that_they_are_compiled() -> None:
     assert run("chatroom", "--version") == f"chatroom {chatroom.__version__} (compiled)\n"
 
 

@@ -1,4 +1,4 @@
-"""Each clause of PROTOCOL.md is named by a test of tests/, and by one of the conformance tests."""
+"""Tests that each clause of PROTOCOL.md is named by a test in tests/ and by a conformance test."""
 
 import ast
 import re
@@ -11,10 +11,11 @@ ROOT = Path(__file__).parent.parent
 PROTOCOL = (ROOT / "PROTOCOL.md").read_text(encoding="utf-8")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 CLAUSES = set(re.findall(r"^\| ([A-Z]+-\d+) \|", PROTOCOL, re.MULTILINE))
+OURS = set(re.findall(r"^\| ([A-Z]+-\d+) \| ours \|", PROTOCOL, re.MULTILINE))
 
 
 def functions_of(folder: Path) -> Iterator[Function]:
-    """Yield the tests below a folder, except the tests of the harness."""
+    """Yield the tests in a folder and its subfolders, except the tests of the harness."""
     for path in folder.rglob("test_*.py"):
         if ROOT / "tests" / "harness" not in path.parents:
             for part in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -23,7 +24,8 @@ def functions_of(folder: Path) -> Iterator[Function]:
 
 
 def test_each_clause_is_named_by_a_test() -> None:
-    """A docstring or a name (`test_load_4_…`) names it. No docstring names an unknown clause."""
+    """A docstring or a name (`test_load_4_…`) names the clause. No docstring names an unknown
+    clause."""
     by_docstring: set[str] = set()
     by_name: set[str] = set()
     for test in functions_of(ROOT / "tests"):
@@ -34,9 +36,9 @@ def test_each_clause_is_named_by_a_test() -> None:
 
 
 def test_each_clause_is_judged_by_conformance() -> None:
-    """Each conformance test has a mark with the clause that it judges.
+    """Each conformance test is marked with the clause that it judges.
 
-    The clauses on several nodes name processes of our own server: its own tests prove them.
+    The clauses on several nodes name processes of our own server, so its own tests prove them.
     """
     judged = {
         decorator.args[0].value
@@ -46,4 +48,4 @@ def test_each_clause_is_judged_by_conformance() -> None:
         and ast.unparse(decorator.func) == "pytest.mark.clause"
         and isinstance(decorator.args[0], ast.Constant)
     }
-    assert judged == {clause for clause in CLAUSES if not clause.startswith("NODE-")}
+    assert judged == {clause for clause in CLAUSES if clause not in OURS}

@@ -1,6 +1,6 @@
-"""The Dockerfile, tested without Docker: CI has no Docker and builds no image.
+"""Tests of the Dockerfile without Docker, because CI has no Docker and builds no image.
 
-The tests run its commands, with other paths and another port.
+The tests run the commands of the Dockerfile, with other paths and another port.
 """
 
 import json
@@ -29,7 +29,8 @@ def all_of(name: str) -> list[str]:
 
 
 def words(name: str) -> list[str]:
-    """Return the words of the only instruction of this name, in its JSON form (without a shell)."""
+    """Return the words of the only instruction with this name, which must be in JSON form (no
+    shell)."""
     [rest] = all_of(name)
     found: list[str] = json.loads(rest[rest.index("[") :])
     return found
@@ -68,7 +69,7 @@ def test_the_health_check_uses_the_room_s_run_dir() -> None:
 
 
 def context(folder: Path) -> Path:
-    """Return the files that Docker would copy, after .dockerignore."""
+    """Copy the files that Docker would copy, as .dockerignore says; return their folder."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     for name in (line[1:] for line in lines if line.startswith("!")):
         if (ROOT / name).is_dir():
@@ -94,7 +95,7 @@ def test_the_commands_build_a_room_that_passes_its_health_check(
         return text.replace("10001", str(os.getuid()))
 
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    monkeypatch.setenv("CHATROOM_COMPILE", "0")  # a pure build takes less time
+    monkeypatch.setenv("CHATROOM_COMPILE", "0")  # A pure build takes less time.
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     for command in all_of("RUN"):
         subprocess.run(["sh", "-c", here(command)], cwd=context(tmp_path / "src"), check=True)

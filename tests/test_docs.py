@@ -1,19 +1,20 @@
-"""Every command in README.md, CONTRIBUTING.md and docs/ is run; every link leads somewhere.
+"""Run every command in README.md, CONTRIBUTING.md and docs/, and check every link.
 
 How a page is read:
 
-- A section, from one `## ` heading to the next, is run by itself, in a new folder that looks like a
-  clone of the repository.
-- In a block of `console`, a line that begins with `$ ` is a command. The lines after it are what it
-  prints. Numbers and spaces may differ; `…` stands for any text; alone on a line, it stands for any
-  lines.
-- A command that does not end by itself (`KEEPS_RUNNING`) runs in a terminal of its own until the
-  section ends or another room needs its port; then it is stopped by Ctrl-C. After a server is
-  started, the next command waits until it listens.
-- A block below a line that ends in "`NAME`:" is the content of the file NAME.
-- Ports from 4000 to 4009 stand for free ones, 192.0.2.7 for this machine, and so on: `STANDS_FOR`.
-- Commands that take long are shortened (`SHORTER`). Commands that can't be run are listed with the
-  reason (`NOT_RUN`).
+- A section reaches from one `## ` heading to the next. It is run by itself, in a new folder that is
+  like a clone of the repository.
+- In a block of type `console`, a line that begins with `$ ` is a command. The lines after it are
+  its expected output. Numbers and spaces may differ. `…` stands for any text, and a line that is
+  only `…` stands for any lines.
+- A command that does not end by itself (`KEEPS_RUNNING`) runs in its own terminal until the section
+  ends, or until another room needs its port. Then Ctrl-C stops it. After a server is started, the
+  next command waits until the server listens.
+- A block after a line that ends in "`NAME`:" is the content of the file NAME.
+- The docs' addresses and ports are replaced by those of this machine (`STANDS_FOR`), and ports from
+  4000 to 4009 by free ports.
+- Commands that take long are replaced by shorter ones (`SHORTER`). Commands that can't be run are
+  in `NOT_RUN`, with the reason.
 """
 
 import ast
@@ -44,10 +45,11 @@ from tests.system.ports import free_port
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-#: Files and folders of the repository that commands need.
+#: Files and folders of the repository that the commands need.
 CLONE = ["PROTOCOL.md", "chatroom", "docs", "harness", "pyproject.toml", "scripts", "tests"]
 
-#: Time limit of a command (s). Some take 15 s of processor time, beside other tests.
+#: Time limit (s) of a command. Some commands need 15 s of processor time, and other tests run at
+#: the same time.
 WITHIN = 180
 
 #: Maximum number of attempts to run a command, if the harness reports that the machine is too busy.
@@ -63,17 +65,18 @@ NOT_RUN = {
     r"^scripts/test\b": "these tests are a part of it; tests/test_scripts.py tests its arguments",
 }
 
-#: Patterns of commands that take long, and replacements with less to do.
+#: Patterns of commands that take long, and their shorter replacements.
 SHORTER = [
     (r"harness conform(?! --only)", "harness conform --jobs 1 --only CAST-2"),
     (r"(harness bench .*)", r"\1 --crowd 5 --solo 5 --seconds 0.01 --rounds 1 --repeat 1"),
-    # A short run with few clients would not reach what `chaos` lists; tests/stress runs it whole.
+    # A short run with few clients would miss the moments that `chaos` must reach. tests/stress runs
+    # `chaos` as a whole.
     (r"harness simulate chaos", "harness simulate churn"),
     (r"(harness simulate [\w.]+)", r"\1 --duration 2 --clients 12"),
     (r"(tests\.integration\.pause .*)", r"\1 --clients 20 --deaths 1"),
 ]
 
-#: Patterns of addresses in the docs, and those of this machine that replace them.
+#: Patterns of addresses in the docs, and the addresses of this machine that replace them.
 STANDS_FOR = [
     (r"^scripts/serve ", "scripts/serve 127.0.0.1 4000 "),
     (r"\b192\.0\.2\.7\b|\b0\.0\.0\.0\b", "127.0.0.1"),
@@ -83,11 +86,11 @@ STANDS_FOR = [
 
 PORT = r"\b(?:400\d|4222)\b"
 
-#: Commands that run until they are stopped. A pipe into one ends it.
+#: Commands that run until they are stopped. A command with input from a pipe ends by itself.
 ROOM = r"^(python3? -m chatroom|scripts/serve) "
 KEEPS_RUNNING = rf"{ROOM}|^(haproxy|nats-server|nginx|stunnel|nc|ncat|tail -f) |--watch"
 
-#: Programs whose name in the docs differs from the name in tests/programs.py.
+#: Programs whose name in the docs differs from their name in tests/programs.py.
 CALLED = {"nc": "nc.openbsd"}
 
 
@@ -97,8 +100,8 @@ class Command:
     printed: list[str] = field(default_factory=list)
 
     @property
-    def spoken(self) -> str:
-        """Without the comment."""
+    def bare(self) -> str:
+        """The command without its comment."""
         return re.sub(r"\s+# .*", "", self.text)
 
 
@@ -127,7 +130,7 @@ def sections(page: Path) -> list[Section]:
         if line.startswith("## "):
             found.append(Section(page, line.removeprefix("## ")))
         elif line.lstrip().startswith("```"):
-            indent = len(line) - len(line.lstrip())  # that of a list's item
+            indent = len(line) - len(line.lstrip())  # indent of the list item with this block
             block = [row[indent:] for row in takewhile(lambda row: row.lstrip() != "```", lines)]
             name = re.search(r"`([\w.-]+)`:$", above)
             if line.lstrip() == "```console":
@@ -152,19 +155,19 @@ def _commands(block: list[str]) -> list[Command]:
 ALL = [section for page in PAGES for section in sections(page)]
 RUN = [section for section in ALL if section.commands]
 
-#: Pages that run only with --all: tests/harness/bench runs the same commands for each server.
+#: Pages that run only with --all, because tests/harness/bench runs the same commands per server.
 LONG = {"benchmarks.md"}
 
 
 def not_run(command: Command) -> str | None:
-    return next((why for what, why in NOT_RUN.items() if re.search(what, command.spoken)), None)
+    return next((why for what, why in NOT_RUN.items() if re.search(what, command.bare)), None)
 
 
 # --- output --------------------------------------------------------------------------------------
 
 
 def pattern(printed: list[str]) -> str:
-    """Return the pattern of what a command must print, given the lines on the page."""
+    """Return the pattern of a command's output, given the output on the page."""
     lines = [r"(?:.*\n)*?" if line == "…" else _line(line) + r"\s*\n" for line in printed]
     return r"\s*" + "".join(lines)
 
@@ -200,10 +203,10 @@ class Background:
         return re.search(ROOM, self.command) is not None
 
     def stop(self) -> None:
-        """Stop it by Ctrl-C, which reaches the whole process group as at a terminal."""
+        """Stop the command by Ctrl-C. As at a terminal, its whole process group gets the signal."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGINT)
-        with self.process:  # closes its input
+        with self.process:  # closes the input of the process
             try:
                 code = self.process.wait(10)
                 assert not self.is_room or code == 0, f"{self.command}: {self.output.read_text()}"
@@ -219,7 +222,7 @@ def stands_for(text: str) -> str:
 
 
 class Terminal:
-    """A terminal in a clone of the repository, for the commands of one section."""
+    """A terminal in a clone of the repository, in which the commands of one section run."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -247,7 +250,7 @@ class Terminal:
                 leaving.callback(command.stop)
 
     def here(self, text: str) -> str:
-        """Return the text with the addresses and ports of this machine."""
+        """Replace the addresses and ports in a text by those of this machine."""
         return re.sub(PORT, lambda found: str(self._port(found[0])), stands_for(text))
 
     def _port(self, number: str) -> int:
@@ -257,10 +260,10 @@ class Terminal:
         if isinstance(step, File):
             (self._folder / step.name).write_text(self.here(step.text))
             return
-        text = step.spoken + " "
+        text = step.bare + " "
         for word in set(re.findall(r"[\w.-]+", text)):
             if word in CALLED or (word in PACKAGES and word != "ip"):
-                program(CALLED.get(word, word))  # or the test is skipped
+                program(CALLED.get(word, word))  # skips the test if there is none
         if re.search(KEEPS_RUNNING, text) and not re.search(r" --(help|version) ", text):
             self._start(text, step.printed)
         else:
@@ -319,7 +322,7 @@ class Terminal:
                 text=True,
                 timeout=WITHIN,
             )
-            # On a busy machine, the harness may report that it can't judge. This is not a defect.
+            # On a busy machine, the harness may report that it can't judge. That is not a defect.
             if not re.search("the harness itself was .*late", done.stdout):
                 break
         assert done.returncode == 0, f"{text}: {done.stdout}"
@@ -356,7 +359,7 @@ def _parameter(section: Section) -> Any:
 def test_the_commands_of_a_section_work(
     section: Section, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    folder = tmp_path_factory.mktemp("docs")  # short: a Unix socket's path is
+    folder = tmp_path_factory.mktemp("docs")  # a short path, for Unix sockets
     with terminal(folder) as here:
         for step in section.steps:
             if isinstance(step, File) or not not_run(step):
@@ -365,9 +368,9 @@ def test_the_commands_of_a_section_work(
 
 
 def test_every_command_marked_as_not_run_is_in_the_docs() -> None:
-    spoken = [command.spoken for section in RUN for command in section.commands]
+    texts = [command.bare for section in RUN for command in section.commands]
     for what in NOT_RUN:
-        assert any(re.search(what, line) for line in spoken), what
+        assert any(re.search(what, line) for line in texts), what
 
 
 @pytest.mark.parametrize(
@@ -392,7 +395,7 @@ def test_the_output_of_a_command_is_compared(shown: list[str], printed: str, mat
 
 @cache
 def anchors(page: Path) -> set[str]:
-    """Return the anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors that GitHub makes from a page's headings."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -430,7 +433,7 @@ def test_every_page_is_in_the_index() -> None:
 
 
 def words_of(picture: Path) -> list[str]:
-    """Return the words of a picture, with numbers, which vary, as 0."""
+    """Return the words of a picture. Numbers vary, so each is replaced by 0."""
     texts = re.findall(r">([^<>]*)</text>", picture.read_text(encoding="utf-8"))
     return re.sub(r"\d+", "0", unescape(" ".join(texts)).replace("\u2500", " ")).split()
 
@@ -438,7 +441,7 @@ def words_of(picture: Path) -> list[str]:
 @pytest.mark.docs
 @pytest.mark.timeout(WITHIN)
 def test_the_picture_of_the_terminal_is_what_the_script_draws(tmp_path: Path) -> None:
-    """LOAD-4: the script fails if the death of the worker costs anybody a line."""
+    """LOAD-4: the script fails if a member misses a line because a worker dies."""
     drawn = tmp_path / "terminal.svg"
     subprocess.run([sys.executable, ROOT / "scripts/draw-terminal", drawn], check=True)
     assert words_of(drawn) == words_of(ROOT / "docs/terminal.svg")

@@ -1,4 +1,4 @@
-"""The commands where output is not UTF-8: characters that the encoding lacks are escaped."""
+"""Tests of commands whose output is not UTF-8: characters that the encoding lacks are escaped."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ COMMANDS = [
 @pytest.mark.sample(4)
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_ends_well_in_any_encoding(command: str, encoding: str) -> None:
+def test_a_command_succeeds_in_any_encoding(command: str, encoding: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", *command.split()],
         env={"PYTHONIOENCODING": encoding},

@@ -1,4 +1,4 @@
-"""The room's log lines: one for each event. No text of a client can forge a line."""
+"""Tests of the room's log: one line per event, and no text of a client can forge a line."""
 
 import json
 import logging
@@ -42,7 +42,7 @@ def read(line: str) -> dict[str, str]:
 
 
 def joined(text: str) -> str:
-    """Join surrogate pairs, as JSON does."""
+    """Join the surrogate pairs of a text, as JSON does."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
@@ -116,7 +116,8 @@ def test_no_value_can_forge_a_line_or_a_field(reason: str, says: str, number: in
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_records_of_other_modules_become_events(form: str) -> None:
-    """Records of the standard library and other modules, with the traceback of an error."""
+    """For example, a record of the standard library becomes an event with the traceback of an
+    error."""
     try:
         raise ZeroDivisionError("out of luck")
     except ZeroDivisionError:
@@ -132,7 +133,7 @@ def test_records_of_other_modules_become_events(form: str) -> None:
 
 
 def test_every_log_call_of_the_room_logs_an_event() -> None:
-    """An event gives each line a name, and each value a key."""
+    """With an event, each log line has a name, and each value has a key."""
     calls = []
     for path in (ROOT / "chatroom").rglob("*.py"):
         calls += re.findall(r"logger\.(?!getLogger)\w+\(\s*(\w+)", path.read_text())

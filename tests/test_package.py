@@ -1,4 +1,4 @@
-"""The wheel: built, installed into an empty environment, and used there without the checkout."""
+"""Tests of the wheel: built, installed into an empty environment, and used without the checkout."""
 
 import argparse
 import fcntl
@@ -28,10 +28,10 @@ from harness.cli.main import build_parser
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-#: Timeout in seconds; building may have to download Hatchling.
+#: Timeout (s) of a build, which may have to download Hatchling.
 BUILT_WITHIN = 180
 
-#: Variables that hide the C compiler, so that the wheel is pure. tests/test_builds.py tests the
+#: Variables that hide the C compiler, so that a pure wheel is built. tests/test_builds.py tests the
 #: compiled wheel.
 NO_COMPILER = {"CC": "no-such-compiler", "CHATROOM_COMPILE": "auto"}
 NO_COMPILER_SAYS = "there is no C compiler (no-such-compiler)"
@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.package, pytest.mark.timeout(2 * BUILT_WITHIN)]
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """Return a folder that is made once for all of xdist's processes."""
+    """Let `make` fill a folder, once for all processes of xdist; return this folder."""
     base = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent
@@ -48,7 +48,7 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None
     with (base / f"{name}-lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
-            shutil.rmtree(folder, ignore_errors=True)  # left by a failure
+            shutil.rmtree(folder, ignore_errors=True)  # a failed attempt may have left it
             make(folder)
             made.touch()
     return folder
@@ -98,7 +98,7 @@ def fixture_bin(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(name="elsewhere")
 def fixture_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty folder, with an environment in which nothing leads to the checkout."""
+    """Change to an empty folder and hide the checkout from the environment; return the folder."""
     for name in ("PYTHONPATH", "XDG_RUNTIME_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -145,7 +145,7 @@ def test_every_command_of_the_project_is_installed(bin: Path, elsewhere: Path) -
     assert version == f"chatroom {chatroom.__version__} (pure)\n"
 
 
-def test_a_wheel_without_a_compiler_runs_everywhere(wheel: Path) -> None:
+def test_a_wheel_built_without_a_compiler_is_for_any_platform(wheel: Path) -> None:
     assert wheel.name == f"chatroom-{chatroom.__version__}-py3-none-any.whl"
 
 
@@ -199,12 +199,12 @@ def test_each_command_has_a_manual_page(script: str, bin: Path) -> None:
     assert page.startswith(f'.TH {name} "1" ')
     assert f'"chatroom {chatroom.__version__}"' in page
     text = page.replace("\\-", "-")
-    assert f"\n{script} - " in text, "the name and a description"
+    assert f"\n{script} - " in text, "the name, and then a description"
     assert "python -m" not in text, "the installed command is named"
     text = text.replace("/tmp/chatroom-UID", "")
     for here in ("/tmp", "/run/user", os.path.expanduser("~")):
-        assert here not in text, "no path of the machine that built it"
-    assert not re.search(r"^'", page, re.MULTILINE), "no request by accident"
+        assert here not in text, "a path of the machine that built the wheel"
+    assert not re.search(r"^'", page, re.MULTILINE), "no line is a troff request by accident"
 
 
 def sections(page: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The check of the project's prose finds what it is made for, and nothing else."""
+"""Tests that scripts/check-prose finds the prose that it must find, and nothing else."""
 
 import runpy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""scripts/test, and the environments of tox.ini that it runs."""
+"""Tests of scripts/test, and of the environments of tox.ini that it runs."""
 
 import configparser
 import re
@@ -12,9 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-#: Replaces the interpreter in .venv, Python 3.11. It prints the arguments of tox, in quotation
-#: marks. The environment `tests` fails if a file `tests-fail` exists. If a file `missing` exists,
-#: it holds the reason why nothing can be compiled.
+#: Replacement for the Python 3.11 in .venv. It prints the arguments of tox, in quotation marks. The
+#: environment `tests` fails if there is a file `tests-fail`. A file `missing` contains the reason
+#: why nothing can be compiled.
 PYTHON = """#!/bin/sh
 case $1$2 in
     -mtox) shift 2; [ "$1" = list ] || printf "'%s' " "$@"; echo
@@ -27,7 +27,7 @@ esac
 
 @pytest.fixture(name="checkout")
 def fixture_checkout(tmp_path: Path) -> Path:
-    """Return a checkout in which scripts/test prints the calls of tox instead of making them."""
+    """Return a checkout in which scripts/test prints the calls of tox instead of running tox."""
     (tmp_path / "scripts").mkdir()
     shutil.copy(ROOT / "scripts/test", tmp_path / "scripts")
     interpreter = tmp_path / ".venv/bin/python"
@@ -92,7 +92,7 @@ def test_the_test_script_finds_the_named_tests(
 
 
 @pytest.mark.parametrize(("ci", "expected"), [("", "py311-.*|compiled.*"), ("true", "py311-.*")])
-def test_the_compiled_wheel_is_left_out_without_a_compiler_but_not_in_ci(
+def test_the_compiled_wheel_is_omitted_without_a_compiler_but_not_in_ci(
     checkout: Path, ci: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CI", ci)
@@ -103,7 +103,7 @@ def test_the_compiled_wheel_is_left_out_without_a_compiler_but_not_in_ci(
     assert (says in done.stdout) == (not ci)
 
 
-def test_conformance_is_judged_even_if_a_test_of_the_clause_fails(checkout: Path) -> None:
+def test_conformance_runs_even_if_a_test_of_the_clause_fails(checkout: Path) -> None:
     (checkout / "tests-fail").touch()
     done = run(checkout, "LOAD-4")
     assert len(calls(done)) == 2
@@ -118,14 +118,14 @@ def test_help_prints_the_comment_at_the_head_of_the_script(checkout: Path) -> No
     assert done.returncode == 0
 
 
-def test_a_file_that_is_missing_is_named(checkout: Path) -> None:
+def test_an_error_names_a_missing_file(checkout: Path) -> None:
     done = run(checkout, "tests/system/test_tcp.py")
     assert calls(done) == []
     assert done.returncode == 1
     assert done.stderr == f"scripts/test: there is no tests/system/test_tcp.py in {checkout}\n"
 
 
-def test_a_file_of_conformance_is_no_test_without_a_server(checkout: Path) -> None:
+def test_a_file_of_conformance_tests_needs_a_server(checkout: Path) -> None:
     done = run(checkout, "harness/conformance/tests/test_load.py")
     assert calls(done) == []
     assert done.returncode == 1
@@ -162,7 +162,7 @@ def test_a_named_stress_run_is_run_alone(arguments: list[str], functions: int) -
     assert done.stdout.count("::") == len(found)
 
 
-def test_all_runs_each_file_that_coverage_leaves_out_by_marks() -> None:
+def test_all_runs_each_file_that_marks_exclude_from_coverage() -> None:
     marked = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "tests").glob("**/test_*.py")

@@ -1,4 +1,5 @@
-"""Selection of tests: the tests of a default run and of --all, and the output of a failure."""
+"""Tests of the selection of tests: those of a default run and of --all, and the output of a
+failure."""
 
 import random
 import re
@@ -44,7 +45,7 @@ def test_that_fails(word):
 
 @pytest.fixture(name="run")
 def fixture_run(pytester: pytest.Pytester) -> Run:
-    """Return a function that runs pytest on TESTS in this process and returns its output."""
+    """Return a function that runs pytest on TESTS in this process, and returns the output."""
     pytester.makeconftest('pytest_plugins = ["tests.selection"]')
     pytester.makepyfile(test_it=TESTS)
 
@@ -121,7 +122,7 @@ def test_a_clause_is_named_in_three_ways(run: Run, clause: str, expected: list[s
 def test_a_failure_prints_the_command_that_repeats_it(
     run: Run, environment: str, where: str, more: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command uses the same Python, and --all if the run did."""
+    """The command uses the same Python version. It has --all if the run had --all."""
     monkeypatch.setenv("TOX_ENV_NAME", environment)
     printed = run("--seed", "7", *more)
     command = f"""scripts/test {where}'test_it.py::test_that_fails[it'"'"'s]' --seed 7"""
@@ -129,7 +130,7 @@ def test_a_failure_prints_the_command_that_repeats_it(
     assert printed.count("scripts/test ") == 1
 
 
-def test_a_loop_takes_a_sample_too(run: Run) -> None:
+def test_a_loop_also_takes_a_sample(run: Run) -> None:
     [numbers] = re.findall(r"took ([\d ]+)$", run("--seed", "1"), re.MULTILINE)
     assert len(numbers.split()) == 4
 

@@ -1,4 +1,4 @@
-"""Numbers, texts and times in lines for people."""
+"""Tests of numbers, texts and times in lines for people."""
 
 from chatroom.wording import stamp
 

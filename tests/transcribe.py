@@ -2,9 +2,9 @@
 
     python -m tests.transcribe --seed 1 [--sources]
 
-prints a line for each result. The lines depend on the seed alone. With --sources, Python runs the
-sources of compiled modules, although it would prefer the extension modules beside them. So the
-output of both builds can be compared.
+The program prints a line for each result. The lines depend only on the seed. With --sources, Python
+runs the sources of compiled modules, although it would prefer the extension modules beside them. A
+test compares the outputs of both builds.
 """
 
 import argparse
@@ -45,11 +45,11 @@ HEADERS = [
     b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x13\xc0\0\2\1\xc0\0\2\2\0\x50\1\xbb\x03\0\4\0\0\0\0",
 ]
-"""Complete headers. Random bytes in them are changed, removed or added."""
+"""Complete headers. Random bytes of them are changed, removed or added."""
 
 
 def prefer_sources() -> None:
-    """Let Python import sources rather than the extension modules beside them."""
+    """Make Python import sources rather than the extension modules beside them."""
     sys.path_hooks[:] = [
         FileFinder.path_hook(
             (SourceFileLoader, SOURCE_SUFFIXES), (ExtensionFileLoader, EXTENSION_SUFFIXES)
@@ -98,7 +98,7 @@ def framed(chance: random.Random) -> Iterator[object]:
 
 
 def stored(chance: random.Random) -> Iterator[object]:
-    """Append batches to a small log, and read it."""
+    """Append batches to a small log, and read the log."""
     from chatroom.log.origin import Origin
     from chatroom.log.ring import Batch, Geometry, Log
     from chatroom.protocol.address import canonical
@@ -138,7 +138,7 @@ def stored(chance: random.Random) -> Iterator[object]:
 
 
 def spans(chance: random.Random) -> Iterator[object]:
-    """Find what a member has yet to receive, and where it is."""
+    """Find the offsets of the text that a member has not received yet."""
     from chatroom.worker.delivery import after, others
     from chatroom.worker.recovery import walk
 
@@ -165,7 +165,7 @@ def headers(chance: random.Random) -> Iterator[object]:
 
 
 def costs(chance: random.Random) -> Iterator[object]:
-    """Compute prefixes, costs and turns."""
+    """Compute prefixes, costs and the sizes of turns."""
     from chatroom.protocol import prefix
     from chatroom.worker.allowance import cost
     from chatroom.worker.fair_queue import turn_size

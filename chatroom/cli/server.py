@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parser()
     given, file = _given(command, arguments)
 
-    # Imported here: these imports take as long as all others, and `--help`, `--version` and wrong
-    # arguments do not need them.
+    # Imported here, because `--help`, `--version` and wrong arguments do not need these modules.
+    # Importing them takes as long as all other imports.
     import logging
 
     from chatroom.logs import Event, Formatter

@@ -1,6 +1,7 @@
-"""`python -m chatroom.status`: show a local room's members and statistics.
+"""`python -m chatroom.status`: show the members and statistics of a local room, or of a cluster.
 
-Exit codes: 0 the status was shown; 1 there is no such room, or it has ended; 2 wrong arguments.
+Exit codes: 0 the status was shown; 1 there is no such room, it has ended, or a node of the cluster
+does not answer; 2 wrong arguments.
 """
 
 import argparse
@@ -10,10 +11,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 from chatroom.arguments import Parser, argument_type, path
+from chatroom.cli.cluster import add_cluster, chosen_cluster
 from chatroom.control.control_socket import ControlClient
 from chatroom.control.run_dir import default, find
 from chatroom.errors import RunDirError
@@ -23,6 +26,21 @@ from chatroom.wording import counted
 
 CLEAR = "\x1b[H\x1b[2J"
 
+Report = dict[str, Any]
+
+
+class Source(NamedTuple):
+    """A room or a cluster, whose status is shown."""
+
+    look: Callable[[], Report]
+    """Returns a report."""
+    lines: Callable[[Report, Report | None], Iterator[str]]
+    """Yields the lines of a report. Rates are averages since an earlier one, or since the start."""
+    failed: Callable[[Report], str]
+    """Returns a text that says what a report lacks; empty if it lacks nothing."""
+    sleep: Callable[[float], None]
+    close: Callable[[], None]
+
 
 def add_room(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose a room."""
@@ -30,8 +48,7 @@ def add_room(parser: argparse.ArgumentParser) -> None:
         "--run-dir",
         type=argument_type(path),
         metavar="FOLDER",
-        default=default(),
-        help="run-dir of the room (default: %(default)s)",
+        help=f"run-dir of the room (default: {str(default()).replace('%', '%%')})",
     )
     parser.add_argument(
         "--room",
@@ -43,7 +60,7 @@ def add_room(parser: argparse.ArgumentParser) -> None:
 def connect(options: argparse.Namespace, parser: argparse.ArgumentParser) -> ControlClient:
     """Connect to the chosen room; if that fails, end the process with exit code 1."""
     try:
-        found = find(options.run_dir, options.room)
+        found = find(options.run_dir or default(), options.room)
     except RunDirError as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     try:
@@ -70,7 +87,7 @@ def ask(client: ControlClient, request: Mapping[str, Any], parser: argparse.Argu
 def tell(text: str, parser: argparse.ArgumentParser, before: str = "") -> None:
     """Print a text and flush it. If that fails, end the process.
 
-    It is no error if the reader of the output has closed it.
+    If the reader of the output has closed the pipe, the exit code is 0.
     """
     try:
         print(before + printable(text), flush=True)
@@ -85,10 +102,12 @@ def tell(text: str, parser: argparse.ArgumentParser, before: str = "") -> None:
 def parser() -> argparse.ArgumentParser:
     made = Parser(
         prog="python -m chatroom.status",
-        description="Show a local room's members and statistics.",
+        description="Show the members and statistics of a local room, or of all nodes of a"
+        " cluster.",
         allow_abbrev=False,
     )
     add_room(made)
+    add_cluster(made)
     made.add_argument("--json", action="store_true", help="print JSON, one line per report")
     made.add_argument(
         "--watch",
@@ -106,59 +125,108 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = command.parse_args(arguments)
     if options.watch is not None and not 0.1 <= options.watch <= 3600:
         command.error("argument --watch: must be seconds from 0.1 to 3600")
+    url = chosen_cluster(options, command)
     if options.watch is not None:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(0))  # everything that was shown is flushed
-    client = connect(options, command)
-    before: dict[str, Any] | None = None
-    with contextlib.closing(client):
+        signal.signal(signal.SIGINT, lambda *_: os._exit(0))  # `tell` has flushed all output
+    if url is None:
+        source = _room(options, command)
+    else:
+        from chatroom.cli import cluster_status
+
+        source = cluster_status.source(url, options, command)
+    before: Report | None = None
+    with contextlib.closing(source):
         while True:
-            found = ask(client, {"ask": "status"}, command)
+            found = source.look()
             if options.json:
                 tell(json.dumps(found | {"at": time.time()}), command)
             else:
                 clear = CLEAR if options.watch is not None and sys.stdout.isatty() else ""
-                tell("\n".join(lines(found, before)), command, clear)
+                tell("\n".join(source.lines(found, before)), command, clear)
             if options.watch is None:
                 break
             before = found
-            time.sleep(options.watch)
+            source.sleep(options.watch)
+    if why := source.failed(found):
+        command.exit(1, f"{command.prog}: {why}\n")
     sys.exit(0)
 
 
-def lines(found: Mapping[str, Any], before: Mapping[str, Any] | None) -> Iterator[str]:
+def _room(options: argparse.Namespace, command: argparse.ArgumentParser) -> Source:
+    client = connect(options, command)
+    look = partial(ask, client, {"ask": "status"}, command)
+    return Source(look, lines, lambda _: "", time.sleep, client.close)
+
+
+def lines(found: Report, before: Report | None) -> Iterator[str]:
     """Yield the lines of a report. Rates are averages since `before`, or since the room's start."""
     room = found["room"]
-    earlier = before["room"] if before else {"up": 0, "messages": 0, "deliveries": 0, "bytes": 0}
-    seconds = max(0.001, room["up"] - earlier["up"])
-
-    def rate(name: str, noun: str) -> str:
-        rate = (room[name] - earlier[name]) / seconds
-        return f"{counted(room[name], noun, name)} ({rate:,.1f}/s)"
-
+    earlier = before["room"] if before else None
     up = format_time(room["up"])
     yield f"{room['listening']}, pid {room['pid']}, up {up}, {room['build']}"
-    yield (
-        f"{counted(room['members'], 'member')} of {room['capacity']:,}; {room['joins']:,} joined, "
-        f"{_by_reason('left', room['leaves'])}, {_by_reason('refused', room['refusals'])}"
-    )
-    rates = (rate("messages", "message"), rate("deliveries", "delivery"), rate("bytes", "byte"))
-    yield f"{', '.join(rates)}; lag {counted(room['lag'], 'byte')}"
-    if room["worker_deaths"]:
-        yield (
-            f"{counted(room['worker_deaths'], 'worker')} replaced; the members waited "
-            f"{1000 * room['longest_recovery']:.0f} ms at most"
-        )
+    yield from totals(room, {name: rate(name, room, earlier) for name in RATES})
+    if "cluster" in found:
+        yield _engine(found["cluster"])
     yield ""
     yield from table(
         ("worker", "pid", "members", "messages", "deliveries", "restarts", "lag"), found["workers"]
     )
     if found["members"]:
-        rows = [
-            member | {"here": format_time(member["here"]), "from": _from(member)}
-            for member in found["members"]
-        ]
         yield ""
-        yield from table(("id", "from", "here", "worker", "said", "heard", "lag"), rows)
+        yield from members(found["members"])
+
+
+RATES = {"messages": "message", "deliveries": "delivery", "bytes": "byte"}
+"""Counters that are shown with their rates, and the nouns for one of each."""
+
+
+def rate(name: str, room: Mapping[str, Any], earlier: Mapping[str, Any] | None) -> float:
+    """Return a counter's average rate since an earlier report, or since the room's start."""
+    start = earlier or {"up": 0, name: 0}
+    rate: float = (room[name] - start[name]) / max(0.001, room["up"] - start["up"])
+    return rate
+
+
+def totals(room: Mapping[str, Any], rates: Mapping[str, float]) -> Iterator[str]:
+    """Yield the lines of a room's totals. `rates`: of RATES, per second."""
+    yield (
+        f"{counted(room['members'], 'member')} of {room['capacity']:,}; {room['joins']:,} joined, "
+        f"{_by_reason('left', room['leaves'])}, {_by_reason('refused', room['refusals'])}"
+    )
+    shown = (
+        f"{counted(room[name], noun, name)} ({rates[name]:,.1f}/s)" for name, noun in RATES.items()
+    )
+    yield f"{', '.join(shown)}; lag {counted(room['lag'], 'byte')}"
+    if room["worker_deaths"]:
+        yield (
+            f"{counted(room['worker_deaths'], 'worker')} replaced; the members waited "
+            f"{1000 * room['longest_recovery']:.0f} ms at most"
+        )
+
+
+def _engine(cluster: Mapping[str, Any]) -> str:
+    """Return the line about the engine of a cluster."""
+    state = "in reach" if cluster["up"] else "out of reach"
+    trip = f", round trip {format_round_trip(cluster)}" if cluster["round_trip"] else ""
+    pending = counted(cluster["pending"], "message")
+    return (
+        f"{cluster['url']}: {state} for {format_time(cluster['unchanged'])}{trip}; {pending}"
+        f" ({counted(cluster['pending_bytes'], 'byte')}) pending, {cluster['lost']:,} lost;"
+        f" {counted(cluster['missed'], 'publication')} missed"
+    )
+
+
+def format_round_trip(cluster: Mapping[str, Any]) -> str:
+    """Return the time that the last publication took; - if there was none."""
+    return f"{1000 * cluster['round_trip']:.1f} ms" if cluster["round_trip"] else "-"
+
+
+def members(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the lines of a table of members."""
+    rows = [
+        {**member, "here": format_time(member["here"]), "from": _from(member)} for member in found
+    ]
+    yield from table(("id", "from", "here", "worker", "said", "heard", "lag"), rows)
 
 
 def table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""`python -m chatroom.client HOST PORT`, or `chatroom-client` where it is installed."""
+"""Entry point of `python -m chatroom.client` and of the installed command `chatroom-client`."""
 
 import os
 import signal

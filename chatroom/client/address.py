@@ -15,7 +15,7 @@ CONNECT_TIMEOUT = 10.0
 
 UNCHECKED = "--insecure: the server is not verified; others may read and change all messages"
 
-#: Reasons that versions of OpenSSL give for an answer that is not TLS.
+#: Reasons that OpenSSL gives, depending on its version, for an answer that is not TLS.
 NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
 
 
@@ -59,8 +59,9 @@ class RoomAddress:
     async def _connect(self) -> socket.socket:
         """Return a socket connected to the first of the host's addresses that answers.
 
-        Resolving a name may hang if the network does, so a daemon thread does it. asyncio would
-        wait at its end for a thread of its own, even if the user has left.
+        Resolving a name may take long if the network does not respond, so a daemon thread does
+        this. If one of asyncio's threads did it, asyncio would wait for the thread even after the
+        user has left.
         """
         connected: Future[socket.socket] = Future()
         connected.set_running_or_notify_cancel()
@@ -68,7 +69,7 @@ class RoomAddress:
         def connect() -> None:
             try:
                 room = socket.create_connection((self.host, self.port), CONNECT_TIMEOUT)
-                # Send each line at once, not only after the one before was acknowledged.
+                # Send each line at once, without waiting until the previous line is acknowledged.
                 room.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 room.setblocking(False)
                 connected.set_result(room)
@@ -80,7 +81,7 @@ class RoomAddress:
 
 
 def tls_context(cafile: str | None, *, insecure: bool) -> ssl.SSLContext:
-    """Return a context that trusts the certificates in `cafile`, by default the system's.
+    """Return a context that trusts the certificates in `cafile`; None: the system's certificates.
 
     `insecure`: do not verify the server. Raises OSError if `cafile` can't be used.
     """
@@ -101,7 +102,7 @@ def reason(error: Exception) -> str:
         return f"TLS failed: {(error.reason or 'cut off').lower().replace('_', ' ')}"
     if isinstance(error, UnicodeError):
         return "invalid host name"
-    if isinstance(error, TimeoutError) and not error.errno:  # Our timeout; the system's has errno.
+    if isinstance(error, TimeoutError) and not error.errno:  # Our own timeout: errno is not set.
         return f"no answer for {CONNECT_TIMEOUT:g} s"
     if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
         return os.strerror(error.errno)  # asyncio's own text is for programmers.

@@ -1,4 +1,4 @@
-"""The command line: arguments in, an exit code and at most one error line out."""
+"""The command line: parse the arguments, run the client, and return an exit code."""
 
 import argparse
 import asyncio
@@ -25,12 +25,12 @@ from chatroom.protocol.text import printable
 
 NAME = "python -m chatroom.client"
 
-WITHOUT_EXTRA = "messages will interrupt the line you type; to avoid that, install prompt_toolkit"
+WITHOUT_EXTRA = "messages will interrupt the line you type; to prevent this, install prompt_toolkit"
 
 #: Options that need the window.
 WINDOW_OPTIONS = ("time", "bell", "mouse", "name", "log")
 
-#: Seconds of connecting after which the client shows a message at a terminal.
+#: Seconds after which the client shows a message at a terminal if it is still connecting.
 SOON = 1.0
 
 EPILOG = """\
@@ -38,7 +38,7 @@ At a terminal, with prompt_toolkit (pip install prompt_toolkit):
   Enter               send the line; each line of a paste is a message
   Up, Down            recall lines that you sent
   PageUp, PageDown    scroll; to return, send a line, or press End at the end of the typed line
-  Ctrl-R              scroll to the last line that contains the typed text; again: to the one before
+  Ctrl-R              find the last line that contains the typed text; again: find an earlier line
   Ctrl-C              leave; also Ctrl-D on an empty line
   /help               list the commands; //text sends /text
 Other editing keys of Emacs and shells work, except Ctrl-O and Esc-#. NO_COLOR in the environment
@@ -47,9 +47,10 @@ or at Enter; after a kick or a ban it ends.
 
 Otherwise, the client sends standard input, and prints messages until the server closes:
   echo hello | python -m chatroom.client 127.0.0.1 4000
-With --listen it prints until the server closes, or Ctrl-C.
+With --listen, it only prints messages, until the server closes or you press Ctrl-C.
 
-Exit code: 0 after you left; 1 if the connection failed or was lost; 2 for wrong arguments.
+Exit code: 0 if you left or the input ended; 1 if the connection failed or was lost; 2 if an
+argument is invalid.
 """
 
 
@@ -135,7 +136,10 @@ def _room_address(command: argparse.ArgumentParser, options: argparse.Namespace)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the client and return its exit code. `arguments`: None for those of the process."""
+    """Run the client and return its exit code.
+
+    `arguments`: arguments of the command line; None for the arguments of this process.
+    """
     command = parser()
     options = command.parse_args(arguments)
     open_closed_streams()
@@ -166,7 +170,7 @@ def _open_log(command: argparse.ArgumentParser, name: str | None) -> Iterator[Te
     try:
         yield log
     finally:
-        with suppress(OSError):  # `close` repeats a write that has failed and was reported.
+        with suppress(OSError):  # `close` repeats a write whose failure was reported already.
             log.close()
 
 
@@ -177,7 +181,7 @@ def _has_terminal() -> bool:
 def _has_window() -> bool:
     """Return True if a window can be shown.
 
-    (Windows has no termios; a dumb terminal can't erase.)
+    Windows has no termios, and a dumb terminal can't erase text.
     """
     return (
         _has_terminal()
@@ -233,7 +237,7 @@ async def _plain(room: Connection, *, listen: bool) -> Ending:
 
 
 def _print_at_exit(words: str) -> None:
-    # Writing may block until the terminal is read. Nothing is left to clean up, so from now on a
+    # Writing may block if the terminal is not read. Nothing is left to clean up, so from now on a
     # signal ends the process.
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -242,7 +246,7 @@ def _print_at_exit(words: str) -> None:
 
 
 def _print_message(words: str) -> None:
-    # Standard error may be closed, or its terminal gone: then the message is dropped.
+    # If standard error is closed, or its terminal has gone, the message is dropped.
     if sys.stderr:
         with suppress(OSError):
             print(f"{NAME}: {words}", file=sys.stderr, flush=True)

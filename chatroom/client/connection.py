@@ -1,9 +1,9 @@
 """A connection to a room, over TCP or TLS, for asyncio.
 
-asyncio's own streams are not used. When a write fails, they discard unread input, although it
-usually says why the room closes. Their TLS closes both directions at once. Here each direction ends
-separately, also with TLS: after the end of piped input, the client closes its sending side and
-still receives the rest.
+asyncio's own streams are not used, for two reasons. When a write fails, they discard unread input,
+which usually contains the room's reason for closing. And their TLS closes both directions at once.
+In this module, each direction ends separately, also with TLS: after the end of piped input, the
+client closes its sending side, and still receives until the room closes.
 """
 
 import asyncio
@@ -35,7 +35,8 @@ class Connection:
         return await self._loop.sock_recv(self._socket, CHUNK)
 
     async def texts(self) -> AsyncIterator[str]:
-        """Yield arriving text until the end. An error is raised after the text that precedes it."""
+        """Yield arriving text until the end. An error is raised after all text that arrived before
+        it."""
         decode = getincrementaldecoder("utf-8")("replace").decode
         lost: OSError | None = None
         try:
@@ -53,7 +54,7 @@ class Connection:
         await self._loop.sock_sendall(self._socket, data)
 
     async def send_eof(self) -> None:
-        """Close the sending side; the other side stays open."""
+        """Close the sending side; the receiving side stays open."""
         self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
@@ -68,7 +69,7 @@ class TlsConnection(Connection):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self._early = b""
-        """Data that arrived with the end of the handshake."""
+        """Decrypted data that arrived together with the end of the handshake."""
         self._ended = False
         """True once the room has closed its sending side of TLS."""
 
@@ -92,14 +93,15 @@ class TlsConnection(Connection):
 
     async def receive(self) -> bytes:
         text, self._early = self._early, b""
-        # After the end of TLS, the room may leave TCP open or reset it; neither matters.
+        # Do not receive after the end of TLS: the room may leave the TCP connection open, or reset
+        # it.
         while not (text or self._ended) and (data := await super().receive()):
             self._incoming.write(data)
             text = self._decrypt()
         return text
 
     def _decrypt(self) -> bytes:
-        """Decrypt all complete records: `send_eof` would fail if one were left."""
+        """Decrypt all complete records, because `send_eof` would fail if one were left."""
         text = b""
         try:
             while data := self._tls.read(CHUNK):

@@ -1,7 +1,7 @@
-"""The plain form: bytes from standard input to the room, and from the room to standard output.
+"""The plain form, without a window: send standard input, and print what the room sends.
 
-A source is read only after its last data was written, so memory stays bounded. Neither direction
-can block the other.
+In each direction, new data is read only after the previous data was written, so memory stays
+bounded. Neither direction can block the other.
 
 The session ends once its `Ending` is known and everything is shown, or after a timeout.
 """
@@ -49,10 +49,11 @@ class Session:
         patience: float | None,
         show: Callable[[str], str] = printable,
     ) -> None:
-        """`source`: None to send nothing, and only listen.
+        """`source`: standard input; None to send nothing.
 
-        `patience`: seconds to wait for the room to close its side after ours; None: no limit.
-        `show`: function that makes received text safe to show; it gets the parts in order.
+        `patience`: seconds to wait for the room to close its side after we have closed ours; None:
+        no limit. `show`: function that makes received text safe to show; it is called with each
+        part of the text in order.
         """
         self._room = room
         self._source = source
@@ -60,7 +61,7 @@ class Session:
         self._patience = patience
         self._show = show
         self._sent_all = False  # Our sending side is closed, or about to be.
-        self._send_error: OSError | None = None  # Set once sending has failed.
+        self._send_error: OSError | None = None  # Error of a send that has failed.
         self._ending: Ending | None = None
         self._ended = asyncio.Event()
         self._deadline = asyncio.timeout(None)
@@ -75,12 +76,13 @@ class Session:
         return self._ending or Ending(0)
 
     def on_signal(self, number: int) -> None:
-        """End soon. A second signal ends the session at once, even if output is left."""
+        """End within OUTPUT_WITHIN. A second signal ends the session at once, even if output is
+        left."""
         if self._ending is None:
             self._end(ending_of(number))
             self._end_within(OUTPUT_WITHIN)
         else:
-            # Print no message either, because that may block at the same terminal.
+            # Print no message, because printing may block at the same terminal.
             self._ending = self._ending._replace(words="")
             self._end_within(0)
 
@@ -118,8 +120,8 @@ class Session:
         except OSError as error:
             lost = error
         lost = self._send_error or lost
-        # Report an error, because piped input may not have arrived. A user who has left needs no
-        # error.
+        # If piped input was sent, an error is reported, because the input may not have arrived. If
+        # a user has left, no error is reported.
         if self._sent_all and (lost is None or self._patience is not None):
             self._end(Ending(0))
         else:

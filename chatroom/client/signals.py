@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable, Mapping
 from types import FrameType
 
-#: Signals that end the client. Windows lacks some of them.
+#: Signals that end the client. Windows lacks some of these signals.
 ENDING = [
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
@@ -16,8 +16,9 @@ ENDING = [
 def handle_signals(handlers: Mapping[int, Callable[[], object]]) -> None:
     """Let the running loop call a handler when its signal arrives.
 
-    `loop.add_signal_handler` is not used. Windows lacks it, and its handlers end with the loop.
-    Then a second Ctrl-C would interrupt the shutdown that the first one began.
+    `loop.add_signal_handler` is not used. Windows lacks this method. Also, the handlers that it
+    installs are removed when the loop ends: then a second Ctrl-C would interrupt the shutdown that
+    the first Ctrl-C began.
     """
     loop = asyncio.get_running_loop()
 

@@ -1,4 +1,4 @@
-"""Standard input and output without Python's buffers: bytes are passed on as they arrive."""
+"""Standard input and output without Python's buffers, so that bytes are passed on at once."""
 
 import asyncio
 import os
@@ -19,15 +19,15 @@ def open_closed_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # It gets the lowest free number, which is this one.
+            os.open(os.devnull, os.O_RDWR)  # It gets the lowest free number: `descriptor`.
 
 
 class _Stream(ABC):
     """A standard stream. A thread copies between the stream and a socket.
 
-    asyncio can't wait for a file; on Windows, it can wait only for sockets. A pipe or terminal that
-    is ready may still block its writer. The sockets' buffers bound the data that is read ahead or
-    waits to be written.
+    A thread is needed, because asyncio can't wait for a file, and on Windows it can wait only for
+    sockets. Also, a write to a pipe or a terminal may block even if the pipe or terminal is ready.
+    The buffers of the sockets bound the data that is read ahead, or that waits to be written.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class _Stream(ABC):
         threading.Thread(target=self._run, args=(end,), daemon=True).start()
 
     def close(self) -> None:
-        """Stop reading or writing. The thread ends when it next has something to copy."""
+        """Stop reading or writing. The thread ends the next time that it has something to copy."""
         self._socket.close()
 
     def _run(self, end: socket.socket) -> None:
@@ -75,14 +75,16 @@ class Input(_Stream):
 
 
 class Output(_Stream):
-    """Standard output. A Windows console accepts UTF-8 if it is written this way."""
+    """Standard output. A Windows console accepts UTF-8 if bytes are written without a text
+    layer."""
 
     def __init__(self) -> None:
         super().__init__()
         self._writing: asyncio.Future[None] | None = None
 
     async def write(self, data: bytes) -> None:
-        """Queue data; wait while the queue is full. A cancelled caller's data is still written.
+        """Queue data; wait while the queue is full. If the caller is cancelled, the data is still
+        written.
 
         Errors are not raised here: see `wait_closed` and `error`.
         """
@@ -101,7 +103,7 @@ class Output(_Stream):
 
     async def wait_closed(self) -> None:
         """Wait until writing has ended, by `finish` or by an error."""
-        with suppress(OSError):  # A reset, if the thread ended with data left unread.
+        with suppress(OSError):  # The socket is reset if the thread ends with unread data.
             await asyncio.get_running_loop().sock_recv(self._socket, 1)
 
     def _copy(self, end: socket.socket) -> None:

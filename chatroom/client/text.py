@@ -1,7 +1,7 @@
-"""Make text safe to show at a terminal, even if the room did not sanitise it. Pure.
+"""Pure functions that make text safe to show at a terminal, even if the room did not sanitise it.
 
-`printable` (TEXT-3) replaces control characters by visible ones. The client also replaces a few
-characters that terminals show in different ways, and keeps the direction of each line.
+`printable` (TEXT-3) replaces control characters by visible characters. The client also replaces a
+few characters that terminals show in different ways, and keeps the direction of each line.
 """
 
 import re
@@ -11,9 +11,10 @@ from chatroom.protocol.text import REPLACEMENT, printable
 
 LEFT_TO_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
 
-# Noncharacters, one of which the window itself uses (FILLER).
+# Noncharacters. The window uses one of them itself (FILLER).
 _NONCHARACTER = "[\ufdd0-\ufdef]"
-# Tags are invisible, so a run of them may be a hidden text. After a black flag they name a region.
+# Tags are invisible, so a sequence of them may be hidden text. Tags after a black flag name a
+# region.
 _HIDDEN = "(?<![\U0001f3f4\U000e0000-\U000e007f])[\U000e0000-\U000e007f]+"
 _DISPUTED = re.compile(f"{_NONCHARACTER}|{_HIDDEN}")
 
@@ -32,14 +33,14 @@ def visible(text: str) -> str:
 class LeftToRight:
     """A mark in each line that has right-to-left letters, so that the line runs left to right.
 
-    Some terminals give a line the direction of its first letter. A message that begins with a
-    Hebrew letter would turn the whole line. Its prefix would then stand behind its text, which may
-    look like another prefix. The mark U+200E counts as a letter and has no width. It stands before
-    the line's first right-to-left letter.
+    Some terminals show a line in the direction of its first letter. If a message begins with a
+    Hebrew letter, such a terminal shows the prefix behind the text, and the text may look like
+    another prefix. The mark U+200E counts as a left-to-right letter and has no width. It is
+    inserted before the line's first right-to-left letter.
     """
 
     def __init__(self) -> None:
-        self._marked = False  # True after the mark of the current line.
+        self._marked = False  # True if the current line has its mark already.
 
     def mark(self, text: str) -> str:
         """Return `text`, which continues the text of earlier calls, with its marks."""

@@ -29,12 +29,15 @@ class ClusterURL(NamedTuple):
     """HOST:PORT of each server."""
     room: str
     user: str = ""
-    """User, or token if there is no password."""
+    """Name of a user; if `password` is empty, a token."""
     password: str = ""
 
     @classmethod
     def parse(cls, text: str) -> "ClusterURL":
-        """Raises ValueError that says what `text` must be. The message holds no password."""
+        """Parse a URL. Raises ValueError with a message that says what `text` must be.
+
+        The message does not contain the password.
+        """
         found = _FORM.fullmatch(text)
         if not found or found["scheme"] not in SCHEMES:
             raise ValueError("nats://HOST:PORT/ROOM, or tls://HOST:PORT/ROOM")
@@ -56,5 +59,5 @@ class ClusterURL(NamedTuple):
         )
 
     def __str__(self) -> str:
-        """The URL without user and password."""
+        """Return the URL without user and password."""
         return f"{self.scheme}://{','.join(self.servers)}/{self.room}"

@@ -1,7 +1,7 @@
 """The limits of a room: the numbers that its shared memory and its other processes need.
 
-Workers get `Limits` instead of `Settings`: the table of options, argparse and dataclasses would
-take as long to import as all the rest of a worker. settings.py explains the numbers.
+Workers get `Limits` instead of `Settings`: importing the table of options, argparse and dataclasses
+would take as long as all other imports of a worker together. settings.py explains the numbers.
 """
 
 from typing import NamedTuple
@@ -10,20 +10,22 @@ from chatroom.config.sizes import KIB
 
 MAX_WORKERS = 64
 SPARE_SEATS = 10
-"""Seats beyond the workers that a room starts with: one for a dead worker until others serve its
-members, one for a new worker while an old one is replaced, the rest for SIGTTIN."""
+"""Number of seats in addition to `--workers`. One is for a dead worker, until other workers serve
+its members. One is for a new worker that replaces an old worker. The rest are for workers that
+SIGTTIN adds."""
 BRIDGE_SEATS = 1
-"""Seats of the cluster's bridge (sidecars/cluster/), behind those of the workers."""
+"""Number of seats of a cluster's bridge (sidecars/cluster/). They come after the workers' seats."""
 SEATS = MAX_WORKERS + SPARE_SEATS + BRIDGE_SEATS
 
 MAX_READ = 32 * KIB
 """Maximum number of bytes to read from a connection in one call, so that no member takes a whole
 turn."""
 BYTES_PER_ENTRY = 256
-"""Bytes of the log for each entry: an estimate of the size of a run of messages."""
+"""Bytes of text in the log for each entry: an estimate of the average size of an entry's
+messages."""
 MIN_COST = BYTES_PER_ENTRY // 2
-"""Minimum cost (bytes) of a message, such as an empty line, for --rate and --room-rate. It limits
-the number of log entries, and of transcript lines, per second."""
+"""Minimum cost (bytes) of a message, such as an empty line, for --rate and --room-rate. This
+minimum limits the number of log entries and of transcript lines per second."""
 
 
 class Limits(NamedTuple):

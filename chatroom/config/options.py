@@ -32,13 +32,15 @@ VARIABLE = "CHATROOM_"
 MAX_PREFIX = 128
 """Maximum size of a prefix (bytes)."""
 MAX_WELCOME = KIB
-"""Maximum size of the welcome (bytes), with its LF. A new socket accepts that much at once."""
+"""Maximum size of the welcome (bytes), with its LF. The send buffer of a new socket has space for
+so many bytes."""
 MIN_TRANSCRIPT = 4 * MIB
-"""Minimum of `transcript_size` (bytes). Each line must fit into an empty file. A message of the
-maximum --max-line takes up to 3 MiB there, if each of its bytes becomes U+FFFD."""
+"""Minimum of `transcript_size` (bytes). Each line must fit into an empty file. The longest message
+has 1 MiB, the maximum of --max-line. If each of its bytes becomes U+FFFD, it takes 3 MiB in the
+file."""
 
 NOUNS = {"N": "a number", "SIZE": "a size", "SECONDS": "seconds"}
-"""Nouns for a value with bounds, by the option's metavar."""
+"""Nouns for the description of an option's bounds, by its metavar."""
 
 
 class SettingsError(ValueError):
@@ -52,7 +54,8 @@ class SettingsError(ValueError):
 class Reload(Enum):
     """Time at which a changed value takes effect after SIGHUP, in the words of the documentation.
 
-    A restart is needed if the room uses the value only at its start, as for the shared memory.
+    A restart is needed if the room uses the value only at its start, for example as the size of
+    some shared memory.
     """
 
     RESTART = "restart"
@@ -79,16 +82,17 @@ class Option:
     or_zero: bool = False
     """True if 0 is valid although it is below `least`."""
     validate: Callable[[Any], None] | None = None
-    """Check beyond the bounds. Raises ValueError that says what the value must be."""
+    """Further check of a value. It raises ValueError with a message that says what the value must
+    be."""
     reload: Reload = Reload.RESTART
     default_text: str = ""
     """Description of the default, if its value alone is not clear."""
     machine_dependent: bool = False
-    """True if the default depends on the machine; --help shows the value for this one."""
+    """True if the default depends on the machine; --help shows the default for this machine."""
 
     @property
     def key(self) -> str:
-        """Name in a file, and on the command line after its two dashes."""
+        """Name of the option in a file, and on the command line after the two dashes."""
         return option_name(self.name)
 
     @property
@@ -128,19 +132,20 @@ class Option:
         return self.format(self.default)
 
     def format(self, value: Any) -> str:
-        """Write a value as the command line takes it."""
+        """Return a value in the notation of the command line."""
         if self.convert is size:
             return format_size(value)
         return f"{value:g}" if isinstance(value, float) else str(value)
 
     def parse(self, text: str) -> Any:
-        """Convert an argument. Raises ValueError that says what it must be."""
+        """Convert an argument. Raises ValueError with a message that says what the argument must
+        be."""
         if self.choices and text not in self.choices:
             raise ValueError(f"{' or '.join(self.choices)}, not {shown(text)}")
         return self.convert(text)
 
     def check(self, value: Any) -> None:
-        """Check a value. Raises ValueError that says what it must be, if it is out of range."""
+        """Check a value. Raises ValueError with a message that says what the value must be."""
         if self.is_number and not (
             (self.least <= value <= self.most and not (self.above and value == self.least))
             or (self.or_zero and value == 0)
@@ -150,7 +155,10 @@ class Option:
             self.validate(value)
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
-        """Add the option to a parser. It has no default: if not given, it is not in the result."""
+        """Add the option to a parser, without a default.
+
+        If the option is not given, the parser's result does not contain it.
+        """
         default = self.shown_default + (f", here {self.default}" if self.machine_dependent else "")
         text = self.help + (f" (default: {default})" if default else "")
         more: dict[str, Any] = {"action": "store_true"}
@@ -219,18 +227,24 @@ class Options:
     # fmt: off
     listen: tuple[Endpoint, ...] = option((), "ADDRESS", Endpoint.parse,
         help="listen at this address: HOST:PORT, [IPV6]:PORT or unix:PATH; repeatable. HOST PORT"
-        " may be left out if this is given, or if a service manager passes sockets")
+        " may be left out if this option is given, or if a service manager passes sockets")
     workers: int = option(default_workers(), "N", integer, least=1, most=MAX_WORKERS,
         reload=Reload.LIMITED, default_text="one for each usable core", machine_dependent=True,
-        help="processes that serve members")
+        help="number of processes that serve members")
     pack: int = option(256, "N", integer, least=1,
-        help="members that a worker gets before the next worker gets any; once each has that many,"
-        " members are spread evenly; 1: always spread evenly")
+        help="number of members that a worker gets before the next worker gets any; when each"
+        " worker has that many, further members are spread evenly; 1: always spread evenly")
     welcome: str = option("Welcome to socket practice", "TEXT", validate=_check_welcome,
         reload=Reload.AT_ONCE,
         help="line that a new member receives first")
+    history: int = option(0, "N", integer, least=0, most=10_000, reload=Reload.NEW_MEMBERS,
+        help="earlier messages that a new member receives after the welcome, fewer if the log has"
+        " fewer or if they are larger than a quarter of --max-lag; 0: none")
+    announce: bool = option(False,
+        help="tell the members when a member joins or leaves, as <room>")
     prefix: str = option(FORM, "FORMAT", validate=_check_prefix,
-        help="text before each message; {ip}, {port} and {id} are those of the sender")
+        help="text before each message; {ip}, {port} and {id} are the sender's address, port and"
+        " id")
     max_clients: int = option(10_000, "N", integer, least=1,
         help="maximum number of members, lowered if there are too few file descriptors; the room"
         " raises `ulimit -n` to its hard limit, if the system permits it")
@@ -243,9 +257,9 @@ class Options:
         reload=Reload.AT_ONCE,
         help="silence after which text without a line end is delivered")
     max_lag: int = option(4 * MIB, "SIZE", size,
-        help="maximum lag of a slow reader; beyond it, the reader is disconnected. The lag is also"
-        " limited in entries of the log, by default to 40,960; an entry holds consecutive messages"
-        " of one sender")
+        help="maximum lag of a member that reads slowly; a member with a larger lag is"
+        " disconnected. The number of log entries in the lag is also limited, by default to"
+        " 40,960; an entry holds consecutive messages of one sender")
     log_size: int = option(16 * MIB, "SIZE", size,
         help="size of the log, the shared memory that holds messages until they are delivered")
     rate: int = option(64 * KIB, "SIZE", size, least=64, or_zero=True, reload=Reload.AT_ONCE,
@@ -253,15 +267,15 @@ class Options:
         " including prefixes; each message counts as at least 128 bytes; a faster member is"
         " throttled, and loses nothing; 0: no limit")
     burst: int = option(256 * KIB, "SIZE", size, least=KIB, reload=Reload.AT_ONCE,
-        help="bytes that a member's messages may add before --rate applies")
+        help="bytes that a member's messages may add to the log before --rate applies")
     room_rate: int = option(768 * KIB, "SIZE", size, least=KIB, or_zero=True,
         reload=Reload.AT_ONCE,
         help="maximum bytes per second that all members together may add to the log in the long"
         " run, counted as for --rate and shared fairly among their addresses; 0: no limit")
     room_burst: int = option(0, "SIZE", size, least=64 * KIB, or_zero=True,
         default_text="0, half of --max-lag",
-        help="bytes that all members together may add before --room-rate applies; at most half of"
-        " --max-lag")
+        help="bytes that all members together may add to the log before --room-rate applies; at"
+        " most half of --max-lag")
     peer_timeout: int = option(300, "SECONDS", integer, least=2, most=65535, or_zero=True,
         reload=Reload.NEW_MEMBERS,
         help="time after which a member is disconnected if its machine does not respond or its"
@@ -286,8 +300,8 @@ class Options:
         help="append every message to FILE, as a line of JSON; SIGUSR1 reopens FILE")
     transcript_size: int = option(0, "SIZE", size, least=MIN_TRANSCRIPT, or_zero=True,
         default_text="0, no limit",
-        help="maximum size of the transcript; before it grows beyond this, FILE is renamed to"
-        " FILE.1, which replaces an older FILE.1, and a new FILE is begun; 0: no limit")
+        help="maximum size of FILE; before FILE grows beyond this size, it is renamed to FILE.1,"
+        " an older FILE.1 is replaced, and a new FILE is begun; 0: no limit")
     metrics: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_port,
         help="serve metrics for Prometheus over HTTP at this address; needs chatroom[metrics]")
     cluster: ClusterURL | None = option(None, "URL", ClusterURL.parse,
@@ -301,7 +315,8 @@ class Options:
         help="certificate authorities (PEM) for tls://")
     cluster_replicas: int = option(0, "N", integer, least=1, most=5, or_zero=True,
         default_text="0, three if there are three NATS servers, else one",
-        help="copies that the NATS servers keep of the messages, if the room is new to them")
+        help="number of copies of the messages that the NATS servers keep; used when the room's"
+        " stream is created")
     web: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_port,
         help="serve a page on which browsers can join, at this address; needs chatroom[web]")
     web_cert: Path | None = option(None, "FILE", path,

@@ -69,9 +69,9 @@ class Settings(Options):
     def renewed(self, wanted: "Settings") -> "tuple[Settings, list[str], list[str]]":
         """Apply other settings to a running room, as far as possible.
 
-        Return the new settings, the names of those applied, and the names of those that need a
-        restart. The number of workers is not applied here: the pool applies it, within its fixed
-        number of seats.
+        Return the new settings, the names of the applied options, and the names of the options that
+        need a restart. The number of workers is not applied here: the pool applies it, within its
+        fixed number of seats.
         """
         changed = [row for row in OPTIONS if getattr(self, row.name) != getattr(wanted, row.name)]
         applied = [
@@ -88,7 +88,8 @@ class Settings(Options):
 
     @property
     def seats(self) -> int:
-        """Maximum number of workers at once; a dead one counts until others serve its members."""
+        """Maximum number of workers at once. A dead worker counts until other workers serve its
+        members."""
         return self.workers + SPARE_SEATS
 
     @property
@@ -130,7 +131,8 @@ class Settings(Options):
 
     @property
     def log_entries(self) -> int:
-        """Entries in the log: enough if an entry has BYTES_PER_ENTRY on average."""
+        """Number of entries in the log: enough if an entry has BYTES_PER_ENTRY bytes of text on
+        average."""
         return self.log_size // BYTES_PER_ENTRY
 
     @property
@@ -152,10 +154,10 @@ class Settings(Options):
     def read_size(self) -> int:
         """Maximum number of bytes to read from one member in one turn.
 
-        In the worst case, each byte is an empty line, which becomes a prefix and a LF. The
-        unfinished line before them (`max_line`) then triples in size, if each of its bytes becomes
-        a control picture. Even then, one read fills less than two thirds of the window, and costs
-        an eighth of the room's burst.
+        In the worst case, each byte is an empty line, which becomes a prefix and a LF. In addition,
+        there may be an unfinished line from earlier reads (`max_line`), which triples in size if
+        each of its bytes becomes a control picture. Even in this case, one read fills less than two
+        thirds of the window, and costs an eighth of the room's burst.
         """
         if self.room_rate:
             return min(self._max_read, self.max_debt // (8 * self._max_byte_cost))
@@ -195,16 +197,16 @@ class Settings(Options):
 
     @property
     def batch_cost(self) -> int:
-        """`batch`, in bytes of cost. A batch and one more read cost a quarter of the room's
-        burst."""
+        """Limit of a batch in bytes of cost. A batch and one more read cost at most a quarter of
+        the room's burst."""
         return self.max_debt // 8
 
     @property
     def fair_batch(self) -> int:
-        """`batch_cost`, while members wait for their turns (worker/fair_queue.py).
+        """Replacement for `batch_cost` while members wait for their turns (worker/fair_queue.py).
 
         The batches of all workers together cost an eighth of the room's burst. So they do not use
-        up the part of the burst that is reserved for members that send little.
+        up the part of the burst that is reserved for sources that send little.
         """
         return self.max_debt // (8 * self.seats)
 
@@ -215,13 +217,13 @@ class Settings(Options):
 
     @property
     def _half_lag(self) -> int:
-        """Half of the lag limit, in bytes of cost. Of the limits in bytes and in entries, the lower
-        counts."""
+        """Half of the lag limit, in bytes of cost. The lag is limited in bytes and in entries; the
+        lower limit counts."""
         return max(MIN_DEBT, min(self.max_lag, self.max_lag_entries * MIN_COST) // 2)
 
     @property
     def batch_entries(self) -> int:
-        """`batch`, in entries."""
+        """Limit of a batch in entries."""
         return (self.log_entries - self.kept_entries) // 4
 
     @property

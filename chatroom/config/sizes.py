@@ -10,7 +10,7 @@ PAGE = 4 * KIB
 
 
 def size(text: str) -> int:
-    """Convert `65536`, `64K`, `4M` or `1G`. Raises ValueError that says what `text` must be."""
+    """Convert text such as `65536`, `64K`, `4M` or `1G` to bytes. Raises ValueError."""
     number, unit = (text[:-1], text[-1:].upper()) if text[-1:].isalpha() else (text, "")
     # 30 digits are enough for a size; `int` raises an error for thousands of digits.
     if not re.fullmatch("[0-9]{1,30}", number) or unit not in ("", "K", "M", "G"):

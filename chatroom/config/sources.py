@@ -5,7 +5,8 @@ All sources use the names of the options (options.py) and the same converters: `
 environment, which overrides the file. Every error names the source of the wrong value.
 
 Unknown variables that begin with CHATROOM_ are ignored, because orchestrators set such variables
-for a service named chatroom. A likely misspelling of an option's variable gets a warning.
+for a service named chatroom. If such a variable is probably a misspelt option, the room logs a
+warning.
 """
 
 from collections.abc import Mapping
@@ -27,11 +28,11 @@ BOOLEANS |= {"0": False, "false": False, "no": False, "off": False}
 """Values of a flag's variable."""
 
 NEARLY = 0.8
-"""Minimum similarity (difflib's ratio) of a misspelled name to the right one."""
+"""Minimum similarity (difflib's ratio) of a misspelled name to the right name."""
 
 
 class SourcedValue(NamedTuple):
-    """A setting and its source, as errors name it."""
+    """A value of a setting, and the name of its source in errors."""
 
     value: Any
     where: str
@@ -42,7 +43,7 @@ Layer = dict[str, SourcedValue]
 
 
 def read(given: Layer, environment: Mapping[str, str], path: Path | None) -> Settings:
-    """Return the settings. `given`: those of the command line. Raises ConfigError."""
+    """Return the settings. `given`: settings of the command line. Raises ConfigError."""
     found = (from_file(path) if path else {}) | from_environment(environment) | given
     try:
         return Settings(**{name: sourced.value for name, sourced in found.items()})
@@ -114,7 +115,7 @@ def _locate(problem: str, text: str) -> str:
 
 
 def from_environment(environment: Mapping[str, str]) -> Layer:
-    """Return the settings of the variables; empty ones are ignored. Raises ConfigError."""
+    """Return the settings of the variables; empty variables are ignored. Raises ConfigError."""
     layer: Layer = {}
     for option in OPTIONS:
         where = option.variable

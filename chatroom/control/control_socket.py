@@ -1,9 +1,9 @@
-"""The control socket: a Unix socket on which the main process answers its owner's requests.
+"""The control socket: a Unix socket on which the main process answers the room owner's requests.
 
-A request is a line of JSON, and so is its answer. A connection may send any number of requests, one
-after another. Only the room's user and root are admitted: the folder is private, and the kernel
-reports the peer's user. The room never waits: the rest of an answer is sent when the connection is
-writable, and the next request is read afterwards.
+A request is a line of JSON, and an answer is a line of JSON. A connection may send any number of
+requests, one after another. Only the room's user and root are admitted: the folder is private, and
+the kernel reports the peer's user. The main process never waits for a connection: it sends the rest
+of an answer when the connection is writable, and reads the next request afterwards.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from chatroom.system.listening import listen, remove_file
 
 MAX_CONNECTIONS = 16
 MAX_REQUEST = 64 * KIB
-"""Maximum size of a request (bytes); a connection that sends a longer one is closed."""
+"""Maximum size of a request (bytes); a connection that sends a longer request is closed."""
 
 _CREDENTIALS = struct.Struct("3i")
 """Linux's struct ucred: pid, uid, gid."""
@@ -36,7 +36,8 @@ Answer = dict[str, Any]
 
 
 class ControlServer:
-    """The room's end. `answer` is called with each request; both are JSON objects."""
+    """The room's end. `answer` is called with each request and returns the answer; both are JSON
+    objects."""
 
     def __init__(self, loop: EventLoop, answer: Callable[[Answer], Answer]) -> None:
         self._loop = loop
@@ -129,9 +130,9 @@ class _Connection:
 
 
 def _is_ours(end: socket.socket) -> bool:
-    """Return whether the peer is the same user or root.
+    """Return whether the peer runs as the room's user or as root.
 
-    Without SO_PEERCRED, only the folder's mode keeps other users out.
+    On systems without SO_PEERCRED, only the mode of the folder keeps other users out.
     """
     if not hasattr(socket, "SO_PEERCRED"):
         return True
@@ -140,7 +141,7 @@ def _is_ours(end: socket.socket) -> bool:
 
 
 class ControlClient:
-    """The end of a command such as chatroom.status. All methods may raise OSError."""
+    """The end of the socket in a command such as chatroom.status. All methods may raise OSError."""
 
     def __init__(self, path: Path) -> None:
         """Connect to the socket at `path`."""
@@ -155,14 +156,18 @@ class ControlClient:
 
     def ask(self, request: Answer) -> Answer:
         """Return the answer to a request. Raises EOFError if the room has ended."""
+        answer: Answer = json.loads(self.ask_raw(request))
+        return answer
+
+    def ask_raw(self, request: Answer) -> bytes:
+        """Return the answer to a request as JSON. Raises EOFError if the room has ended."""
         # After these errors, an answer with the room's reason may still arrive.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._end.sendall(json.dumps(request).encode() + b"\n")
         line = self._file.readline()
         if not line.endswith(b"\n"):
             raise EOFError
-        answer: Answer = json.loads(line)
-        return answer
+        return line
 
     def close(self) -> None:
         self._file.close()

@@ -60,7 +60,8 @@ def bans_of(folder: Path, at: Endpoint) -> Path:
 
 
 def _name(folder: Path, room: str) -> str:
-    """Return a room's name as a file name; if it is too long for a socket's path, only its end."""
+    """Return a room's name as a file name. If it is too long for a socket's path, return only its
+    end."""
     name = room.replace("/", "%")
     while len(name) > 1 and len(os.fsencode(folder / (name + SUFFIX))) > LONGEST_PATH:
         name = name[1:]
@@ -70,8 +71,8 @@ def _name(folder: Path, room: str) -> str:
 def find(folder: Path, room: str | None) -> Path:
     """Return the control socket of the room at `room`, or of the only room if `room` is None.
 
-    `room` is an address, or the end of one, such as a port or a file's name. Raises RunDirError,
-    also if another user could have put a socket into the folder.
+    `room` is an address or the end of an address, such as a port or a file's name. Raises
+    RunDirError, also if another user could have put a socket into the folder.
     """
     _check_trusted(folder)
     names = [name for name in _names(folder) if _is_running(folder / (name + SUFFIX))]
@@ -105,7 +106,7 @@ def _check_trusted(folder: Path) -> None:
 
 
 def _names(folder: Path) -> list[str]:
-    """Return the names of all rooms in a folder, including killed ones. Raises RunDirError."""
+    """Return the names of all rooms in a folder, including killed rooms. Raises RunDirError."""
     try:
         files = os.listdir(folder)
     except FileNotFoundError:

@@ -31,7 +31,7 @@ class Place(NamedTuple):
     position: int
     offset: int
     number: int
-    """Number of the last message before it."""
+    """Number of the last message before this place."""
 
 
 class Run(NamedTuple):
@@ -40,14 +40,15 @@ class Run(NamedTuple):
     sender: int
     origin: bytes
     first: int
-    """Number of its first message."""
+    """Number of the first of these messages."""
     skip: int
-    """Number of its messages that were read before."""
+    """Number of these messages, from the first on, that were read before."""
     text: bytes
 
 
 class Chunk(NamedTuple):
-    """Whole entries of the log; none if everything was read, or if messages were missed."""
+    """Whole entries of the log. There are none if everything was read, or if messages were
+    missed."""
 
     begin: Place
     end: Place
@@ -64,7 +65,7 @@ class Chunk(NamedTuple):
         _, begin, before = self.begin
         for end, sender, _, messages, origin in self.entries:
             skip = max(0, number - before)
-            if messages - before > skip:  # an entry of a LF alone holds no message (LINE-6)
+            if messages - before > skip:  # an entry of only a LF holds no message (LINE-6)
                 text = self.text[begin - self.begin.offset : end - self.begin.offset]
                 yield Run(sender, origin, before + 1, skip, text)
             begin, before = end, messages
@@ -76,9 +77,9 @@ class Follower:
     def __init__(
         self, log: Log, after: int, max_behind: int | None = None, skip_to: int | None = None
     ) -> None:
-        """`after`: number of the message after which the follower begins. If it was lapped, or is
-        more than `max_behind` bytes behind the head, it skips to `skip_to` bytes behind the head.
-        By default, `max_behind` is `Geometry.kept`, and `skip_to` half of that."""
+        """`after`: number of the message after which the follower begins. A follower that was
+        lapped, or is more than `max_behind` bytes behind the head, skips to `skip_to` bytes behind
+        the head. By default, `max_behind` is `Geometry.kept`, and `skip_to` half of that."""
         self._log = log
         kept = log.geometry.kept
         self._max_behind = kept if max_behind is None else max_behind
@@ -98,7 +99,8 @@ class Follower:
         return self._place.position
 
     def read(self, size: int = CHUNK, stop: int | None = None) -> Chunk | None:
-        """Return the next entries, up to the position `stop`. Only `advance` moves past them.
+        """Return the next entries, up to the position `stop`. Only `advance` moves past these
+        entries.
 
         None means that another process was appending: read again after READ_AGAIN.
         """
@@ -119,7 +121,7 @@ class Follower:
         place = self._at(last)
         text = b"".join(log.views(begin.offset, place.offset))
         if not self._is_there(begin):
-            return None  # it was overwritten while it was read
+            return None  # the text was overwritten while it was read
         return Chunk(begin, place, last < head, range(0), text, entries)
 
     def advance(self, chunk: Chunk) -> None:

@@ -16,7 +16,7 @@ _PACKED = struct.Struct("16sII")
 """Address or name; IP version, or 0 for a name; size of the prefix in bytes."""
 
 ORIGIN_SIZE = _PACKED.size
-"""Bytes of a packed origin, a multiple of the word size."""
+"""Size of a packed origin (bytes), a multiple of the word size."""
 
 
 class Origin(NamedTuple):

@@ -1,31 +1,30 @@
 """The room's log: all messages in one order, in memory that all workers share.
 
-It consists of two rings in one anonymous file. The *text* holds the rendered
-messages, back to back, just as members receive them. The *entries* name the
-senders: one entry for each run of whole messages that came from one read of one
-sender. Offsets (bytes of text) and positions (entries) only grow; their place in
-a ring is the number modulo the ring's size.
+The log consists of two rings in one anonymous file. The *text* holds the rendered messages, back to
+back, just as members receive them. The *entries* name the senders: one entry for each run of whole
+messages that came from one read of one sender. Offsets (bytes of text) and positions (entries) only
+grow. The place of an offset or a position in its ring is its value modulo the size of the ring.
 
 Invariants, kept under the lock:
-- The head, one word, is the position of the next entry. It is stored last, so a
-  writer that is killed half-way has appended nothing.
+- The head, one word, is the position of the next entry. An append stores the head last, so a
+  process that is killed during an append has appended nothing.
 - An offset follows from a position: `offset(p)` is the end of entry p-1. The log
   begins with one empty entry, so that this holds from the start.
-- A message without LF is followed by the LF that ends its line, before anything
-  else (LINE-6). That LF belongs to the same sender. So the log's last line is
-  unfinished if the log's last byte is not LF. The next byte will be the LF of that
-  line, so a member's own spans can include the LF before it is appended.
+- A message without LF is followed by the LF that ends its line; nothing comes between them
+  (LINE-6). That LF belongs to the sender of the message. So the log's last line is unfinished if
+  the log's last byte is not LF. The next byte will be the LF of that line, so a member's own spans
+  can include the LF before it is appended.
 - An append does not overwrite text after a worker's position, or the last `Geometry.kept` bytes
   before that position. The worker's members may not have received this text yet, or another worker
-  may need it to recover them (see `append`). A dead worker's position stays pinned until others
-  serve its members (LOAD-4).
+  may need it to recover them (see `append`). A dead worker's position stays pinned until other
+  workers serve its members (LOAD-4).
 
-Shared words are aligned, and read and written whole. A process takes the lock before it reads a
-word that another process writes: on every CPU, taking the lock is a barrier. It reads without the
-lock where an old value does no harm. The lock is `lockf`, which the kernel releases when its holder
-dies. It excludes processes, not threads: see `_try_lock`. A process that closes *any* descriptor of
-the file loses the lock, so the descriptors stay open until the end. Processes that only read do not
-take the lock: see follower.py.
+Shared words are aligned, so a process reads or writes a word in one operation. A process takes the
+lock before it reads a word that another process writes: on every CPU, taking the lock is a barrier.
+Where an old value does no harm, a process reads without the lock. The lock is `lockf`, which the
+kernel releases when its holder dies. The lock excludes processes, not threads: see `_try_lock`. A
+process that closes *any* descriptor of the file loses the lock, so the descriptors stay open until
+the end. Processes that only read do not take the lock: see follower.py.
 """
 
 import fcntl
@@ -70,8 +69,9 @@ Entry = tuple[int, int, int, int, bytes]
 
 - the offset at which its text ends; its text begins where the previous entry's text ends
 - the id of its sender
-- the reach: bytes of its sender's input that this entry and earlier ones cover (LOAD-4). In the
-  room's log of a cluster: the sequence number of the entry's message in the stream
+- the reach: bytes of its sender's input that this entry and earlier entries cover (LOAD-4). In a
+  cluster, the reach in the room's log is the sequence number of the entry's publication in the
+  stream
 - the number of messages in the log up to here, including this entry's
 - the sender's origin, packed: see origin.py
 """
@@ -105,7 +105,7 @@ class Geometry(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Counters of a seat, summed over all workers that have had it."""
+    """Counters of a seat, summed over all workers that have had the seat."""
 
     waits: int
     """Number of times that a worker found no space for its batch."""
@@ -126,7 +126,8 @@ class Batch:
         self.ends_line = True
         """True if the last byte is LF. If not, the LF that follows belongs to the last sender."""
         self.runs: list[Entry] = []
-        """Entries to append. Their ends and message numbers are relative to the batch's start."""
+        """Entries to append. The ends and message numbers in them are relative to the batch's
+        start."""
         self.size = 0
         self.messages = 0
 
@@ -136,7 +137,7 @@ class Batch:
     def add(self, sender: int, origin: bytes, reach: int, text: bytes, messages: int) -> None:
         """Add a run of whole messages; only the last of them may lack LF."""
         if not self.ends_line:
-            self._parts.append(b"\n")  # it belongs to the last sender (LINE-6)
+            self._parts.append(b"\n")  # this LF belongs to the last sender (LINE-6)
             self.size += 1
             self.runs[-1] = (self.size, *self.runs[-1][1:])
         self._parts.append(text)
@@ -186,7 +187,7 @@ class Log:
     def holder(self) -> int | None:
         """Return the pid of another process that holds the lock, or None. Never waits.
 
-        Only Linux reports it; elsewhere the result is always None.
+        Only Linux reports the pid; on other systems, the result is always None.
         """
         if sys.platform != "linux":
             return None
@@ -210,15 +211,16 @@ class Log:
 
     @property
     def head(self) -> int:
-        """Position behind the last entry. Hold the lock, unless an old value does no harm."""
+        """Position behind the last entry. The caller must hold the lock, unless an old value does
+        no harm."""
         return self._words[_HEAD]
 
     def try_head(self) -> int | None:
-        """Return the head without waiting for the lock; None while another process has it.
+        """Return the head without waiting for the lock; None while another process has the lock.
 
-        The process that stored this head has released the lock since, so all entries before it
-        are visible. Other systems than Linux do not report the lock's holder: there, the lock is
-        taken for a moment.
+        The process that stored this head has released the lock since, so all entries before this
+        head are visible. Other systems than Linux do not report the lock's holder: there, the lock
+        is taken for a moment.
         """
         if sys.platform != "linux":
             if not self._try_lock():
@@ -261,7 +263,7 @@ class Log:
         return self._field(position - 1, _MESSAGES)
 
     def position(self, offset: int, first: int, last: int) -> int:
-        """Return the last position from `first` to `last` whose offset is not beyond `offset`.
+        """Return the last position from `first` to `last` whose offset is at most `offset`.
 
         `offset` must lie between the offsets of `first` and `last`. The entries from `first` - 1 on
         must not be overwritten yet.
@@ -300,12 +302,14 @@ class Log:
     # --- appending -----------------------------------------------------------
 
     def append(self, batch: Batch) -> int | None:
-        """Append a batch that is not empty and return the offset of its start. Hold the lock.
+        """Append a batch that is not empty and return the offset of its start.
+
+        The caller must hold the lock.
 
         Return None if there is no space because a worker has not delivered enough yet. The last
         `kept` bytes and `kept_entries` entries before a worker's position are not overwritten,
-        because its members may not have received them yet. So senders wait for the slowest worker,
-        but never for the slowest client, and nothing is lost.
+        because the worker's members may not have received this text yet. So senders wait for the
+        slowest worker, but never for the slowest client, and nothing is lost.
         """
         head = self.head
         end, messages = self.offset(head), self.messages(head)
@@ -344,8 +348,8 @@ class Log:
     def append_within(self, seconds: float, batch: Batch) -> bool:
         """Append a batch; return False if there is no space, or the lock can't be taken in time.
 
-        For the main process: it kills a worker that hangs with the lock, so it must not wait for
-        the lock.
+        For the main process, which must not wait for the lock: it has to kill a worker that hangs
+        while it holds the lock.
         """
         deadline = monotonic() + seconds
         while not self._try_lock():
@@ -360,7 +364,7 @@ class Log:
     def _try_lock(self) -> bool:
         """Take the lock if no other process and no other thread in `_try_lock` has it.
 
-        `lockf` does not exclude threads: one thread would release the other's lock.
+        `lockf` does not exclude threads: one thread would release the lock of another thread.
         """
         if not self._threads.acquire(blocking=False):
             return False
@@ -378,7 +382,8 @@ class Log:
     # --- workers -------------------------------------------------------------
 
     def prepare_seat(self, worker: int) -> None:
-        """Prepare a free seat for a worker that is about to start. Only for the main process.
+        """Prepare a free seat for a worker that is about to start. Only the main process may call
+        this.
 
         `append` looks only at the seats in use, and their number only grows.
         """
@@ -398,7 +403,8 @@ class Log:
         return self._turns[worker]
 
     def mark_suspect(self, worker: int, member: int) -> None:
-        """Note the member whose data `worker` handles: the suspect if the worker dies. 0: none."""
+        """Note the id of the member whose data `worker` handles; 0: none. It is the suspect if the
+        worker dies."""
         self._suspects[worker] = member
 
     def suspect(self, worker: int) -> int:
@@ -408,14 +414,15 @@ class Log:
     def serve(self, worker: int, position: int) -> None:
         """Record that `worker` has members and has delivered everything before `position`.
 
-        Hold the lock.
+        The caller must hold the lock.
         """
         self._positions[worker] = position
 
     def advance(self, worker: int, position: int) -> list[int]:
-        """Record that `worker` has delivered everything before `position`. Hold the lock.
+        """Record that `worker` has delivered everything before `position`.
 
-        Return the workers that waited for space; the caller rings their doorbells.
+        The caller must hold the lock. Return the workers that waited for space; the caller rings
+        their doorbells.
         """
         words = self._words
         if self._positions[worker] == position:
@@ -430,15 +437,19 @@ class Log:
         return waiting
 
     def retire(self, worker: int) -> list[int]:
-        """Stop waiting for `worker`: it has no members, or is dead. Return the same as `advance`.
+        """Stop waiting for `worker`, which has no members or is dead. Return what `advance`
+        returns.
 
-        Hold the lock, or ring all workers afterwards: another worker may have begun to wait for
-        space meanwhile.
+        The caller must hold the lock, or ring all workers afterwards: another worker may have begun
+        to wait for space meanwhile.
         """
         return self.advance(worker, IDLE)
 
     def wait_for_space(self, worker: int) -> None:
-        """Record, after `append` returned None, that `worker` waits for space. Hold the lock."""
+        """Record that `worker` waits for space, after `append` returned None.
+
+        The caller must hold the lock.
+        """
         self._waiting[worker] = self._words[_HAS_WAITING] = 1
         self._waits[worker] += 1
 
@@ -451,7 +462,7 @@ class Log:
         return self._words[_HAS_WAITING] != 0
 
     def count_work(self, worker: int, appended: int, due: int) -> None:
-        """Count messages that `worker` has appended, and deliveries due to its members."""
+        """Count messages that `worker` has appended, and deliveries to its members."""
         if appended:
             self._appended[worker] += appended
         self._due[worker] += due
@@ -461,12 +472,15 @@ class Log:
         return Work(self._waits[worker], self._appended[worker], self._due[worker])
 
     def serving(self) -> list[int]:
-        """Return the workers that have members. Hold the lock."""
+        """Return the workers that have members. The caller must hold the lock."""
         positions = self._positions
         return [number for number in range(self._words[_IN_USE]) if positions[number] != IDLE]
 
     def yet_to_deliver(self) -> list[int]:
-        """Return the workers that have not reported everything as delivered. Hold the lock."""
+        """Return the workers that have not reported everything as delivered.
+
+        The caller must hold the lock.
+        """
         head, positions = self.head, self._in_use(self._positions)
         return [number for number, position in enumerate(positions) if position < head]
 

@@ -18,9 +18,9 @@ The virtual time is the lowest tag of the sources that wait to be read from. So:
 Tags and the virtual time are in bytes of cost. When the room has no debt, the virtual time moves to
 the highest tag.
 
-The state is an array of words in memory that all workers share. They are written under the log's
-lock, except for the lowest waiting tag of a worker, which only that worker writes. If a worker is
-killed between two stores, some of its reads are not counted.
+The state is an array of words in memory that all workers share. A process that writes a word holds
+the log's lock, except for the lowest waiting tag of a worker, which only that worker writes. If a
+worker is killed between two stores, some of its reads are not counted.
 """
 
 import mmap
@@ -74,7 +74,7 @@ class RoomRate:
     def debt(self, now: float) -> int:
         """Return the part of the burst (bytes) that is used up at `now` (s, monotonic).
 
-        It is at most the burst, even if the rate was raised after the last append.
+        The result is at most the burst, even if the rate was raised after the last append.
         """
         ahead = self._words[_PAID_AT] - int(now * _NANOSECONDS)
         return min(ahead * self.rate // _NANOSECONDS, self.burst) if ahead > 0 else 0
@@ -88,7 +88,7 @@ class RoomRate:
         return max(0.0, excess / self.rate)
 
     def charge(self, cost: int, now: float) -> None:
-        """Count messages that were appended. Hold the log's lock."""
+        """Count messages that were appended. The caller must hold the log's lock."""
         at = int(now * _NANOSECONDS)
         longest = at + self.burst * _NANOSECONDS // self.rate
         start = min(max(self._words[_PAID_AT], at), longest)
@@ -97,10 +97,10 @@ class RoomRate:
     # --- the shares ----------------------------------------------------------
 
     def charge_sources(self, reads: Iterable[tuple[int, int]], now: float) -> None:
-        """Count the costs of reads, as pairs of source and cost (bytes). Hold the log's lock.
+        """Count the costs of reads, as pairs of source and cost (bytes).
 
-        An unfinished line counts when it is read, so that a source can't get far ahead with
-        unfinished lines.
+        The caller must hold the log's lock. An unfinished line counts when it is read, so that a
+        source can't get far ahead with unfinished lines.
         """
         words, tags = self._words, self._tags
         virtual, highest = self.virtual_time(), words[_HIGHEST]

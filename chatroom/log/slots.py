@@ -3,17 +3,18 @@
 (That worker also needs the log and the kernel's counts: see worker/recovery.py.) Each member has a
 slot, in memory that all workers share. A slot holds:
 
-- a *checkpoint*: the member's offset in the log, and the number of bytes that the kernel had taken
-  for it by then. A new one is noted before the log laps the old one. The cursor follows from the
-  checkpoint and the bytes taken since then;
+- a *checkpoint*: the member's offset in the log, and the number of bytes that the member's socket
+  had accepted at that offset. The cursor follows from the checkpoint and the bytes accepted since
+  then. A new checkpoint is noted before the log overwrites text that the old checkpoint needs;
 - the *allowance*: the time at which the member's rate has paid for its messages (LOAD-3), so that
   another worker does not grant a new burst;
 - the *source*: the number of the source whose share of the room's rate the member uses
   (room_rate.py);
 - in a cluster, the *uplink's reach*: the bytes of the member's input that the uplink covers;
 - the *input*: the bytes that were last read, so that bytes that are not in the log yet can be
-  framed again. They are read directly into the slot, at a place that follows from their offset in
-  the member's stream. No other record is needed, so a worker's death can't leave one incomplete.
+  framed again. A read stores the bytes directly in the slot, at a place that follows from their
+  offset in the member's stream. No other record is needed, so a worker's death can't leave a record
+  incomplete.
 
 A slot has one writer at a time: the worker that serves its member. The main
 process assigns slots and clears them.
@@ -42,14 +43,15 @@ _STRIDE = 12
 
 
 class Checkpoint(NamedTuple):
-    """A member's place in the log: it was at `offset` after the kernel took `taken` bytes."""
+    """A member's place in the log: the member was at `offset` when its socket had accepted `taken`
+    bytes."""
 
     offset: int
     position: int
-    """Position of an entry that does not begin beyond `offset`. 0: the member was never served."""
+    """Position of an entry that begins at or before `offset`. 0: the member was never served."""
     taken: int
     reach: int
-    """Bytes of its input that the log covered at that time."""
+    """Number of bytes of the member's input that the log covered at that time."""
 
 
 class Slots:
@@ -71,7 +73,8 @@ class Slots:
         return _table_size(limits) + limits.max_clients * limits.input_size
 
     def note(self, slot: int, checkpoint: Checkpoint) -> None:
-        """Replace the checkpoint. A process killed here leaves either the old or the new one."""
+        """Replace the checkpoint. If the process is killed during this call, either the old or the
+        new checkpoint is valid."""
         words, at = self._words, slot * _STRIDE
         half = 1 - words[at + _VALID]
         first = at + _HALVES[half]
@@ -94,7 +97,7 @@ class Slots:
         return self._words[slot * _STRIDE + _SPENT_UNTIL] / _NANOSECONDS
 
     def set_source(self, slot: int, source: int) -> None:
-        """Store the source of a new member. Only for the main process."""
+        """Store the source of a new member. Only the main process may call this."""
         self._words[slot * _STRIDE + _SOURCE] = source
 
     def source(self, slot: int) -> int:
@@ -102,7 +105,10 @@ class Slots:
         return self._words[slot * _STRIDE + _SOURCE]
 
     def note_uplink_reach(self, slot: int, reach: int) -> None:
-        """Note the bytes of a member's input that the uplink covers. Hold the uplink's lock."""
+        """Note the number of bytes of a member's input that the uplink covers.
+
+        The caller must hold the uplink's lock.
+        """
         self._words[slot * _STRIDE + _UPLINK_REACH] = reach
 
     def uplink_reach(self, slot: int) -> int:
@@ -112,7 +118,7 @@ class Slots:
     def input_buffer(self, slot: int, begin: int, most: int) -> memoryview:
         """Return the part of a slot's buffer that holds input from offset `begin` of the stream on.
 
-        It has `most` bytes, or fewer where the buffer wraps.
+        The part has `most` bytes, or fewer if the buffer wraps.
         """
         first = slot * self._input_size
         at = first + begin % self._input_size
@@ -132,7 +138,8 @@ class Slots:
         return bytes(found)
 
     def clear(self, slot: int) -> None:
-        """Reset a slot that no member has, and release its memory. Only for the main process."""
+        """Reset a slot that no member has, and release its memory. Only the main process may call
+        this."""
         at = slot * _STRIDE
         for number in range(_STRIDE):
             self._words[at + number] = 0

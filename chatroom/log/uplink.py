@@ -1,16 +1,16 @@
 """The uplink of a room in a cluster: the messages of this node's members, until they are published.
 
 The workers append to the uplink instead of the room's log. The bridge (sidecars/cluster/) publishes
-the entries to the stream, which gives the messages of all nodes one order, and appends what the
-stream returns to the room's log.
+the entries of the uplink to the stream, which gives the messages of all nodes one order. The bridge
+appends the messages that the stream returns to the room's log.
 
-The uplink is a log in which two kinds of positions hold back an append:
+The uplink is a log in which an append may have to wait for two kinds of positions:
 
-- the bridge's: everything before it is published;
-- a worker's, while it appends: it is set before the append, and removed when the reach of each
-  sender is in the sender's slot, all under the lock. If the worker is killed meanwhile, its
-  position stays, so that another worker finds the entries that are not in the slots
-  (`interrupted`).
+- The position of the bridge: everything before it is published.
+- The position of a worker while the worker appends. The worker holds the lock and sets the position
+  before the append. It removes the position when the reach of each sender is in the sender's slot.
+  If the worker is killed meanwhile, the position remains, so that another worker finds the entries
+  whose reaches are not in the slots (`interrupted`).
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,8 @@ from chatroom.log.slots import Slots
 def geometry(limits: Limits) -> Geometry:
     """Return the sizes of the uplink.
 
-    It keeps nothing that is published, except one entry: it holds the start of the next one.
+    The uplink keeps no published entry except the last one, because the next entry begins where the
+    last entry ends.
     """
     return Geometry(limits.uplink_size, limits.uplink_size // BYTES_PER_ENTRY, 0, 1)
 
@@ -49,16 +50,19 @@ class Uplink(Log):
         return self.worker_position(self.bridge)
 
     def note_published(self, position: int) -> list[int]:
-        """Record that everything before `position` is published; return the workers to wake, which
-        waited for space. Only for the bridge; hold the lock."""
+        """Record that everything before `position` is published.
+
+        Return the workers that waited for space; the caller wakes them. Only the bridge may call
+        this, and must hold the lock.
+        """
         return self.advance(self.bridge, position)
 
     def append_from(
         self, worker: int, batch: Batch, senders: Sequence[int], slots: Slots
     ) -> int | None:
-        """Append a worker's batch like `append`, and note its senders' reaches in their slots.
+        """Append a worker's batch as `append` does, and note the senders' reaches in their slots.
 
-        `senders`: slot of the sender of each run of the batch. Hold the lock.
+        `senders`: slot of the sender of each run of the batch. The caller must hold the lock.
         """
         self.serve(worker, self.head)
         start = self.append(batch)
@@ -80,9 +84,10 @@ class Uplink(Log):
             return self.spans_by_sender(first, head)[1]
 
     def pin(self, dead: Sequence[int], seat: int) -> None:
-        """Replace the positions of `dead` workers by the lowest of them, as that of `seat`.
+        """Keep the lowest position of the `dead` workers as the position of `seat`; remove the
+        others.
 
-        `seat`: one of them. Only for the main process.
+        `seat`: seat of one of these workers. Only the main process may call this.
         """
         lowest = min(self.worker_position(number) for number in dead)
         self.serve(seat, lowest)

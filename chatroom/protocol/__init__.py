@@ -1,10 +1,10 @@
-"""The protocol, pure: bytes in, bytes out. No socket, clock, process or shared memory.
+"""The protocol as functions of bytes, which use no socket, clock, process or shared memory.
 
-A member's input passes through three steps, in this order, one module each:
+A member's input passes through three steps, in this order. Each step is a module:
 
-    framing.py   join and split what arrived into whole messages; telnet.py removes
-                 telnet commands for it
-    text.py      replace characters that could harm another's terminal
+    framing.py   turn received bytes into whole messages; it uses telnet.py to remove
+                 telnet commands
+    text.py      replace characters that could harm another member's terminal
     message.py   put the sender's prefix before each message
 
 The rest:

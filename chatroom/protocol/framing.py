@@ -1,17 +1,16 @@
-"""Framing: join and split input into whole messages, wherever it is cut (LINE-1 … LINE-7).
+"""Framing: turn input that arrives in pieces of any size into whole messages (LINE-1 … LINE-7).
 
-A `Framer` is fed with the input of one member and returns *blocks*. A block is
-zero or more whole messages in one bytes object, each ended by LF, so a thousand
-lines that came at once cost little more than one. A Framer has no clock: its
-caller calls `flush` after a silence, and `close` at the end of the input.
+A `Framer` is fed with the input of one member and returns *blocks*. A block is a bytes object with
+zero or more whole messages, each ended by LF. So a thousand lines that arrive at once take little
+more time than one line. A Framer has no clock: its caller calls `flush` after a silence, and
+`close` at the end of the input.
 
-Telnet commands are not text (telnet.py). They are removed, and so is the NUL of CR NUL, telnet's
-line end.
+Telnet commands are not text (telnet.py), and are removed. CR NUL, telnet's line end, becomes LF.
 
 Invariant: each byte that was fed is either covered by a returned block, or waits. The waiting bytes
 are the only state, so a new Framer that is fed the input from offset `framed` on continues where
-this one stopped. A telnet command inside unfinished text waits with the text; a command before the
-text is covered.
+the old Framer stopped. A telnet command inside unfinished text waits with the text. A command
+before the text counts as covered.
 """
 
 import codecs
@@ -28,17 +27,18 @@ CRLF: Final = b"\r\n"
 CR_NUL = b"\r\0"
 LONGEST_CHARACTER = 4  # bytes, in UTF-8
 
-# The same as numbers: searching for a number is several times as fast as searching for bytes.
+# IAC, CR and NUL as numbers: searching for a number is several times as fast as for bytes.
 _IAC: Final = 0xFF
 _CR: Final = 0x0D
 _NUL: Final = 0x00
 
 MAX_COMMANDS = 1024
-"""Bytes of telnet commands that may wait with an unfinished line; with more, the line is split. An
-incomplete command counts, too; alone it never exceeds this limit."""
+"""Maximum size (bytes) of the telnet commands that wait with an unfinished line; if they exceed it,
+the line is split. An incomplete command counts, too. A single command never exceeds this limit."""
 
 MAX_GAPS = 64
-"""Maximum number of telnet commands that may wait with an unfinished line: each takes memory."""
+"""Maximum number of telnet commands that wait with an unfinished line. This bounds the memory for
+`_gaps`."""
 
 _decoder = codecs.getincrementaldecoder("utf-8")
 
@@ -46,8 +46,8 @@ _decoder = codecs.getincrementaldecoder("utf-8")
 class Framer:
     """The framing of one member's input.
 
-    `limit`: longest text of a line in bytes, without its end, at least LONGEST_CHARACTER.
-    `fed`: offset in the input of the first byte that this Framer is fed.
+    `limit`: maximum size (bytes) of a line without its line end; at least LONGEST_CHARACTER. `fed`:
+    offset in the input of the first byte that this Framer is fed.
     """
 
     __slots__ = ("_gaps", "_hidden", "_limit", "_waiting", "answers", "commands", "fed")
@@ -55,12 +55,13 @@ class Framer:
     def __init__(self, limit: int, fed: int = 0) -> None:
         self._limit = limit
         self._waiting = b""
-        """Unfinished text, and then the beginning of a telnet command, from its IAC on."""
+        """Unfinished text, and after it an incomplete telnet command, if the input ends with
+        one."""
         self._gaps: list[tuple[int, int]] = []
         """Telnet commands inside the unfinished text: the size of the text after each command, and
         the size of the command."""
         self._hidden = 0
-        """Bytes of these commands."""
+        """Total size (bytes) of the commands in `_gaps`."""
         self.fed = fed
         """Offset in the input of the next byte to feed."""
         self.answers: bytes | None = None
@@ -81,7 +82,7 @@ class Framer:
         return bool(self._waiting) and _complete(self._waiting) > 0
 
     def feed(self, data: bytes) -> bytes:
-        """Return the messages that `data` completes as one block, empty if there are none."""
+        """Return the messages that `data` completes, as one block, which may be empty."""
         self.fed += len(data)
         if (
             not self._waiting
@@ -147,7 +148,7 @@ class Framer:
         text, self._waiting = self._waiting, b""
         if IAC in text:
             text, _, command = text.partition(IAC)
-            if not command:  # a single IAC, which no command can follow now
+            if not command:  # a single IAC at the end of the input begins no command
                 text += telnet.LITERAL
         self._keep([], 0)
         return text

@@ -42,5 +42,5 @@ CLOSING_MESSAGES = {
     )
     + _TO_HTTP,
 }
-"""Bytes to send, by reason, before a connection is closed, if its socket takes them. A member that
-lags gets none, because its connection is full."""
+"""Bytes to send before a connection is closed, by reason. They are dropped if the socket does not
+accept them at once. There are none for a member that lags, because its send buffer is full."""

@@ -3,7 +3,7 @@
 from typing import Final
 
 ROOM_ID = 0
-"""Sender id of the room's own messages; no member has it."""
+"""Sender id of the room's own messages; no member has this id."""
 ROOM_PREFIX = "<room>"
 """Prefix of the room's own lines, as in PROTOCOL.md."""
 
@@ -13,8 +13,8 @@ _LF: Final = 0x0A
 def render(prefix: bytes, block: bytes) -> bytes:
     """Return `block` with `prefix` before each of its messages (LINE-3), ready for the log.
 
-    `block` is not empty and comes from `framing`: each message ends with LF, except
-    that the last one may be unfinished.
+    `block` is not empty and comes from `framing`: each message ends with LF, except that the last
+    message may be unfinished.
     """
     if _LF not in block[:-1]:
         return prefix + block
@@ -22,7 +22,7 @@ def render(prefix: bytes, block: bytes) -> bytes:
 
 
 def count(block: bytes) -> int:
-    """Return the number of messages in a non-empty `block`, including an unfinished one."""
+    """Return the number of messages in a non-empty `block`; an unfinished message counts."""
     if _LF not in block[:-1]:
         return 1
     return block.count(b"\n") + (not block.endswith(b"\n"))

@@ -1,11 +1,11 @@
-"""The first bytes of a connection: text, or another protocol.
+"""Recognise other protocols by the first bytes of a connection.
 
-A web page can make a browser connect to any port from the address of its user. The browser then
-sends text that the page chooses: in an HTTP request, or in a user name of STUN (WebRTC). The
-protocol is identified by the first bytes, before any text that the page chose.
+A web page can make its reader's browser connect to any port. The browser then sends text that the
+page chooses: in an HTTP request, or in a user name of STUN (WebRTC). The first bytes of the
+connection, which come before any such text, identify the protocol.
 
     HTTP   METHOD SP target SP HTTP/VERSION, as the first line; or a method and a path that
-           together exceed the longest line
+           together are longer than --max-line
     TLS    a handshake record that begins with a ClientHello
     STUN   a request with the magic cookie (RFC 8489), optionally after its size (RFC 4571)
 """
@@ -16,7 +16,7 @@ from chatroom.protocol.leave_reason import LeaveReason
 
 LF = b"\n"
 
-_METHOD = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,20}"  # a token; the longest registered one has 16
+_METHOD = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,20}"  # a token; registered methods have up to 16 bytes
 _REQUEST = re.compile(_METHOD + rb" \S+ HTTP/\d(?:\.\d)?\r?")
 _BEGUN_REQUEST = re.compile(_METHOD + rb"(?: \S*(?: [HTP/.\d]*\r?)?)?")
 _LONG_REQUEST = re.compile(rb"[A-Z]{1,20} /\S*(?: [HTP/.\d]*\r?)?")
@@ -24,13 +24,14 @@ _CLIENT_HELLO = re.compile(rb"\x16\x03[\0-\x04]..\x01", re.DOTALL)
 _STUN = re.compile(rb"(?:..)?\0[\x01\x03]..\x21\x12\xa4\x42", re.DOTALL)
 
 _SHORT = 10
-"""Number of bytes that identify TLS and STUN."""
+"""Number of bytes that are enough to recognise TLS and STUN."""
 
 
 def other_protocol(opening: bytes, limit: int) -> LeaveReason | None:
     """Return the reason to close a connection with this opening; None if it is text.
 
-    `limit`: longest line in bytes. None is final unless `is_undecided` returns True.
+    `limit`: maximum size of a line in bytes. The result None is final, unless `is_undecided`
+    returns True.
     """
     line, end, _ = opening.partition(LF)
     if _REQUEST.fullmatch(line) if end else len(line) > limit and _LONG_REQUEST.fullmatch(line):
@@ -41,7 +42,10 @@ def other_protocol(opening: bytes, limit: int) -> LeaveReason | None:
 
 
 def is_undecided(opening: bytes, limit: int) -> bool:
-    """Return whether an opening that is text so far may become another protocol with more bytes."""
+    """Return whether more bytes may complete the opening of another protocol.
+
+    Call this only if `other_protocol` returns None.
+    """
     if len(opening) < _SHORT:
         return True
     return LF not in opening and len(opening) <= limit and bool(_BEGUN_REQUEST.fullmatch(opening))

@@ -1,8 +1,8 @@
 """The header of HAProxy's PROXY protocol, versions 1 and 2: the client's address behind a proxy.
 
-The proxy sends it first. A reader peeks at up to LONGEST bytes, calls `parse`, and
-then reads exactly `Header.size` bytes. `parse` checks the fields only once the
-header is complete, but refuses at once a stream that does not begin like a header.
+The proxy sends the header before any other byte. A reader peeks at up to LONGEST bytes, calls
+`parse`, and then reads exactly `Header.size` bytes. `parse` checks the fields only when the header
+is complete. If the stream does not begin like a header, `parse` raises an error at once.
 
 Invariant: once `parse` has returned a header or raised an error, more bytes do not change the
 result.

@@ -1,8 +1,9 @@
 """Telnet commands in a member's input (RFC 854, RFC 855): removed from the text, and answered.
 
 A telnet client sends commands that its user never typed: negotiation when it starts, IP (interrupt
-process) and DO TIMING-MARK at a Ctrl-C. It shows nothing more until the TIMING-MARK is answered.
-All commands begin with IAC, the byte 0xFF, which UTF-8 text never contains.
+process) and DO TIMING-MARK at a Ctrl-C. After a Ctrl-C, the client shows nothing until the server
+answers the TIMING-MARK. All commands begin with IAC, the byte 0xFF, which UTF-8 text never
+contains.
 
     IAC and a byte from EOF to GA                 a command
     IAC and WILL, WONT, DO or DONT, and a byte    a request about an option
@@ -20,14 +21,15 @@ from typing import NamedTuple
 
 IAC = b"\xff"
 LITERAL = b"\xfe"
-"""Replacement for a 0xFF that is text. It has the same size, and is neither UTF-8 nor IAC."""
+"""Replacement for a 0xFF that is text: another byte that UTF-8 never contains, so it becomes
+U+FFFD."""
 
 WILL, WONT, DO, DONT = b"\xfb", b"\xfc", b"\xfd", b"\xfe"
 TIMING_MARK = b"\x06"
 
 MAX_PARAMETER = 250
-"""Maximum size (bytes) of a parameter, so that an incomplete one does not wait forever. A longer
-one is text. A client sends no parameter unless the server asks for it."""
+"""Maximum size (bytes) of a parameter, so that an incomplete parameter does not wait forever. A
+longer parameter is text. A client sends no parameter unless the server asks for it."""
 
 MAX_ANSWERS = 32
 """Maximum number of answers to one read. Only a flood needs more: clients have few options."""
@@ -58,7 +60,7 @@ class Parsed(NamedTuple):
     answers: bytes
     """Answers to send to the client."""
     commands: int
-    """Number of complete commands, and of 0xFF as text."""
+    """Number of complete commands and of bytes 0xFF that are text."""
 
 
 def parse(data: bytes) -> Parsed:

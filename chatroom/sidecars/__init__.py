@@ -1,5 +1,6 @@
-"""Optional processes beside the workers. None of them can delay a member.
+"""Optional processes beside the workers.
 
-transcript/    writes each message to a file
-metrics.py     serves the room's metrics to Prometheus
+transcript/    writes each message to a file; it can't delay a member
+metrics.py     serves the room's metrics to Prometheus; it can't delay a member
+cluster/       connects the rooms of several machines, so that they are one room
 """

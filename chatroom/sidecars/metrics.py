@@ -1,10 +1,10 @@
 """`--metrics HOST:PORT`: a process that serves the room's metrics to Prometheus over HTTP.
 
-It asks the main process over its channel, once for each scrape. So no message is delayed. A client
-that reads slowly, or makes this process fail, affects no other process. supervisor/metrics.py
-starts it, and replaces it when it dies.
+This process asks the main process over its channel, once for each scrape. The workers are not
+asked, so no message is delayed. A client that reads slowly, or makes this process fail, affects no
+other process. supervisor/metrics.py starts this process, and replaces it when it dies.
 
-It needs prometheus-client (the extra `metrics`); nothing else in the server does.
+No other part of the server needs prometheus-client (the extra `metrics`).
 """
 
 import contextlib
@@ -39,7 +39,7 @@ Totals = dict[str, Any]
 def main(listener: socket.socket, end: socket.socket) -> None:
     """Serve the metrics to connections of `listener` until the main process has ended.
 
-    `end`: this process' end of the channel. The target of the process.
+    This is the target of the process. `end`: its end of the channel.
     """
     server = _Server(listener, Room(partial(ask, Channel(end))))
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -72,7 +72,7 @@ class Room:
             try:
                 found = self._ask()
             except (ChannelClosed, OSError):
-                os._exit(1)  # a late answer would be taken for the answer to the next request
+                os._exit(1)  # a late answer would look like the answer to the next request
         return families(found)
 
 
@@ -93,11 +93,11 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.set_app(make_wsgi_app(registry))
 
     def verify_request(self, *_: object) -> bool:
-        # Two threads for each scrape (one is its timer), and two of this process' own.
+        # Each scrape has two threads: one handles it, and one is its timer. Two threads always run.
         return threading.active_count() < 2 * MAX_SCRAPES + 2
 
     def handle_error(self, *_: object) -> None:
-        """Ignore a client that has gone or was too slow."""
+        """Ignore a client that has disconnected or was too slow."""
 
 
 class _Handler(WSGIRequestHandler):
@@ -117,7 +117,7 @@ class _Handler(WSGIRequestHandler):
             timer.cancel()
 
     def log_message(self, *_: object) -> None:
-        """Log nothing: standard error is the room's."""
+        """Log nothing: standard error is for the room's log."""
 
 
 def families(found: Totals) -> "Iterator[Metric]":
@@ -130,7 +130,7 @@ def families(found: Totals) -> "Iterator[Metric]":
     )
 
     room, workers = found["room"], found["workers"]
-    start = round(room["since"])  # or it would change with each adjustment of the clock
+    start = round(room["since"])  # unrounded, it would change with each adjustment of the clock
     yield InfoMetricFamily("chatroom", "The room.", {"version": room["version"]})
     for name, text, value in (
         ("start_time_seconds", "Start time of the room, in seconds of the epoch.", start),
@@ -149,12 +149,12 @@ def families(found: Totals) -> "Iterator[Metric]":
     for name, text, value in (
         ("joins", "Members that joined.", room["joins"]),
         ("probes", "Connections that were closed at once and sent nothing.", room["probes"]),
-        ("messages", "Messages sent by members.", room["messages"]),
+        ("messages", "Messages appended to the log.", room["messages"]),
         ("message_bytes", "Bytes of messages, with their prefixes.", room["bytes"]),
-        ("deliveries", "Messages due to members, one for each receiver.", room["deliveries"]),
+        ("deliveries", "Deliveries, one for each recipient of a message.", room["deliveries"]),
         (
             "append_waits",
-            "Times that a worker waited for a slower one to deliver.",
+            "Number of times that a worker waited for a slower worker to deliver.",
             room["append_waits"],
         ),
         ("worker_restarts", "Workers that died and were replaced.", room["worker_deaths"]),
@@ -181,10 +181,42 @@ def families(found: Totals) -> "Iterator[Metric]":
         (GaugeMetricFamily, "members", "members", "Members of a worker."),
         (GaugeMetricFamily, "lag_bytes", "lag", "Lag of a worker's slowest reader in bytes."),
         (CounterMetricFamily, "messages", "messages", "Messages of a worker's members."),
-        (CounterMetricFamily, "deliveries", "deliveries", "Messages due to a worker's members."),
+        (CounterMetricFamily, "deliveries", "deliveries", "Deliveries to a worker's members."),
     )
     for kind, name, key, text in kinds:
         by_worker = kind(f"chatroom_worker_{name}", text, labels=["worker"])
         for worker in workers:
             by_worker.add_metric([str(worker["worker"])], worker[key])
         yield by_worker
+    if "cluster" in found:
+        yield from _cluster_families(found["cluster"])
+
+
+def _cluster_families(cluster: dict[str, Any]) -> "Iterator[Metric]":
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    rows: tuple[tuple[Any, str, str, str], ...] = (
+        (GaugeMetricFamily, "engine_up", "up", "1 if the engine is in reach, else 0."),
+        (
+            GaugeMetricFamily,
+            "round_trip_seconds",
+            "round_trip",
+            "Time that the last publication took.",
+        ),
+        (GaugeMetricFamily, "pending_messages", "pending", "Messages that wait for the engine."),
+        (GaugeMetricFamily, "pending_bytes", "pending_bytes", "Bytes of these messages."),
+        (
+            CounterMetricFamily,
+            "lost_messages",
+            "lost",
+            "Messages that the engine lost after it had accepted them.",
+        ),
+        (
+            CounterMetricFamily,
+            "missed_publications",
+            "missed",
+            "Publications of other nodes that the stream dropped before this node read them.",
+        ),
+    )
+    for kind, name, key, text in rows:
+        yield kind(f"chatroom_cluster_{name}", text, cluster[key])

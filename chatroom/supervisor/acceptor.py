@@ -14,8 +14,11 @@ from typing import Any
 
 from chatroom.config.limits import MAX_READ
 from chatroom.config.settings import Settings
+from chatroom.log.history import count_kept
+from chatroom.log.ring import Log
 from chatroom.logs import Event
 from chatroom.protocol.address import canonical
+from chatroom.protocol.message import ROOM_PREFIX
 from chatroom.protocol.prefix import prefix
 from chatroom.protocol.refusal_reason import RefusalReason
 from chatroom.supervisor.counters import Counters
@@ -26,6 +29,7 @@ from chatroom.supervisor.registry_process import RegistryProcess
 from chatroom.system.accepting import Accepting
 from chatroom.system.event_loop import EventLoop, Timer
 from chatroom.system.networks import UNIX
+from chatroom.wording import counted
 
 ACCEPTED_PER_TURN = 64
 """Connections to accept in a row before the event loop turns to its other sources."""
@@ -34,6 +38,9 @@ LINGER = 1.0
 """Seconds that a refused connection stays open, so that the client can read the reason."""
 MAX_LINGERING = 32
 """Maximum number of refused connections that stay open: half of the reserved descriptors."""
+
+HISTORY = f"{ROOM_PREFIX}{{}}:\n"
+"""Line before the earlier messages that a new member receives, with their number."""
 
 BANNED = Refusal(RefusalReason.BANNED)
 
@@ -58,9 +65,15 @@ class Acceptor:
         counters: Counters,
         bans: Container[str],
         hand_over: Callable[[int, Client], None],
+        log: Log,
     ) -> None:
         self.greeting = settings.greeting
         """Greeting of new members; a reload may replace it."""
+        self.history = settings.history
+        """Number of earlier messages that new members receive; a reload may replace it."""
+        self._log = log
+        self._history_size = settings.max_lag // 4
+        """Maximum size of these messages (bytes). The member lags by so much at its join."""
         self._loop = loop
         self._prefix = settings.prefix
         self._registry = registry
@@ -83,8 +96,8 @@ class Acceptor:
     def accept(self, accept: bool) -> None:
         """Accept connections, or let them wait in the kernel's queue. Idempotent.
 
-        They wait while no worker is ready: a member without a worker can't leave, and would count
-        as a member for ever.
+        Connections wait while no worker is ready: a member without a worker can't leave, so it
+        would count as a member until a worker is ready.
         """
         if accept == self._accepts:
             return
@@ -134,6 +147,10 @@ class Acceptor:
             self._counters.refusals[answer.reason] += 1
             logger.info(Event("refused", address=address, port=port, reason=answer.reason))
             return answer.reason
+        greeting, after = self.greeting, None
+        if self.history and (count := count_kept(self._log, self.history, self._history_size)):
+            greeting += HISTORY.format(counted(count, "earlier message")).encode()
+            after = self._log.messages(self._log.head) - count
         client = Client(
             connection,
             address,
@@ -141,7 +158,8 @@ class Acceptor:
             prefix(self._prefix, address, port, answer.id),
             answer.worker,
             header_bytes,
-            self.greeting,
+            greeting,
+            after,
         )
         self._members.join(answer.id, client)
         self._hand_over(answer.id, client)

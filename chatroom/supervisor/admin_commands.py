@@ -6,18 +6,11 @@ from typing import Any
 from chatroom.config.sizes import KIB
 from chatroom.control.bans import Bans
 from chatroom.errors import BansError
-from chatroom.log.origin import ROOM, Origin
-from chatroom.log.ring import Batch, Log
 from chatroom.protocol.leave_reason import LeaveReason
-from chatroom.protocol.message import ROOM_ID, ROOM_PREFIX, render
-from chatroom.protocol.text import sanitize
 from chatroom.supervisor.members import Members
+from chatroom.supervisor.room_voice import RoomVoice
 from chatroom.system.networks import Network, format_network, parse_network, within
 
-SPEAKER = ROOM_PREFIX.encode()
-"""Prefix of the room's own messages."""
-SAY_WITHIN = 0.1
-"""Seconds to wait for the log's lock. If the log is full, `say` fails at once."""
 MAX_TEXT = 4 * KIB
 """Maximum size of a `say` text (bytes)."""
 
@@ -25,22 +18,19 @@ MAX_TEXT = 4 * KIB
 class AdminCommands:
     """Runs the commands.
 
-    `wake()` rings all workers, so that they deliver an appended text. `end_input(ids)` makes the
-    workers read nothing more from members.
+    `end_input(ids)` makes the workers read nothing more from members.
     """
 
     def __init__(
         self,
         members: Members,
         bans: Bans,
-        log: Log,
-        wake: Callable[[], None],
+        voice: RoomVoice,
         end_input: Callable[[list[int]], None],
     ) -> None:
         self._members = members
         self._bans = bans
-        self._log = log
-        self._wake = wake
+        self._voice = voice
         self._end_input = end_input
 
     def run(self, command: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -107,11 +97,6 @@ class AdminCommands:
         if not 0 < len(block) <= MAX_TEXT:
             return {"error": f"the text must have 1 to {MAX_TEXT} bytes"}
         block += b"\n"
-        messages = block.count(b"\n")
-        batch = Batch()
-        origin = Origin(ROOM, len(SPEAKER)).pack()
-        batch.add(ROOM_ID, origin, 0, render(SPEAKER, sanitize(block)), messages)
-        if not self._log.append_within(SAY_WITHIN, batch):
+        if not self._voice.say(block):
             return {"error": "the room is too busy; try again"}
-        self._wake()
-        return {"said": messages, "members": len(self._members.by_id)}
+        return {"said": block.count(b"\n"), "members": len(self._members.by_id)}

@@ -34,7 +34,8 @@ MAX_ADOPTED = 56
 prefix of each member: in JSON, up to 400 bytes for the prefix and 60 for the rest."""
 
 DEATHS = 3
-"""A member is disconnected after this many workers in a row have died while they handled it."""
+"""Number of workers in a row that have died while they handled a member, after which the member is
+disconnected."""
 
 BALANCE_AFTER = 0.2
 """Seconds from a change of the loads to the next `_balance`."""
@@ -72,7 +73,7 @@ class Assignment:
         self._unassigned: list[int] = []
         """Ids of members that no worker serves, because none is alive."""
         self._yielder: WorkerProcess | None = None
-        """Worker that was told to yield members; None once they are settled."""
+        """Worker that was told to yield members; None once these members are settled."""
         self._yielded = False
         """True once the yielder has given its members up."""
         self._balance_timer = loop.timer(self._balance)
@@ -88,7 +89,8 @@ class Assignment:
     def end_input(self, members: list[int]) -> None:
         """Tell the workers to read nothing more from members that were disconnected.
 
-        The kernel still holds what they have sent, so a throttled member's flood would go on.
+        The kernel still holds text that they have sent, so a throttled member's flood would
+        continue.
         """
         by_worker: dict[int, list[int]] = {}
         for id in members:
@@ -128,7 +130,7 @@ class Assignment:
     def on_worker_exit(self, dead: WorkerProcess) -> None:
         """Reassign a dead worker's members.
 
-        The steps have the numbers of docs/guarantees.md, "A worker's death".
+        The numbers of the steps are those in docs/guarantees.md, "A worker's death".
         """
         if dead.ready:
             self._registry.dismiss(dead.number)
@@ -155,7 +157,7 @@ class Assignment:
         self._schedule_balance()
 
     def _members_of(self, dead: WorkerProcess) -> tuple[list[int], dict[int, LeaveReason]]:
-        """Return a dead worker's members: the orphans to reassign, and the lost, with reasons."""
+        """Return a dead worker's members: orphans to reassign, and lost members with reasons."""
         suspect = self._log.suspect(dead.number)
         orphans: list[int] = []
         lost: dict[int, LeaveReason] = {}
@@ -211,7 +213,14 @@ class Assignment:
                 found = {id: self._members.by_id[id] for id in ids[first : first + MAX_ADOPTED]}
                 record = {
                     "adopt": [
-                        (id, client.address, client.prefix, client.slot, client.header_bytes)
+                        (
+                            id,
+                            client.address,
+                            client.prefix,
+                            client.slot,
+                            client.header_bytes,
+                            *(() if client.after is None else (client.after,)),
+                        )
                         for id, client in found.items()
                     ],
                     "greeting": greeting.decode(),
@@ -219,7 +228,7 @@ class Assignment:
                 fds = [client.connection.fileno() for client in found.values()]
                 worker.tell(record, fds)
                 ended = [id for id, client in found.items() if client.removed_for]
-                if ended:  # while they were moving
+                if ended:  # these were disconnected while they moved
                     worker.tell({"end": ended})
 
     @property
@@ -248,7 +257,7 @@ class Assignment:
             self._balance_timer.set_after(BALANCE_AFTER)
 
     def _balance(self) -> None:
-        """Tell a worker to yield members, so that the others serve them."""
+        """Tell a worker to yield members, so that other workers serve them."""
         if self._pool.closing or self._yielder or not self.settled:
             return  # `_settle` or `on_worker_ready` schedules it again
         load = self._load()

@@ -3,8 +3,8 @@
     Child           one process, from its start until it is reaped
     RestartedChild  a process that is started again whenever it ends
 
-The pool makes a Child of each worker, and RegistryProcess makes one of the registry's process. The
-transcript and the metrics are RestartedChildren.
+The pool makes a Child for each worker, and RegistryProcess makes a Child for the registry's
+process. The processes of the transcript and of the metrics are RestartedChildren.
 """
 
 import contextlib
@@ -27,7 +27,8 @@ channel stays writable: waiting until it is writable would be a busy loop."""
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
-"""Bounds (s) of the backoff before a process is started again; it doubles with each failure."""
+"""Bounds (s) of the backoff before a process is started again. The backoff doubles with each
+failure."""
 
 STEADY_AFTER = 60.0
 """Seconds that a process must live for its start to count as a success."""
@@ -79,14 +80,16 @@ class Child:
         loop.watch(self._channel.socket, self._receive)
         loop.watch(self._sentinel, self._reap)
         self._channel_open = True
-        """True while the channel is open. It may close shortly before the process is reaped."""
+        """True while the channel is open. The channel may close shortly before the process is
+        reaped."""
 
     def ready(self) -> None:
         """Note that the process has started: cancel its READY_WITHIN timeout."""
         self._late.cancel()
 
     def tell(self, record: Record, descriptors: Sequence[int] = ()) -> None:
-        """Send a record as soon as the channel takes it; the descriptors must stay open until then.
+        """Send a record as soon as the channel accepts it; the descriptors must stay open until
+        then.
 
         No effect if the process has ended: `on_exit` reports that.
         """
@@ -127,12 +130,13 @@ class Child:
             self._flush()
 
     def _flush(self) -> None:
-        with contextlib.suppress(ChannelClosed):  # `_receive` finds it closed after its last record
+        with contextlib.suppress(ChannelClosed):  # `_receive` handles this after the last record
             self._channel.flush()
         self._watch_channel()
 
     def _watch_channel(self) -> None:
-        """Send the backlog when the channel is writable; after a refusal, when the timer is due."""
+        """Send the backlog when the channel is writable. After a refusal, send it when the timer is
+        due."""
         if self._channel.refused:
             self._retry.set_after(RETRY_AFTER)
         else:
@@ -208,7 +212,7 @@ class RestartedChild:
             self._on_start(self.child)
 
     def succeeded(self) -> None:
-        """Reset the backoff: the process does its work."""
+        """Reset the backoff, because the process has done some work."""
         self._failures = 0
 
     def tell(self, record: Record, descriptors: Sequence[int] = ()) -> None:
@@ -242,6 +246,6 @@ class RestartedChild:
             fields["again_in"] = pause_after(self._failures)
             self._start_timer.set_after(pause_after(self._failures))
             self._failures += 1
-            says += "; it is restarted"
+            says += "; it is started again"
         event = f"{self._event}-{event}"
         logger.warning(Event(event, f"the process {says}", **self._fields, **fields))

@@ -9,7 +9,7 @@
     drained        ──────────────►   the room may end
     (death)        ──────────────►   starts another
 
-If the engine can't be used when the room starts, the room ends with the reason.
+If the engine can't be used when the room starts, the room ends with an error that gives the reason.
 """
 
 import logging
@@ -17,6 +17,7 @@ import secrets
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from chatroom.config.cluster_url import ClusterURL
@@ -36,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 class ClusterProcess:
-    """The bridge. `doorbells`: those of a Seat."""
+    """The bridge's process. `doorbells`: as in `Seat`."""
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class ClusterProcess:
         doorbells: Sequence[Doorbell],
         control: Path | None,
     ) -> None:
-        """`where`: addresses at which the room listens; `control`: its control socket.
+        """`where`: addresses at which the room listens; `control`: path of its control socket.
 
         Raises ClusterError if nats-py is not installed.
         """
@@ -59,6 +60,7 @@ class ClusterProcess:
         self._log = log
         self._uplink = uplink
         self._doorbells = doorbells
+        log.prepare_seat(uplink.bridge)  # the bridge may wait for space in the log
         node = Node(
             secrets.randbits(64),
             where,
@@ -79,12 +81,15 @@ class ClusterProcess:
         """Place in the stream at which this room began; None before the first bridge is ready."""
         self._engine: Record = {"up": False, "round_trip": 0.0}
         """State of the engine, as the bridge has reported it."""
+        self._engine_since = monotonic()
+        """Time (s, monotonic) since which the engine has been in reach, or out of it."""
         self._lost = 0
-        """Messages that the engine has lost after it had accepted them."""
+        """Number of messages that the engine had accepted and has lost."""
         self._missed = 0
-        """Publications of other nodes that the stream had dropped before this node read them."""
+        """Number of publications of other nodes that the stream dropped before this node read
+        them."""
         self._drained: bool | None = None
-        """True once the bridge has drained; None before it was asked to."""
+        """True once the bridge has drained; None before the main process has requested this."""
         self._running = False
         """True once the present bridge is ready."""
         self._watchdog = Watchdog(loop, settings.watchdog, self._check_progress)
@@ -105,7 +110,7 @@ class ClusterProcess:
     def drained(self) -> bool:
         """Return True once everything that members sent is in the room's log.
 
-        Call it repeatedly, once the workers have appended everything to the uplink.
+        Call this repeatedly, once the workers have appended everything to the uplink.
         """
         if self._drained is None:
             self._drained = False
@@ -122,10 +127,12 @@ class ClusterProcess:
             self._warn("unpublished", says, messages=left["pending"])
 
     def status(self) -> dict[str, Any]:
-        """Return the part of the status report about the cluster. Sizes are in bytes."""
+        """Return the part of the status report about the cluster. Sizes are in bytes, times in
+        seconds. `unchanged`: time for which the engine has been in reach (`up`), or out of it."""
         return {
             "url": str(self._url),
             **self._engine,
+            "unchanged": monotonic() - self._engine_since,
             **self._unpublished(),
             "lost": self._lost,
             "missed": self._missed,
@@ -144,7 +151,11 @@ class ClusterProcess:
     def _on_start(self, child: Child) -> None:
         self._running = False
         bells = [fd for bell in self._doorbells for fd in bell.fds]
-        record = {"doorbells": len(self._doorbells), "after": self._after}
+        record = {
+            "doorbells": len(self._doorbells),
+            "after": self._after,
+            "told": self.ready and not self._engine["up"],
+        }
         child.tell(record, [self._log.fd, self._uplink.fd, *bells])
         if self._drained is False:
             child.tell({"drain": True})
@@ -161,6 +172,7 @@ class ClusterProcess:
                 self._process.succeeded()
             case {"engine": state}:
                 if state["up"] != self._engine["up"]:
+                    self._engine_since = monotonic()
                     self._on_engine(state["up"])
                 self._engine = state
             case {"drained": True}:
@@ -195,7 +207,7 @@ class ClusterProcess:
         logger.warning(Event(f"cluster-{event}", says, cluster=str(self._url), **fields))
 
     def _check_progress(self) -> None:
-        """Kill a bridge that makes no progress; it is replaced."""
+        """Kill a bridge that makes no progress. Another bridge replaces it."""
         turns = self._uplink.turns(self._uplink.bridge)
         stuck = self._watchdog.check({0: turns} if self._running else {})
         if stuck and self._process.child is not None:

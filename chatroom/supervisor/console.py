@@ -1,9 +1,9 @@
-"""Print the conversation, as the tutorial's server does, and the main process's own lines.
+"""Print the conversation, and the main process's own lines.
 
-The console follows the log (log/follower.py), and nothing waits for it. It writes in a thread of
-its own, so a stopped terminal or an unread pipe blocks only that thread. It writes at most one
-chunk per PAUSE. If it falls too far behind, it prints how many messages it left out and continues
-at the head.
+The console follows the log (log/follower.py), and nothing waits for it. The console writes in a
+separate thread, so a stopped terminal or an unread pipe blocks only that thread. The thread writes
+at most one chunk per PAUSE. If the console falls too far behind, it prints how many messages it
+left out and continues at the head.
 """
 
 import contextlib
@@ -28,16 +28,18 @@ PAUSE = 0.05
 CHUNK = 64 * KIB
 """Maximum size (bytes) of a chunk of the log; a chunk has at least one entry, of any size."""
 MAX_BEHIND = MIB
-"""Maximum lag (bytes) behind the head, unless the log keeps less: about 0.8 s of output."""
+"""Maximum lag (bytes) behind the head: about 0.8 s of output. If the log keeps fewer bytes, that
+number is the maximum."""
 MAX_LINES = 1000
 """Maximum number of lines, of about 100 bytes each, that wait while nobody reads the output."""
 CLOSE_WITHIN = 0.3
-"""Timeout (s) for a slow reader to take the rest when the room has ended."""
+"""Timeout (s) for a slow reader to read the rest when the room has ended."""
 LEFT_OUT = b"(%d left out)\n"
 
 
 def descriptor(stream: TextIO | None) -> int:
-    """Return a standard stream's descriptor; if the stream is closed, one of the null device."""
+    """Return a standard stream's descriptor; if the stream is closed, open the null device
+    instead."""
     return stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY)
 
 
@@ -47,7 +49,7 @@ class _Line:
     def __init__(self, position: int, text: bytes | None) -> None:
         self.position = position
         self.text = text
-        """Text with its LF; empty to print nothing; None while that is undecided."""
+        """Text with its LF; empty to print nothing; None while the text is undecided."""
 
 
 class Console:
@@ -88,7 +90,8 @@ class Console:
             raise LimitError(f"can't start the console's thread: {error}") from None
 
     def print_line(self, line: str) -> None:
-        """Print a line after all messages appended so far. Drop it if MAX_LINES wait."""
+        """Print a line after all messages appended so far. Drop the line if MAX_LINES lines
+        wait."""
         self.reserve_line()(line)
 
     def reserve_line(self) -> Callable[[str | None], None]:
@@ -120,8 +123,8 @@ class Console:
         self._thread.join(within)
 
     def _run(self) -> None:
-        # Only the main thread may receive the stop signals. While it blocks them, they must wait.
-        # A terminal's SIGTTOU would stop a process that prints in the background.
+        # Only the main thread may receive the stop signals. While the main thread blocks them, they
+        # must wait. A terminal's SIGTTOU would stop a process that prints in the background.
         signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, signal.SIGTTOU))
         with contextlib.suppress(OSError):  # nobody reads the output any more; the room continues
             closing = False  # read before the last `_next`, so that no line is missed
@@ -178,7 +181,7 @@ class Console:
                 return b""
 
     def _line(self, line: bytes) -> bytes:
-        """Return `line` on a line of its own."""
+        """Return `line`, with a LF before it if the console's last line is unfinished."""
         if not self._line_open:
             return line
         self._line_open, self._skip_lf = False, True
@@ -196,7 +199,7 @@ class Console:
 class ConsoleHandler(logging.Handler):
     """Prints log records on a console, so that an unread standard error does not block the room.
 
-    Only the main thread may log, as only it may call `Console.print_line`.
+    Only the main thread may log, because only the main thread may call `Console.print_line`.
     """
 
     def __init__(self, console: Console) -> None:

@@ -22,7 +22,7 @@ class Counters:
     leaves: Counter[LeaveReason] = field(default_factory=Counter)
     """Members that have left, by reason."""
     deaths: Counter[int] = field(default_factory=Counter)
-    """Ready workers that have ended, by seat, including those that the pool killed."""
+    """Ready workers that have ended, by seat, including workers that the pool has killed."""
     recoveries: int = 0
     pause: float = 0.0
     """Total time (s) of all recoveries, each from a worker's death until all its members were

@@ -2,7 +2,7 @@
 
 The main process holds a dup of each member's socket, so the connection outlives the worker that
 serves it. A join allocates a slot and finds the source (sources.py); a leave frees the slot and
-tells the registry. Both are counted, logged and shown on the console.
+tells the registry. Joins and leaves are counted, logged and shown on the console.
 
 A connection is announced (counted as a join, logged, shown) ANNOUNCE_AFTER seconds after it was
 accepted. A connection that has left by then is announced only if it has sent data. Otherwise it was
@@ -34,10 +34,10 @@ ANNOUNCE_AFTER = 0.2
 """Delay (s) of an announcement. A health check closes its connection sooner."""
 
 PROBES = {LeaveReason.CLOSED, LeaveReason.RESET}
-"""Reasons for which a probe leaves."""
+"""Leave reasons of probes."""
 
 FIN = 1
-"""Bytes that the kernel counts for the end of a member's input."""
+"""Number of bytes that the kernel counts for the end of a member's input."""
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +57,14 @@ class Client:
     """Size of the PROXY header (bytes) before the member's input."""
     greeting: bytes = b""
     """Text that the member receives first: the room's greeting at its join."""
+    after: int | None = None
+    """Number of the message after which its history begins; None: it gets none."""
     slot: int = -1
     """Number of the member's slot (log/slots.py), from which another worker recovers its state."""
     joined_at: float = field(default_factory=monotonic)
     """Time of the join (s, monotonic)."""
     removed_for: LeaveReason | None = None
-    """Reason why the room's owner disconnected the member; None if the owner did not."""
+    """Reason why the room's owner disconnected the member; None if the owner has not done so."""
     deaths: int = 0
     """Number of workers in a row that have died while they handled the member."""
 
@@ -79,6 +81,7 @@ class Members:
         registry: RegistryProcess,
         counters: Counters,
         reserve_line: Callable[[], Callable[[str | None], None]],
+        announce: Callable[[str], None] | None = None,
     ) -> None:
         """`reserve_line` is `Console.reserve_line`; in a quiet room, it does nothing."""
         self.by_id: dict[int, Client] = {}
@@ -88,6 +91,7 @@ class Members:
         self._registry = registry
         self._counters = counters
         self._reserve_line = reserve_line
+        self._tell_all = announce
         self._loop = loop
         self._unannounced: dict[int, tuple[float, Callable[[str | None], None]]] = {}
         """Members that are not announced yet, by id, the oldest first: the time (s) at which to
@@ -95,7 +99,7 @@ class Members:
         self._timer = loop.timer(self._announce_due)
         self._free_slots: list[int] = []
         self._slots_used = 0
-        """Slots allocated so far, freed ones included."""
+        """Number of slots allocated so far; freed slots count."""
 
     def join(self, id: int, client: Client) -> None:
         """Add a member that the registry has admitted, and allocate its slot."""
@@ -132,9 +136,12 @@ class Members:
             )
         )
         decide_line(f"{client.address} connected")
+        if self._tell_all is not None:
+            self._tell_all(f"{client.address} joined")
 
     def disconnect(self, members: Sequence[int], reason: LeaveReason) -> None:
-        """Shut down members' connections for a reason; their workers then report that they left."""
+        """Shut down members' connections for a reason. Workers then report that the members
+        left."""
         self.send_reason(members, reason)
         for id in members:
             client = self.by_id[id]
@@ -145,11 +152,11 @@ class Members:
     def send_reason(self, members: Sequence[int], reason: LeaveReason) -> None:
         """Send members a line with the reason why they are disconnected.
 
-        A member gets no line if it has not received the whole welcome, or if it lags: its
-        connection is full, and its stream may end inside a message. Where the kernel does not
-        count bytes, the lag is unknown, and the line is sent. Disconnect the members at once
-        afterwards: the line changes the kernel's counts, so another worker would recover wrong
-        positions.
+        A member gets no line if it has not received the whole welcome. It also gets no line if it
+        lags, because its send buffer is full, and its stream may end inside a message. If the
+        kernel does not count bytes, the lag is unknown, and the line is sent. Disconnect the
+        members immediately after this call: the line changes the kernel's counts, so another worker
+        would recover wrong positions.
         """
         log = self._log
         found = progress(log, self._slots, {id: self.by_id[id] for id in members})
@@ -208,6 +215,8 @@ class Members:
         elif client.removed_for or reason in OTHER_PROTOCOLS:
             line += f": {reason}"
         self._reserve_line()(line)
+        if self._tell_all is not None:
+            self._tell_all(f"{client.address} left")
 
     def directory(self) -> Directory:
         """Return the address and worker of each member, as the registry keeps them."""
@@ -215,7 +224,7 @@ class Members:
 
 
 def _sent_nothing(client: Client) -> bool:
-    """Return whether a member has sent no data; False if the kernel can't tell.
+    """Return whether a member has sent no data; False if the kernel does not count bytes.
 
     A single byte counts as no data, because it may be a FIN.
     """

@@ -1,4 +1,4 @@
-"""The main process's part of the metrics: the listener, and the process that accepts from it."""
+"""The main process's part of the metrics: the listener, and the process that uses the listener."""
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -32,7 +32,7 @@ class MetricsProcess:
             raise MetricsError("--metrics needs prometheus-client: pip install 'chatroom[metrics]'")
         self._totals = totals
         self._listener = listen(at, 0, in_use)
-        """Listener, kept open here: a scrape during a restart of the process waits for it."""
+        """Listener. It stays open here, so that a scrape waits while the process is restarted."""
         self.where = endpoint(self._listener)
         self._process = RestartedChild(
             loop, (metrics.main, (self._listener,)), self._answer, Child.ready, "metrics"

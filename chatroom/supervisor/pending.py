@@ -1,8 +1,9 @@
 """Connections through a trusted proxy, until their PROXY header arrives.
 
-Trusted addresses must send a header; from other addresses, none is accepted. The header is read
-from the stream before the connection becomes a member, so the welcome waits for it. The worker is
-told the size of the header, because the kernel counts the header's bytes too (LOAD-4).
+A connection from a trusted address must begin with a header. From other addresses, no header is
+accepted. The main process reads the header before the connection becomes a member, so the welcome
+waits for the header. The worker gets the size of the header, because the kernel's byte counts
+include the header (LOAD-4).
 """
 
 import logging
@@ -20,8 +21,9 @@ HEADER_WITHIN = 5.0
 """Timeout (s) of a header. The specification requires at least 3 s, because a packet may be
 lost."""
 LOCAL_DELAY = 0.2
-"""Delay (s) before a connection with a LOCAL header is admitted, or less if it sends data. Such a
-header names no client. A proxy's health check closes its connection sooner."""
+"""Delay (s) before a connection with a LOCAL header is admitted; data from the connection ends the
+delay. A LOCAL header names no client: usually, the connection is a proxy's health check, which
+closes it sooner."""
 MAX_PENDING = 256
 """Maximum number of connections that wait for a header. If there is one more, the oldest is
 closed."""
@@ -61,7 +63,7 @@ class PendingConnections:
         """Waiting connections, the oldest first."""
 
     def trusts(self, address: str) -> bool:
-        """Return whether an address is a trusted proxy's."""
+        """Return whether an address belongs to a trusted proxy."""
         return within(address, self._trusted)
 
     def expect(self, connection: socket.socket, address: str, port: int) -> None:
@@ -80,7 +82,7 @@ class PendingConnections:
             self._drop(connection)
 
     def _on_timeout(self, connection: socket.socket) -> None:
-        """Refuse a connection without a header, or admit a LOCAL one."""
+        """Refuse a connection without a header, or admit a connection with a LOCAL header."""
         pending = self._pending[connection]
         if pending.header is None:
             self._refuse(connection, f"no header within {HEADER_WITHIN:g} s")
@@ -116,7 +118,8 @@ class PendingConnections:
             pending.timer.set_after(LOCAL_DELAY)
 
     def _admit_as(self, connection: socket.socket, pending: PendingConnection) -> None:
-        """Admit the client that the header names; for a LOCAL header, the proxy itself."""
+        """Admit the client that the header names. If the header is LOCAL, admit the proxy
+        itself."""
         self._forget(connection)
         assert pending.header is not None
         size, address, port = pending.header

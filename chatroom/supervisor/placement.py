@@ -3,9 +3,9 @@
 Each message wakes all workers that serve members. In a small room, waking one more worker costs
 more than all other work. In a larger room, a member gets the messages of each worker's turn in a
 separate send, so more workers mean more sends. So newcomers fill one worker up to `pack` members
-before the next worker gets any. With the default, 256, a worker's sends of one message take about a
-millisecond. Once all workers have `pack` members, the room is a large one, and the load is spread
-evenly.
+before the next worker gets any. With the default of 256 members, it takes about a millisecond to
+send a message to all members of a worker. Once all workers have `pack` members, the room counts as
+large, and the load is spread evenly.
 
 The *load* of a worker is its number of members. `loads` holds the loads of the workers that can
 serve members, by worker.
@@ -19,9 +19,9 @@ UNEVEN = 0.1
 """
 
 GATHER_AT = 0.75
-"""Members are gathered on one worker fewer if the other workers are then filled to at most this
-fraction of `pack` on average. It is below 1, so that small changes of the room's size move
-nobody."""
+"""The members of the least loaded worker move to the other workers if these are then filled to at
+most this fraction of `pack` on average. The fraction is below 1, so that small changes of the
+room's size move nobody."""
 
 
 class Move(NamedTuple):
@@ -33,9 +33,10 @@ class Move(NamedTuple):
 
 
 def place(loads: Mapping[int, int], pack: int) -> int:
-    """Return the worker for one more member: the fullest below `pack`, else the least loaded.
+    """Return the worker for one more member.
 
-    `loads` is not empty. If several are equal, the lowest number is returned.
+    This is the fullest worker below `pack`. If there is none, it is the least loaded worker. Of
+    several equal workers, it is the one with the lowest number. `loads` is not empty.
     """
     return min(
         loads,

@@ -42,9 +42,10 @@ class WorkerProcess:
         self.ready = False
         self.drained = False
         self.killed = False
-        """True once the pool has killed it, because it was surplus, outdated or stuck."""
+        """True once the pool has killed the worker, because the worker was surplus, outdated or
+        stuck."""
         self.stuck = False
-        """True once the pool has killed it because it made no progress."""
+        """True once the pool has killed the worker because it made no progress."""
 
     @property
     def pid(self) -> int:
@@ -52,7 +53,7 @@ class WorkerProcess:
 
     @property
     def serves(self) -> bool:
-        """True while it is ready and was not killed."""
+        """True while the worker is ready and was not killed."""
         return self.ready and not self.killed
 
     def tell(self, record: Record, descriptors: Sequence[int] = ()) -> None:
@@ -70,7 +71,7 @@ class PoolEvents(Protocol):
         """Handle a worker's record about its members."""
 
     def on_worker_exit(self, worker: WorkerProcess) -> None:
-        """Handle the exit of a worker. Its position in the log, or a lower one, is pinned."""
+        """Handle the exit of a worker. Its position in the log, or a lower position, is pinned."""
 
 
 class WorkerPool:
@@ -86,12 +87,13 @@ class WorkerPool:
         doorbells: Sequence[Doorbell],
         uplink: Uplink | None = None,
     ) -> None:
-        """`uplink`: that of a room in a cluster."""
+        """`uplink`: uplink of a room in a cluster; None without a cluster."""
         self.wanted = settings.workers
         self.workers: dict[int, WorkerProcess] = {}
         self.pinned_seat: int | None = None
-        """Seat of a dead worker until others serve all its members; None if there is none. After
-        several deaths, it is the seat with the lowest position: to pin that one is enough.
+        """Seat of a dead worker until other workers serve all its members; None if there is no such
+        seat. After several deaths, it is the seat with the lowest position, because pinning that
+        seat is enough.
         """
         self._settings = settings
         self._loop = loop
@@ -148,7 +150,7 @@ class WorkerPool:
         self._adjust()
 
     def stop(self, record: Record) -> None:
-        """Send a record to all workers; replace and watch none of them from now on."""
+        """Send a record to all workers. From now on, replace and watch no worker."""
         self.closing = True
         self._retry.cancel()
         self._watchdog.stop()
@@ -157,7 +159,7 @@ class WorkerPool:
             worker.tell(record)
 
     def _adjust(self) -> None:
-        """Start missing workers, or kill one that is outdated or surplus."""
+        """Start missing workers, or kill a worker that is outdated or surplus."""
         if self.closing:
             return
         wanted = self.wanted + bool(self._outdated)
@@ -193,7 +195,8 @@ class WorkerPool:
         worker.tell({"doorbells": len(self._doorbells)}, [*shared, *bells])
 
     def _end(self, worker: WorkerProcess) -> None:
-        """Kill a worker. Its members are recovered as after any other death, without loss."""
+        """Kill a worker. Other workers recover its members without loss, as after any other
+        death."""
         worker.killed = True
         worker.child.kill()
 
@@ -229,10 +232,10 @@ class WorkerPool:
         for pid in [log.holder() for log in logs if stuck]:
             holder = numbers.get(pid or 0)
             if holder in stuck:
-                stuck = [holder]  # the others wait for the lock that it holds
+                stuck = [holder]  # the other workers wait for its lock
             elif pid is not None and (holder is None or self._watchdog.made_no_progress(holder)):
-                # The others wait for the lock. The next check may find its holder stuck, or it is
-                # the bridge of a cluster, which cluster.py watches.
+                # The stuck workers wait for the lock. The next check may find its holder stuck; or
+                # the holder is the bridge of a cluster, which cluster.py watches.
                 stuck = []
         for number in stuck:
             within = self._settings.watchdog
@@ -248,21 +251,22 @@ class WorkerPool:
     # --- the end of a worker -------------------------------------------------
 
     def _reap(self, worker: WorkerProcess) -> None:
-        """Pin the position of a worker that has ended, report its exit, and start another one."""
+        """Pin the position of a worker that has ended, report its exit, and start another
+        worker."""
         assert self._events is not None
         del self.workers[worker.number]
         if worker in self._outdated:
             self._outdated.remove(worker)
         self._pin_log_position(worker.number)
         self._room_rate.publish(worker.number, NONE)
-        self.wake_all()  # it may have died after an append, before it rang the others
+        self.wake_all()  # it may have died after an append, before it rang the doorbells
         if not self.closing:
             self._note_exit(worker)
         self._events.on_worker_exit(worker)
         self._adjust()  # after the members were reassigned, so that they do not wait for a start
 
     def _pin_log_position(self, number: int) -> None:
-        """Keep a dead worker's seat. If one is kept already, free the one with the higher
+        """Keep a dead worker's seat. If another seat is kept already, free the seat with the higher
         position."""
         dead = [number] if self.pinned_seat is None else [self.pinned_seat, number]
         self.pinned_seat, *higher = sorted(dead, key=self._log.worker_position)
@@ -303,7 +307,7 @@ class WorkerPool:
         logger.warning(Event("worker-failed", says, worker=number, error=why, next=pause))
 
     def wake_all(self) -> None:
-        """Ring all doorbells: the workers', and those of the other followers of the log."""
+        """Ring all doorbells: those of the workers and of the other followers of the log."""
         for bell in self._doorbells:
             bell.ring()
 

@@ -1,7 +1,7 @@
-"""The progress of members in the log, as the main process finds it.
+"""The progress of members in the log.
 
-It follows from the kernel's byte counts and the workers' checkpoints. No worker is asked, and no
-lock is taken.
+The main process computes it from the kernel's byte counts and the workers' checkpoints. No worker
+is asked, and no lock is taken.
 """
 
 import socket
@@ -19,7 +19,7 @@ class Progress(NamedTuple):
 
     counted: Traffic | None
     lag: int | None
-    """Bytes of the log that the kernel has not taken for the member yet."""
+    """Bytes of the log that the member's socket has not accepted yet."""
 
 
 class _Member(Protocol):

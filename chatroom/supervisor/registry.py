@@ -1,6 +1,6 @@
 """The registry: the id, address and worker of each member.
 
-The registry runs in a process of its own, behind a manager (registry_manager.py). Only the registry
+The registry runs in a separate process, behind a manager (registry_manager.py). Only the registry
 assigns ids and applies the limits. The main process calls it at each join and leave
 (registry_process.py); a call takes about 40 µs, and no message waits for a call.
 """
@@ -33,7 +33,7 @@ class Refusal(NamedTuple):
 
 
 class Registry:
-    """The directory. Only the duration of `members` and `restore` grows with its size."""
+    """The directory. Only the calls `members` and `restore` take longer in a larger directory."""
 
     def __init__(self, max_clients: int, max_clients_per_address: int, pack: int) -> None:
         """`max_clients_per_address`: 0 means that only `max_clients` applies. `pack`: see
@@ -105,7 +105,7 @@ class Registry:
         return dict(self._members)
 
     def restore(self, last_id: int, members: Directory, workers: set[int]) -> None:
-        """Fill a new directory with the content of an earlier one."""
+        """Fill a new directory with the content of the previous directory."""
         self._last_id = last_id
         self._members = dict(members)
         self._addresses = Counter(address for address, _ in members.values())
@@ -114,8 +114,8 @@ class Registry:
 
 
 def main(end: socket.socket, _channel: socket.socket) -> None:
-    """Serve the main process on one end of a pair of sockets. The target of the registry's
+    """Serve the main process on one end of a pair of sockets. This is the target of the registry's
     process."""
-    from chatroom.supervisor import registry_manager  # see there
+    from chatroom.supervisor import registry_manager  # imported late: see its docstring
 
     registry_manager.serve(end, Registry)

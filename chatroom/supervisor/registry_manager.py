@@ -1,8 +1,8 @@
 """The manager of the registry: `multiprocessing.managers`, over a pair of sockets.
 
-Its import takes about 30 ms of processor time (measured), a third of the time for all imports of
-the main process. So the main process imports it late, while the registry's process and the workers
-start.
+Importing `multiprocessing.managers` takes about 30 ms of processor time (measured), a third of the
+time for all imports of the main process. So the main process imports this module late, while the
+registry's process and the workers start.
 """
 
 import socket

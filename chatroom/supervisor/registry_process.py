@@ -20,7 +20,7 @@ RESTARTS = 5
 """Maximum number of restarts of the registry's process for one call."""
 
 FAILURES = (EOFError, OSError)
-"""Errors of a call if the process ends, or if the system has no process left."""
+"""Errors that a call raises if the process ends, or if the system can't start a process."""
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 class RegistryProcess:
     """The registry's process, as the main process calls it.
 
-    If the process dies, or is stopped, another one is started at once, and gets the members from
-    the main process. Each call raises RegistryError if no process can be started.
+    If the process dies, or is stopped, another process is started at once, and gets the members
+    from the main process. Each call raises RegistryError if no process can be started.
     """
 
     def __init__(
@@ -76,16 +76,16 @@ class RegistryProcess:
             raise RegistryError(f"the registry's process can't start: {why}") from None
 
     def _spawn(self) -> None:
-        """Start the process, in place of an earlier one. Raises OSError."""
+        """Start the process, and end the previous process if there is one. Raises OSError."""
         self._end()
         ours, theirs = socket.socketpair()
         self._end_of_pair = ours
-        with theirs:  # once it is closed here, our end reports the process's end
+        with theirs:  # once `theirs` is closed here, `ours` reports the end of the process
             self._child = Child(self._loop, (main, (theirs,)), lambda *_: None, self._on_exit)
 
     def _connect(self) -> None:
         """Wait for the process, and make the registry in it. Raises one of FAILURES."""
-        from chatroom.supervisor import registry_manager  # see there
+        from chatroom.supervisor import registry_manager  # imported late: see its docstring
 
         assert self._child is not None
         assert self._end_of_pair is not None
@@ -96,7 +96,7 @@ class RegistryProcess:
             self._child.ready()
             _limit(ours, ANSWER_WITHIN)
             registry = manager.Registry(*self._limits, self._pack)
-            registry._connect()  # else the first call would connect, when `ours` is closed
+            registry._connect()  # otherwise, the first call would connect, after `ours` was closed
         self._registry = registry
 
     def stop(self) -> None:
@@ -138,15 +138,16 @@ class RegistryProcess:
         return answer
 
     def leave(self, members: list[int]) -> None:
-        """Forget members. `held` must no longer return them."""
+        """Forget members. `held` must no longer return these members."""
         self._call("leave", members)
 
     def move(self, members: list[int], worker: int) -> None:
-        """Move members to `worker`. `held` must already return them with that worker."""
+        """Move members to `worker`. `held` must already return these members with that worker."""
         self._call("move", members, worker)
 
     def _call(self, method: str, *arguments: object) -> Any:
-        """Call a method of the registry. If its process is dead or stopped, start another."""
+        """Call a method of the registry. If its process is dead or stopped, start another
+        process."""
         if self._stopped:
             return None
         try:

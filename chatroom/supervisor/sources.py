@@ -12,7 +12,7 @@ SOURCE_BITS = 64
 
 
 class Sources:
-    """The numbers of the sources, from 0 to `size` - 1. Only the main process assigns them.
+    """The numbers of the sources, from 0 to `size` - 1. Only the main process assigns numbers.
 
     A source keeps its number while it has members, and as long as possible afterwards, so that a
     sender that reconnects does not get a new share. At most `size` sources may have members.

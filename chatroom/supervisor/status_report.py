@@ -1,7 +1,7 @@
 """The status of a room: its members, its workers, and its totals.
 
-chatroom.status and the metrics request it. The report uses data that the main process, the kernel
-and the workers' checkpoints have anyway: it delays no message, and asks no worker.
+chatroom.status and the metrics request this report. The report uses data that the main process, the
+kernel and the workers' checkpoints have anyway: it delays no message, and asks no worker.
 """
 
 import os
@@ -34,7 +34,7 @@ class StatusReport:
         capacity: int,
         cluster: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
-        """`cluster` returns the part about the cluster, if the room is part of one."""
+        """`cluster` returns the part of the report about the cluster; None without a cluster."""
         self._log = log
         self._slots = slots
         self._pool = pool
@@ -47,9 +47,9 @@ class StatusReport:
     def full(self) -> dict[str, Any]:
         """Return the report. Sizes are in bytes, times in seconds.
 
-        `up` and `here` are durations. They do not change when the system's clock is set, nor do
-        rates computed from them. `since` is a time since the epoch, according to that clock at the
-        time of the report.
+        `up` and `here` are durations. Setting the system's clock does not change them, or rates
+        that are computed from them. `since` is a time since the epoch, according to the system's
+        clock at the time of the report.
         """
         found = self._progress()
         return self._totals(found) | {"members": self._members(found)}
@@ -137,6 +137,10 @@ class StatusReport:
 
 
 def _since(name: str, start: float) -> dict[str, float]:
-    """Return the seconds since `start` (monotonic), as `name`; the time of `start`, as `since`."""
+    """Return two values for a start time (s, monotonic).
+
+    The item `name` is the number of seconds since then; `since` is the start in seconds since the
+    epoch.
+    """
     duration = monotonic() - start
     return {name: duration, "since": time() - duration}

@@ -53,6 +53,7 @@ from chatroom.supervisor.pending import MAX_PENDING
 from chatroom.supervisor.pool import WorkerPool
 from chatroom.supervisor.registry import Directory
 from chatroom.supervisor.registry_process import RegistryProcess
+from chatroom.supervisor.room_voice import RoomVoice
 from chatroom.supervisor.sources import Sources
 from chatroom.supervisor.status_report import StatusReport
 from chatroom.supervisor.transcript import TranscriptProcess
@@ -75,7 +76,7 @@ END_WITHIN = 2.0
 """Timeout (s) for the workers to deliver the rest of the log and end; then they are killed."""
 
 RESERVED = 64 + MAX_CONNECTIONS
-"""Number of descriptors that a process of the room needs besides one for each member."""
+"""Number of descriptors that a process of the room needs, in addition to one for each member."""
 RESERVED_PER_SEAT = 4
 """Number of descriptors for each seat of a worker: channel, sentinel, and doorbell (two, if it is a
 pipe)."""
@@ -97,9 +98,9 @@ def run(
     `inherited`: listening sockets that the service manager has passed. `notifier` reports to that
     manager. `reload` reads the settings again and returns them; it may raise ChatroomError.
 
-    Raises ChatroomError if the room can't start or continue: WorkerError if no worker starts,
-    RegistryError if the registry does not. In every case, no process, socket or shared memory of
-    the room is left.
+    Raises ChatroomError if the room can't start or continue: for example, WorkerError if no worker
+    starts, or RegistryError if the registry does not start. In every case, no process, socket or
+    shared memory of the room is left.
     """
     with contextlib.ExitStack() as cleanup:
         supervisor = Supervisor(
@@ -121,7 +122,7 @@ class Phase(Enum):
 
 
 class Supervisor:
-    """One room: makes the parts of the main process, and moves from phase to phase."""
+    """One room: makes the parts of the main process, and moves from one phase to the next."""
 
     def __init__(
         self,
@@ -132,13 +133,14 @@ class Supervisor:
         loop: EventLoop,
         cleanup: contextlib.ExitStack,
     ) -> None:
-        """See `run` for the arguments. `cleanup` later releases what is acquired here."""
+        """See `run` for the arguments. `cleanup` later releases the resources that are acquired
+        here."""
         self._settings = settings
         self._notifier = notifier
         self._load_settings = load_settings
         self._loop = loop
         self._workers_set = settings.workers
-        """Number of workers in the settings. SIGTTIN and SIGTTOU do not change it."""
+        """Number of workers in the settings. SIGTTIN and SIGTTOU do not change this number."""
         self._phase = Phase.STARTING
         self._deadline = loop.timer(lambda: None)
         """Timeout of the phase. It only wakes the loop; `_check_phase` then finds that the timer is
@@ -156,7 +158,8 @@ class Supervisor:
         self._watch_signals(cleanup)
         self._listeners = _listen(addresses, inherited, settings.peer_timeout, cleanup)
         self._where = ", ".join(str(endpoint(listener)) for listener in self._listeners)
-        # The workers' doorbells, by seat, then those of the other followers of the log.
+        # The workers' doorbells, by seat; after them, the doorbells of the other followers of the
+        # log.
         doorbells = [Doorbell.new() for _ in range(settings.seats)]
         log, slots, room_rate = _share(settings)
         uplink = _share_uplink(settings)
@@ -174,9 +177,16 @@ class Supervisor:
             loop, capacity, settings.max_clients_per_address, settings.pack, self._held
         )
         cleanup.callback(self._registry.stop)
-        sources = Sources(settings.sources)
+        voice = RoomVoice(loop, log if uplink is None else uplink, self._wake_all)
         self._members = Members(
-            loop, log, slots, sources, self._registry, self._counters, self._reserve_line
+            loop,
+            log,
+            slots,
+            Sources(settings.sources),
+            self._registry,
+            self._counters,
+            self._reserve_line,
+            voice.announce if settings.announce else None,
         )
         self._transcript: TranscriptProcess | None = None
         if settings.transcript is not None:
@@ -205,6 +215,7 @@ class Supervisor:
             self._counters,
             bans,
             self._assignment.hand_over,
+            log,
         )
         cleanup.callback(self._acceptor.close)
         self._status_report = StatusReport(
@@ -220,8 +231,7 @@ class Supervisor:
         self._admin_commands = AdminCommands(
             self._members,
             bans,
-            log if uplink is None else uplink,
-            self._pool.wake_all,
+            voice,
             self._assignment.end_input,
         )
         self._control = ControlServer(loop, self._answer)
@@ -319,8 +329,8 @@ class Supervisor:
         self._pool.stop(record)
 
     def _stop(self) -> None:
-        # One stop signal is enough: block further ones. Ignoring them (SIG_IGN) would race with a
-        # signal that has just arrived.
+        # One stop signal is enough: block further stop signals. Ignoring them (SIG_IGN) would race
+        # with a signal that has just arrived.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         if self._phase in (Phase.STARTING, Phase.RUNNING):
             self._notifier.stopping()
@@ -369,7 +379,7 @@ class Supervisor:
                     reap_orphans()
 
     def _reload(self) -> None:
-        """Read the settings again, apply those that need no restart, and replace all workers.
+        """Read the settings again, apply the options that need no restart, and replace all workers.
 
         If the settings can't be read, nothing changes.
         """
@@ -392,7 +402,7 @@ class Supervisor:
 
     def _renew(self, settings: Settings, names: list[str]) -> None:
         """Apply the new settings. Present members do not receive a new welcome."""
-        self._acceptor.greeting = settings.greeting
+        self._acceptor.greeting, self._acceptor.history = settings.greeting, settings.history
         self._pool.renew(settings)
         if self._transcript is not None:
             self._transcript.renew(settings)
@@ -409,7 +419,8 @@ class Supervisor:
     # --- the owner, the service manager, the console -------------------------
 
     def _open_control_socket(self, folder: Path, first: Endpoint) -> None:
-        """Open the control socket in a folder. Raises ListenError if --run-dir names the folder."""
+        """Open the control socket in a folder. If that fails, log a warning, or raise ListenError
+        if --run-dir names the folder."""
         try:
             self._control.listen(run_dir.socket_of(folder, first))
         except ListenError as error:
@@ -436,6 +447,9 @@ class Supervisor:
         members = counted(len(self._members.by_id), "member")
         return f"{members}, {counted(len(self._pool.ready()), 'worker')}, {self._where}"
 
+    def _wake_all(self) -> None:
+        self._pool.wake_all()
+
     def _held(self) -> Directory:
         return self._members.directory()
 
@@ -449,7 +463,8 @@ class Supervisor:
 
 
 def _capacity(settings: Settings) -> int:
-    """Return the maximum of members that descriptors and settings allow. Raises LimitError."""
+    """Return the maximum number of members that descriptors and settings allow. Raises
+    LimitError."""
     pending = MAX_PENDING if settings.proxy_from else 0
     capacity = raise_limit(RESERVED + RESERVED_PER_SEAT * settings.seats + pending)
     if capacity < settings.max_clients:
@@ -464,7 +479,8 @@ def _listen(
     peer_timeout: int,
     cleanup: contextlib.ExitStack,
 ) -> list[socket.socket]:
-    """Return all listeners: the service manager's, then our own. Raises ListenError."""
+    """Return all listeners: first those of the service manager, then our own. Raises
+    ListenError."""
     listeners = [*inherited]
     for listener in listeners:
         try:
@@ -518,7 +534,7 @@ def _share_uplink(settings: Settings) -> Uplink | None:
 
 
 def _run_dir(settings: Settings, cleanup: contextlib.ExitStack) -> Path | None:
-    """Return the private folder, or None if the default one can't be used.
+    """Return the private folder, or None if the default folder can't be used.
 
     Raises RunDirError if the settings need the folder.
     """

@@ -41,7 +41,7 @@ class TranscriptProcess:
     def __init__(
         self, loop: EventLoop, settings: Settings, where: str, log: Log, bell: Doorbell
     ) -> None:
-        """`where`: addresses at which the room listens, for the head of the file."""
+        """`where`: addresses at which the room listens, for the header of the file."""
         assert settings.transcript is not None
         self._loop = loop
         self._path = settings.transcript
@@ -57,10 +57,10 @@ class TranscriptProcess:
             file=self._path,
         )
         self._at = log.head
-        """Position before which all entries are written."""
+        """Position in the log before which all messages are in the file."""
         self._file: tuple[int, list[int]] | None = None
         """Descriptor of the open file; the offset at which this room's lines begin, and the number
-        of the last message before them."""
+        of the last message before these lines."""
         self._reopens = 0
         """Total number of requests to reopen the file."""
         self._reopening = False
@@ -149,14 +149,14 @@ class TranscriptProcess:
                     self._trouble = ""
                     self._warn("transcript-resumed", "the file can be written again")
             case {"missed": messages}:
-                says = "the log no longer has these messages; a line in the file names the gap"
+                says = "the log no longer has these messages; a line in the file reports the gap"
                 self._warn("transcript-missed", says, messages=messages)
             case {"unwritten": messages}:
                 says = "the last messages are missing in the file"
                 self._warn("transcript-incomplete", says, messages=messages)
 
     def _on_opened(self, fd: int, begun: list[int], rotation: Record) -> None:
-        """Keep the new file; log the rotation, if the old one was full."""
+        """Keep the new file. If the old file was full, log the rotation."""
         self._keep((fd, begun))
         match rotation:
             case {"rotated": [to, size]}:
@@ -164,9 +164,10 @@ class TranscriptProcess:
                 self._warn("transcript-rotated", says, to=to, size=size)
 
     def _check_progress(self) -> None:
-        """Kill the process if it has something to write and makes no progress; it is replaced.
+        """Kill the process if it has something to write and makes no progress. Another process
+        replaces it.
 
-        After a report of trouble it is not killed, because it retries.
+        After a report of trouble, the process is not killed, because it retries.
         """
         if self._trouble or not self._has_reported or self._log.head <= self._at:
             self._progress += 1

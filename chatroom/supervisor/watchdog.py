@@ -1,9 +1,9 @@
 """Find workers, or other processes, that make no progress: stopped, or in an endless loop.
 
 The watchdog checks each worker's count of turns at regular intervals. A worker is stuck if several
-checks in a row find the same count. A busy worker completes turns; an idle one completes a turn
+checks in a row find the same count. A busy worker completes turns. An idle worker completes a turn
 when it is woken after each check. A late check does not count: the machine was asleep, or so busy
-that the workers may have got no processor time either.
+that the workers may have got no processor time.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,11 +25,12 @@ class Watchdog:
         self._due = 0.0
         """Time (s) of the next check."""
         self._seen: dict[int, tuple[int, int]] = {}
-        """Count of turns of each worker, and the checks in a row that have found the same count."""
+        """Count of turns of each worker, and the number of checks in a row that have found that
+        count."""
         self.renew(within)
 
     def renew(self, within: float) -> None:
-        """Restart with another `within` (s). No effect if it is the same."""
+        """Restart with another value of `within` (s). No effect if the value is the same."""
         if within == self._within:
             return
         self._within = within

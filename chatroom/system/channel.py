@@ -16,15 +16,16 @@ from typing import Any
 Record = dict[str, Any]
 
 PARENT = 0
-"""Descriptor (standard input) that a spawned process can read once the main process has ended."""
+"""Descriptor (standard input) of a spawned process that is readable once the main process has
+ended."""
 
 MAX_RECORD = 32 * 1024
 """Maximum size of a record (bytes)."""
 MAX_DESCRIPTORS = 253
 """Maximum number of descriptors in one record: the kernel's limit."""
 
-# SEQPACKET keeps the records apart and reports the close of the other end. macOS has no such
-# pair; there a worker learns of the main process's end from its sentinel.
+# SEQPACKET keeps the records separate and reports that the other end was closed. macOS has no
+# SEQPACKET pairs; a worker on macOS learns from its sentinel that the main process has ended.
 KIND = socket.SOCK_DGRAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET
 _RIGHTS = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
 
@@ -40,7 +41,7 @@ _GONE = (
     errno.ECONNREFUSED,
     errno.EDESTADDRREQ,
 )
-"""Errors after one end was closed; the last two are for datagrams."""
+"""Errors that occur after one end was closed; the last two occur only with SOCK_DGRAM."""
 
 
 class ChannelClosed(Exception):
@@ -48,15 +49,15 @@ class ChannelClosed(Exception):
 
 
 class Channel:
-    """One end of a channel. It is readable when records wait. While it has a `backlog`, wait until
-    it is writable, and call `flush`."""
+    """One end of a channel. It is readable when there are records to receive. While its `backlog`
+    is not empty, wait until it is writable, and call `flush`."""
 
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)
         self.socket = end
         self.refused = False
-        """True after a temporary error: the channel may be writable, but call `flush` only after a
-        while."""
+        """True after a temporary error. The channel may then be writable, but call `flush` only
+        after a pause."""
         self._backlog: deque[tuple[bytes, Sequence[int]]] = deque()
 
     @classmethod
@@ -88,7 +89,7 @@ class Channel:
             self.flush()
 
     def flush(self) -> None:
-        """Send as much of the backlog as the channel takes. Raises ChannelClosed."""
+        """Send as much of the backlog as the socket accepts. Raises ChannelClosed."""
         self.refused = False
         while self._backlog:
             data, descriptors = self._backlog[0]
@@ -124,8 +125,8 @@ class Channel:
             except BlockingIOError:
                 return
             except OSError as error:
-                # A process that ends with unread records resets the channel. The error comes
-                # once, before the process's own last records.
+                # A process that ends before it has read all records resets the channel. This error
+                # is reported once, before the records that the process has sent.
                 if reset or not isinstance(error, ConnectionResetError):
                     raise ChannelClosed from error
                 reset = True

@@ -6,14 +6,14 @@ import resource
 from chatroom.errors import LimitError
 
 ENOUGH = 1 << 20
-"""Limit to assume if the system has none."""
+"""Limit to assume if the system has no limit."""
 
 
 def raise_limit(reserved: int) -> int:
-    """Raise the soft limit to the hard one; return the resulting limit less `reserved`.
+    """Raise the soft limit to the hard limit; return the resulting limit minus `reserved`.
 
-    If the system refuses that, the soft limit stays. Call it before the other processes are
-    started: they inherit the limit. Raises LimitError if nothing is left.
+    If the system refuses to raise the limit, the old limit remains. Call this before the other
+    processes are started, because they inherit the limit. Raises LimitError if nothing is left.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # macOS, where the hard limit is "no limit"

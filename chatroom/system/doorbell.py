@@ -35,14 +35,15 @@ class Doorbell:
 
     def ring(self) -> None:
         """Wake the owner. Never blocks."""
-        # If the pipe is full, the owner is woken anyway. An eventfd takes eight bytes.
+        # If the pipe is full, the owner is woken anyway. A write to an eventfd must have eight
+        # bytes.
         try:  # noqa: SIM105 - contextlib.suppress takes as long as the call itself
             os.write(self._ringer, b"\1\0\0\0\0\0\0\0")
         except BlockingIOError:
             pass
 
     def clear(self) -> None:
-        """Reset the doorbell. The owner calls it before it reads what has changed."""
+        """Reset the doorbell. The owner calls this before it reads the changed memory."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._rung, 4096)
 

@@ -1,4 +1,4 @@
-"""The address at which a room listens: `HOST:PORT`, `[ADDRESS]:PORT` of IPv6, or `unix:PATH`."""
+"""The address at which a room listens: `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ LONGEST_PATH = 107
 
 
 class Endpoint(NamedTuple):
-    """A host (name or address) and a port (0: any free one), or the path of a Unix socket."""
+    """A host (name or address) and a port (0: any free port), or the path of a Unix socket."""
 
     host: str = ""
     port: int = 0
@@ -25,7 +25,8 @@ class Endpoint(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Endpoint":
-        """Parse the notation of `str`. Raises ValueError that says what the text must be."""
+        """Parse what `str` returns. Raises ValueError with a message that says what the text must
+        be."""
         if text.startswith(SCHEME):
             path = text.removeprefix(SCHEME)
             size = len(path.encode(errors="replace"))

@@ -3,8 +3,9 @@
 The loop calls one function at a time, without arguments. A function must not wait. An exception
 that a function raises propagates from `turn`.
 
-asyncio is not used, for two reasons. Its import would add 32 ms of processor time (measured) to the
-start of a room. And it only logs the exceptions of callbacks, but some of them must end the room.
+asyncio is not used, for two reasons. Importing asyncio would add 32 ms of processor time (measured)
+to the start of a room. And asyncio only logs the exceptions of callbacks, but some exceptions must
+end the room.
 """
 
 import selectors
@@ -73,7 +74,7 @@ class EventLoop:
     def forget(self, source: Source) -> None:
         """Stop watching a source. No effect if it is not watched.
 
-        Call it before the source is closed: afterwards, another file may have its descriptor.
+        Call this before the source is closed: afterwards, another file may have its descriptor.
         """
         if self._acts.pop(source, None) is not None:
             self._selector.unregister(source)
@@ -88,11 +89,12 @@ class EventLoop:
         return Timer(self, act)
 
     def turn(self) -> None:
-        """Wait for a source or a timer, then call the functions of all that are ready or due."""
+        """Wait for a source or a timer; then call the functions of all ready sources and of all due
+        timers."""
         first = min(self.timers.values(), default=None)
         for key, _ in self.wait(None if first is None else max(0.0, first - self.now())):
             act: Callable[[], None] = key.data
-            if self._acts.get(key.fileobj) is act:  # no earlier function of this turn forgot it
+            if self._acts.get(key.fileobj) is act:  # not forgotten in this turn
                 act()
         now = self.now()
         for timer in [timer for timer, due in self.timers.items() if due <= now]:

@@ -9,8 +9,8 @@ from pathlib import Path
 def read(path: Path) -> bytes:
     """Return the content of a regular file. Raises OSError, also for any other kind of file.
 
-    Never waits. A pipe is refused, because reading it could block, and a reload could not read it
-    again.
+    Never blocks. A pipe is refused, because reading a pipe could block, and because a reload could
+    not read the same content again.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:

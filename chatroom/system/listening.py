@@ -22,11 +22,11 @@ net.core.somaxconn."""
 def listen(at: Endpoint, peer_timeout: int, in_use: Sequence[Endpoint] = ()) -> socket.socket:
     """Return a non-blocking socket that listens at a name, an IP address or a Unix socket's path.
 
-    IPv6 is served like IPv4 (JOIN-4). If a name has both kinds of address, an IPv4 one is
-    used, because some clients have no IPv6. `::` also accepts IPv4 clients. A stale file of a Unix
-    socket is replaced. Accepted sockets inherit the options. `peer_timeout`: seconds after which
-    the kernel breaks a connection whose peer does not respond; 0: the system's default. `in_use`:
-    addresses at which this room listens already, to name in an error. Raises ListenError.
+    IPv6 is served like IPv4 (JOIN-4). If a name has both kinds of address, an IPv4 address is used,
+    because some clients have no IPv6. A listener at `::` also accepts IPv4 clients. A stale file of
+    a Unix socket is replaced. `peer_timeout`: seconds after which the kernel breaks a connection
+    whose peer does not respond; 0: the system's default. `in_use`: addresses at which this room
+    listens already; an error may name one of them. Raises ListenError.
     """
     family: int
     family, address = (socket.AF_UNIX, at.path) if at.path else _resolve(at.host, at.port)
@@ -55,9 +55,9 @@ def resolve(at: Endpoint) -> Endpoint:
 def prepare(listener: socket.socket, peer_timeout: int) -> None:
     """Set the options that accepted sockets inherit, and listen. Raises OSError."""
     if listener.family != socket.AF_UNIX:
-        # A worker sends all new messages in one call, so waiting for more gains nothing.
+        # A worker sends all new messages in one call, so Nagle's algorithm would only delay them.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # An urgent byte is text like all others (CAST-3).
+        # An urgent byte (MSG_OOB) is text like any other byte (CAST-3).
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         if peer_timeout:
             set_keepalive(listener, peer_timeout)
@@ -131,9 +131,9 @@ def is_stale(path: str) -> bool:
 def set_keepalive(listener: socket.socket, within: int) -> None:
     """Set TCP keepalive: break a connection whose peer does not respond for `within` seconds.
 
-    A connection is also broken if its peer's receive window stays full that long: the kernel can't
-    tell such a peer from one that has gone. 0 restores the system's default. No effect on a Unix
-    socket.
+    A connection is also broken if its peer's receive window stays full for that time: the kernel
+    can't distinguish such a peer from a dead peer. If `within` is 0, the system's default is
+    restored. No effect on a Unix socket.
     """
     if listener.family == socket.AF_UNIX:
         return
@@ -164,7 +164,7 @@ def _hint(error: OSError, at: Endpoint, in_use: Sequence[Endpoint]) -> str:
             " socket (docs/service.md)"
         )
     if error.errno == errno.EADDRNOTAVAIL:
-        own = f"{ANY_IPV4} and {ANY} stand for all of its own"
+        own = f"{ANY_IPV4} and {ANY} stand for all its addresses"
         return f"; this machine does not have this address: {own}"
     return ""
 

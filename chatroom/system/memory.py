@@ -1,15 +1,16 @@
-"""Anonymous shared memory: it is passed as a descriptor and needs no cleanup.
+"""Anonymous shared memory, which is passed as a descriptor and needs no cleanup.
 
-`multiprocessing.shared_memory` is not used. Its names in /dev/shm outlive a killed process, and
-before Python 3.13 the resource tracker of any process that attaches may unlink a segment that is
-in use (cpython#82300).
+`multiprocessing.shared_memory` is not used. Its segments have names in /dev/shm, which remain after
+a process is killed. And before Python 3.13, the resource tracker of any process that attaches may
+unlink a segment that is in use (cpython#82300).
 """
 
 import os
 
 
 def anonymous_file(name: str, size: int) -> int:
-    """Return a descriptor of `size` zeroed bytes. The memory is freed with its last descriptor.
+    """Return a descriptor of `size` zeroed bytes. The memory is freed when no process has the
+    descriptor or a mapping any more.
 
     `name` appears in /proc/PID/maps. Without memfd (macOS), the memory is an unlinked temporary
     file.

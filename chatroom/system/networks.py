@@ -16,7 +16,7 @@ Network = IPv4Network | IPv6Network | Literal["unix"]
 def parse_network(text: str) -> Network:
     """Parse an address, a network such as 10.0.0.0/8, or UNIX.
 
-    Raises ValueError that says what the text must be.
+    Raises ValueError with a message that says what the text must be.
     """
     if text == UNIX:
         return UNIX
@@ -31,7 +31,7 @@ def parse_network(text: str) -> Network:
 
 
 def format_network(network: Network) -> str:
-    """Return a network as `parse_network` takes it; a single address has no /32 or /128."""
+    """Return a network in the notation of `parse_network`; a single address has no /32 or /128."""
     if network == UNIX:
         return UNIX
     return str(network.network_address if network.num_addresses == 1 else network)

@@ -1,7 +1,7 @@
-"""Wait for events: `Poller`, a thin layer over epoll for the workers, and `wait`, a single call.
+"""Wait for events. `Poller` is a thin layer over epoll for the workers; `wait` is a single call.
 
-For each event, `selectors` makes two objects and looks up the descriptor. In a turn that sends one
-line to one member, this takes a third of the time. On systems without epoll, `selectors` is used.
+`selectors` is used only on systems without epoll. For each event, it makes two objects and looks up
+the descriptor, which takes a third of the time of a turn that sends one line to one member.
 """
 
 import select
@@ -94,10 +94,10 @@ class _Selector:
 
 
 def wait(sources: Sequence[Source], timeout: float | None = None) -> list[Source]:
-    """Wait until a source can be read; return all readable ones. `timeout`: as for `poll`.
+    """Wait until a source can be read; return all readable sources. `timeout`: as for `poll`.
 
     `multiprocessing.connection.wait` is not used: its import would take a quarter of a worker's
-    start. select() is not used: it takes no descriptor above 1,023.
+    start. select() is not used, because it accepts no descriptor above 1,023.
     """
     by_fd = {_descriptor(source): source for source in sources}
     poll = select.poll()

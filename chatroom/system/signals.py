@@ -15,7 +15,7 @@ def stop_signals_blocked() -> Iterator[None]:
     """Block the handled signals, so that processes started meanwhile inherit the mask.
 
     A Ctrl-C, a closed terminal or a service manager signals the whole process group; only the main
-    process reacts, and tells the others what to do.
+    process reacts, and tells the other processes what to do.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
     try:

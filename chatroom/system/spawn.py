@@ -23,7 +23,7 @@ from chatroom.system.signals import stop_signals_blocked
 _spawned: "weakref.WeakSet[subprocess.Popen[bytes]]" = weakref.WeakSet()
 """Processes that were spawned, for `reap_orphans`."""
 
-# With -P, no module is imported from the working directory, which others may write to.
+# With -P, no module is imported from the working directory, where other users may write.
 _PYTHON = (sys.executable, "-P", "-c")
 _PROGRAM = (
     "import pickle, sys; given = sys.stdin.buffer;"
@@ -34,7 +34,7 @@ _PROGRAM = (
 def spawn(
     target: Callable[..., None], *args: Any
 ) -> tuple[subprocess.Popen[bytes], socket.socket, socket.socket]:
-    """Spawn a process that calls `target(*args, end)`, with one end of a pair.
+    """Spawn a process that calls `target(*args, end)` with one end of a pair of sockets.
 
     Return the process, a sentinel, and the other end. The sentinel can be read once the process has
     ended. `args` are pickled; sockets among them are shared. `ps` shows the target's module.

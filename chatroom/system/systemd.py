@@ -1,7 +1,8 @@
 """The protocols of a service manager such as systemd: sd_listen_fds(3), sd_notify(3).
 
 The manager may pass listening sockets to the room. The room notifies the manager when it is ready,
-reloads or stops, and regularly that it is alive. Without a service manager, all of this is a no-op.
+reloads or stops, and regularly that it is alive. Without a service manager, the functions of this
+module do nothing.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 def inherited(environment: Mapping[str, str] = os.environ) -> list[socket.socket]:
     """Return the listening sockets that the manager has passed to this process.
 
-    The sockets are made non-inheritable: call it once, before a child is spawned. Raises
+    Call this once, before a child is spawned: it makes the sockets non-inheritable. Raises
     ListenError if a descriptor is not a listening stream socket.
     """
     sockets: list[socket.socket] = []
@@ -42,10 +43,10 @@ def inherited(environment: Mapping[str, str] = os.environ) -> list[socket.socket
 
 
 def passed_to_another(environment: Mapping[str, str] = os.environ) -> str:
-    """Return an error if the manager has passed sockets to another process; empty if it has not.
+    """Return an error if the manager has passed sockets to another process; otherwise return "".
 
-    This process must not use those sockets: a process inherits the variables from its parent, but
-    often not the descriptors.
+    This process must not use those sockets: it may have inherited the variables from its parent
+    without the descriptors.
     """
     pid = environment.get("LISTEN_PID", "")
     if not pid or pid == str(os.getpid()) or not _count(environment):

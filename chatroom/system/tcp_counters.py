@@ -15,8 +15,8 @@ from typing import NamedTuple
 # From struct tcp_info: bytes_received, notsent_bytes, bytes_sent, bytes_retrans.
 _INFO = struct.Struct("=128xQ8xI52xQQ")
 
-# From linux/tcp.h, 4.18; the socket module lacks it. With this option, recvmsg reports the number
-# of unread bytes, in which a received FIN counts as one.
+# TCP_INQ of linux/tcp.h (since Linux 4.18), which the socket module lacks. With this option,
+# recvmsg reports the number of unread bytes, in which a received FIN counts as one.
 _TCP_INQ = 36
 
 
@@ -39,10 +39,10 @@ class Traffic(NamedTuple):
 
 
 def counts(connection: socket.socket) -> Counts | None:
-    """Return the bytes taken and read so far; None if the kernel does not count.
+    """Return the numbers of bytes taken and read so far; None if the kernel does not count.
 
-    No other process may read from or write to the connection during the call. The call may
-    consume a pending reset; the next read then reports an ordinary end.
+    No other process may read from or write to the connection during the call. The call may consume
+    a pending reset; the next read then reports an ordinary end.
     """
     found = traffic(connection)
     while found is not None:
@@ -50,13 +50,13 @@ def counts(connection: socket.socket) -> Counts | None:
         unread = _unread(connection)
         fin = _fin_received(connection, unread)
         found = traffic(connection)
-        if found is not None and found.received == received:  # else bytes came in between: retry
+        if found is not None and found.received == received:  # no bytes arrived meanwhile
             return Counts(taken, received - unread - fin)
     return None
 
 
 def taken(connection: socket.socket) -> int | None:
-    """Return the bytes taken so far; None if the kernel does not count."""
+    """Return the number of bytes taken so far; None if the kernel does not count."""
     found = traffic(connection)
     return None if found is None else found.taken
 
@@ -77,13 +77,13 @@ def _fin_received(connection: socket.socket, unread: int) -> bool:
         _, [(_, _, left)], _, _ = connection.recvmsg(
             1, socket.CMSG_SPACE(4), socket.MSG_PEEK | socket.MSG_DONTWAIT
         )
-    except OSError:  # nothing has arrived, or a reset
+    except OSError:  # nothing has arrived, or the connection was reset
         return False
     return int.from_bytes(left, sys.byteorder) > unread
 
 
 def traffic(connection: socket.socket) -> Traffic | None:
-    """Return the bytes received and taken so far; None if the kernel does not count."""
+    """Return the numbers of bytes received and taken so far; None if the kernel does not count."""
     if not hasattr(socket, "TCP_INFO"):
         return None
     try:

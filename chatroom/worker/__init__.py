@@ -1,4 +1,4 @@
-"""One process that serves members. One event loop, no thread.
+"""A worker: a process that serves members, with one event loop in one thread.
 
 The parts, each with its entry function:
 
@@ -16,12 +16,12 @@ The parts, each with its entry function:
 
 A turn is `Worker._turn`:
 
-    wait             until a socket is ready or the main process has sent a request; as soon as the
-                     socket of a member that is behind is writable, send it more
+    wait             until a socket is ready or the main process has sent a request; when the socket
+                     of a member that is behind becomes writable, send more to the member
     read             each readable member into the batch; also flush unfinished texts whose
                      timeout is over
     append           the batch, under the log's lock, and read the head
-    deliver          all before the head to all members that are level, and ring other workers
+    deliver          everything before the head to members that are level, and ring other workers
     answer           members' telnet commands
     disconnect       members that lag too much
     note             the members' checkpoints in their slots, if due
@@ -29,12 +29,12 @@ A turn is `Worker._turn`:
     adopt            connections that the main process has handed over
     report           to the main process: members that were yielded, taken over, or have left
 
-Data flows in this order and never back: the loop hands the result of one part to the next. A
-member always leaves by `Membership.remove`, whichever part noticed its end.
+Data flows in this order and never back: the loop hands the result of one part to the next. A member
+always leaves by `Membership.remove`, whichever part has noticed that the member left.
 
-A batch may have to wait: because the log has no space until the slowest worker has delivered, or
-because the room's rate does not permit the batch yet. The worker then keeps the batch and reads
-nothing more. It continues to deliver.
+A batch waits if the log has no space until the slowest worker has delivered, or if the room's rate
+does not permit the batch yet. Meanwhile, the worker keeps the batch and reads nothing more, but
+continues to deliver.
 
 Another worker can recover everything that a killed worker knew: the messages are in the log, the
 kernel counts the bytes that each socket sent and received, and the slots hold the input that was

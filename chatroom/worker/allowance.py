@@ -1,9 +1,9 @@
 """The rate limit of each member's input (LOAD-3).
 
-A member may send messages that cost `burst` bytes at once, and `rate` bytes a
-second in the long run. The cost (`cost`) is what a message adds to the log. A
-member that sends more is throttled: the worker reads from it later. TCP backpressure then slows the
-member down, and nothing is lost.
+A member may send messages that cost `burst` bytes at once, and `rate` bytes a second in the long
+run. The cost (`cost`) is the number of bytes that a message adds to the log. A member that sends
+more is throttled: the worker reads from it later. TCP backpressure then slows the member down, and
+nothing is lost.
 """
 
 import heapq
@@ -12,21 +12,23 @@ from chatroom.config.limits import MIN_COST
 from chatroom.worker.member import Member
 
 COMMAND_COST = MIN_COST // 8
-"""Cost of a telnet command in bytes. It adds nothing to the log, but takes the worker's time: at
-the default --room-rate, 49,152 commands a second are handled in less than a tenth of a second."""
+"""Cost of a telnet command in bytes. A command adds nothing to the log, but takes the worker's
+time. The default --room-rate permits 49,152 commands a second, which take less than a tenth of a
+second."""
 
 
 def cost(text: bytes, messages: int) -> int:
     """Return the cost in bytes of messages that are rendered as `text`.
 
-    Each message costs at least MIN_COST bytes, and an unfinished one at least twice that: the LF
-    that will end it may need an entry of its own (LINE-6).
+    Each message costs at least MIN_COST bytes. An unfinished message costs at least twice as much,
+    because the LF that will end it may need a separate entry (LINE-6).
     """
     return max(len(text), MIN_COST * (messages + (not text.endswith(b"\n"))))
 
 
 class Allowance:
-    """Throttled members, each with the time to read from it again. With `rate` 0 there are none."""
+    """The throttled members, and the times at which to read from them again. If `rate` is 0, no
+    member is throttled."""
 
     def __init__(self, rate: int, burst: int) -> None:
         """`rate`: bytes a second; `burst`: bytes."""
@@ -35,8 +37,8 @@ class Allowance:
         """Time (s) in which `rate` pays for the burst."""
         self._throttled: set[Member] = set()
         self._times: list[tuple[float, int, Member]] = []
-        """Heap of the times (s, monotonic) at which throttled members may be read from again. It
-        may hold members that have left."""
+        """Heap of the times (s, monotonic) at which throttled members may be read from again.
+        Members that have left may remain in the heap."""
 
     def spend(self, member: Member, size: int, now: float) -> bool:
         """Count `size` bytes for a member; return True if it may be read from at once.
@@ -59,10 +61,11 @@ class Allowance:
             member.spent_until = max(member.spent_until, now) + size / self._rate
 
     def resume(self, member: Member, until: float, now: float, most: int) -> None:
-        """Start from `until`, the `spent_until` that an earlier worker has noted for a member.
+        """Set `spent_until` from `until`, the value that an earlier worker has noted for the
+        member.
 
-        That worker may have had a lower rate, at which the member would have to wait longer. So no
-        more than `burst` and one read count as used. `most`: maximum cost of a read (bytes).
+        That worker may have had a lower rate, with which the member would have to wait longer. So
+        at most `burst` and one read count as used. `most`: maximum cost of a read (bytes).
         """
         if self._rate:
             member.spent_until = min(until, now + self._ahead + most / self._rate)

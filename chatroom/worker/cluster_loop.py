@@ -1,9 +1,9 @@
 """The event loop of a worker in a cluster.
 
-Only one step of the turn differs from that of a room on one machine (loop.py): the batch is
-appended to the uplink, not to the room's log. The bridge (sidecars/cluster/) publishes it, and
-appends it to the room's log when the stream returns it. There, the members' own messages are found
-by their senders' ids.
+A turn differs from a turn in a room on one machine (loop.py) in one step: the batch is appended to
+the uplink, not to the room's log. The bridge (sidecars/cluster/) publishes the batch, and appends
+it to the room's log when the stream returns it. In the room's log, the worker finds its members'
+own messages by the ids of the senders.
 """
 
 from chatroom.log.uplink import Uplink
@@ -13,7 +13,7 @@ from chatroom.worker.seat import Seat
 
 
 class ClusterWorker(Worker):
-    """The worker in a seat of a room that is part of a cluster."""
+    """A worker of a room that is part of a cluster."""
 
     def __init__(self, seat: Seat, channel: Channel, uplink: Uplink) -> None:
         super().__init__(seat, channel)
@@ -22,8 +22,8 @@ class ClusterWorker(Worker):
     def _append(self) -> tuple[int, int, list[int]]:
         """Append the batch to the uplink, if there is one.
 
-        Return the head of the room's log, the number of the members' own messages before it that
-        are to be delivered, and the numbers of the doorbells to ring.
+        Return the head of the room's log, the number of the members' own messages among those to
+        deliver, and the numbers of the doorbells to ring.
         """
         wake = self._append_to_uplink()
         with self._log as log:

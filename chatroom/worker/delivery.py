@@ -1,25 +1,28 @@
-"""Delivery of the log to members: each receives all new messages except its own.
+"""Delivery of the log to members: each member receives all new messages except its own.
 
 A worker has one place in the log: it has tried to send everything before that place to all its
-members. Nearly all of them have taken everything: they are *level*, need no cursor of their own,
-and share one view of the next text. A member that has not taken everything is *behind*. It has a
-cursor, is sent more when its socket is writable, and is disconnected if it lags too much. So a slow
-reader delays nobody (LOAD-1). A sender receives the text before and after its own message.
+members. The sockets of nearly all members have accepted everything. These members are *level*: they
+need no cursor, and share one view of the next text. A member whose socket has not accepted
+everything is *behind*. Such a member has a cursor, is sent more when its socket is writable, and is
+disconnected if it lags too much. So a slow reader delays nobody (LOAD-1). A sender receives the
+text before and after its own message.
 """
 
 import contextlib
 from collections.abc import Sequence
 from time import monotonic
 
+from chatroom.log.history import find_start
 from chatroom.log.ring import Log, Span
 from chatroom.system.doorbell import Doorbell
 from chatroom.system.poller import WRITE, Poller
 from chatroom.worker.member import Member
 
 FEW_MEMBERS = 64
-"""A worker with at most this many members delivers to all of them before it wakes the others. This
-delays the other workers by up to half a millisecond. But waking a worker costs as much as several
-deliveries, and on a machine with few processors the woken worker may take this worker's processor.
+"""A worker with at most this many members delivers to all these members before it wakes other
+workers. This delays the other workers by up to half a millisecond. But waking a worker costs as
+much as several deliveries, and on a machine with few processors the woken worker may take this
+worker's processor.
 """
 
 CATCH_UP_WITHIN = 5.0
@@ -28,8 +31,8 @@ much at the takeover, for example because their worker hung. The log keeps the m
 members have not received, so senders may have to wait."""
 
 MAX_SPANS = 512
-"""Maximum number of spans in one call of sendmsg. The kernel takes 1,024 views (IOV_MAX), and a
-span may need two."""
+"""Maximum number of spans in one call of sendmsg. The kernel accepts 1,024 views (IOV_MAX) in a
+call, and a span may need two views."""
 
 GRACE_DIVISOR = 2
 """Divisor of the lag limit. A member that is taken over gets the grace period if it lags by more
@@ -58,7 +61,7 @@ class Delivery:
         self._max_lag_entries = max_lag_entries
         self._level: dict[int, Member] = {}
         self.behind: dict[int, Member] = {}
-        """Members that have not taken everything, by id."""
+        """Members whose sockets have not accepted everything, by id."""
         self.writable = Poller()
         """Poller of the sockets of members that are behind. Call `write` when it is readable."""
         self.position = 0
@@ -66,8 +69,8 @@ class Delivery:
         self._lag_exempt: set[int] = set()
         """Ids of members exempt from the lag limit after a takeover."""
         self.grace_until: float | None = None
-        """Time (s, monotonic) at which that exemption ends, or None. Until then, the log keeps what
-        these members have not received."""
+        """Time (s, monotonic) at which the exemption ends; None if no member is exempt. Until then,
+        the log keeps the messages that the exempt members have not received."""
         self._pinned = False
         """True while this worker's position in the log must not move: see `pin`."""
 
@@ -77,20 +80,29 @@ class Delivery:
     def members(self) -> list[Member]:
         return [*self._level.values(), *self.behind.values()]
 
-    def join(self, member: Member) -> None:
-        """Begin to send a member the text that is appended from now on (WELCOME-3)."""
+    def join(self, member: Member, after: int | None = None) -> None:
+        """Begin to send a member the text that is appended from now on (WELCOME-3).
+
+        `after`: number of a message; the later ones that are in the log come first. The member is
+        sent them when its socket is writable.
+        """
         self._begin()
+        if after is not None and after < self._log.messages(self.position):
+            member.cursor, member.entry = find_start(self._log, after, self.position)
+            if member.cursor < self.offset:
+                self._fall_behind(member)
+                return
         if self._log.unfinished(self.offset):
-            # The LF would end a line whose beginning the member has not received.
+            # The next byte is the LF of a line whose beginning the member has not received.
             member.owns(self.offset, self.offset + 1)
         self._level[member.id] = member
 
     def take_over(self, member: Member, cursor: int, entry: int, own: Sequence[Span]) -> None:
         """Serve a member that another worker has served up to `cursor`.
 
-        `entry` is a position not beyond the cursor; `own` are the member's spans
-        from there on. Send at once what the member has not received. If the member can't take all
-        of that, it is `behind`; if it lags much, it gets the grace period.
+        `entry` is a position at or before the cursor; `own` are the member's spans from that
+        position on. Send everything that the member has not received. If its socket does not accept
+        everything, the member is `behind`. If it then lags much, it gets the grace period.
         """
         self._begin()
         end = self.offset
@@ -121,7 +133,7 @@ class Delivery:
                     log.serve(self._number, self.position)
 
     def leave(self, member: Member) -> None:
-        """Send nothing more to a member, which may have left already."""
+        """Stop delivering to a member. The member may have left already."""
         self._level.pop(member.id, None)
         if member.id in self.behind:
             self._catch_up(member)
@@ -148,7 +160,7 @@ class Delivery:
         return self._log.advance(self._number, self.position)
 
     def cursor_of(self, member: Member) -> Span:
-        """Return a member's cursor, and the position of an entry not beyond the cursor."""
+        """Return a member's cursor, and the position of an entry at or before the cursor."""
         if member.id in self.behind:
             return member.cursor, self._log.position(member.cursor, member.entry, self.position)
         return self.offset, self.position
@@ -156,12 +168,14 @@ class Delivery:
     def pin(self) -> None:
         """Stop advancing this worker's position in the log.
 
-        The log then keeps what is needed to recover members that move to another worker.
+        The log then keeps the entries that are needed to recover members that move to another
+        worker.
         """
         self._pinned = True
 
     def unpin(self) -> None:
-        """Let this worker's position advance again: other workers serve the members that moved."""
+        """Let this worker's position advance again, because other workers now serve the members
+        that moved."""
         self._pinned = False
         self.advance()
 
@@ -240,7 +254,7 @@ class Delivery:
     def resume(self, member: Member) -> bool:
         """Send more to a member that is behind; return False if it is still behind.
 
-        After True, the member is level, or its connection is broken.
+        If the result is True, the member is level, or its connection is broken.
         """
         try:
             if self._send_from(member, member.cursor, self.offset) != self.offset:
@@ -255,8 +269,8 @@ class Delivery:
     def laggards(self) -> list[Member]:
         """Return the members that lag beyond the limit (LOAD-2).
 
-        The log may overwrite what they have not received. A member that was taken over is exempt
-        until its lag is small, or the grace period is over.
+        The log may overwrite text that these members have not received. A member that was taken
+        over is exempt until its lag is small, or the grace period is over.
         """
         behind = self.behind
         if not behind and self.grace_until is None:
@@ -290,8 +304,8 @@ class Delivery:
     ) -> int:
         """Send like `_send_from`, but faster if the member has a single span of its own.
 
-        `whole`: the text from `start` to `end` if that is one view, or None.
-        Raises OSError if the connection is broken, BlockingIOError if it takes nothing.
+        `whole`: the text from `start` to `end` if that is one view, or None. Raises OSError if the
+        connection is broken, and BlockingIOError if the socket accepts nothing.
         """
         own = member.own
         if whole is None or len(own) > 1 or own[0][1] > end:
@@ -314,7 +328,8 @@ class Delivery:
         return end
 
     def _send_from(self, member: Member, start: int, end: int) -> int:
-        """Send a member the text of others from `start` to `end`; store and return its cursor.
+        """Send a member the text from `start` to `end` without its own spans; store and return its
+        cursor.
 
         Raises OSError if the connection is broken.
         """
@@ -340,7 +355,7 @@ class Delivery:
 def others(start: int, end: int, own: list[Span]) -> list[Span]:
     """Return the spans from `start` to `end` without the `own` spans, which must be in order.
 
-    At most MAX_SPANS are returned. If that many are returned, there may be more.
+    At most MAX_SPANS are returned. If MAX_SPANS are returned, there may be more.
     """
     spans: list[Span] = []
     for begin, stop in own:

@@ -1,13 +1,14 @@
 """A queue of the members that wait to be read from while the room is busy, by source.
 
-While the room's debt is below half of its burst, as in any ordinary chat, no member waits. Above
-that, a *source* (log/room_rate.py) has a turn if its tag exceeds the virtual time by no more than
-QUANTUM; its members take turns. The last quarter of the burst is reserved for sources that send
-less than their share. So a flood uses three quarters of the burst, and a line that somebody types
-meanwhile is read at once. Turns are short, so that the turn of each source comes soon.
+While the room's debt is below half of its burst, as in any ordinary chat, no member waits. When the
+debt is higher, a *source* (log/room_rate.py) has a turn if its tag exceeds the virtual time by no
+more than QUANTUM. The members of a source take turns. The last quarter of the burst is reserved for
+sources that send less than their share. So a flood uses three quarters of the burst, and a line
+that somebody types meanwhile is read at once. Turns are short, so that the turn of each source
+comes soon.
 
-Each worker has a queue of its own, and publishes its lowest tag. A worker that hangs holds up the
-others only until the debt has fallen to half of the burst.
+Each worker has its own queue, and publishes the lowest tag of its queue. A worker that hangs delays
+the others only until the debt has fallen to half of the burst.
 """
 
 import heapq
@@ -78,7 +79,7 @@ class FairQueue:
         self._waiting[member.source][member] = None
 
     def discard(self, member: Member) -> None:
-        """Drop a member that is not read from any more, if it waits."""
+        """Remove a member that is not read from any more. No effect if the member does not wait."""
         self._waiting.get(member.source, {}).pop(member, None)
 
     def begin(self, now: float) -> None:

@@ -1,10 +1,9 @@
-"""Members' input, up to the batch that is appended.
+"""Read the members' input, and make the batch of messages that the worker appends.
 
-A read from one member is bounded in size, and so is a batch: one member's flood delays another
-member's line by one turn at most. A batch waits until the log has space for it, and the room's rate
-permits it. Nothing is read meanwhile, so TCP backpressure slows the members down, and nothing is
-lost. While much of the room's burst is used up, members are read from in the order of
-fair_queue.py.
+The sizes of a read and of a batch are bounded, so one member's flood delays another member's line
+by one turn at most. A batch waits until the log has space for it, and the room's rate permits it.
+Nothing is read meanwhile, so TCP backpressure slows the members down, and nothing is lost. While
+much of the room's burst is used up, members are read from in the order of fair_queue.py.
 """
 
 import contextlib
@@ -30,7 +29,7 @@ Departure = tuple[Member, LeaveReason]
 
 
 def earliest(*times: float | None) -> float | None:
-    """Return the earliest of some times. None stands for never."""
+    """Return the earliest of several times. None means never."""
     found = None
     for time in times:
         if time is not None and (found is None or time < found):
@@ -59,7 +58,7 @@ class Input:
         self.batch = Batch()
         """Messages to append."""
         self._refused: list[Departure] = []
-        """Members that speak another protocol, to return from `read`."""
+        """Members that speak another protocol. The next `read` returns them."""
         self._senders: list[Member] = []
         """Sender of each run of the batch."""
         self._reads: list[tuple[int, int]] = []
@@ -67,8 +66,8 @@ class Input:
         self.cost = 0
         """Cost of the batch (bytes)."""
         self._commands_cost = 0
-        """Cost (bytes) of the telnet commands that were read and not counted yet. It is counted
-        even if nothing is appended."""
+        """Cost (bytes) of the telnet commands that were read and not counted yet. The commands
+        count even if nothing is appended."""
         self._queue = FairQueue(seat.room_rate, seat.number) if limits.room_rate else None
         """Members that wait because the room's rate is used up; None if the room has no limit."""
         self._readable: dict[Member, None] = {}
@@ -108,7 +107,7 @@ class Input:
             self.events.unregister(member)
 
     def end(self, member: Member) -> None:
-        """Let a member's input end now, although its socket may hold more.
+        """Let a member's input end now, although its socket may contain more input.
 
         The main process has shut the socket down, so an event follows.
         """
@@ -165,7 +164,7 @@ class Input:
     def read(self) -> list[Departure]:
         """Fill the batch; return the members that have left, each with the reason.
 
-        Each readable member is read from once, until the batch is full; the others
+        Read once from each readable member, until the batch is full. The remaining readable members
         come first in the next turn.
         """
         departures: list[Departure] = []
@@ -260,7 +259,8 @@ class Input:
         return False
 
     def _reframe(self) -> None:
-        """Reframe input that an earlier worker read but did not append; then watch the sockets."""
+        """Frame input again that an earlier worker read but did not append; then watch the
+        sockets."""
         for member, read in list(self._to_reframe.items()):
             if self._batch_is_full():
                 break
@@ -285,7 +285,8 @@ class Input:
                 self._reads.append((member.source, extra))
 
     def _flush_silent(self) -> None:
-        """Flush unfinished texts whose timeout is over (LINE-5); while draining, all of them.
+        """Flush the unfinished texts whose timeout is over (LINE-5). While draining, flush all
+        texts.
 
         The timeout starts again if the room's rate does not permit the flush, or if the socket
         holds unread bytes. Bytes may be unread because the sender is throttled, or because the log
@@ -325,7 +326,7 @@ class Input:
     def charge(self, appended: bool) -> None:
         """Count the reads, and the batch if it was `appended`, for the room's rate.
 
-        Hold the log's lock.
+        The caller must hold the log's lock.
         """
         due = self._commands_cost + (self.cost if appended else 0)
         self._commands_cost = 0
@@ -358,7 +359,7 @@ class Input:
     def append_to(self, uplink: Uplink) -> bool:
         """Append the batch to the uplink of a cluster; return False if there is no space.
 
-        Hold the uplink's lock.
+        The caller must hold the uplink's lock.
         """
         slots = [sender.slot for sender in self._senders]
         return uplink.append_from(self._number, self.batch, slots, self._slots) is not None

@@ -14,7 +14,7 @@ from chatroom.worker.shutdown import Shutdown
 
 
 class Worker:
-    """The worker in a seat."""
+    """A worker: its parts, and its event loop."""
 
     def __init__(self, seat: Seat, channel: Channel) -> None:
         limits = seat.limits
@@ -37,7 +37,7 @@ class Worker:
         """Time (s, monotonic) at which the room's rate permits the batch; None if the batch does
         not wait for the rate."""
         self.events = Poller()
-        """Poller to use while the worker does not read from its members."""
+        """Poller that the worker uses while it does not read from its members."""
         self._pollers = self.events, self.input.events
         doorbell = seat.doorbells[seat.number]
         for poller in self._pollers:
@@ -46,7 +46,7 @@ class Worker:
             poller.register(self.delivery.writable, READ, self.delivery.write)
 
     def watch(self, sentinel: int) -> None:
-        """Raise ChannelClosed from `run` when `sentinel` is readable."""
+        """Let `run` raise ChannelClosed when `sentinel` is readable."""
         for poller in self._pollers:
             poller.register(sentinel, READ, self._on_orphaned)
 
@@ -112,9 +112,9 @@ class Worker:
                 start = log.append(batch)
                 if start is None:
                     log.wait_for_space(self._number)
-                    wake += log.yet_to_deliver()  # only these can free space
+                    wake += log.yet_to_deliver()  # only these workers can free space
                 else:
-                    wake += log.serving()  # to deliver it
+                    wake += log.serving()  # these workers deliver the batch
             self.input.charge(start is not None)
             head = log.head
         self._full = bool(batch) and start is None

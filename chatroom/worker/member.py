@@ -1,4 +1,4 @@
-"""A worker's state of one member: a socket, an unfinished line, a cursor."""
+"""The state of a member in its worker: socket, unfinished line, cursor."""
 
 import contextlib
 import socket
@@ -50,22 +50,24 @@ class Member:
         self.id = id
         self.socket = connection
         self.slot = slot
-        """Number of its slot: see log/slots.py."""
+        """Number of the member's slot: see log/slots.py."""
         self.source = source
-        """Number of its source, whose share of the room's rate it uses (log/room_rate.py)."""
+        """Number of the source whose share of the room's rate the member uses
+        (log/room_rate.py)."""
         self.prefix = prefix.encode()
         self.origin = Origin(address, len(self.prefix)).pack()
-        """Origin of each of its entries in the log, packed."""
+        """Packed origin of the member's entries in the log."""
         self.framer = Framer(max_line, covered)
         self.covered = covered
-        """Bytes of its input that the log's entries cover."""
+        """Number of bytes of the member's input that the log's entries cover."""
         self.opening: bytes | None = b"" if covered == header_bytes else None
-        """First bytes of its input, while they may be the start of another protocol; None once they
-        are text."""
+        """First bytes of the member's input, while they may be the start of another protocol; None
+        once the input is known to be text."""
         self.ended = False
-        """True once its input counts as ended, because the main process has disconnected it."""
+        """True once the member's input counts as ended, because the main process has disconnected
+        the member."""
         self.spent_until = 0.0
-        """Time (s, monotonic) at which its rate has paid for the bytes read so far: see
+        """Time (s, monotonic) at which the member's rate has paid for the bytes read so far: see
         allowance.py.
         """
         self.own: list[Span] = []
@@ -75,7 +77,7 @@ class Member:
         """Offset of the next byte to send, while the member is behind. A level member has the
         worker's offset."""
         self.entry = 0
-        """Position of an entry not beyond the cursor, while the member is behind."""
+        """Position of an entry at or before the cursor, while the member is behind."""
         self.recv_into = connection.recv_into
         self.send = connection.send
         self.sendmsg = connection.sendmsg
@@ -106,13 +108,14 @@ class Member:
             return b""
 
     def close(self, closing_message: bytes = b"", *, abort: bool = False) -> None:
-        """Send the closing message if the socket takes it, shut it down, and close it.
+        """Send the closing message if the socket accepts it; then shut the socket down and close
+        it.
 
-        Closing alone would send no FIN: the main process holds a dup of the socket.
-        `abort`: drop the bytes that are not sent yet. The kernel would keep them for minutes if the
-        peer does not read.
+        Closing alone would send no FIN: the main process holds a dup of the socket. `abort`: drop
+        the bytes that are not sent yet. Without `abort`, the kernel would keep these bytes for
+        minutes if the peer does not read.
         """
-        with contextlib.suppress(OSError):  # it is full, or the peer has reset it
+        with contextlib.suppress(OSError):  # the send buffer is full, or the connection was reset
             if closing_message:
                 self.send(closing_message)
         with contextlib.suppress(OSError):

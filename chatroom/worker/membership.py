@@ -1,9 +1,9 @@
 """The members of one worker: adopt them, note their checkpoints, remove them.
 
 A newcomer, a dead worker's member and a member that moves to this worker are all adopted by
-`Membership.adopt`. Each leaves by `Membership.remove`, unless it is yielded. A newcomer begins at a
-head that was read after it had connected. So it receives no message that another member had
-received before it connected.
+`Membership.adopt`. A member leaves by `Membership.remove`, unless it is yielded. A newcomer begins
+at the head of the log, which the worker reads after the newcomer has connected. So a newcomer
+receives no message that was delivered before it connected.
 """
 
 import socket
@@ -63,15 +63,26 @@ class Membership:
     # --- requests of the main process ----------------------------------------
 
     def assign(self, members: list[Any], greeting: str, descriptors: list[int]) -> None:
-        """Take connections, which `adopt` serves later in this turn.
+        """Note connections, which `adopt` serves later in this turn.
 
-        `members`: id, address, prefix, slot and header bytes of each.
+        `members`: id, address, prefix, slot and header bytes of each, and with --history also the
+        number of the message after which its history begins.
         """
         encoded = greeting.encode()
-        for (id, address, prefix, slot, header_bytes), fd in zip(members, descriptors, strict=True):
-            connection = socket.socket(fileno=fd)
+        for (id, address, prefix, slot, header_bytes, *after), fd in zip(
+            members, descriptors, strict=True
+        ):
             self._to_adopt.append(
-                Assigned(id, address, prefix, slot, header_bytes, encoded, connection)
+                Assigned(
+                    id,
+                    address,
+                    prefix,
+                    slot,
+                    header_bytes,
+                    encoded,
+                    socket.socket(fileno=fd),
+                    after[0] if after else None,
+                )
             )
 
     def request_yield(self, ids: list[int]) -> None:
@@ -91,13 +102,13 @@ class Membership:
     def adopt(self) -> None:
         """Serve newcomers, and take over members that another worker has served.
 
-        Then end the input of disconnected members, newly adopted ones included.
+        Then end the input of disconnected members, including members that were just adopted.
         """
         if self._to_adopt:
             self._adopt_all()
         to_end, self._to_end = self._to_end, []
         for id in to_end:
-            if id in self.members:  # else it has left, or moves to another worker
+            if id in self.members:  # if not, it has left, or moves to another worker
                 self._input.end(self.members[id])
 
     def _adopt_all(self) -> None:
@@ -121,16 +132,16 @@ class Membership:
             self.members[member.id] = member
             self._input.add(member, state.read)
             if state.cursor is None:
-                self._greet(member, assigned.greeting, state.greeted)
+                self._greet(member, assigned, state.greeted)
             else:
                 self._take_over(member, state.cursor, state)
         self._log.mark_suspect(self._number, 0)
 
-    def _greet(self, member: Member, greeting: bytes, greeted: int) -> None:
+    def _greet(self, member: Member, assigned: Assigned, greeted: int) -> None:
         """Send a newcomer the rest of the greeting, of which it has received `greeted` bytes."""
-        delivery = self._delivery
-        delivery.join(member)
-        note(self._slots, member, len(greeting), delivery.offset, delivery.position)
+        delivery, greeting = self._delivery, assigned.greeting
+        delivery.join(member, assigned.after)
+        note(self._slots, member, len(greeting), *delivery.cursor_of(member))
         try:
             complete = member.send(greeting[greeted:]) == len(greeting) - greeted
         except BlockingIOError:
@@ -138,7 +149,7 @@ class Membership:
         except OSError:  # the member is gone, but its input is still read (LEAVE-2)
             delivery.leave(member)
             return
-        if not complete:  # a new socket that can't take one line can't be served
+        if not complete:  # a new socket that does not accept one line is of no use
             self.remove(member, LeaveReason.RESET)
 
     def _take_over(self, member: Member, cursor: int, state: RecoveredState) -> None:
@@ -148,7 +159,7 @@ class Membership:
     # --- checkpoints ---------------------------------------------------------
 
     def note_if_due(self) -> None:
-        """Note new checkpoints of the members before the log can lap the last ones."""
+        """Note new checkpoints before the log can overwrite what the last checkpoints need."""
         offset, position = self._noted
         every, every_entries = self._note_every
         delivery = self._delivery
@@ -163,7 +174,7 @@ class Membership:
     def _note(self, member: Member, ahead: int = 0) -> None:
         """Note a checkpoint.
 
-        `ahead`: bytes to be sent next that do not come from the log: a telnet answer.
+        `ahead`: size (bytes) of a telnet answer that is sent next; it does not come from the log.
         """
         count = taken(member.socket)
         if count is not None:
@@ -172,10 +183,11 @@ class Membership:
     # --- telnet commands -----------------------------------------------------
 
     def answer_telnet(self) -> None:
-        """Answer members' telnet commands, which then count as covered input.
+        """Answer members' telnet commands, and count the commands as covered input.
 
-        All messages that were read must be in the log. A member that is behind gets its answers
-        when it has caught up: its socket is full, and its stream may end inside a message.
+        Call this only when all messages that were read are in the log. A member that is behind gets
+        its answers when it is level again: until then, its socket is full, and its stream may end
+        inside a message.
         """
         for member, answer in list(self._input.telnet_answers.items()):
             member.covered = member.framer.framed
@@ -186,19 +198,19 @@ class Membership:
                 self._answer(member, answer)
 
     def _answer(self, member: Member, answer: bytes) -> None:
-        """Send an answer, which the member's checkpoint counts already.
+        """Send an answer. The member's checkpoint already includes the bytes of the answer.
 
         If this worker is killed before it has sent the answer, the answer is lost.
         """
         try:
             complete = not answer or member.send(answer) == len(answer)
         except BlockingIOError:
-            self._note(member)  # the next turn sends it
+            self._note(member)  # the next turn sends the answer
             return
         except OSError:  # the member is gone, but its input is still read (LEAVE-2)
             complete = True
         del self._input.telnet_answers[member]
-        if not complete:  # the next message would look like the rest of the answer
+        if not complete:  # the client would read the next message as the rest of the answer
             self.remove(member, LeaveReason.RESET)
 
     # --- leave ---------------------------------------------------------------
@@ -216,8 +228,8 @@ class Membership:
     def reports(self, full: bool) -> list[Record]:
         """Yield members, close members that left, and return the reports to the main process.
 
-        `full`: the batch could not be appended. Then members are neither yielded nor closed,
-        because all their messages must be in the log first (LEAVE-2).
+        `full`: the batch could not be appended. In this case, no member is yielded or closed,
+        because all its messages must be in the log first (LEAVE-2).
         """
         records: list[Record] = []
         if self._to_yield and not full:
@@ -237,7 +249,8 @@ class Membership:
     def _yield_members(self) -> Record:
         """Yield members to another worker.
 
-        The log keeps what that worker needs until the main process reports "settled".
+        The log keeps the entries that the other worker needs, until the main process reports
+        "settled".
         """
         to_yield, self._to_yield = self._to_yield, []
         found = [self.members[id] for id in to_yield if id in self.members]

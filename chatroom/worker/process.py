@@ -22,7 +22,7 @@ from chatroom.worker.seat import Seat
 
 
 def main(number: int, limits: Limits, end: socket.socket) -> None:
-    """Run worker `number` to its end; the target of its process.
+    """Run worker `number` until it ends. This is the target of its process.
 
     The process is started with the room's signals blocked: a Ctrl-C reaches the
     whole process group, but only the main process acts on it.

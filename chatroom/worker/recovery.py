@@ -9,8 +9,8 @@ counts the bytes that each socket sent and received. From both, `Recovery` finds
                       still holds them
 
 The welcome counts as the first bytes of the stream: a connection that has not received all of it is
-not a member yet, and begins as a newcomer. So newcomers, a dead worker's members and members that a
-worker yields are all handled in the same way.
+not a member yet, and begins as a newcomer. So newcomers, members of a dead worker, and members that
+a worker yields are handled alike.
 """
 
 import socket
@@ -30,36 +30,38 @@ class Assigned(NamedTuple):
     id: int
     address: str
     prefix: str
-    """Prefix of each of its messages."""
+    """Prefix of the member's messages."""
     slot: int
     header_bytes: int
-    """Bytes of the PROXY header that preceded its input; 0 without one."""
+    """Size of the PROXY header (bytes) before the member's input; 0 without a header."""
     greeting: bytes
     """Greeting of the room when the connection was accepted."""
     connection: socket.socket
+    after: int | None = None
+    """Number of the message after which its history begins; None: it gets none."""
 
 
 class RecoveredState(NamedTuple):
     """Recovered state of a connection; defaults for a newcomer."""
 
     greeted: int = 0
-    """Bytes of the greeting that were sent."""
+    """Number of bytes of the greeting that were sent."""
     cursor: int | None = None
     """Offset of the next byte to send; None if the greeting was not sent completely."""
     position: int = 0
-    """Position of an entry that does not begin beyond the cursor."""
+    """Position of an entry that begins at or before the cursor."""
     own: Sequence[Span] = ()
-    """Spans of its own messages from that entry on, in order."""
+    """Spans of the member's own messages from that entry on, in order."""
     covered: int = 0
-    """Bytes of its input that the log covers."""
+    """Number of bytes of the member's input that the log covers."""
     read: int = 0
-    """Bytes of its input that were read."""
+    """Number of bytes of the member's input that were read."""
 
 
 def note(slots: Slots, member: Member, taken: int, offset: int, position: int) -> None:
-    """Note a checkpoint: a member is at `offset` after the kernel took `taken` bytes for it.
+    """Note a checkpoint: a member is at `offset` after its socket has accepted `taken` bytes.
 
-    `position`: position of an entry that does not begin beyond `offset`. If one of the member's own
+    `position`: position of an entry that begins at or before `offset`. If one of the member's own
     spans begins at `offset`, the checkpoint is moved to the end of that span. The span may be a LF
     that is not in the log yet (LINE-6).
     """
@@ -71,8 +73,9 @@ def note(slots: Slots, member: Member, taken: int, offset: int, position: int) -
 class Recovery:
     """The recovered states of connections assigned to a worker, from the log and the slots.
 
-    No other worker may serve these connections. The position of the worker that served them before
-    must still be pinned. One pass through the log is enough for all of them.
+    No other worker may serve these connections. The position of the worker that served these
+    connections before must still be pinned. One pass through the log is enough for all these
+    connections.
     """
 
     def __init__(
@@ -107,7 +110,7 @@ class Recovery:
         count = counts(assigned.connection)
         assert count is not None, "members are only handed over if the kernel counts their bytes"
         if not self._knows(checkpoint):
-            # The log has lapped the checkpoint. This happens only if the connection is broken.
+            # The log has overwritten what the checkpoint needs: the connection is broken.
             return RecoveredState(covered=count.read, read=count.read)
         covered = max(checkpoint.reach, self._reaches.get(assigned.id, 0))
         if count.taken < len(assigned.greeting):
@@ -122,9 +125,9 @@ class Recovery:
 def walk(offset: int, size: int, own: Sequence[Span]) -> int:
     """Return the cursor of a member that was at `offset` and has received `size` bytes since.
 
-    The `own` spans, which the member does not receive, are skipped. They must be in order. `size`
-    is negative if the member's worker died before it sent a telnet answer that a checkpoint already
-    counts.
+    The `own` spans, which the member does not receive, are skipped. The spans must be in order.
+    `size` is negative if the member's worker died before it sent a telnet answer that a checkpoint
+    already counts.
     """
     size = max(0, size)
     for begin, end in own:

@@ -20,7 +20,7 @@ class Seat(NamedTuple):
     slots: Slots
     room_rate: RoomRate
     doorbells: list[Doorbell]
-    """Doorbells of all seats, by number, followed by those of other readers of the log. In a
-    cluster, the first of these is the bridge's."""
+    """Doorbells of all seats, by number; after them, the doorbells of other readers of the log. In
+    a cluster, the first of the readers is the bridge."""
     uplink: Uplink | None = None
-    """The log to which the members' messages are appended in a cluster; None without one."""
+    """Log to which workers append the members' messages in a cluster; None without a cluster."""

@@ -1,8 +1,8 @@
 """A worker's shutdown, when the room stops.
 
-The main process requests it in two steps. *Drain*: read nothing more, and append everything that
-was read. *Stop*, when all workers have drained: deliver the rest of the log, and close all
-connections without losing what was sent.
+The main process requests two steps. *Drain*: read nothing more, and append everything that was
+read. *Stop*, when all workers have drained: deliver the rest of the log, and close all connections
+without losing what was sent.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ class Shutdown:
         self._input.drain()
 
     def has_drained(self, full: bool) -> bool:
-        """Return True when the first step is done, but only the first time.
+        """Return True once: at the first call after the first step is done.
 
         `full`: the batch could not be appended.
         """

@@ -1,6 +1,6 @@
 """``python -m harness bench``: time chat servers side by side.
 
-In reading order; a module uses only those above it:
+The modules, in reading order. A module imports only modules above it:
 
 - `dialects`   the protocol of each server, and the shape of a delivered line (pure)
 - `payload`    the lines, the bytes that each client must receive, and the check (pure)
@@ -9,50 +9,54 @@ In reading order; a module uses only those above it:
 - `load`       the load generator: a process that receives one job and prints one result
 - `servers`    the servers, and how to start each
 - `plain`      a short script, as a user would write a server
-- `floor`      a minimal server, which shows the cost of everything but a server's logic
+- `floor`      a minimal server; it shows the cost of everything except a server's logic
 - `trial`      one measurement of one server under one workload; the order of all trials
 - `report`     medians, ratios, tables (pure)
 - `plot`       the plot (pure)
 
-**Method.** *crowd N*: all N clients send one line of 64 bytes at the same time; the next
-round begins when all have received all lines. *solo N*: one of N clients sends one line,
-and the next one when all others have received it. Nothing is pipelined, so a solo shows the
-cost of a single message. The load generator is one process with one loop. It starts its clock
-before the first ``send`` and stops it after the ``recv`` that completes the last round.
+**Method.** *crowd N*: in each round, all N clients send one line of 64 bytes at the same time. The
+next round begins when every client has received every line. *solo N*: in each round, the same one
+of N clients sends one line. The next round begins when all other clients have received the line.
+No line is sent before the previous round has ended, so a solo shows the cost of a single message.
+The load generator is one process with one loop. Its clock starts before the first ``send`` and
+stops after the ``recv`` that completes the last round.
 
-*latency N*: the deliveries per second of solo N are the server's capacity. Then the clients
-send in turn, at equal intervals, on a fixed schedule, first at a tenth of the capacity and
-then at half of it. A latency counts from the time at which the line was due. A figure is
-marked with ? if, in any repetition, the same percentile of the load generator's own delay is
-more than a quarter of it. *idle N*: N clients join and stay silent. *start*: the time from the
-start of the command until the server prints that it is ready.
+*latency N*: first, a solo N measures the server's capacity, in deliveries per second. Then the
+clients send in turn, at equal intervals, on a fixed schedule: first at a tenth of the capacity,
+then at half of the capacity. A latency is the time from the moment at which a line was due until a
+client has received the line. The load generator may itself send a line late. A latency is marked
+with ``?`` if the same percentile of the generator's own delay is more than a quarter of the
+latency, in any repetition. *idle N*: N clients join and send nothing. *start*: the time from the
+start of the server's command until the server prints that it is ready.
 
 **Processor time.** ``CPU µs/message`` is the processor time, user and system, of all processes of
-the server during the timed part, divided by the lines that clients sent. The kernel counts it in
-nanoseconds. Other programs raise it (caches are cold more often), but less than they lower the
-rates, so it is the steadiest figure on a busy machine.
+the server during the timed part, divided by the number of lines that clients sent. The kernel
+counts processor time in nanoseconds. Other programs on the machine raise this figure (caches are
+cold more often), but lower the rates by more. So it is the steadiest figure on a busy machine.
 
-**Counting.** Deliveries to other clients count: N·(N-1) in a round of a crowd, N-1 in a
+**Counting.** Only deliveries to other clients count: N·(N-1) in a round of a crowd, N-1 in a
 round of a solo. In each round, every client must receive an exact number of bytes, computed
-beforehand. If it receives fewer or more, or is disconnected, the run has failed and shows no
-figure. The bytes themselves are checked in a round before the timed part and in one after
-it. Of the timed part, one client per round is checked, after the clock has stopped.
+beforehand. If a client receives fewer or more bytes, or is disconnected, the run has failed and
+has no figure. The received bytes themselves are compared in a round before the timed part, and in
+a round after it. In the timed part, only the bytes of one client per round are compared, after the
+clock has stopped.
 
-**Fairness.** All clients use TCP_NODELAY and one connection each. Redis is used with
-RESP3, in which one connection may both subscribe and publish, and with the replies to
-PUBLISH turned off (CLIENT REPLY OFF). It still sends a message to its publisher. These
-messages are read and checked but not counted, so Redis does N/(N-1) of the counted work (1 %
-more at 100 clients). NATS leaves them out (``echo: false``). Both need more bytes per line
-than ``<IP>``; that is the cost of their protocols and is not corrected. ncat leaves Nagle's
-algorithm on. So in a crowd, the second line to each client waits until the client's kernel
-has acknowledged the first, some 40 ms per round: nearly all of ncat's time at 10 clients,
-about two fifths at 100, one percent at 900. Its users wait as long.
+**Fairness.** All clients use TCP_NODELAY, and one connection each. Redis is used with RESP3, in
+which one connection may both subscribe and publish. The replies to PUBLISH are turned off (CLIENT
+REPLY OFF), but Redis still sends each message back to its publisher. The load generator reads and
+checks these messages, but does not count them. So Redis does N/(N-1) times the counted work: 1 %
+more at 100 clients. nats-server is told not to send messages back (``echo: false``). Both protocols
+need more bytes per line than the prefix ``<IP>`` of the chatroom; this is not corrected. ncat
+leaves Nagle's algorithm on. So in a crowd, the second line to each client waits until the client's
+kernel has acknowledged the first line. This takes some 40 ms per round: nearly all of ncat's time
+at 10 clients, about two fifths at 100 clients, one percent at 900 clients. Users of ncat experience
+the same delay.
 
 **The floor** is listed with the servers: see `floor`. The column ``floor is`` shows how much
-faster it is than a server, and so how much time the server could save at most.
+faster the floor is than a server, and so how much time the server could save at most.
 
 **Accuracy.** Servers take turns within each repetition, so that other work on the machine
-affects all of them, and ratios are taken within a repetition. The load generator shares the
-machine with the server. ``load busy`` is the share of the timed part for which the generator
-used a processor. Near 100 %, the server may be faster than the figure.
+affects all of them. Ratios are computed within a repetition. The load generator runs on the same
+processors as the server. ``load busy`` is the share of the timed part for which the generator
+used a processor. If this share is near 100 %, the server may be faster than its figure.
 """

@@ -1,8 +1,9 @@
 """The connections of the load generator, all in one process.
 
-There are two ways to receive. `gather` keeps what every client receives, for the stages
-that are not timed. `play` only counts bytes, for the timed rounds: the load generator
-shares the processors with the server, so its work slows the server down.
+There are three ways to receive. `gather` keeps all data of every client, for the stages that are
+not timed. `play` only counts bytes, for the timed rounds: the load generator runs on the same
+processors as the server, so its own work makes the server slower. `take` returns the data of one
+read from each of a few clients, for messages on a fixed schedule.
 """
 
 from __future__ import annotations
@@ -18,20 +19,24 @@ from harness.bench.dialects import Dialect
 from harness.bench.payload import ArrivalError, Heads
 
 BUFFER = 1 << 20
-"""Maximum number of bytes per read: more than one client receives in most rounds."""
+"""Maximum number of bytes per read. In most rounds, a client receives less, so one read is enough
+for it."""
 
 AT_ONCE = 16
-"""Maximum number of clients to read from between two checks of the clock, on a fixed schedule."""
+"""Maximum number of clients that one call of `take` reads from. Its caller checks the clock between
+two calls, to send the next message on time."""
 
 JOIN_TAIL = 1024
-"""Number of bytes to keep of a client's input while others join: more than any `joined`. ncat sends
-all clients a list of all clients at each join, which adds up to N³ entries for N clients."""
+"""Number of bytes to keep of a client's input while other clients join. It is more than the length
+of any dialect's `joined`. The rest is dropped, because it can be large: at each join, ncat sends
+every client a list of all clients, in total N³ entries for N clients."""
 
 
 class Clients:
     """N clients of one server, numbered from 0.
 
-    `patience`: seconds without a byte for any client after which the rest counts as missing.
+    `patience`: number of seconds. If data is missing, and no client receives a byte for this time,
+    an `ArrivalError` is raised.
     """
 
     def __init__(self, address: tuple[str, int], dialect: Dialect, patience: float) -> None:
@@ -55,7 +60,7 @@ class Clients:
     def join(self, count: int, at_once: int, start_limit: float) -> list[float]:
         """Connect `count` clients, with at most `at_once` joining at the same time.
 
-        Return the times from the beginning to each client's welcome, in seconds, ascending. The
+        Return the time of each client's welcome, in seconds since the call, in ascending order. The
         first connection is retried for `start_limit` seconds, because the server may not listen
         yet.
         """
@@ -117,9 +122,9 @@ class Clients:
         self.barrier(generation=0)
 
     def barrier(self, generation: int) -> None:
-        """Have client 0 send a line, and then client 1; wait until the others have received it.
+        """Have client 0 send a line, then client 1; wait each time until the others receive it.
 
-        Everything that a client received before this line is dropped.
+        Drop everything that a client received before this line.
         """
         for speaker in (0, 1):
             line = payload.line(speaker, generation)
@@ -142,7 +147,7 @@ class Clients:
     # -- keeping all input -------------------------------------------------------------
 
     def verify(self, generation: int) -> Heads:
-        """Have every client send a line; read and check everything that is received."""
+        """Have every client send a line; check all received data; return the head of each line."""
         everyone = range(len(self.sockets))
         ending = payload.ending(self.dialect)
         expected = [len(payload.audible(n, everyone, self.dialect)) for n in everyone]
@@ -162,7 +167,7 @@ class Clients:
         return payload.agree(heads)
 
     def quiet(self, seconds: float) -> None:
-        """Raise `ArrivalError` if anything more arrives within `seconds`."""
+        """Raise `ArrivalError` if a client receives any more data within `seconds`."""
         for descriptor, _ in self._poll.poll(seconds):
             self._read(self._number[descriptor])
         for number, heard in enumerate(self.heard):
@@ -199,25 +204,25 @@ class Clients:
             raise ArrivalError(f"client {number} was disconnected")
         self.heard[number] += self._scratch[:count]
 
-    # -- only counting bytes-------------------------------------------------------------
+    # -- only counting bytes -------------------------------------------------------------
 
-    def score(self, speakers: Sequence[int], heads: Heads) -> list[int]:
-        """Return the bytes that each client must receive in a round, by descriptor."""
+    def due_bytes(self, speakers: Sequence[int], heads: Heads) -> list[int]:
+        """Return the number of bytes that each client must receive in a round, by descriptor."""
         by_descriptor = [0] * (max(self._number) + 1)
         for descriptor, number in self._number.items():
             by_descriptor[descriptor] = payload.due(number, speakers, self.dialect, heads)
         return by_descriptor
 
     def play(
-        self, speakers: Iterable[int], words: Sequence[bytes], score: list[int], witness: int
+        self, speakers: Iterable[int], words: Sequence[bytes], due_bytes: list[int], witness: int
     ) -> bytearray:
-        """Play one timed round: `speakers` send `words`, and all clients receive the `score`.
+        """Play one timed round: `speakers` send `words`; then each client receives its bytes.
 
-        score: number of bytes that each client must receive, by descriptor. Return all that
-        client `witness` received; the bytes of others are only counted. This loop is nearly all
-        of the load generator's cost, so it does only what is necessary.
+        `due_bytes`: number of bytes that each client must receive, by descriptor. `witness`: number
+        of the client whose data to return; the data of the other clients is only counted. The load
+        generator spends nearly all its time in this loop, so the loop does only what is necessary.
         """
-        left = score.copy()
+        left = due_bytes.copy()
         waiting = len(left) - left.count(0)
         number, sockets, patience = self._number, self.sockets, self.patience
         poll, scratch = self._poll.poll, self._scratch
@@ -251,13 +256,14 @@ class Clients:
         return kept
 
     def take(self, seconds: float) -> list[tuple[int, bytes]]:
-        """Wait at most `seconds`; return the data received, each with its client.
+        """Wait at most `seconds` for data, and read from each client that has received data.
 
-        At most AT_ONCE clients are read from, so that the clock is checked often.
+        Return the number of each such client, with its data. Read from at most AT_ONCE clients, so
+        that the caller checks the clock often.
         """
         events = self._poll.poll(0, AT_ONCE)
         if not events:
-            # epoll's own timeout has a resolution of a millisecond.
+            # The timeout of epoll itself has a resolution of only a millisecond.
             select.select((self._poll,), (), (), seconds)
             events = self._poll.poll(0, AT_ONCE)
         came = []
@@ -274,8 +280,9 @@ class Clients:
         lacking = sorted(n for descriptor, n in self._number.items() if left[descriptor])
         first = lacking[0]
         return ArrivalError(
-            f"{len(lacking)} of {len(self.sockets)} clients, such as client {first}, which lacks "
-            f"{left[self.sockets[first].fileno()]} bytes, received nothing for {self.patience:g} s"
+            f"{len(lacking)} of {len(self.sockets)} clients received nothing for "
+            f"{self.patience:g} s: client {first}, for example, still lacks "
+            f"{left[self.sockets[first].fileno()]} bytes"
         )
 
     # -- one client ----------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """The protocol of each kind of server. Pure: bytes, no socket.
 
-A dialect is data. It describes what a client sends to join, what shows that it has joined,
-how it sends a line, what surrounds a delivered line, and whether the sender receives it,
-too.
+A dialect is data. It contains the bytes that a client sends to join, the server's reply that
+shows that the client has joined, and the bytes around a line that is sent or delivered. It also
+says whether the server sends a line back to its sender.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 class Dialect:
     """A server's protocol, as far as the load generator needs it.
 
-    A client joins by sending `hello`, and has joined when `joined` has arrived, or, if
-    `joined` is empty, when anything has arrived. A line is sent as `before` + line + `after`,
-    and received as a head that matches the regular expression `head`, the line, and
-    `tail`.
+    A client joins by sending `hello`. It has joined when it has received `joined`; if `joined` is
+    empty, when it has received any byte. A line is sent as `before` + line + `after`. It is
+    received as bytes that match the regular expression `head`, then the line, then `tail`.
+    `echo`: the sender receives its own lines, too.
 
-    Some servers send a request some time after a join: `asked` is the request,
-    `answer` the reply. Nothing is timed before every client has been asked.
+    Some servers send a request some time after a join: `asked` is the request, `answer` is the
+    client's reply. The timed part begins after every client has received this request.
     """
 
     name: str
@@ -40,11 +40,11 @@ class Dialect:
 
 CHAT = Dialect("chat", head=rb"<127\.0\.0\.1>")
 
-# ncat numbers its users, so the length of a head depends on the speaker.
+# ncat numbers its users, so the length of a head depends on the sender.
 NCAT = Dialect("ncat", head=rb"<user\d+> ")
 
-# CLIENT REPLY OFF turns off the replies to PUBLISH, but not the messages, which are
-# "pushes". It comes last, because it would turn off the reply to SUBSCRIBE.
+# CLIENT REPLY OFF turns off the replies to PUBLISH, but not the messages, which RESP3 sends as
+# "pushes". It is the last command, because it would also turn off the reply to SUBSCRIBE.
 REDIS = Dialect(
     "redis",
     hello=b"HELLO 3\r\nSUBSCRIBE room\r\nCLIENT REPLY OFF\r\n",
@@ -56,8 +56,8 @@ REDIS = Dialect(
     echo=True,
 )
 
-# The server sends its first PING two seconds after a join, whatever its interval.
-# Otherwise it would arrive in the timed part, so the load generator waits for it.
+# nats-server sends its first PING two seconds after a join, regardless of `ping_interval`. The load
+# generator waits for this PING, because it must not arrive during the timed part.
 NATS = Dialect(
     "nats",
     hello=b'CONNECT {"verbose":false,"pedantic":false,"echo":false}\r\nSUB room 1\r\nPING\r\n',

@@ -2,13 +2,15 @@
 
     python -m harness.bench.floor SPEAKERS
 
-It reads until it has the lines of a round, or until no line has arrived for PAUSE seconds.
-Then it puts the clients' common prefix before each line, and sends each client all other
-clients' lines in one call. It takes each read for one line, because the load's lines are
-short. It checks and limits nothing, has one process, and would fail with any other load. Its
-figure is the cost of the kernel, the interpreter and the load generator. The closer a
-server's figure is, the less time the server itself takes. A server with several processes
-may be faster if there are processors for them.
+The floor reads until it has all SPEAKERS lines of a round, or until no line has arrived for PAUSE
+seconds. Then it puts the prefix that all clients have in common before each line, and sends each
+client the lines of all other clients in one call. It treats the data of each read as one line,
+because the load generator's lines are short. It checks and limits nothing, is a single process, and
+works only with this load generator.
+
+The floor's figure is the cost of the kernel, the interpreter and the load generator. The closer
+another server's figure is to the floor's, the less time that server spends on its own logic. A
+server with several processes may be faster than the floor, if there are processors for them.
 """
 
 from __future__ import annotations
@@ -25,21 +27,21 @@ WELCOME = b"Welcome\n"
 CHUNK = 1 << 16
 
 PAUSE = 0.005
-"""Seconds without a line after which an incomplete round is delivered: before and after the timed
-part, fewer clients send."""
+"""Seconds without a line after which an incomplete round is delivered. Rounds are incomplete before
+and after the timed part, when fewer clients send."""
 
 
 class Floor:
-    """The floor's server. `speakers`: lines in a round."""
+    """The floor's server. `speakers`: number of clients that send a line in a round."""
 
     def __init__(self, listener: socket.socket, speakers: int) -> None:
         self._listener = listener
         self._speakers = speakers
         self._clients: dict[int, socket.socket] = {}
         self._said: dict[int, bytes] = {}
-        """Data received in this round, by the sender's descriptor."""
+        """Prefix and data received in this round, by the sender's descriptor."""
         self._owed: dict[int, bytes] = {}
-        """Data that a client's socket has not accepted yet, by its descriptor."""
+        """Data that a client's socket has not accepted yet, by the socket's descriptor."""
         self._poll = select.epoll()
         self._poll.register(listener, select.EPOLLIN)
 
@@ -60,8 +62,8 @@ class Floor:
     def _accept(self) -> None:
         client, _ = self._listener.accept()
         client.setblocking(False)
-        # Without it, the next line would wait until the kernel of a client that does not send
-        # has acknowledged this one, up to 40 ms later.
+        # With Nagle's algorithm, a line would wait until the client's kernel has acknowledged the
+        # line before it: up to 40 ms if the client itself sends nothing.
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.send(WELCOME)
         self._clients[client.fileno()] = client
@@ -90,7 +92,7 @@ class Floor:
         self._said.clear()
 
     def _send(self, fd: int, parts: list[bytes | memoryview]) -> None:
-        """Send owed data and these parts; keep what the socket does not accept as owed data."""
+        """Send owed data and `parts` to a client; keep the rest that its socket does not accept."""
         client = self._clients.get(fd)
         before = self._owed.pop(fd, None)
         if before:

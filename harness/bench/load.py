@@ -1,12 +1,13 @@
 """The load generator: a process that plays one workload on one server and prints the result.
 
-``python -m harness.bench.load JOB`` takes the JSON of a `Job` and prints one line of
-JSON: the figures, or ``{"failed": "why"}``. It is a process of its own so that nothing
-else is measured. Its monotonic clock runs from before the first ``send`` to after the last
-``recv``.
+``python -m harness.bench.load JOB`` takes a `Job` as JSON, and prints one line of JSON: the
+figures, or ``{"failed": "why"}``. It is a separate process, so that the work of the process that
+starts it is not measured. The time is measured with a monotonic clock, from before the first
+``send`` until after the last ``recv``.
 
-In the workload "idle", it first prints the figures on joining, and then keeps all clients
-connected until it reads a line, so that its parent can measure the server's memory.
+In the workload "idle", the load generator first prints the figures of the joins. Then it keeps all
+clients connected until it reads a line from standard input. Meanwhile, the process that started it
+measures the server's memory.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from harness.target.processes import processor_times
 Report = dict[str, float | str]
 
 QUIET = 0.1
-"""Seconds at the end in which nothing more may arrive."""
+"""Seconds at the end of a run during which no client may receive any more data."""
 
 PARTS = (0.1, 0.5)
 """Shares of a server's capacity at which its latency is measured."""
@@ -37,19 +38,21 @@ START_LIMIT = 10.0
 """Seconds within which a server must listen."""
 
 BLOCK = 1000
-"""Number of clients over which joins per second are measured, at the beginning and at the end;
-at most half of all."""
+"""Number of clients in a block: joins per second are measured for the first and for the last block
+of clients. A block is at most half of all clients."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """The job of a load generator.
+    """A measurement for the load generator to make.
 
-    seconds: minimum duration of the timed part, which ends with a round.
-    rounds: minimum number of its rounds.
+    workload: crowd, solo, latency or idle.
+    clients: number of clients to connect.
+    server: process id of the server's main process.
+    seconds: minimum duration of the timed part. The last round is always completed.
+    rounds: minimum number of rounds in the timed part.
     at_once: maximum number of clients that connect at the same time.
-    patience: seconds without a byte for any client after which the rest counts as missing.
-    server: process id of the server, the root of its process tree.
+    patience: seconds to wait while no client receives a byte, before the run fails.
     """
 
     workload: str
@@ -68,26 +71,30 @@ class Job:
 
 
 class Stage:
-    """The data for the rounds of one workload, computed before the clock runs."""
+    """The data for the rounds of one workload, computed before the clock starts."""
 
     def __init__(self, clients: Clients, job: Job, heads: Heads) -> None:
         self.clients = clients
         self.server = job.server
         dialect = clients.dialect
         self.speakers = range(job.clients) if job.workload == "crowd" else range(1)
-        # The only speaker receives nothing, unless the server echoes.
+        # A single speaker receives nothing, unless the server sends its lines back to it.
         deaf = job.workload != "crowd" and not dialect.echo
         self.listeners = range(1 if deaf else 0, job.clients)
         self.words = [
             [dialect.say(payload.line(speaker, generation)) for speaker in self.speakers]
             for generation in range(payload.GENERATIONS)
         ]
-        self.score = clients.score(self.speakers, heads)
-        # Only lines to others count, not what a server sends back to the speaker.
+        self.due_bytes = clients.due_bytes(self.speakers, heads)
+        # Deliveries per round. A line that a server sends back to its speaker does not count.
         self.deliveries = len(self.speakers) * (job.clients - 1)
 
     def play(self, seconds: float, rounds: int) -> Report:
-        """Play for at least `rounds` and `seconds`; then check what the witnesses received."""
+        """Play at least `rounds` rounds, for at least `seconds`; return the figures.
+
+        In each round, another client is the witness, whose data is kept. Check this data at the
+        end.
+        """
         testimony: list[bytearray] = []
         server_before = processor_times(self.server)
         busy = time.process_time()
@@ -96,7 +103,7 @@ class Stage:
             played = len(testimony)
             words = self.words[played % payload.GENERATIONS]
             witness = self.listeners[played % len(self.listeners)]
-            testimony.append(self.clients.play(self.speakers, words, self.score, witness))
+            testimony.append(self.clients.play(self.speakers, words, self.due_bytes, witness))
             now = time.monotonic()
         elapsed = now - start
         busy = time.process_time() - busy
@@ -118,8 +125,9 @@ class Stage:
 def message_cost(before: dict[int, float], after: dict[int, float], messages: int) -> Report:
     """Return the server's processor time per message, in seconds, as a figure.
 
-    before, after: processor time of each of its processes. There is no figure if the system does
-    not tell these. The time of a process that has ended in between is not known, and left out.
+    before, after: processor time (s) of each process of the server, by process id, at the start and
+    at the end of the timed part. Return no figure if the system does not report these times. A
+    process that ended in between is left out, because its time is not known.
     """
     if not before or not after:
         return {}
@@ -128,13 +136,15 @@ def message_cost(before: dict[int, float], after: dict[int, float], messages: in
 
 
 def measure(clients: Clients, job: Job) -> Report:
-    """Verify, warm up, time and verify; return the figures of a crowd, a solo or a latency.
+    """Measure a crowd, a solo or a latency, and return its figures.
 
-    For a latency, these are the figures of a solo, and the latencies at PARTS of its rate.
+    The steps: check a round byte by byte, warm up, measure, check another round byte by byte. For a
+    latency, the figures are those of a solo, and the latencies at PARTS of the solo's rate.
     """
     heads = clients.verify(generation=1)
     stage = Stage(clients, job, heads)
-    # Rounds make no reference cycles, and the collector's pauses would distort the figures.
+    # The pauses of the garbage collector would distort the figures. Rounds create no reference
+    # cycles, so they do not need the collector.
     gc.disable()
     stage.play(job.seconds / 4, 1)
     report = stage.play(job.seconds, job.rounds)
@@ -150,7 +160,10 @@ def measure(clients: Clients, job: Job) -> Report:
 
 
 def joining(times: list[float]) -> Report:
-    """Return joins per second, from connect to welcome, in the first and the last block."""
+    """Return the joins per second in the first and in the last block of clients (see BLOCK).
+
+    times: seconds from the start of joining to each client's welcome, in ascending order.
+    """
     block = min(BLOCK, len(times) // 2)
     return {
         "block": block,
@@ -168,7 +181,7 @@ def play(job: Job) -> Report:
             return measure(clients, job)
         print(json.dumps(joining(times)), flush=True)
         sys.stdin.readline()
-        # All clients whose memory was measured must still be members.
+        # The server's memory was measured for all clients, so all must still be members.
         clients.barrier(generation=1)
         clients.quiet(QUIET)
         return {}

@@ -1,9 +1,8 @@
 """Latency at a constant load: an open loop, with messages on a fixed schedule.
 
-Clients send in turn, at equal intervals. A latency counts from the time at which the message
-was due, not from when it was sent, so a server that stalls does not get less load. Messages
-are identified by their text, so their order does not matter. Every received byte is checked
-when the clock has stopped.
+Clients send in turn, at equal intervals, even if the server stalls. A latency is the time from the
+moment at which a message was due until it was received. Messages are identified by their text, so
+they may arrive in any order. Every received byte is checked after the clock has stopped.
 """
 
 from __future__ import annotations
@@ -22,24 +21,26 @@ from harness.bench.payload import ArrivalError, Heads
 from harness.wording import counted
 
 TRUSTED = 0.25
-"""Maximum of the load generator's own delay, as a share of a latency, for each percentile."""
+"""Maximum delay of the load generator itself for which a latency is trusted, as a share of this
+latency. Delay and latency are compared at the same percentile."""
 
 PERCENTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 
 SPEAKERS = 100_000
 MOST = SPEAKERS * payload.GENERATIONS
-"""Maximum number of different messages. A line contains the number of its message, in place of
-speaker and round."""
+"""Maximum number of different messages. In this workload, the two numbers in a line (see `payload`)
+are not speaker and round, but together the number of the message."""
 
 Arrivals = list[tuple[float, bytes]]
-"""Data that one client received: for each read, the seconds since the start, and the bytes."""
+"""Data that one client received: for each read, its time in seconds since the start, and its
+bytes."""
 
 
 class Timetable:
-    """Due time, speaker and text of each of `count` messages. Pure."""
+    """Due time, sender and text of each of `count` messages. Pure."""
 
     def __init__(self, dialect: Dialect, heads: Heads, count: int, rate: float) -> None:
-        """`rate`: messages per second, of all clients together."""
+        """`rate`: messages per second that all clients together send."""
         self.due = [number / rate for number in range(count)]
         self.speakers = [number % len(heads) for number in range(count)]
         texts = [payload.line(number % SPEAKERS, number // SPEAKERS) for number in range(count)]
@@ -52,10 +53,10 @@ class Timetable:
         }
 
     def latencies(self, arrivals: Arrivals, listener: int) -> Iterator[float]:
-        """Yield, for each delivery, the seconds from its due time to its last byte.
+        """Yield the latency of each delivery: seconds from its due time to its last byte.
 
-        Raise ArrivalError unless each due message has arrived once, and nothing else. A line
-        that is sent back to its speaker is not a delivery.
+        Raise ArrivalError unless the client has received each message exactly once, and nothing
+        else. A line that is sent back to its sender is not a delivery.
         """
         ending = self._ending
         *pieces, rest = b"".join(data for _, data in arrivals).split(ending)
@@ -67,7 +68,7 @@ class Timetable:
             )
         due = [n for n, who in enumerate(self.speakers) if self._echo or who != listener]
         if sorted(numbers) != due:
-            raise ArrivalError(f"client {listener} has not received each message once")
+            raise ArrivalError(f"client {listener} has not received each message exactly once")
         reads = iter(arrivals)
         now, received, end = 0.0, 0, 0
         for number, piece in zip(numbers, pieces, strict=True):
@@ -80,14 +81,15 @@ class Timetable:
 
 
 def paced(clients: Clients, heads: Heads, rate: float, seconds: float) -> dict[str, float]:
-    """Send `rate` messages per second; return latencies and delays, in ms.
+    """Send `rate` messages per second for `seconds`.
 
-    Raise ArrivalError unless exactly the due messages arrive.
+    Return percentiles of the latencies and of the load generator's own delays, in ms. Raise
+    ArrivalError unless each client receives each message exactly once, and nothing else.
     """
     count = min(MOST, max(len(heads), int(rate * seconds)))
     table = Timetable(clients.dialect, heads, count, rate)
     with punctual():
-        arrivals, lateness = play(clients, table, clients.score(table.speakers, heads))
+        arrivals, lateness = play(clients, table, clients.due_bytes(table.speakers, heads))
     latencies = array("d")
     for listener, came in enumerate(arrivals):
         latencies.extend(table.latencies(came, listener))
@@ -95,14 +97,15 @@ def paced(clients: Clients, heads: Heads, rate: float, seconds: float) -> dict[s
 
 
 def play(
-    clients: Clients, table: Timetable, score: Sequence[int]
+    clients: Clients, table: Timetable, due_bytes: Sequence[int]
 ) -> tuple[list[Arrivals], Sequence[float]]:
-    """Follow the timetable until each client has received its number of bytes in `score`.
+    """Send the messages of the timetable, and read until each client has received all its bytes.
 
-    Return what each client received, and the delay of each message in seconds.
+    `due_bytes`: number of bytes that each client must receive, by descriptor. Return the data that
+    each client received, and the seconds by which each message was sent late.
     """
     count, due = len(table.due), table.due
-    left = [score[sock.fileno()] for sock in clients.sockets]
+    left = [due_bytes[sock.fileno()] for sock in clients.sockets]
     lacking = len(left) - left.count(0)
     arrivals: list[Arrivals] = [[] for _ in left]
     lateness = array("d")
@@ -133,7 +136,10 @@ def play(
 
 @contextlib.contextmanager
 def punctual(slack: Path = Path("/proc/self/timerslack_ns")) -> Iterator[None]:
-    """Set the timer slack to 1 ns: by default, the kernel may wake a process 50 µs late."""
+    """Set the timer slack of this process to 1 ns; restore it at the end of the block.
+
+    By default, the kernel may wake a process 50 µs late. `slack`: file that holds the timer slack.
+    """
     usual = _write(slack, "1")
     yield
     _write(slack, usual)
@@ -149,7 +155,7 @@ def _write(file: Path, text: str) -> str:
 
 
 def figures(latencies: Iterable[float], lateness: Iterable[float]) -> dict[str, float]:
-    """Return nearest-rank percentiles in ms: `p99` of the latencies, `late p99` of the lateness."""
+    """Return nearest-rank percentiles in ms: `p99` is one of the latencies, `late p99` a delay."""
     found = {}
     for prefix, values in (("", sorted(latencies)), ("late ", sorted(lateness))):
         for name, part in PERCENTILES.items():
@@ -159,5 +165,5 @@ def figures(latencies: Iterable[float], lateness: Iterable[float]) -> dict[str, 
 
 
 def trusted(latency: float, late: float) -> bool:
-    """Return whether the load generator was punctual enough to trust a latency."""
+    """Return whether a latency can be trusted. late: delay of the load generator itself."""
     return late <= TRUSTED * latency

@@ -1,8 +1,8 @@
-"""The lines that are sent, the bytes that must be received, and the check. Pure.
+"""The lines that clients send, the bytes that clients must receive, and the check. Pure.
 
-Every line has 64 bytes, LF included, and contains the numbers of its speaker and its round
-(modulo ten). So a line that arrives twice, late, or at the wrong client is not mistaken for
-another.
+Every line has 64 bytes, LF included. It contains the number of its speaker, the client that sends
+it, and the number of its round, modulo ten. So the check finds a line that arrives twice, late, or
+at the wrong client.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ END = b"#\n"
 _FILLER = b"the quick brown fox jumps over the lazy dog and runs off, " * 2
 
 Heads = dict[int, bytes]
+"""The bytes before each delivered line, by the number of its speaker."""
 
 
 class ArrivalError(Exception):
-    """Something did not arrive as expected. The message says what, and at which client."""
+    """A client did not receive the expected data. The message names the client and the data."""
 
 
 def line(speaker: int, generation: int) -> bytes:
@@ -37,13 +38,16 @@ def speaker_of(text: bytes) -> int:
 
 
 def due(listener: int, speakers: Sequence[int], dialect: Dialect, heads: Heads) -> int:
-    """Return the number of bytes that `listener` must receive if all `speakers` send a line."""
+    """Return the number of bytes that `listener` must receive when each speaker sends a line."""
     around = SIZE + len(dialect.tail)
     return sum(len(heads[speaker]) + around for speaker in audible(listener, speakers, dialect))
 
 
 def audible(listener: int, speakers: Sequence[int], dialect: Dialect) -> list[int]:
-    """Return the speakers whose lines `listener` must receive: all but itself, or all if echoed."""
+    """Return the speakers whose lines client `listener` must receive.
+
+    These are all speakers except the client itself; with an echo, all speakers.
+    """
     return [speaker for speaker in speakers if dialect.echo or speaker != listener]
 
 
@@ -55,10 +59,10 @@ def ending(dialect: Dialect) -> bytes:
 def check(
     heard: bytes, listener: int, speakers: Sequence[int], generation: int, dialect: Dialect
 ) -> Heads:
-    """Check all that one client received in a round; return the head of each speaker's line.
+    """Check the data that one client received in a round; return the head of each speaker's line.
 
-    Raise `ArrivalError` unless it is exactly one line of each audible speaker, with nothing
-    before, between or after.
+    Raise `ArrivalError` unless the data is exactly one line of each speaker that the client must
+    hear, with no bytes before, between or after these lines.
     """
     frame = re.compile(b"(" + dialect.head + rb")(\d \d{5} [^#]*#\n)" + re.escape(dialect.tail))
     found = frame.findall(heard)
@@ -74,14 +78,17 @@ def check(
 
 
 def agree(of_all: Sequence[Heads]) -> Heads:
-    """Merge the heads that all clients received. Raise `ArrivalError` if two differ."""
+    """Merge the heads that all clients received.
+
+    Raise `ArrivalError` if two clients received different heads before one speaker's lines.
+    """
     merged: Heads = {}
     for listener, heads in enumerate(of_all):
         for speaker, head in heads.items():
             if merged.setdefault(speaker, head) != head:
                 raise ArrivalError(
                     f"client {listener} received {shown(head)} before the line of client "
-                    f"{speaker}, another client {shown(merged[speaker])}"
+                    f"{speaker}, but another client received {shown(merged[speaker])}"
                 )
     return merged
 
@@ -99,5 +106,5 @@ def _difference(got: Counter[bytes], expected: Counter[bytes]) -> str:
 
 
 def shown(data: bytes) -> str:
-    """Return bytes for a one-line message."""
+    """Return bytes as text for a message, shortened to 20 bytes if there are more than 24."""
     return repr(data if len(data) <= 24 else data[:20] + b"...")[1:]

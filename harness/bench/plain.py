@@ -1,13 +1,14 @@
-"""The server `plain`: one process, one epoll loop, a send per recipient.
+"""The server `plain`: one process, one epoll loop, one ``send`` call per recipient.
 
     python3 harness/bench/plain.py HOST PORT
 
-It is the short script that a user would write, and shows what a message costs in Python if nothing
-but the delivery is done. Its limits:
+It is the short script that a user would write. It shows the cost of a message in Python if the
+server only delivers it. Its limits:
 
-- It sends without a limit and waits: a client that does not read stops the room.
-- It reads pieces, not lines: a line that arrives in two pieces has two prefixes.
-- It changes no text: control characters reach the terminals of the others.
+- A send blocks until the client's socket accepts all bytes: a client that does not read stops the
+  room.
+- It delivers the data of each read: a line that arrives in two pieces gets two prefixes.
+- It changes no text: control characters reach the terminals of the other clients.
 - It has no limit on clients, rates, or the length of a line.
 """
 
@@ -27,14 +28,15 @@ def main(host: str, port: int) -> None:
         for descriptor, _ in poll.poll():
             if descriptor == listener.fileno():
                 client, (ip, *_) = listener.accept()
-                # Without it, a line waits up to 40 ms for the acknowledgement of the one before.
+                # With Nagle's algorithm, a line would wait up to 40 ms for the acknowledgement of
+                # the line before it.
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 clients[client.fileno()] = client, b"<%s>" % ip.encode()
                 poll.register(client, select.EPOLLIN)
                 client.sendall(b"Welcome\n")
                 continue
             sender, prefix = clients[descriptor]
-            data = b""  # of a client that has left
+            data = b""  # if the connection was reset
             with contextlib.suppress(ConnectionError):
                 data = sender.recv(65536)
             if not data:

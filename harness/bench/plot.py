@@ -1,4 +1,4 @@
-"""Deliveries per second against clients, one line per server, as an SVG image. Pure."""
+"""Plot of deliveries per second against the number of clients, as an SVG image. Pure."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ PLOTTED = {
 """Kinds of workloads in the plot, each with the title of its panel."""
 
 COLOURS = ("#1f5fbf", "#b3261e", "#177245", "#8a6100", "#7a3fa0", "#555b66")
-"""Colours of the servers, in order; they are brightened on a dark background."""
+"""Colours of the servers' lines, for a white background. A dark style brightens them."""
 
 APART = 16
-"""Minimum distance between two names at the ends of lines, in SVG's user units."""
+"""Minimum vertical distance between two server names, in SVG's user units."""
 
 _STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #444; } .title { font-size: 16px; }
@@ -64,7 +64,7 @@ def plot(results: Sequence[Result]) -> str:
 def _panel(
     title: str, found: Mapping[str, Mapping[int, list[float]]], colours: Mapping[str, str]
 ) -> list[str]:
-    """Return one panel. found: the rates of each server, by number of clients."""
+    """Return the SVG elements of a panel. found: the rates of each server, by number of clients."""
     clients = sorted({count for rates in found.values() for count in rates})
     values = [rate for rates in found.values() for those in rates.values() for rate in those]
     x = Scale(min(clients, default=1), max(clients, default=10), LEFT, WIDTH - RIGHT, log=True)
@@ -88,7 +88,10 @@ def _panel(
 
 
 def spaced(ends: Mapping[str, float]) -> dict[str, float]:
-    """Return the places of names at the ends of lines, moved down so that none covers another."""
+    """Return the y coordinate of each server's name, at the end of its line or below.
+
+    ends: y coordinate of the end of each line. A name is moved down if it would cover another name.
+    """
     places: dict[str, float] = {}
     free = float("-inf")
     for server, place in sorted(ends.items(), key=lambda end: end[1]):
@@ -124,7 +127,7 @@ def _axes(clients: Sequence[int], values: Sequence[float], x: Scale, y: Scale) -
 
 
 def _line(rates: Mapping[int, Sequence[float]], x: Scale, y: Scale, colour: str) -> list[str]:
-    """Return the medians as a line, in a band from the lowest to the highest."""
+    """Return a server's median rates as a line, in a band from its lowest to its highest rates."""
     middle = " ".join(f"{x(n)},{y(statistics.median(those))}" for n, those in rates.items())
     above = [f"{x(n)},{y(max(those))}" for n, those in rates.items()]
     below = [f"{x(n)},{y(min(those))}" for n, those in reversed([*rates.items()])]

@@ -1,4 +1,4 @@
-"""Medians, spreads, ratios, and their tables. Pure."""
+"""Medians, spreads and ratios of the measurements, and tables of them. Pure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def bytes_each(number: float) -> str:
 
 
 def figures(results: Sequence[Result], workload: str, server: str, name: str) -> dict[int, float]:
-    """Return one figure of a server, by repetition, without failed repetitions."""
+    """Return the figure `name` of a server, by repetition. Failed repetitions are left out."""
     return {
         result.repetition: result.figures[name]
         for result in results
@@ -47,7 +47,7 @@ def figures(results: Sequence[Result], workload: str, server: str, name: str) ->
 
 
 def ratio(results: Sequence[Result], workload: str, reference: str, server: str) -> float | None:
-    """Return the ratio of the reference's rate to the server's: the median over repetitions."""
+    """Return the reference's rate divided by the server's: the median of all repetitions."""
     ours = figures(results, workload, reference, "rate")
     theirs = figures(results, workload, server, "rate")
     ratios = [ours[repetition] / theirs[repetition] for repetition in ours.keys() & theirs.keys()]
@@ -55,7 +55,7 @@ def ratio(results: Sequence[Result], workload: str, reference: str, server: str)
 
 
 def trouble(results: Sequence[Result], workload: str, server: str) -> str:
-    """Return a phrase on the failures of a server in a workload; empty if there were none."""
+    """Return a phrase that describes a server's failures in a workload; empty if it had none."""
     own = [r for r in results if (r.workload, r.server) == (workload, server)]
     bad = [r for r in own if r.status != MEASURED]
     if not bad:
@@ -127,7 +127,10 @@ def idle_rows(results: Sequence[Result]) -> list[Row]:
 
 
 def latency_rows(results: Sequence[Result]) -> list[Row]:
-    """Return the table of latencies at shares of a server's capacity; ?: the generator was late."""
+    """Return the table of latencies at shares of each server's capacity.
+
+    A latency is marked with ``?`` if the load generator's own delay makes it uncertain.
+    """
     rows: list[Row] = [("workload", "server", "of capacity", "p50 ms", "p99 ms", "max ms")]
     for workload, server in _pairs(results):
         note = trouble(results, workload, server)
@@ -159,7 +162,7 @@ def _pairs(results: Sequence[Result]) -> list[tuple[str, str]]:
 
 
 def spread(found: Mapping[int, float], show: Callable[[float], str]) -> str:
-    """Return the median of a figure with its lowest and highest value; a dash if there is none."""
+    """Return the median of the values in `found`, with the lowest and the highest; "-" if empty."""
     values = found.values()
     if not values:
         return "-"
@@ -168,7 +171,7 @@ def spread(found: Mapping[int, float], show: Callable[[float], str]) -> str:
 
 
 def _with_notes(rows: list[Row]) -> list[Row]:
-    """Add a title to the last column, or drop the column if it is empty."""
+    """Add the title "note" to the last column, or drop the column if all its cells are empty."""
     head, *body = rows
     if any(row[-1] for row in body):
         return [(*head, "note"), *body]
@@ -176,7 +179,7 @@ def _with_notes(rows: list[Row]) -> list[Row]:
 
 
 def table(rows: Sequence[Row], left: Sequence[str] = ("workload", "server", "note")) -> str:
-    """Return rows as a Markdown table in aligned columns, with numbers to the right."""
+    """Return rows as a Markdown table. Columns with a title in `left` are aligned to the left."""
     head, *body = [[cell.replace("|", "/") for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
     is_left = [title in left for title in head]
@@ -193,7 +196,7 @@ def table(rows: Sequence[Row], left: Sequence[str] = ("workload", "server", "not
 
 
 def tables(results: Sequence[Result]) -> str:
-    """Return the tables of all results: of speed, latency, idle clients and starts."""
+    """Return the tables of all results: speed, latency, idle clients, starts."""
     shown = (
         (("crowd", "solo"), speed_rows),
         (("latency",), latency_rows),
@@ -208,7 +211,7 @@ def tables(results: Sequence[Result]) -> str:
 
 
 def summary(result: Result) -> str:
-    """Return one line about a trial, for the progress."""
+    """Return the line that shows a finished trial while others still run."""
     where = f"{result.workload}, repetition {result.repetition + 1}, {result.server}: "
     if result.status != MEASURED:
         return where + f"{result.status}: {result.reason}"
@@ -225,7 +228,9 @@ def summary(result: Result) -> str:
 def as_json(
     results: Sequence[Result], machine: dict[str, Any], settings: dict[str, float]
 ) -> dict[str, Any]:
-    """Return all measurements, with their setup. Times are in seconds, latencies in ms, memory in
-    bytes."""
+    """Return all measurements, the machine and the settings, for a JSON file.
+
+    Times are in seconds, latencies in ms, memory in bytes.
+    """
     trials = [vars(result) for result in results]
     return {"machine": machine, "settings": settings, "trials": trials}

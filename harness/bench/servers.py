@@ -1,7 +1,8 @@
 """The servers that can be timed, and how to start each in a comparable way.
 
-All listen only on 127.0.0.1, write nothing to disk, and have a sufficient limit on clients.
-Otherwise, they run with their defaults; the chatroom also with --quiet, and without rate limits.
+All servers listen only on 127.0.0.1, write nothing to disk, and have a sufficient limit on clients.
+Their other settings are the defaults, except that the chatroom runs with --quiet and without rate
+limits.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from pathlib import Path
 from harness.target.processes import environment
 
 SPARE_CLIENTS = 16
-"""Number of clients that a server is configured for, in addition to those that connect."""
+"""Difference between the limit on clients that a server is given and the number of clients."""
 
-# It includes the end of the line, because the number may arrive in two pieces.
+# The pattern includes the end of the line, because the port may arrive in two pieces.
 _ANNOUNCED = re.compile(rb"listening on \S+:(?P<port>\d+)\s")
 
 
@@ -32,21 +33,23 @@ class NotInstalledError(Exception):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A way to start a server.
+    """The way to start a server.
 
-    In `command`, which is split as by a shell, and in `files`, {python}, {host}, {port} (a
-    free port), {workers}, {clients}, {speakers} (in a round) and {dir} (a directory for this
-    server) are filled in. `ready` matches the server's output when it listens; its group
-    ``port``, if any, is the port. Without `ready`, the server listens at {port} once it
-    accepts a connection.
+    `command` is split into words as a shell does. These placeholders are filled in, in `command`
+    and in `files`: {python}, {host}, {port} (a free port), {workers}, {clients}, {speakers} (number
+    of clients that send in a round) and {dir} (a directory for this server). `files`: text of each
+    file to write to this directory, by name.
 
-    `module`: the Python module that the command runs, if it is a part of this project. It is
-    imported from beside the harness, whatever the working directory is. A command without a
-    module runs in the user's own environment.
+    `ready`: pattern that the server's output matches once the server listens. Its group ``port``,
+    if it has one, is the port. Without `ready`, the server is ready once it listens at {port}.
 
-    `at_once`: number of clients that connect at the same time when joins are timed. It is
-    enough to keep the server busy, and below its backlog: a client that meets a full backlog
-    retries after a second.
+    `module`: the Python module that the command runs, if the module is a part of this project. It
+    is imported from the folder that contains the harness, in any working directory. A command
+    without a module runs in the user's own environment.
+
+    `at_once`: number of clients that connect at the same time when joins are timed. It is high
+    enough to keep the server busy, and lower than the server's backlog: a client that finds the
+    backlog full tries again only after a second.
     """
 
     name: str
@@ -66,7 +69,7 @@ class Recipe:
             raise NotInstalledError(f"no program {program}")
 
     def environment(self) -> dict[str, str]:
-        """Return the environment in which its commands run."""
+        """Return the environment in which the server's commands run."""
         return environment() if self.module else dict(os.environ)
 
     def fill(
@@ -104,7 +107,7 @@ NCAT = Recipe(
     "ncat -v -n --chat -l -m {clients} {host} {port}",
     re.compile(rb"Listening on "),
     version="ncat --version",
-    at_once=4,  # its backlog is 5
+    at_once=4,  # ncat's backlog is 5
 )
 
 REDIS = Recipe(
@@ -149,20 +152,20 @@ RECIPES = {recipe.name: recipe for recipe in (CHATROOM, NCAT, REDIS, NATS, PLAIN
 
 
 def custom(name: str, command: str) -> Recipe:
-    """Return a recipe for any server of the chatroom's protocol, from a shell command."""
+    """Return a recipe for the shell command of a server that speaks the chatroom's protocol."""
     if not shlex.split(command):
         raise ValueError("the command is empty")
     return Recipe(name, "chat", command, None if "{port}" in command else _ANNOUNCED)
 
 
 def find_program(name: str) -> str | None:
-    """Return a program's path; servers are often outside an ordinary user's PATH."""
+    """Return a program's path. Also search the sbin folders, which a user's PATH often lacks."""
     path = os.environ.get("PATH", os.defpath)
     return shutil.which(name, path=os.pathsep.join((path, "/usr/local/sbin", "/usr/sbin")))
 
 
 def version_of(recipe: Recipe) -> str:
-    """Return the first line of the server's version output; empty if there is none."""
+    """Return the first line that the server's version command prints; empty if there is none."""
     if not recipe.version:
         return ""
     command = _command(recipe.version, {"python": sys.executable})
@@ -183,11 +186,11 @@ def version_of(recipe: Recipe) -> str:
 
 
 def _command(text: str, values: Mapping[str, str]) -> list[str]:
-    """Return a command, split and filled in, with the program's path."""
+    """Split a command into words, fill in its placeholders, and find the program's path."""
     program, *rest = [_fill(part, values) for part in shlex.split(text)]
     return [find_program(program) or program, *rest]
 
 
 def _fill(text: str, values: Mapping[str, str]) -> str:
-    """Fill in {names}; keep other braces, as in shell and JSON."""
+    """Replace each {name} that is in `values`; keep other braces, which may be shell or JSON."""
     return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), text)

@@ -19,7 +19,7 @@ from harness.target.listeners import listening
 from harness.target.processes import (
     NotReadyError,
     Server,
-    comes,
+    comes_true,
     environment,
     free_port,
     weight,
@@ -31,14 +31,15 @@ NOT_STARTED = "did not start"
 NOT_INSTALLED = "not installed"
 
 AT_ONCE = 4
-"""Number of clients that connect at the same time if joins are not timed: few enough for any
-backlog."""
+"""Number of clients that connect at the same time if joins are not timed. It is lower than the
+backlog of any server."""
 
 DYING = 0.1
-"""Seconds to wait for the end of a server that may have crashed, once it has dropped a client."""
+"""Seconds to wait for the end of a server after a run has failed, because the server may have
+crashed."""
 
 LAST_LINE_WITHIN = 1.0
-"""Seconds to wait for the last line of a server that has ended."""
+"""Seconds to wait for the last line that a server printed, after the server has ended."""
 
 
 class LoadError(Exception):
@@ -48,7 +49,7 @@ class LoadError(Exception):
 @dataclass(frozen=True)
 class Workload:
     kind: str  # crowd, solo, latency, idle or start
-    clients: int = 0  # a start has none
+    clients: int = 0  # 0 for a start, which needs none
 
     @property
     def speakers(self) -> int:
@@ -61,8 +62,11 @@ class Workload:
 
 @dataclass(frozen=True)
 class Plan:
-    """The trials to run. `seconds`, `rounds` and `patience` are those of `Job`. `limit`: maximum
-    duration of one trial, in seconds."""
+    """The trials to run.
+
+    `seconds`, `rounds` and `patience` have the same meaning as in `Job`. `repeat`: number of trials
+    of each server under each workload. `limit`: maximum duration of one trial, in seconds.
+    """
 
     workloads: Sequence[Workload]
     servers: Sequence[Recipe]
@@ -74,7 +78,7 @@ class Plan:
     limit: float = 300.0
 
     def trials(self) -> Iterator[tuple[Workload, int, Recipe]]:
-        """Yield each workload `repeat` times, the servers taking turns: A B C A B C."""
+        """Yield all trials. Servers take turns: A B C A B C for two repetitions of a workload."""
         for workload in self.workloads:
             for repetition in range(self.repeat):
                 for recipe in self.servers:
@@ -83,7 +87,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """The result of one trial. `reason` says why there are no figures."""
+    """The result of one trial. `reason` says why the trial has no figures, if it has none."""
 
     workload: str
     server: str
@@ -105,7 +109,7 @@ def run_all(plan: Plan, on_result: Callable[[Result], None]) -> list[Result]:
 
 
 def run(plan: Plan, workload: Workload, repetition: int, recipe: Recipe) -> Result:
-    """Start a server, run the load generator, and end both in any case."""
+    """Run one trial: start a server and the load generator, and end both, even after an error."""
 
     def result(status: str, reason: str = "", figures: Report | None = None) -> Result:
         numbers = {name: float(value) for name, value in (figures or {}).items()}
@@ -149,12 +153,12 @@ def run(plan: Plan, workload: Workload, repetition: int, recipe: Recipe) -> Resu
 def _start(server: Server, port: int) -> float:
     """Return the seconds from the start of the command until the server was ready.
 
-    That is when it printed so; a server without such a line is asked every 10 ms whether it listens
-    at `port`. Raise NotReadyError if it does not.
+    Most servers print a line when they are ready. For a server without such a line, look every 10
+    ms whether it listens at `port`. Raise NotReadyError if it does not listen within START_LIMIT.
     """
     if server.ready_after is not None:
         return server.ready_after
-    comes(lambda: bool(listening(port) or server.death(0)), START_LIMIT)
+    comes_true(lambda: bool(listening(port) or server.death(0)), START_LIMIT)
     seconds = server.age()
     if not listening(port):
         raise NotReadyError(
@@ -179,7 +183,10 @@ def _job(plan: Plan, workload: Workload, recipe: Recipe, port: int, server: int)
 
 
 def _load(job: Job, server: Server, limit: float) -> Report:
-    """Run the load generator; for an idle workload, also measure the server's memory per client."""
+    """Run the load generator, and return its figures.
+
+    For an idle workload, also measure the server's memory per client.
+    """
     idle = job.workload == "idle"
     before = weight(server.pid) if idle else None
     report: Report = {}
@@ -203,9 +210,9 @@ def _load(job: Job, server: Server, limit: float) -> Report:
 
 @contextlib.contextmanager
 def _running(job: Job, limit: float) -> Iterator[tuple[subprocess.Popen[str], threading.Event]]:
-    """Start the load generator; yield its process, and an event.
+    """Start the load generator; yield its process, and an event that says that it took too long.
 
-    It is killed after `limit` seconds, which sets the event, or at the end of the block.
+    Kill the process after `limit` seconds, and set the event; or kill it at the end of the block.
     """
     late = threading.Event()
 
@@ -223,7 +230,7 @@ def _running(job: Job, limit: float) -> Iterator[tuple[subprocess.Popen[str], th
             stderr=subprocess.PIPE,
             text=True,
             env=environment(),
-            start_new_session=True,  # this process handles interrupts
+            start_new_session=True,  # so that Ctrl-C interrupts only this process, not the child
         ) as process,
     ):
         try:
@@ -233,4 +240,4 @@ def _running(job: Job, limit: float) -> Iterator[tuple[subprocess.Popen[str], th
         finally:
             timer.cancel()
             process.kill()
-            process.wait()  # `with process` does not wait if it is interrupted
+            process.wait()  # after a KeyboardInterrupt, `with process` would not wait

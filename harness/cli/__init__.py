@@ -1,4 +1,4 @@
-"""The sub-commands of ``python -m harness``, one file each, with `add_arguments` and `run`.
+"""The sub-commands of `python -m harness`: one file for each, with `add_arguments` and `run`.
 
-main.py parses the command line and runs one of them.
+main.py parses the command line and runs a sub-command.
 """

@@ -1,7 +1,7 @@
 """The arguments that several commands share, and the functions that evaluate them.
 
-A command names the arguments that it takes: `add_shared(parser, "--profile", "--seed")`, and
-`add_target` for the server under test.
+A command names the shared arguments that it takes, as in `add_shared(parser, "--profile",
+"--seed")`. `add_target` adds the arguments for the server under test.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # `bench` must run without the packages of the extra
     from harness.target.target import Target
 
 SPARE_DESCRIPTORS = 64
-"""Descriptors that a process needs besides those of its clients."""
+"""Number of descriptors that a process needs besides those of its clients."""
 
 # --- types ---------------------------------------------------------------------------------------
 
@@ -45,7 +45,7 @@ def whole(lowest: int) -> Callable[[str], int]:
 
 
 def number(what: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
-    """Return an argument type: a number for which `fits`; `what` describes it in errors."""
+    """Return an argument type: a number that `fits` accepts; `what` describes it in errors."""
 
     def parse(text: str) -> float:
         with contextlib.suppress(ValueError):
@@ -59,11 +59,11 @@ def number(what: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
 seconds = number("a number of seconds above 0 and up to 86400", lambda found: 0 < found <= 86_400)
 
 RANDOM_SEED = "random"
-"""Default of --seed: `seed` then draws a random seed."""
+"""Default of --seed."""
 
 
 def seed(text: str) -> int:
-    """Parse a seed; draw one if the text is RANDOM_SEED."""
+    """Parse a seed; return a random seed if the text is RANDOM_SEED."""
     return random.SystemRandom().randrange(1 << 32) if text == RANDOM_SEED else whole(0)(text)
 
 
@@ -75,7 +75,8 @@ def clause_id(text: str) -> str:
 
 
 def writable(text: str) -> Path:
-    """Parse a path to write to. Reject an unwritable one now, not after the work."""
+    """Parse the path of a file to write. Reject a folder, or a path in a missing folder, now and
+    not after the work."""
     path = Path(text)
     if path.is_dir() or not path.resolve().parent.is_dir():
         raise argparse.ArgumentTypeError(f"can't be written: {text!r}")
@@ -87,14 +88,14 @@ def writable(text: str) -> Path:
 _TARGET: dict[str, dict[str, Any]] = {
     "--command": {
         "metavar": "COMMAND",
-        "help": "start the server with this command; {host} and {port} are filled in, and {port2}"
-        " and so on for a room with several ports",
+        "help": "start the server with this command, in which an address replaces {host}, and a"
+        " free port replaces {port}; further ports of one room replace {port2}, {port3} and so on",
     },
     "--target": {
         "metavar": "HOST:PORT",
         "action": "append",
         "default": [],
-        "help": "address of a running server; give it once for each address of one room",
+        "help": "address of a running server; repeat the option if its room has more addresses",
     },
 }
 
@@ -146,7 +147,7 @@ def add(
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that name the target: a command, or an address."""
+    """Add the arguments that name the target: a command, or addresses."""
     group = parser.add_mutually_exclusive_group()
     for name, argument in _TARGET.items():
         group.add_argument(name, **argument)
@@ -180,7 +181,7 @@ def read_history(parser: argparse.ArgumentParser, options: argparse.Namespace) -
 
 
 def require_descriptors(parser: argparse.ArgumentParser, clients: int, argument: str = "") -> None:
-    """Exit with an error if so many clients need more descriptors than this process may open."""
+    """Exit with an error if `clients` clients need more descriptors than this process may open."""
     limit = raise_descriptor_limit()
     if clients + SPARE_DESCRIPTORS > limit:
         parser.error(
@@ -189,15 +190,15 @@ def require_descriptors(parser: argparse.ArgumentParser, clients: int, argument:
 
 
 def require_temporary_folder(parser: argparse.ArgumentParser) -> None:
-    """Exit with an error if no folder for temporary files can be written."""
+    """Exit with an error if there is no writable folder for temporary files."""
     try:
         tempfile.gettempdir()
     except FileNotFoundError:
-        parser.error("no folder for temporary files can be written: name one in TMPDIR")
+        parser.error("there is no writable folder for temporary files: set TMPDIR to one")
 
 
 def make_folder(parser: argparse.ArgumentParser, folder: Path) -> None:
-    """Create the report's folder. Exit with an error now, not after the work, if that fails."""
+    """Create the report's folder. If this fails, exit with an error now, not after the work."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -229,8 +230,9 @@ def started(
 ) -> Iterator[Target]:
     """Start the target that the arguments name, and stop it after the block.
 
-    `scale` multiplies the time to start. Exit with a one-line error if no target is named
-    (status 2), or if the target does not start (3; `on_failure` is called with the reason).
+    scale: factor for the time limit of the start. Exit with a one-line error and status 2 if no
+    target is named. If the target does not start, call `on_failure` with the reason, and exit with
+    a one-line error and status 3.
     """
     from harness.errors import CannotJudge, StartError
     from harness.target.target import make_target

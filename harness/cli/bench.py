@@ -1,17 +1,17 @@
 """Time chat servers side by side: deliveries per second, memory, joins, starts.
 
 Without arguments, the workloads are crowd 100, crowd 900, solo 100, latency 100,
-idle 300 and start. The servers are the chatroom; ncat, Redis and NATS, as far as
-they are installed; plain, the short script harness/bench/plain.py; and the floor,
-which sends the same bytes without a server's logic. In crowd N, all N clients send a
-line of 64 bytes at the same time; a round ends when all clients have received all
-lines. In solo N, one client sends and the others receive. CPU µs/message is the
-processor time of all processes of the server for each line that a client sends. A
-run in which a line was lost, duplicated or sent to the wrong client shows no figure.
+idle 300 and start. The servers are the chatroom; those of ncat, Redis and NATS that
+are installed; plain, the short script harness/bench/plain.py; and floor, which sends
+the same bytes without a server's logic. In crowd N, all N clients send a line of 64
+bytes at the same time; a round ends when all clients have received all lines. In
+solo N, one client sends and the others receive. CPU µs/message is the processor time
+of all processes of the server for each line that a client sends. If a line was lost,
+duplicated or sent to the wrong client in a run, no figure of the run is shown.
 
-Exit status: 0 if the first server was measured in all workloads, whatever happened
-to the others; 1 if it failed; 2 for wrong arguments, or if the load generator
-itself failed; 3 if the first server is not installed or did not start.
+Exit status: 0 if the first server was measured in all workloads, even if another
+server failed; 1 if the first server failed; 2 for wrong arguments, or if the load
+generator itself failed; 3 if the first server is not installed or did not start.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ KINDS = {
     "latency": "send on a fixed schedule, at 10%% and at 50%% of the server's throughput in solo "
     "N; measures the time until a line is received",
     "idle": "join and stay silent; measures memory per client, and joins per second of the first "
-    "and of the last 1,000",
+    "and of the last 1,000 clients",
 }
-"""Description of each kind of workload with clients, after 'N clients'."""
+"""Description of each kind of workload with clients; 'N clients' precedes it in the help."""
 
 START = Workload("start")
 
@@ -64,10 +64,10 @@ DEFAULT_WORKLOADS = (
 
 SIZES = (2, 10, 30, 100, 300, 900)
 SWEEP = tuple(Workload(kind, clients) for kind in PLOTTED for clients in SIZES)
-"""Workloads to plot if none is given."""
+"""Workloads for --plot if no workload is given."""
 
 BUSY = 0.5
-"""Load average before the start, above which other processes distort the figures."""
+"""Load average before the start above which other processes distort the figures."""
 
 SETTINGS = ("repeat", "seconds", "rounds", "workers", "patience", "limit")
 """Arguments that affect every run; the JSON file records them."""
@@ -85,8 +85,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start",
         action="store_true",
-        help="measures the seconds from the start of each server's command until it prints that "
-        "it is ready, or, if it prints nothing, listens",
+        help="measures the seconds from the start of each server's command until the server "
+        "prints that it is ready, or listens if it prints nothing",
     )
     parser.add_argument(
         "--server",
@@ -95,22 +95,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help=f"servers to measure: {', '.join(RECIPES)} (default: all), or NAME=COMMAND for a "
         "server with the chatroom's protocol; {host}, {port}, {workers}, {clients} and {python} "
-        "are filled in; a server without {port} must print 'listening on HOST:PORT'. The others "
-        "are compared with the first",
+        "are replaced in the command; a server without {port} must print 'listening on "
+        "HOST:PORT'. The other servers are compared with the first",
     )
     add(parser, "--seconds", "S", _seconds, 2, "minimum number of seconds of each timed part")
     add(parser, "--rounds", "N", whole(1), 3, "minimum number of rounds in each timed part")
-    add(parser, "--workers", "N", whole(1), 2, "worker processes of the chatroom")
-    silence = "seconds of silence after which a line counts as missing"
+    add(parser, "--workers", "N", whole(1), 2, "number of worker processes of the chatroom")
+    silence = "seconds without a received line after which a line counts as lost"
     add(parser, "--patience", "S", _seconds, 10, silence)
     add(parser, "--limit", "S", _seconds, 300, "maximum number of seconds for one run")
     parser.add_argument(
         "--plot",
         metavar="FILE.svg",
         type=writable,
-        help="draw deliveries per second against clients into FILE.svg, a line per server, for "
-        "the crowds and solos that are given, or else for crowds and solos of 2, 10, 30, 100, 300 "
-        "and 900",
+        help="draw a chart of deliveries per second over the number of clients, with a line for "
+        "each server. Without other workloads, this measures crowd and solo with 2, 10, 30, 100, "
+        "300 and 900 clients",
     )
 
 
@@ -191,7 +191,7 @@ def footnote(machine: dict[str, Any], repeat: int) -> str:
     if machine["load_average"] > BUSY:
         note += (
             f" The machine was busy with other work (load average {machine['load_average']:.1f} "
-            "before the start): these figures are too low, and not all by the same factor."
+            "before the start): these figures are too low, and each by a different factor."
         )
     return note
 

@@ -1,4 +1,4 @@
-"""Judge again a history that `simulate` has written.
+"""Judge the history of a simulation again.
 
 Exit status: 0 if all messages were delivered correctly; 1 if not; 2 if the harness
 could not judge, or if the file is not a history.

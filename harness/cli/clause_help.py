@@ -1,4 +1,4 @@
-"""Explain a clause: its text, its tests, and the broken servers that they catch.
+"""Explain a clause: its text, its tests, and the broken servers that the tests catch.
 
 Exit status: 0; 2 if there is no such clause.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from harness.clauses import Clause, all_clauses
 from harness.cli.arguments import clause_id
 from harness.cli.optional_deps import needs_extra
-from harness.conformance.evidence import RESTS_ON, weakest
+from harness.conformance.evidence import EXPLANATIONS, weakest
 
 if TYPE_CHECKING:
     from harness.conformance.runner import Check
@@ -63,7 +63,7 @@ def explain(clause: Clause, checks: Sequence[Check], caught: Mapping[str, str]) 
     yield ""
     yield "Evidence for a pass"
     evidence = weakest([check.evidence for check in of_it])
-    why = RESTS_ON[evidence] if evidence else "none: the clause is never judged"
+    why = EXPLANATIONS[evidence] if evidence else "none: the clause is never judged"
     yield from _indented(why, "  ")
     yield ""
     yield from _section("Broken servers that the tests catch", caught)
@@ -79,7 +79,7 @@ def _section(title: str, docs: Mapping[str, str]) -> Iterator[str]:
 
 
 def _docs(checks: Sequence[Check]) -> dict[str, str]:
-    """Return the tests' descriptions, by name without parameters."""
+    """Return the description of each test by the test's name, without its parameters."""
     return {check.name.partition("[")[0]: check.about for check in checks}
 
 

@@ -1,17 +1,17 @@
 """Judge a chat server by the clauses of PROTOCOL.md.
 
-The server is started from a command, in which {host} and {port} are filled in, or
-reached at an address. A room may have several addresses, over which the clients are
-spread. With a command, several servers are judged at once. A broken MUST clause fails
-the run. A broken SHOULD clause fails it only with --strict, or if the profile given
-with --profile lists it under `claims`. A clause that could not be judged is
-"unknown". --seed sets the points at which the test of LINE-2 cuts its lines, and the
-first address in each test.
+The server is started from a command, in which an address and a port replace {host}
+and {port}, or is reached at an address. If its room has several addresses, the
+clients are spread over them. With a command, several instances of the server are
+judged at once. A broken MUST clause fails the run. A broken SHOULD clause fails it
+only with --strict, or if the profile given with --profile lists the clause under
+`claims`. A clause that could not be judged is "unknown". --seed determines the points
+at which the test of LINE-2 cuts its lines, and the first address in each test.
 --report writes results.json, junit.xml and report.html.
 
-Exit status: 0 if the server passed; 1 if it broke a clause; 2 for wrong arguments,
-or if the harness could not judge; 3 if the server did not start; 4 if it passed, but
-a MUST clause was judged in a form changed for the profile's dialect.
+Exit status: 0 if the server passed; 1 if it broke a clause that counts; 2 for wrong
+arguments, or if the harness could not judge; 3 if the server did not start; 4 if it
+passed, but a MUST clause was judged in the form of the profile's dialect.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ if TYPE_CHECKING:  # `bench` must run without the packages of the extra
     from harness.report.terminal import Line
 
 JOBS = 4
-"""Servers to judge at once, if there are half as many cores: a test mostly waits."""
+"""Maximum number of servers to judge at once by default. There are up to two for each core, because
+a test mostly waits."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--known-failures",
         metavar="FILE",
         type=_text,
-        help="file of clauses to report but not to count, one id per line; # begins a comment",
+        help="file of clauses whose failures are reported but do not count, one id per line; #"
+        " begins a comment",
     )
     parser.add_argument(
         "--only",
@@ -70,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="judge only these clauses",
     )
     parser.add_argument("--list", action="store_true", help="list the clauses and their tests")
-    jobs = "servers to judge at once, with --command"
+    jobs = "number of servers to judge at once, with --command"
     add(parser, "--jobs", "N", whole(1), min(JOBS, 2 * (os.cpu_count() or 1)), jobs)
 
 
@@ -83,7 +85,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         checks = runner.collect(chosen)
     except runner.CollectError as error:
         parser.error(str(error))
-    # The start of a process takes a second, so start none without a test.
+    # Start no more processes than there are tests: the start of each process takes a second.
     chosen = dataclasses.replace(chosen, jobs=min(chosen.jobs, len(checks)))
     if options.list:
         _print(_listed(checks))
@@ -97,7 +99,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         _conclude(options, chosen, checks, outcome, rules, parser, shown=False)
 
     with started(parser, options, options.timeout_scale, unstarted):
-        pass  # Start and stop the server once, to report it if it does not start.
+        pass  # Start and stop the server once, so that a failed start is reported early.
     print(
         f"judging {options.command or ', '.join(options.target)}, "
         f"profile {options.profile or profiles.DEFAULT}, seed {chosen.seed}",
@@ -113,7 +115,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def _options(options: argparse.Namespace) -> Options:
     from harness.conformance.runner import Options
 
-    # An absolute path, because the tests run in another folder.
+    # The path is absolute, because the tests run in another folder.
     profile = str(profiles.find(options.profile or profiles.DEFAULT).resolve())
     return Options(
         command=options.command,
@@ -129,7 +131,7 @@ def _options(options: argparse.Namespace) -> Options:
 
 
 def _rules(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Rules:
-    """Return the rules of the verdict. Without --profile, no claim counts."""
+    """Return the rules of the verdict. Claims of the default profile do not count."""
     from harness.conformance.verdicts import Rules, parse_known_failures
 
     profile = load_profile(parser, options)
@@ -178,13 +180,13 @@ def _conclude(
         "timeout_scale": options.timeout_scale,
     }
     asked = None
-    if options.only:  # a server that has gone breaks JOIN-1, too
+    if options.only:  # tests of other clauses may report that JOIN-1 or LEAVE-1 is broken
         asked = {check.clause for check in checks} | {result.clause for result in outcome.results}
     if shown:
         _print(summary(verdict, asked, about["dialect"]))
         if failed := [broken.clause.id for broken in verdict.failed()]:
             again = f"--only {' '.join(failed)} --seed {chosen.seed}"
-            print(f"to repeat the failures, add {again}", file=sys.stderr)
+            print(f"to repeat the failed tests, add {again}", file=sys.stderr)
     if options.report:
         from harness.report import page
 
@@ -195,7 +197,7 @@ def _conclude(
 
 
 def _print(lines: Iterable[Line]) -> None:
-    """Print lines, with their styles on a terminal, else plain."""
+    """Print lines, on a terminal with their styles."""
     from harness.report.terminal import plain
 
     if sys.stdout.isatty():
@@ -218,7 +220,7 @@ def show_on(console: Console, lines: Iterable[Line]) -> None:
 
 
 def _listed(checks: Sequence[Check]) -> Iterable[Line]:
-    """Yield the clauses that the tests judge, each with its tests."""
+    """Yield the lines of --list: the clauses that the tests judge, each with its tests."""
     from harness.conformance.evidence import label
     from harness.report.terminal import quote
 

@@ -1,13 +1,14 @@
 """Search for the highest load that a server sustains, in messages per second.
 
-All clients talk, each at the same rate, on a fixed schedule. A server holds a load
-if it delivers all messages correctly, and 99 of 100 reach their last receiver within
---p99 ms. The load is doubled until it is not held; then the search continues between
-the last two loads until they differ by a tenth. If the harness could not keep its schedule, the
-load does not count as held, and the report says so; then --processes may help.
+All clients talk, each at the same rate, on a fixed schedule. A load counts as held if
+the server delivers all messages correctly, and 99 of 100 messages reach their last
+receiver within --p99 ms. The load is doubled until a load is not held; then the search
+continues between the last two loads until they differ by a tenth. If the harness could
+not keep its schedule, the load does not count as held, and the output names the
+harness as the reason; more --processes may then help.
 
-Exit status: 0 if a load was held; 1 if none was; 2 if the harness could not judge
-the first loads, or for wrong arguments; 3 if the target did not start.
+Exit status: 0 if a load was held; 1 if no load was held; 2 if the harness could not
+judge the first load, or for wrong arguments; 3 if the target did not start.
 """
 
 from __future__ import annotations
@@ -42,24 +43,26 @@ FIRST = 16.0
 """Load at which the search begins, in messages per second of all clients together."""
 
 MOST = 1_000_000.0
-"""Load at which the search ends, in messages per second of all clients together."""
+"""Maximum load to try, in messages per second of all clients together."""
 
 CLOSE = 1.1
-"""Ratio of the lowest load not held to the highest load held, at which the search ends."""
+"""Ratio of the lowest load that was not held to the highest load that was held. At this ratio, the
+search ends."""
 
 JOINS_PER_SECOND = 300
 """Number of clients that join per second, before any client sends."""
 
 HELD, SERVER, HARNESS = "held", "server", "harness"
-"""Outcomes of a load: held, or not held because of the server or the harness."""
+"""Outcomes of a load: held, or the reason why it was not held."""
 
 
 @dataclass(frozen=True)
 class Step:
     """One load that was tried.
 
-    messages: per second, of all clients together. p99: milliseconds to the last receiver; None:
-    no message was received. why: reason why the load was not held; empty if it was held.
+    messages: messages per second of all clients together. p99: 99th percentile of the latency to
+    the last receiver, in milliseconds; None: no message was received. why: reason why the load was
+    not held; empty if it was held.
     """
 
     clients: int
@@ -76,14 +79,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Limit:
+    """The outcome of a search."""
+
     held: Step | None
-    """The highest load that was held."""
+    """The highest load that was held; None: no load was held."""
     stopped: Step | None
     """The lowest load that was not held; None: every load was held."""
 
 
 def search(attempt: Callable[[float], Step], first: float = FIRST, most: float = MOST) -> Limit:
-    """Return the highest load between `first` and `most` for which `attempt` succeeds.
+    """Search for the highest load between `first` and `most` that is held. attempt: tries a load.
 
     A load that was not held is tried once more, because the machine may have been busy
     for a moment.
@@ -112,7 +117,7 @@ def search(attempt: Callable[[float], Step], first: float = FIRST, most: float =
 
 
 def scenario_of(clients: int, messages: float, length: float) -> Scenario:
-    """Return a scenario: all clients join, and then talk for `length` seconds."""
+    """Return a scenario in which all clients join, and then talk for `length` seconds."""
     return Scenario(
         "limit",
         "all talk at a fixed rate",
@@ -134,7 +139,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "--profile", "--seed", "--timeout-scale", "--json")
     parser.set_defaults(seed=1)
     add(parser, "--clients", "N", whole(2), 100, "number of clients")
-    bound = "milliseconds within which the last receiver must have 99 of 100 messages"
+    bound = "milliseconds within which 99 of 100 messages must reach their last receiver"
     add(parser, "--p99", "MS", whole(1), 100, bound)
     add(parser, "--seconds", "S", seconds, 5, "duration of each load, in seconds")
     add(parser, "--processes", "N", whole(1), 1, "number of processes that run the clients")
@@ -146,7 +151,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     raise_descriptor_limit()
     require_temporary_folder(parser)
     with started(parser, options, options.timeout_scale):
-        pass  # Start and stop the server once, to report it if it does not start.
+        pass  # Start and stop the server once, so that a failed start is reported early.
     found = search(lambda messages: _attempt(options, parser, profile, messages))
     print(conclusion(found))
     if options.json:
@@ -162,7 +167,7 @@ def _attempt(
     profile: Profile,
     messages: float,
 ) -> Step:
-    """Put a load on a new target, and return the outcome."""
+    """Try a load on a fresh target, and return the outcome."""
     from harness.simulation.outcome import simulated
     from harness.simulation.run.run import Run
 
@@ -193,7 +198,8 @@ def _attempt(
 
 
 def judged(results: dict[str, object], clients: int, messages: float, bound: float) -> Step:
-    """Return the outcome of a load from the results of its run; `bound`: milliseconds for p99."""
+    """Return the outcome of a load from the results of its run. bound: highest p99 of a load that
+    is held, in milliseconds."""
     latencies = results["latency_ms"]
     assert isinstance(latencies, dict)
     p99 = latencies["corrected"]["last"]["p99"]
@@ -222,9 +228,9 @@ def conclusion(limit: Limit) -> str:
     if limit.held:
         step = limit.held
         each = step.messages / step.clients
-        lines.append(f"holds {step.clients} clients × {each:.3g} messages/s = {described(step)}")
+        lines.append(f"limit: {step.clients} clients × {each:.3g} messages/s = {described(step)}")
     else:
-        lines.append("held no load that was tried")
+        lines.append("no load was held")
     if limit.stopped:
         lines.append(f"stopped at {described(limit.stopped)}")
     return "\n".join(lines)

@@ -1,7 +1,7 @@
-"""``python -m harness COMMAND``: one sub-command for each task of the harness.
+"""Entry point of `python -m harness COMMAND`: parse the command line and run a sub-command.
 
-A command is a module with a docstring, ``add_arguments(parser)`` and
-``run(options, parser) -> exit status``. `COMMANDS` lists the commands.
+A sub-command is a module with a docstring, `add_arguments(parser)`, and `run(options, parser)`,
+which returns the exit status. `COMMANDS` lists the sub-commands.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from harness.target.interrupts import interrupt_on_signals
 
 
 class Command(Protocol):
-    """The interface of a module that is a sub-command."""
+    """The interface of a sub-command's module."""
 
     __doc__: str | None
 
@@ -60,17 +60,17 @@ COMMANDS: dict[str, Command] = {
 class OneLineParser(argparse.ArgumentParser):
     """An argument parser that reports an error in one line, without the usage.
 
-    An unknown option is reported before any other error, because its value may have been taken for
-    a positional argument.
+    An unknown option is reported before any other error, because argparse may have taken the value
+    of this option for a positional argument.
     """
 
     _words: Sequence[str] = ()
-    """Arguments that are parsed, for `error`."""
+    """The arguments that are parsed; `error` searches them for unknown options."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self._words = sys.argv[1:] if args is None else args
         found, unknown = super().parse_known_args(args, namespace)
-        if unknown and self._subparsers is None:  # the parser of a command knows its options
+        if unknown and self._subparsers is None:  # the main parser does not know the options
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return found, unknown
 
@@ -78,7 +78,7 @@ class OneLineParser(argparse.ArgumentParser):
         known = self._option_string_actions
         for word in itertools.takewhile("--".__ne__, self._words):
             name = word.partition("=")[0]
-            # As in argparse, text with a blank is no option.
+            # As in argparse, a text that contains a blank is not an option.
             if re.fullmatch(r"--?[A-Za-z][^ ]*", word) and name not in known:
                 near = difflib.get_close_matches(name, known, 1)
                 message = f"unknown option {name}" + "".join(f"; did you mean {n}?" for n in near)
@@ -90,9 +90,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="python -m harness",
         description="Judge chat servers from outside.",
-        epilog="bench, check, scenarios, and matrix without --out need only Python; the others need"
-        ' the packages of the extra "harness": pip install "chatroom[harness]", or ".[harness]" in'
-        " a clone.",
+        epilog="bench, check, scenarios, and matrix without --out need only Python; the other"
+        ' commands need the packages of the extra "harness": pip install "chatroom[harness]", or'
+        ' ".[harness]" in a clone.',
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             status: int = options.run(options, options.parser)
             sys.stdout.flush()
     except KeyboardInterrupt:
-        say("interrupted")  # `print` would fail if the terminal has gone
+        say("interrupted")  # `print` would raise an exception if the terminal was closed
         return 128 + signal.SIGINT
     except CannotJudge as error:
         print(f"{options.parser.prog}: the harness could not judge: {error}", file=sys.stderr)

@@ -1,7 +1,7 @@
 """Compare servers by their results.json: a table of servers and clauses.
 
-A server is named after the folder of its results.json. The table is printed, or
-written as an HTML page with --out. A verdict with * is about the form that the
+A server is named after the folder of its results.json. The table is printed; with
+--out, it is written as an HTML page. A verdict with * is about the form that the
 clause takes in the server's dialect; the dialects are listed below the table.
 
 Exit status: 0; 2 if a file is not a results.json.

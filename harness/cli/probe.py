@@ -3,15 +3,15 @@
     python -m harness probe --command "python3 server.py {host} {port}" > server.toml
 
 A few clients join, send lines and leave. If they do not receive each other's lines,
-they try a name, the commands that the server names, and other line ends. The text
-that a new client receives before any client has sent is the welcome; the text before
-a client's line is the prefix; whole lines that no client has sent are notices.
-Addresses, ports, names and numbers in them become patterns. The profile claims those
-of LINE-2, LINE-3, LINE-5 and LINE-6 that seem to hold; `conform --profile FILE` then
-judges all clauses.
+they try to log in, with a name or with a command that the server's output shows, and
+with other line ends. The text that a new client receives before any client has sent
+is the welcome; the text before a client's line is the prefix; whole lines that no
+client has sent are notices. In these texts, addresses, ports, names and numbers
+become patterns. The profile claims those of LINE-2, LINE-3, LINE-5 and LINE-6 that
+the server seems to keep; `conform --profile FILE` then judges all clauses.
 
 Exit status: 0 if a profile was written; 2 for wrong arguments; 3 if the target did
-not start, did not deliver the lines, or sent too much by itself.
+not start, did not deliver the lines, or sent too much while no client sent.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """List the scenarios of the harness, or print one of them.
 
 `simulate` runs a scenario. A scenario is a TOML file that describes the clients and the
-faults. To write your own, begin with one of these: `scenarios NAME > mine.toml`.
+faults. To write a scenario, change a copy of one: `scenarios NAME > mine.toml`.
 """
 
 from __future__ import annotations

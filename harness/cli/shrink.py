@@ -1,10 +1,11 @@
 """Shrink a failing history to the smallest script that still shows its violation.
 
-The clients' actions are replayed against a new target, each time with fewer actions.
-The remaining actions become a Python file that needs only the standard library:
-`python3 shrunk.py HOST PORT`. The script has no times, no faults of the target and
-no faulty networks. A violation that depends on these does not recur. It can't play
-a dialect with a login, an echo or CR LF.
+The clients' actions are replayed again and again, with fewer and fewer actions, each
+time against a fresh target. The remaining actions are written to a Python script that
+needs only the standard library: `python3 shrunk.py HOST PORT`. The script contains no
+times, no faults of the target and no faults of the network, so a violation that
+depends on one of them does not recur. The script can't replay a dialect with a login,
+an echo, a suffix, colours or CR LF.
 
 Exit status: 0 if a script was written; 2 if the violation does not recur, or for
 wrong arguments; 3 if the target did not start.
@@ -39,15 +40,15 @@ from harness.simulation.shrink import replay
 from harness.simulation.shrink.reduce import Script, left_out, lines, people, reduce, script_of
 
 BUDGET = 400
-"""Maximum number of scripts to try."""
+"""Maximum number of shorter scripts to try."""
 
 _FILE = '''"""{about}
 
     python3 {name} HOST PORT
 
 replays the clients' actions against the server at HOST:PORT and prints the violations. Exit
-status: 1 if the violation above occurred, 0 if not, 2 if there is no server. The actions are a part
-of a run against:
+status: 1 if the violation above occurred; 0 if it did not occur; 2 if there is no server. The
+actions are a part of a run against:
 
     {target}
 """
@@ -60,7 +61,7 @@ PREFIX = {prefix!r}
 NOTICES = {notices!r}
 HURRY = {hurry!r}
 
-# Clients that are still connected at the end also send a last line.
+# After these actions, each client that is still connected sends a last line.
 SCRIPT = [
 {script}
 ]
@@ -90,8 +91,8 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True)
 class Manner:
-    """A way to play a script. hurry: without waits. tries: plays before the violation counts as
-    gone."""
+    """A way to play a script. hurry: true if the clients act without waits. tries: number of times
+    to play the script before the script is discarded."""
 
     hurry: bool
     tries: int
@@ -110,7 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=writable,
         help="file to write (default: shrunk.py beside the history)",
     )
-    tries = "replays of a shorter script; it is discarded if none shows the violation"
+    tries = "number of replays of a shorter script, which is discarded if none shows the violation"
     add(parser, "--tries", "N", whole(1), 3, tries)
 
 
@@ -141,13 +142,16 @@ def _against(
     violation: Violation,
     profile: Profile,
 ) -> tuple[Script, bool]:
-    """Return the smallest script, and whether to play it in a hurry."""
+    """Return the smallest script found, and whether to play it in a hurry."""
     raise_descriptor_limit()
     welcome, prefix, notices = _dialect(profile)
 
     with started(parser, options) as target:
         if target.others:
-            parser.error("the script can connect to one address only: name one port, or one target")
+            parser.error(
+                "the script connects to one address only: use one port in --command, or --target"
+                " once"
+            )
 
         def plays(script: Script, hurry: bool) -> bool:
             target.fresh()
@@ -168,7 +172,7 @@ def _shrunk(
     tries: int,
     parser: argparse.ArgumentParser,
 ) -> tuple[Script, bool]:
-    """Return the smallest script, and whether to play it in a hurry."""
+    """Return the smallest script found, and whether to play it in a hurry."""
     whole_script = script_of(recorded)
     print(f"{violation.kind}, of {described(whole_script)}", file=sys.stderr, flush=True)
     manner = manner_of(lambda hurry: plays(whole_script, hurry), tries)
@@ -193,16 +197,17 @@ def _shrunk(
 
 
 def _concerned(violation: Violation, everyone: list[int]) -> list[int]:
-    """Return two clients that may suffice: the affected client, and the sender."""
+    """Return the two clients that probably suffice: the affected client and the sender. If the
+    sender is unknown, return any other client in its place."""
     sender = [numbers_of(violation.message)[0]] if violation.message else []
     first = [violation.who, *sender, *everyone]
     return list(dict.fromkeys(first))[:2]
 
 
 def manner_of(shows: Callable[[bool], bool], tries: int) -> Manner | None:
-    """Return how to play the whole script so that it shows the violation; None if it doesn't.
+    """Return how to play the whole script so that the violation occurs; None if it never occurs.
 
-    If every play shows the violation, one try is enough from then on.
+    If the violation occurs every time, each shorter script needs only one try.
     """
     for hurry in (False, True):
         shown = [shows(hurry) for _ in range(tries)]
@@ -217,7 +222,8 @@ def described(script: Script) -> str:
 
 
 def _unplayable(profile: Profile) -> str:
-    """Return what the scripts can't translate in a dialect; empty if they can play it."""
+    """Return in words the parts of a dialect that a script can't replay; empty if there are
+    none."""
     found = {
         "a login": bool(profile.login),
         "own messages come back": profile.echo is not None,
@@ -229,7 +235,8 @@ def _unplayable(profile: Profile) -> str:
 
 
 def _dialect(profile: Profile) -> tuple[bytes, bytes, list[bytes]]:
-    """Return welcome, prefix and notices for `play`; an empty prefix means PROTOCOL.md's."""
+    """Return welcome, prefix and notices for `replay.play`. An empty prefix stands for the prefix
+    of PROTOCOL.md."""
     return (
         profile.welcome.pattern if profile.welcome else b"",
         b"" if profile.prefix.pattern == Profile("").prefix.pattern else profile.prefix.pattern,

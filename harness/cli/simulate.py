@@ -1,15 +1,15 @@
 """Run a scenario with simulated clients, judge the recorded history, print figures.
 
-SCENARIO is a scenario of the harness (`scenarios` lists them) or a TOML file. All that
-is sent and received is recorded, and judged at the end: each message must reach every
-other client once, in one order, unchanged, with the true prefix. Latencies count from
-the time at which a message was due, even if it was sent late. The same seed gives the same
-schedule. --report writes history.jsonl, results.json and report.html.
+SCENARIO is a scenario of the harness (`scenarios` lists them) or a TOML file. All sent
+and received data is recorded, and judged at the end: each message must reach every
+other client once, in one order, unchanged, with the true prefix. A latency is measured
+from the time at which the message was due, even if the message was sent late. The same
+seed gives the same schedule. --report writes history.jsonl, results.json and
+report.html.
 
 Exit status: 0 if all messages were delivered correctly; 1 if not; 2 if the harness
-could not judge (it could not keep its schedule, nothing was received, the target
-ended, a fault never struck at a moment that the scenario lists), or for wrong
-arguments; 3 if the target did not start.
+could not judge (for example, because it could not keep its schedule, or because no
+message was received), or for wrong arguments; 3 if the target did not start.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--worker-faults",
         action="store_true",
-        help="also kill workers and send SIGHUP, if the scenario does: "
-        "only a server that is made for it survives that (LOAD-4)",
+        help="also kill workers and send SIGHUP, if the scenario lists these faults: "
+        "only a server that is made for them survives (LOAD-4)",
     )
 
 
@@ -117,7 +117,8 @@ def _simulate(
 
 
 def _keep_or_not(folder: Path, *, asked: bool) -> None:
-    """Keep the recording if anything went wrong; remove an empty folder."""
+    """Print where the recording is; if the folder is empty, remove it. asked: whether the user has
+    named the folder."""
     if asked:
         return
     if any(folder.iterdir()):
@@ -127,7 +128,7 @@ def _keep_or_not(folder: Path, *, asked: bool) -> None:
 
 
 def _chosen(options: argparse.Namespace) -> Scenario:
-    """Return the scenario, changed by the options. Raise ValueError if it is invalid."""
+    """Return the scenario with the changes by the options. Raise ValueError if it is invalid."""
     scenario = load(options.scenario)
     if options.clients:
         scenario = scenario.peopled(options.clients)

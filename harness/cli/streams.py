@@ -1,4 +1,4 @@
-"""Standard output and standard error after a terminal, or the reader of a pipe, has gone."""
+"""Write to standard output and standard error, even if the terminal or the pipe was closed."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import TextIO
 
 
 def discard(*streams: TextIO) -> None:
-    """Discard the buffers of these streams, which would raise an error at exit."""
+    """Redirect these streams to the null device, so that writing their buffers at exit raises no
+    exception."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in streams:
         os.dup2(nowhere, stream.fileno())
 
 
 def say(text: str) -> None:
-    """Print a line on standard error; if the terminal has gone, discard all output."""
+    """Print a line on standard error; if this fails, discard all further output."""
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:

@@ -1,8 +1,8 @@
 """Scripted clients.
 
 client.py     one client, and a log of the bytes that it sends and receives
-dialect.py    a client's bytes in the server's dialect
-stream.py     a client's bytes as lines
-strangers.py  lines of clients that are not of this run
-room.py       a target's room, with the clients of one test
+dialect.py    translates a client's text to and from the server's dialect
+stream.py     splits a client's received text into lines
+strangers.py  finds lines of clients that do not belong to this run
+room.py       the room of a target, with the clients of one test
 """

@@ -1,8 +1,8 @@
 """One scripted client, and a log of the bytes that it sends and receives.
 
 A client never judges. It sends, collects what it receives, and waits for tokens;
-the test decides what a token proves. Each wait has a timeout: `within` seconds, or
-the patience of the `Clock`. The test's texts are canonical: see `harness.clients.dialect`.
+the test decides what a token proves. Each wait has a timeout: `within` seconds; by default,
+the patience of the `Clock`. The texts of a test are canonical: see `harness.clients.dialect`.
 """
 
 from __future__ import annotations
@@ -26,23 +26,26 @@ CHUNK = 1 << 18
 """Maximum number of bytes per read."""
 
 KEPT = 256
-"""Maximum number of bytes of one event in the wire log."""
+"""Maximum number of bytes that the wire log stores for one event."""
 
 MAX_EVENTS = 2000
-"""Maximum number of events in the wire log of one test: half for the first, half for the last."""
+"""Maximum number of events in the wire log of one test. Half of them are the first events of the
+test, and half are the last."""
 
 MOST = 64 << 20
-"""Received bytes at which a client stops reading: more than any test sends."""
+"""Maximum number of received bytes that a client stores: more than any test sends. At this number,
+the client stops reading."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """An event on a connection. `time`: seconds from the test's start."""
+    """An event on a connection. `time`: seconds since the start of the test. `size`: number of
+    bytes that were sent or received; `data`: the first of them."""
 
     time: float
     client: str
     what: str
-    """`sends`, `receives`, or an event of the connection."""
+    """`sends`, `receives`, or an event of the connection, such as `resets`."""
     data: bytes = b""
     size: int = 0
 
@@ -57,9 +60,9 @@ class Log:
     dropped: int = 0
 
     ended: bool = False
-    """True once further events are dropped."""
+    """True once the test has ended; further events are not stored."""
     record: Record | None = None
-    """The text on all connections of the run, if strangers may be in the room."""
+    """Text on all connections of the run; None if no stranger can be in the room."""
 
     def add(self, client: str, what: str, data: bytes = b"") -> None:
         if self.ended:
@@ -77,9 +80,10 @@ class Log:
 
 @dataclass(frozen=True)
 class Clock:
-    """Timeouts in seconds, all multiplied by one scale.
+    """Timeouts in seconds, all multiplied by `scale`.
 
-    patience: for something that must come. window: for something that must not come.
+    patience: how long to wait for an event that must occur. window: how long to watch for an event
+    that must not occur.
     """
 
     scale: float = 1.0
@@ -94,7 +98,7 @@ class Clock:
 
 
 class Client:
-    """A connection to the target from `address`. Made by `connect`."""
+    """A connection to the target. `connect` creates it."""
 
     def __init__(
         self,
@@ -111,17 +115,17 @@ class Client:
         self.address = address
         """The source address, as the server should see it."""
         self.server = server
-        """The endpoint to which it is connected."""
+        """The endpoint to which the client is connected."""
         self.login_name = login_name
-        """Name with which it logs in, if the profile has a login with a name."""
+        """Name that the client sends in the login, if the profile's login contains a name."""
         self.heard = bytearray()
-        """Received text that was not taken yet, canonical."""
+        """Received canonical text that has not been taken yet."""
         self.echoes = Echoes(profile.echo) if profile.echo is not None else None
-        """The echoes of its own lines, which are removed from the input."""
+        """The echoes of the client's own lines, which are removed from `heard`."""
         self.ended = ""
-        """How the connection ended: "closed" or "reset"; empty while it is open."""
+        """How the server ended the connection: "closed" or "reset"; empty while it is open."""
         self.flooded = False
-        """True while it does not read because it holds MOST bytes."""
+        """True while the client does not read because `heard` has reached MOST bytes."""
         self._profile = profile
         self._reader = Reader(profile)
         self._socket = connection
@@ -132,7 +136,8 @@ class Client:
         self._reading = False
         self._finished = False
         self._line_ends = False
-        """True if a line end that comes next belongs to a line that was taken already."""
+        """True while a line end is still to be dropped: the text of its line has already been
+        taken."""
         self.resume()
 
     @property
@@ -148,7 +153,7 @@ class Client:
 
     @property
     def bare_line_ends(self) -> int:
-        """Number of line ends that were LF, although the profile says CR LF."""
+        """Number of received LFs without CR, if the profile says CR LF."""
         return self._reader.bare_line_ends
 
     def __repr__(self) -> str:
@@ -156,7 +161,8 @@ class Client:
 
     @property
     def identity(self) -> bytes | None:
-        """Text that a true prefix of this client contains; None if it is not known beforehand."""
+        """Text that a correct prefix of this client contains; None if the profile does not
+        determine the text."""
         groups = self._profile.prefix.groupindex.keys()
         if "name" in groups:
             return self.login_name.encode() if self._profile.sends_name else None
@@ -166,8 +172,8 @@ class Client:
     # --- sending -------------------------------------------------------------
 
     async def log_in(self) -> None:
-        """Go through the login of the server's dialect. Raise JoinError if a question does not
-        come."""
+        """Answer the questions of the profile's login. Raise JoinError if a question does not
+        arrive in time."""
         login = Login(self._profile, self.login_name)
         while not login.done:
             answer: bytes | None = None
@@ -221,7 +227,7 @@ class Client:
         return longest
 
     def finish(self) -> None:
-        """Close the sending side (FIN), and go on receiving."""
+        """Close the sending side (FIN); continue to receive."""
         if self._socket.fileno() < 0 or self._finished:
             return
         self._finished = True
@@ -230,7 +236,7 @@ class Client:
             self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Close the connection: with a FIN, or a RST if something is unread."""
+        """Close the connection. The kernel sends a FIN, or a RST if received data is unread."""
         if self._socket.fileno() >= 0:
             self._log.add(self.name, "closes")
             self.pause()
@@ -253,13 +259,14 @@ class Client:
             self._loop.remove_reader(self._socket)
 
     def resume(self) -> None:
-        """Read again."""
+        """Start reading again, unless the connection has ended."""
         if not self._reading and not self.ended:
             self._reading = True
             self._loop.add_reader(self._socket, self._read)
 
     async def hears(self, token: bytes, within: float | None = None) -> bytes:
-        """Take all input up to the end of `token`. Raise Violation if it does not arrive."""
+        """Take all input up to the end of `token`. Raise Violation if the token does not arrive in
+        time."""
         if not await self.comes(token, within):
             raise Violation(
                 f"{self.name} did not receive the expected text{self._fate()}",
@@ -269,24 +276,25 @@ class Client:
         return self.take(self.heard.index(token) + len(token))
 
     async def hears_line(self, token: bytes, within: float | None = None) -> bytes:
-        """Like `hears`, for a token at the end of a line. A line end after it is dropped."""
+        """Take all input up to the end of `token`, as `hears` does; drop a line end after it."""
         heard = await self.hears(token, within)
         self.skip_line_end()
         return heard
 
     def skip_line_end(self) -> None:
-        """Drop a line end if it comes next, now or later."""
+        """Drop a line end at the beginning of the input; if the input is empty, drop it when it
+        arrives."""
         self._line_ends = True
         self._drop_line_end()
 
     def _drop_line_end(self) -> None:
-        if self._line_ends and self.heard and self.heard != b"\r":  # the LF may follow
+        if self._line_ends and self.heard and self.heard != b"\r":  # the LF may arrive later
             self._line_ends = False
             if self.heard.startswith((b"\n", b"\r\n")):
                 del self.heard[: self.heard.index(b"\n") + 1]
 
     async def comes(self, token: bytes, within: float | None = None) -> bool:
-        """Return whether `token` has arrived, or arrives in time; take nothing."""
+        """Return whether `token` has arrived or arrives in time. Take no input."""
         searched = 0
 
         def came() -> bool:
@@ -298,20 +306,20 @@ class Client:
         return await self.waits(came, within)
 
     async def hears_end(self, within: float | None = None) -> bytes:
-        """Take all input up to the end of the connection. Raise Violation if it does not end in
-        time."""
+        """Take all input up to the end of the connection. Raise Violation if the server does not
+        end the connection in time."""
         if not await self.ends(within):
             raise Violation(f"the server did not close the connection of {self.name}")
         return self.take(len(self.heard))
 
     async def ends(self, within: float | None = None) -> bool:
-        """Return whether the server ends the connection in time."""
+        """Return whether the server has ended the connection or ends it in time."""
         return await self.waits(lambda: bool(self.ended), within)
 
     async def waits(self, condition: Callable[[], bool], within: float | None = None) -> bool:
         """Wait until `condition` holds; return False at the timeout or the end of the connection.
 
-        The condition is evaluated whenever data arrives. Raise Violation if the client is flooded.
+        The condition is evaluated whenever data arrives. Raise Violation if MOST bytes arrive.
         """
         deadline = self._loop.time() + (self._clock.patience if within is None else within)
         while not condition():
@@ -384,8 +392,9 @@ async def connect(
     """Connect a client, without login, and without waiting for its welcome.
 
     source: address to bind to; None: the system's choice. receive_buffer: SO_RCVBUF in bytes,
-    for a client that must buffer little; 0: the default. Raise Violation if the server does not
-    accept the connection, RefusedError if nothing listens, OSError if `source` is not local.
+    for a client that must buffer little; 0: the system's default. Raise Violation if the server
+    does not accept the connection in time, RefusedError if it refuses or resets the connection, and
+    OSError if `source` is not an address of this machine.
     """
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
     connection = socket.socket(family, socket.SOCK_STREAM)

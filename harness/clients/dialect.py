@@ -1,7 +1,7 @@
-"""A connection in a server's dialect: canonical text on this side, the server's own on the other.
+"""Translate between the canonical text of the tests and the text in a server's dialect.
 
 Canonical text has LF as its line end, and contains no colours, no suffix and no echo of the
-client's own messages. So a test is written once, for every dialect. Pure.
+client's own messages. So each test is written only once, for all dialects. Pure.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections import Counter, deque
 from harness.profile import CRLF, Profile
 
 _COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
-"""ECMA-48, SGR: a colour or another rendition."""
+"""An SGR sequence of ECMA-48, which sets a colour or another text attribute."""
 _COLOUR_BEGUN = re.compile(rb"\x1b(?:\[[0-9;]*)?\Z")
+"""The beginning of an SGR sequence whose end has not arrived."""
 
 MOST_ECHOES = 4096
-"""Maximum number of own lines whose echo is awaited; older ones are forgotten."""
+"""Maximum number of sent lines whose echo is awaited; older lines are forgotten."""
 
 
 def without_colours(text: bytes) -> bytes:
@@ -32,21 +33,22 @@ def to_server(text: bytes, profile: Profile) -> bytes:
 
 
 class Reader:
-    """Translates what one client receives, read by read. What may be incomplete waits."""
+    """Translates the bytes that one client receives to canonical text, one read at a time. An
+    incomplete sequence at the end of a read is kept until the next read."""
 
     def __init__(self, profile: Profile) -> None:
         self.bare_line_ends = 0
         """Number of LFs without a CR, in a dialect whose output lines end with CR LF."""
         self._profile = profile
         self._held = b""
-        """The beginning of a sequence whose end has not arrived: a CR, or part of a colour."""
+        """The beginning of a sequence whose end has not arrived: a CR, or a part of a colour."""
         suffix = profile.suffix
         self._suffix = suffix and re.compile(
             rb"(?:%b)(?=\n|\Z)|(?<=\n)(?:%b)" % (suffix.pattern, suffix.pattern)
         )
 
     def feed(self, data: bytes) -> bytes:
-        """Return the canonical text of the next bytes."""
+        """Return the canonical text of the next received bytes."""
         data, self._held = self._held + data, b""
         if self._profile.colours:
             data = without_colours(data)
@@ -61,15 +63,15 @@ class Reader:
 
 
 class Echoes:
-    """The echoes of one client's own lines, in a dialect with echo."""
+    """The echoes of one client's own lines, in a dialect in which the server sends them back."""
 
     def __init__(self, prefix: re.Pattern[bytes]) -> None:
         self._prefix = prefix
         self._unfinished = b""
         self._due: deque[bytes] = deque(maxlen=MOST_ECHOES)
-        """Lines that were sent, without LF, and whose echo has not arrived."""
+        """Sent lines, without LF, whose echo has not arrived."""
         self.returned: Counter[bytes] = Counter()
-        """Number of echoes of each line that was sent, without its LF."""
+        """Number of echoes that have arrived, by the sent line without LF."""
 
     def say(self, text: bytes) -> None:
         """Note canonical text that the client sends."""
@@ -77,7 +79,7 @@ class Echoes:
         self._due += lines
 
     def remove(self, heard: bytearray) -> None:
-        """Remove from the input all echoes that have arrived whole."""
+        """Remove all complete echoes from the input."""
         if not self._due:
             return
         *lines, unfinished = bytes(heard).split(b"\n")
@@ -86,12 +88,12 @@ class Echoes:
             heard[:] = b"\n".join([*others, unfinished])
 
     def _take(self, line: bytes) -> bool:
-        """Return whether a line is an echo, which is then no longer due."""
+        """Return whether a line is the echo of a line that is due; if so, count it as arrived."""
         prefix = self._prefix.match(line)
         if not prefix:
             return False
         text = line[prefix.end() :]
-        if text not in self._due:  # another text behind a shorter or longer prefix may be
+        if text not in self._due:  # the pattern may also match a shorter or a longer prefix
             texts = (due for due in self._due if line.endswith(due) and self._precedes(due, line))
             found = next(texts, None)
             if found is None:
@@ -106,7 +108,7 @@ class Echoes:
 
 
 class Login:
-    """The steps before a client is a member: what the server asks, and what the client answers."""
+    """The questions of the server before a client is a member, and the client's answers."""
 
     def __init__(self, profile: Profile, name: str) -> None:
         self._steps = deque(profile.login)
@@ -118,13 +120,13 @@ class Login:
 
     @property
     def awaited(self) -> bytes:
-        """Pattern of the question that has not arrived yet."""
+        """Pattern of the next question; empty if all questions are answered."""
         return self._steps[0].expects.pattern if self._steps else b""
 
     def answer(self, heard: bytearray) -> bytes | None:
-        """Take a question from the input; return the answer, canonical.
+        """Remove the next question from the input, and return the answer as canonical text.
 
-        Return None while the question is incomplete, or if all steps are done.
+        Return None if the question has not arrived completely, or if all questions are answered.
         """
         if not self._steps:
             return None

@@ -1,9 +1,9 @@
 """The environment of a conformance test: the target's room, and clients in it.
 
 A *token* is a unique word. Only a received token proves that a client has joined: a
-server may send the welcome before it has registered the client. So in `join`, another
-client, the witness, sends tokens until all members have received one. Each member's
-stream then begins after that token.
+server may send the welcome before it has registered the client. So `join` uses another
+client, the *witness*: it sends tokens until all members have received the same token.
+The input of each member, up to that token, is then dropped.
 """
 
 from __future__ import annotations
@@ -35,20 +35,23 @@ from harness.target.interrupts import defer_signals
 from harness.target.target import Target, Times, at, is_local, part_used
 
 LONGEST_WELCOME = 1 << 20
-"""Number of bytes, from the beginning of a stream, that are searched for the welcome."""
+"""Number of bytes at the beginning of a client's input that are searched for the welcome."""
 
 ATTENTIVE = 0.05
-"""Seconds between two checks that the harness itself is on time, and the least time for a welcome
-of a server that does not seem to have one."""
+"""Seconds between two checks that the harness itself is on time. Also the time (s) to wait for the
+welcome of a server that seems to send none."""
 
 SILENCES = 3
-"""Number of clients that must receive nothing before a server does not seem to have a welcome."""
+"""Number of successive clients that receive nothing, after which a server seems to send no
+welcome."""
 
 BUSY = 0.5
-"""Part of a processor that a server uses which has not noticed that all clients have left."""
+"""Number of processors. A server that uses more than this without any client has not noticed that
+the clients have left."""
 
 CLOSES_WITHIN = 3
-"""Windows without any event after which a server does not seem to close its side."""
+"""Number of windows (see `Clock`). If no data arrives and no connection ends during this time, the
+server does not seem to close its side of the connections."""
 
 _addresses = itertools.count()
 _runs = itertools.count(int(time.time() * 1000))
@@ -59,7 +62,8 @@ _own_runs: set[bytes] = set()
 """Beginnings of the tokens of all rooms of this process."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _names = itertools.count(random.SystemRandom().randrange(len(_LETTERS) ** 5))
-"""Numbers of login names. A running server may still have the names of an earlier run."""
+"""Numbers from which login names are made. They start at a random number, because a running server
+may still have the names of an earlier run."""
 
 
 class Room:
@@ -73,19 +77,21 @@ class Room:
         self.late = 0.0
         """Largest delay of the harness itself, in seconds."""
         self.random = random.Random(0)
-        """The test's random numbers, seeded by the run's seed and the test's name."""
+        """Generator of the test's random choices. A run seeds it with its seed and the test's
+        name."""
         self.since = ""
         """Clause that was judged before this test; empty in the first test."""
         self.used = False
-        """True once a client has connected to the target, and not to another server."""
+        """True once the test has begun to connect a client to the target itself."""
         self._looked = inf
-        """Time of the last check for delays, less the seconds for which the harness was blocked."""
+        """Time of the last check for delays, minus the seconds for which the harness was
+        blocked."""
         self._clients: list[Client] = []
         self._members: list[Client] = []
         self._others: list[Target] = []
         self._witness: Client | None = None
         self._first: int | None = None
-        """Place of the endpoint for the first client, once it is drawn."""
+        """Index of the endpoint of the first client; None until it is drawn."""
         self._run = f"z{next(_runs) % 16**8:08x}"
         _own_runs.add(self._run.encode())
         self._tokens = itertools.count()
@@ -101,11 +107,11 @@ class Room:
         return [self.token() for _ in range(count)]
 
     def texts(self, heard: bytes) -> list[bytes]:
-        """Return the texts of the lines received, without prefixes and notices."""
+        """Return the texts of the received lines, without prefixes and notices."""
         return stream.texts(heard, self.profile)
 
     def plain(self, heard: bytes) -> bytes:
-        """Return the bytes received, without notices."""
+        """Return the received bytes without notices."""
         return stream.without_notices(heard, self.profile)
 
     def lines(self, heard: bytes) -> list[stream.Line]:
@@ -120,12 +126,14 @@ class Room:
         target: Target | None = None,
         login_name: str | None = None,
     ) -> Client:
-        """Connect a client to the target's next endpoint. It has not logged in, and has received
-        nothing yet.
+        """Connect a client to the target's next endpoint, without login, and without waiting for
+        the welcome.
 
-        source: an address; None: one that no other client has, if the target is local.
-        login_name: None: one that no other client has. Raise Undecided if `source` can't be bound
-        to, TargetGoneError if the target was gone before the test.
+        source: the client's address; None: a new address if the endpoint is an IPv4 loopback
+        address, else the system's choice. target: the server to connect to; None: the target of
+        this room. login_name: name for the login; None: a new name.
+        Raise Undecided if the client can't connect from `source`, and TargetGoneError if the target
+        had stopped accepting connections before this test.
         """
         self.used |= target is None or target is self.target
         number = next(self._numbers)
@@ -158,10 +166,11 @@ class Room:
     def _endpoint(
         self, number: int, endpoints: Sequence[tuple[str, int]], source: str | None
     ) -> tuple[str, int]:
-        """Return the endpoint for the client of this number, of the same family as `source`.
+        """Return the endpoint for the client with this number, of the same family as `source`.
 
-        Clients take the endpoints in turn, and each round begins one further: if two kinds of
-        clients alternate in a test, each kind is at every endpoint. A test begins at random.
+        Clients take the endpoints in turn, starting at a random one. Each round starts one endpoint
+        later than the round before. So if two kinds of clients alternate in a test, both kinds
+        connect to every endpoint.
         """
         if source is not None:
             fit = [endpoint for endpoint in endpoints if (":" in endpoint[0]) == (":" in source)]
@@ -173,7 +182,7 @@ class Room:
 
     def stranger(self) -> bytes | None:
         """Return a line that a client of another run has sent during this test; None if there is
-        none, or the target is the harness's own."""
+        none, or if the harness started the target."""
         record = self.log.record
         return record.stranger(self.profile, _is_own) if record else None
 
@@ -190,18 +199,18 @@ class Room:
         target: Target | None = None,
         login_name: str | None = None,
     ) -> Client:
-        """Connect a client, log it in and take its welcome, if one arrives. It may not be a member
-        yet."""
+        """Connect a client, log it in, and take its welcome if one arrives. The client may not be a
+        member yet."""
         client = await self.connect(source, receive_buffer, target, login_name)
         await client.log_in()
         await self._take_welcome(client)
         return client
 
     async def _take_welcome(self, client: Client) -> None:
-        """Take a client's welcome if it arrives within a window.
+        """Take a client's welcome if it arrives within `window` seconds.
 
-        If an earlier client was not welcomed as the profile says, other text ends the wait, too. If
-        several have received nothing at all, the wait is short.
+        If the previous client did not receive the welcome of the profile, any text ends the wait.
+        If the last SILENCES clients received nothing at all, the wait is only ATTENTIVE seconds.
         """
         target = self.target
         if target.unwelcoming:
@@ -214,9 +223,10 @@ class Room:
         target.silences = 0 if taken or client.heard else target.silences + 1
 
     async def welcomed(self, client: Client, within: float | None = None) -> bytes:
-        """Take all input up to the end of the welcome; return b"" if it does not arrive in time.
+        """Take all input up to the end of the welcome; return b"" if the welcome does not arrive in
+        time.
 
-        A line end after it is dropped; WELCOME-4 judges whether there is one.
+        A line end after the welcome is dropped. Only the test of WELCOME-4 requires a line end.
         """
         welcome = self.profile.welcome
         if welcome is None:
@@ -233,7 +243,7 @@ class Room:
         return taken
 
     async def join(self, count: int) -> list[Client]:
-        """Return `count` members, each at its own address."""
+        """Connect `count` clients, each at its own address; return them once all are members."""
         members = [await self.connect() for _ in range(count)]
         for member in members:
             await member.log_in()
@@ -243,7 +253,7 @@ class Room:
         return members
 
     def count_in(self, *clients: Client) -> None:
-        """Count clients as members from now on: `settle` waits for them, too."""
+        """Count clients as members from now on, so that `settle` waits for them, too."""
         self._members += clients
 
     def count_out(self, *clients: Client) -> None:
@@ -251,9 +261,9 @@ class Room:
         self._members = [member for member in self._members if member not in clients]
 
     async def settle(self) -> dict[Client, bytes]:
-        """Wait until every member receives messages; return what each has received until then.
+        """Wait until every member receives messages; return the input of each member until then.
 
-        Raise JoinError if a member receives none.
+        Raise JoinError if a member receives no message in time.
         """
         witness = await self._ensure_witness()
         token, deaf = await self._speak_until_heard(witness, self._members)
@@ -272,8 +282,8 @@ class Room:
         return self._witness
 
     async def meet(self, *members: Client) -> None:
-        """Have each member send until the next one receives a line. Raise JoinError if one does
-        not."""
+        """Have each member send lines until the next member receives one; after the last member
+        comes the first. Raise JoinError if a member receives no line."""
         for speaker, listener in itertools.pairwise([*members, members[0]]):
             try:
                 await self.greet(speaker, listener)
@@ -281,21 +291,22 @@ class Room:
                 raise JoinError(error.what, error.expected, error.actual) from None
 
     @contextlib.asynccontextmanager
-    async def if_they_talk(self, *members: Client) -> AsyncIterator[None]:
-        """Raise Undecided in place of a Violation if these members do not receive each other's
-        messages either: then something else has broken the room, such as a leave."""
+    async def undecided_if_deaf(self, *members: Client) -> AsyncIterator[None]:
+        """Raise Undecided in place of a Violation if these members no longer receive each other's
+        messages. Then something else, such as a leave, has broken the whole room."""
         try:
             yield
         except Violation:
             try:
-                for _ in range(2):  # the first message may be what breaks a member's connection
+                for _ in range(2):  # the first message may itself break a member's connection
                     await self.meet(*members)
             except JoinError as error:
                 raise Undecided(f"the whole room is broken (see LEAVE-1): {error.what}") from None
             raise
 
     async def greet(self, speaker: Client, listener: Client) -> None:
-        """Have a client send until another receives a line. Raise Violation if it does not."""
+        """Have `speaker` send lines until `listener` receives one. Raise Violation if it receives
+        none."""
         token, deaf = await self._speak_until_heard(speaker, [listener])
         if deaf:
             raise Violation(
@@ -309,9 +320,9 @@ class Room:
     async def _speak_until_heard(
         self, speaker: Client, listeners: Sequence[Client]
     ) -> tuple[bytes, list[Client]]:
-        """Have a client send tokens until all others receive one.
+        """Have `speaker` send tokens until all listeners have received the same one.
 
-        Return the last token, and the listeners that did not receive it.
+        Return the last token, and the listeners that did not receive it in time.
         """
         deadline = time.monotonic() + self.clock.patience
         while True:
@@ -329,25 +340,25 @@ class Room:
                 return token, deaf
 
     async def tell(self, speaker: Client, listener: Client) -> bytes:
-        """Send a token from one client to another; return the text before it on its line."""
+        """Send a token from one client to another; return the text before the token on its line."""
         token = self.token()
         await speaker.say(token + b"\n")
         heard = (await listener.hears_line(token)).removesuffix(token)
         return self.plain(heard).rpartition(b"\n")[2]
 
     async def barrier(self, speaker: Client, *listeners: Client) -> list[bytes]:
-        """Have a client send a token; return what each listener receives before it.
+        """Have `speaker` send a token; return what each listener receives before the token.
 
-        All that the client sent earlier arrives before the token (CAST-4), or is lost.
+        All earlier messages of the speaker arrive before the token (CAST-4), or are lost.
         """
         token = self.token()
         await speaker.say(token + b"\n")
         return [self.before(await listener.hears_line(token), token) for listener in listeners]
 
     async def last_words(self, members: Sequence[Client]) -> dict[Client, bytes]:
-        """Have each member send a last token; return the input of each that was not taken yet.
+        """Have each member send a last token; return the input of each member, without the tokens.
 
-        All that the members sent earlier has arrived by then, or is lost.
+        All earlier messages of the members have arrived by then, or are lost.
         """
         heard = dict.fromkeys(members, b"")
         for speaker in members:
@@ -359,9 +370,9 @@ class Room:
     async def hears_through(
         self, listener: Client, last: bytes, within: float | None = None
     ) -> bytes:
-        """Take all that a listener receives up to `last`, the token at the end of a long text.
+        """Wait for `last`, the token at the end of a long text; take all input of the listener.
 
-        Line ends and prefixes are removed, wherever they are.
+        Return the input without line ends and prefixes, even those in the middle of the text.
         """
         await self.waits_through(listener, last, within)
         return stream.squeezed(listener.take(len(listener.heard)), self.profile)
@@ -372,28 +383,30 @@ class Room:
         """Wait until a listener has received `last`, the token at the end of a long text.
 
         A line end and a prefix may be inside the token. To save time, only the end of the
-        stream is searched for such a token; the whole stream is searched once, at the timeout.
+        input is searched for such a token; the whole input is searched once, at the timeout.
+        Raise Violation if the token does not arrive in time.
         """
-        far = len(last) + 200  # the token, a prefix and a line end
+        far = len(last) + 200  # length of the token, plus enough for a prefix and a line end
         searched = 0
 
         def came() -> bool:
             nonlocal searched
             start, searched = max(0, searched - len(last)), len(listener.heard)
-            return listener.heard.find(last, start) >= 0 or self._holds(listener.heard[-far:], last)
+            end = listener.heard[-far:]
+            return listener.heard.find(last, start) >= 0 or self._contains(end, last)
 
-        if not (await listener.waits(came, within) or self._holds(listener.heard, last)):
+        if not (await listener.waits(came, within) or self._contains(listener.heard, last)):
             raise Violation(
                 f"{listener} did not receive the end of a long text{self.fate()}",
                 last,
                 bytes(listener.heard[-far:]),
             )
 
-    def _holds(self, heard: bytearray, word: bytes) -> bool:
+    def _contains(self, heard: bytearray, word: bytes) -> bool:
         return word in stream.squeezed(bytes(heard), self.profile)
 
     def before(self, heard: bytes, token: bytes) -> bytes:
-        """Return what was received before a token and its prefix."""
+        """Return the part of the input before a token and the prefix of its message."""
         text = heard[: heard.rindex(token)]
         prefix = re.search(rb"(?:%b)\Z" % self.profile.prefix.pattern, text)
         return text[: prefix.start()] if prefix else text
@@ -410,11 +423,12 @@ class Room:
 
     @property
     def window(self) -> float:
-        """Seconds to wait for something that must not arrive."""
+        """Seconds to watch for something that must not arrive (see `Clock`)."""
         return self.clock.window
 
     async def quiet(self) -> None:
-        """Wait for a window; seconds in which the harness was late do not count."""
+        """Wait for `window` seconds. Time in which the harness itself was delayed does not
+        count."""
         left = self.window
         while left > 0:
             before = time.monotonic()
@@ -441,18 +455,19 @@ class Room:
         return found
 
     def another(self, options: str = "", host: str = "127.0.0.1") -> Target:
-        """Start another server of the target's kind; it is stopped after the test."""
+        """Start another server with the target's command; `leave` stops it after the test."""
         other = self.target.another(options, host)
         self._others.append(other)
         other.start()
         return other
 
     def own_server(self) -> Target:
-        """Start a server for this test alone; return the target if the harness can't start one."""
+        """Start a server for this test alone; return the target itself if the harness can't start
+        servers of its kind."""
         return self.another() if self.target.ours else self.target
 
     def at(self, server: Target, host: str) -> Target:
-        """Return the same server at another of its addresses."""
+        """Return the same server as a target at another of its addresses, `host`."""
         return Target(host, server.port, *((host, port) for _, port in server.others))
 
     def output(self) -> str:
@@ -460,14 +475,17 @@ class Room:
         return [self.target, *self._others][-1].output()
 
     def fate(self) -> str:
-        """Return how the target ended, for the end of a message; empty if it runs."""
+        """Return how the target ended, as the end of an error message; empty while it runs."""
         how = self.target.death()
         return f"; the server {how}" if how else ""
 
     # --- the end -------------------------------------------------------------
 
     async def leave(self) -> None:
-        """Close the test's connections, by FIN if the server closes in time, and its servers."""
+        """Close the connections of the test, and stop the servers that it started.
+
+        Each client first sends a FIN, and waits a limited time until the server closes its side.
+        """
         try:
             await self._leave()
         finally:
@@ -480,7 +498,8 @@ class Room:
         for client in self._clients:
             client.finish()
         before, began = self._times(), time.monotonic()
-        # A server may close its side late, when it has sent all. If it never does, wait only once.
+        # A server may close its side late, after it has sent everything. For a server that never
+        # closes its side, only the first test waits long.
         within = self.window if self.target.stays_open else CLOSES_WITHIN * self.window
         end = time.monotonic() + self.clock.patience
         open_before: list[tuple[Client, int]] = []
@@ -502,15 +521,17 @@ class Room:
             client.close()
 
     def _times(self) -> dict[int, Times]:
-        """Return the times of the target's threads, if it never closes connections: it may read
-        their end again and again."""
+        """Return the times of the target's threads; empty if the target closes its connections.
+
+        A server that leaves connections open may busy-wait on those that their clients closed.
+        """
         with contextlib.suppress(Undecided):
             return self.target.times() if self.target.stays_open else {}
         return {}
 
     def _still_open(self) -> list[tuple[Client, int]]:
-        """Return the target's clients whose connections are open, each with the amount of its
-        input. Other servers of the test end anyway."""
+        """Return the target's clients whose connections are open, each with the number of bytes in
+        `heard`. Clients of the test's other servers are left out: these servers are stopped."""
         others = {endpoint for other in self._others for endpoint in other.endpoints}
         return [
             (client, len(client.heard))
@@ -530,11 +551,12 @@ class Room:
         self.late = max(self.late, late)
 
     def _blocked(self) -> float:
-        """Return the seconds spent on starting, stopping and inspecting servers: not a delay."""
+        """Return the seconds spent on starting, stopping and inspecting servers; they do not count
+        as a delay."""
         return sum(server.blocked for server in (self.target, *self._others))
 
     def check_punctual(self) -> None:
-        """Raise CannotJudge if the harness was so late that it may have caused a failure."""
+        """Raise CannotJudge if the harness was so late that the delay may have caused a failure."""
         self._look()
         if self.late > self.clock.patience / 4:
             raise CannotJudge(
@@ -572,8 +594,8 @@ def expect_equal(what: str, expected: bytes, actual: bytes) -> None:
 
 
 def _apart(speaker: Client, listeners: Sequence[Client], deaf: Sequence[Client]) -> str:
-    """Return a note that the listeners at other endpoints than the speaker's are deaf, and no
-    others; empty if that is not so."""
+    """Return a note for an error message if the deaf listeners are exactly the listeners at other
+    endpoints than the speaker's; else an empty text."""
     if any((listener in deaf) == (listener.server == speaker.server) for listener in listeners):
         return ""
     return (

@@ -1,7 +1,9 @@
-"""Lines of strangers: of clients that are not of this run, in the room of a running server.
+"""Find the lines of strangers: clients of a running server that do not belong to this run.
 
-A line is a stranger's if it has a prefix, contains no token of this run, and nobody in this run has
-sent its letters and digits. (A server may change other characters, or cut a line.) Pure.
+A received line is a stranger's if it has a prefix and contains no token of this run, and if no
+client of this run has sent the letters and digits of the line. Other characters are not compared,
+because a server may change them. A part of a sent line is not a stranger's, because a server may
+cut lines. Pure.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ from harness.clients import stream
 from harness.profile import Profile
 
 MOST = 32 << 20
-"""Maximum number of bytes to keep of what was sent, and of what was received."""
+"""Maximum number of sent bytes to keep, and of received bytes to keep."""
 
 
 class Record:
-    """The canonical text that the clients of a run have sent, and that those of a test received."""
+    """The canonical text that the clients have sent in the whole run, and received in the current
+    test."""
 
     def __init__(self) -> None:
         self._sent: defaultdict[str, bytearray] = defaultdict(bytearray)
@@ -27,7 +30,7 @@ class Record:
         self._left_to_send = MOST
 
     def begin(self) -> None:
-        """Begin a test. What earlier ones have sent may still arrive."""
+        """Begin a test. The sent text of earlier tests is kept, because it may still arrive."""
         self._heard.clear()
         self._left = MOST
 
@@ -40,9 +43,9 @@ class Record:
         self._left -= min(len(text), self._left)
 
     def stranger(self, profile: Profile, is_own: Callable[[bytes], bool]) -> bytes | None:
-        """Return a stranger's line, or None. is_own: whether a text contains a token of this run.
+        """Return a stranger's line; None if there is none, or if MOST bytes or more were sent.
 
-        If more than MOST bytes were sent, the answer is None.
+        is_own: returns whether a text contains a token of this run.
         """
         if not self._left_to_send:
             return None
@@ -59,5 +62,5 @@ class Record:
 
 
 def _core(text: bytes) -> bytes:
-    """Return the ASCII letters, in lower case, and digits of a text."""
+    """Return only the ASCII letters and digits of a text, in lower case."""
     return re.sub(rb"[^a-z0-9]", b"", text.lower())

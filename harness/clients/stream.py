@@ -1,8 +1,9 @@
-"""A client's received bytes as lines. Pure.
+"""Split a client's received bytes into lines. Pure.
 
 A stream is split at LF, not at the ends of reads, which TCP does not preserve. The
-prefix of a line is the text that the profile's pattern matches, true or not; a line
-without a match is all text. So a wrong prefix breaks only the clauses on prefixes.
+prefix of a line is the text that the profile's pattern matches, even if the prefix is
+wrong; a line that does not match has no prefix. So a wrong prefix breaks only the
+clauses on prefixes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from harness.profile import Profile
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a stream, with its LF; the last line may lack it. `prefix`: None if missing."""
+    """One line of a stream. `text` includes the LF, which may be missing in the last line.
+    `prefix`: None if the line has none."""
 
     prefix: bytes | None
     text: bytes
@@ -42,16 +44,16 @@ def texts(heard: bytes, profile: Profile) -> list[bytes]:
 
 
 def squeezed(heard: bytes, profile: Profile) -> bytes:
-    """Return a stream without line ends and without anything that could be a prefix.
+    """Remove notices, line ends and everything that matches the prefix pattern from a stream.
 
-    If a server takes each read for a message, prefixes are in the middle of a line.
+    A server that treats each read as a message may insert prefixes in the middle of a line.
     """
     text = profile.prefix.sub(b"", without_notices(heard, profile))
     return text.replace(b"\r", b"").replace(b"\n", b"")
 
 
 def sequence(heard: bytes, words: Set[bytes]) -> list[bytes]:
-    """Return the occurrences of the words in the stream, in its order, with repetitions."""
+    """Return the occurrences of the words in the stream, in the order of the stream."""
     return re.findall(b"|".join(map(re.escape, words)), heard)
 
 

@@ -6,7 +6,7 @@
     runner.py     runs the tests with pytest, in this process
     evidence.py   the kinds of evidence for a pass
     verdicts.py   the verdict of each clause, and of the run, from the tests' results
-    diagnosis/    failures in words: what was sent, what arrived, and the usual cause
+    diagnosis/    describes a failure in words: what was sent, what arrived, and the usual cause
 
     pytest --pyargs harness.conformance --command "python3 server.py {host} {port}"
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 PROVED = "proved"
 """Proved by a barrier: a later message of the same sender has arrived."""
 OBSERVED = "observed"
-"""The required thing was seen to happen."""
+"""The event that the clause requires has occurred."""
 ABSENT = "absent-within-window"
-"""The forbidden thing did not happen while the harness watched."""
+"""The event that the clause forbids did not occur while the harness watched."""
 
 STRENGTH = (ABSENT, OBSERVED, PROVED)
+"""The kinds of evidence, the weakest first."""
 
 
 def weakest(found: list[str]) -> str | None:
@@ -17,16 +18,16 @@ def weakest(found: list[str]) -> str | None:
     return min(found, key=STRENGTH.index) if found else None
 
 
-RESTS_ON = {
+EXPLANATIONS = {
     PROVED: "proved: a later message of the same sender has arrived, and messages do not overtake"
     " each other (CAST-4), so nothing can still be on its way",
-    OBSERVED: "observed: the harness has seen happen what the clause demands",
-    ABSENT: "nothing came: the harness watched for at least 0.3 s, times --timeout-scale, and what"
-    " the clause forbids did not happen; it may still happen later",
+    OBSERVED: "observed: the event that the clause requires has occurred",
+    ABSENT: "nothing came: the harness watched for at least 0.3 s, times --timeout-scale, and the"
+    " event that the clause forbids did not occur; it may still occur later",
 }
 """Explanation of each kind of evidence, for reports."""
 
 
 def label(evidence: str | None) -> str:
-    """Return a short text for a kind of evidence; empty for none."""
-    return RESTS_ON[evidence].partition(":")[0] if evidence else ""
+    """Return a short text for a kind of evidence; empty for None."""
+    return EXPLANATIONS[evidence].partition(":")[0] if evidence else ""

@@ -7,10 +7,13 @@ function with the fixture `room`, and runs in an event loop of its own:
     @pytest.mark.clause("CAST-7", OBSERVED)
     async def test_a_member_alone_in_the_room_can_talk(room: Room) -> None: ...
 
-Its result is in its report's `user_properties`, under RESULT, as JSON: see `Result`. Two
-verdicts do not exist in pytest and appear as skips: `unknown`, and `not-applicable`. A test may
-have a second result, the failure of another clause: of JOIN-1 if it is the first to find that the
-target has gone, or of the clause to blame for its own failure (see `trial`).
+The test's result is a `Result`, as JSON; it is stored in the `user_properties` of the test's
+report, under the name RESULT. The verdicts `unknown` and `not-applicable` do not exist in pytest;
+they appear as skips.
+
+A test may have a second result, the failure of another clause. This clause is JOIN-1 if the test is
+the first to find that the target accepts no more connections. If another test has caused the
+failure of this test, the clause is the one to blame (see `trial`).
 """
 
 from __future__ import annotations
@@ -50,7 +53,8 @@ RESULT = "conformance"
 MOST_SHOWN = 1 << 20
 """Maximum number of expected bytes, and of actual bytes, in a result."""
 LAST_OUTPUT = 4000
-"""Maximum number of characters of the target's output in a result; a crash before them is kept."""
+"""Maximum number of characters of the target's output in a result. The lines of a crash before them
+are added."""
 
 PASS, FAIL, UNKNOWN, NOT_APPLICABLE = "pass", "fail", "unknown", "not-applicable"
 CANNOT_JUDGE = "could-not-judge"
@@ -61,9 +65,9 @@ class Result:
     """The result of one test.
 
     `expected`, `actual`: bytes in hex. `wire`: for each event the time in seconds, the client,
-    the kind of event, the first bytes in hex, and the number of bytes. `cause`: the usual cause of
-    the failure, if it is known. `clients`: the clients that the failure is about. `around`: index
-    in `wire` of the event at which it begins. The diagnosis sets these three.
+    the kind of event, the first bytes in hex, and the number of bytes. The diagnosis sets the last
+    three fields. `cause`: the usual cause of the failure, if it is known. `clients`: the clients
+    that the failure is about. `around`: index in `wire` of the event at which the failure begins.
     """
 
     test: str
@@ -84,13 +88,14 @@ class Result:
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "--command": {
-        "help": "command that starts the server; {host}, {port}, {port2} … are filled in",
+        "help": "command that starts the server; an address replaces {host}, and free ports"
+        " replace {port}, {port2} …",
     },
     "--target": {
         "metavar": "HOST:PORT",
         "action": "append",
         "default": [],
-        "help": "address of a running server; give it once for each address of one room",
+        "help": "address of a running server; repeat the option if its room has more addresses",
     },
     "--profile": {
         "default": "chatroom",
@@ -145,9 +150,9 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def clause_of(item: pytest.Item) -> tuple[str, str] | None:
-    """Return the clause that a test judges and the evidence for a pass, or None if it judges none.
+    """Return the clause that a test judges, and the evidence for a pass; None without a marker.
 
-    Raise UsageError if the marker or the function is wrong.
+    Raise UsageError if the marker or the test function is invalid.
     """
     marker = item.get_closest_marker("clause")
     if marker is None:
@@ -168,8 +173,8 @@ def clause_of(item: pytest.Item) -> tuple[str, str] | None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
-    """Make each test of a clause a plain function. Plugins for asynchronous tests, such as
-    pytest-asyncio with `asyncio_mode = "auto"`, take all coroutine functions for their own."""
+    """Make each test of a clause an item of pytest itself. Plugins for asynchronous tests, such as
+    pytest-asyncio with `asyncio_mode = "auto"`, make all coroutine functions items of their own."""
     made = yield
     return [_plain(node) for node in made] if isinstance(made, list) else _plain(made)
 
@@ -239,7 +244,7 @@ def conformance_target(request: pytest.FixtureRequest) -> Iterator[Target]:
 
 @pytest.fixture
 def repetition(request: pytest.FixtureRequest) -> int:
-    """Number of the repetition, from 1, with --repeat."""
+    """Number of the repetition with --repeat, from 1."""
     number: int = request.param
     return number
 
@@ -252,8 +257,8 @@ def room(
 ) -> Room:
     """The target's room, before any client of this test has joined."""
     stash = request.session.stash
-    worn = conformance_target.death() or conformance_target.busy
-    if worn or stash.get(_SPOILED, False) or stash.get(_LEAVES_HARM, False):
+    dead_or_busy = conformance_target.death() or conformance_target.busy
+    if dead_or_busy or stash.get(_SPOILED, False) or stash.get(_LEAVES_HARM, False):
         stash[_SPOILED] = True  # until the start has succeeded
         conformance_target.fresh()
         stash[_SPOILED] = False
@@ -277,21 +282,21 @@ def _make_room(item: pytest.Item, target: Target, profile: profiles.Profile) -> 
 
 _ROOM = pytest.StashKey[Room]()
 _PRINTED = pytest.StashKey[str]()
-"""Output of the target before the test. What it printed during an earlier test is not shown."""
+"""Output of the target before the test. The test's result contains only the output after that."""
 _JUDGED = pytest.StashKey[str]()
-"""Clause that was judged last. If the target has gone, it may have ended during that test."""
+"""Clause of the latest test. If the target is gone, it may have ended during that test."""
 _BEFORE = pytest.StashKey[Trial | None]()
-"""The last test that has used the target since its start."""
+"""The latest test that has used the target; None if none has used it since its start."""
 _RECORD = pytest.StashKey[Record]()
 """The text on all connections of the run, if the harness has not started the target."""
 _BLAME = pytest.StashKey[Blame | None]()
-"""Clause of which a test's failure is a consequence."""
+"""The other test that has caused a test's failure, and its clause."""
 _GONE = pytest.StashKey[bool]()
-"""True once the target was found to be gone."""
+"""True once the target no longer accepts connections."""
 _LEAVES_HARM = pytest.StashKey[bool]()
-"""True once a test has shown that members that leave harm the target: each test gets a new one."""
+"""True once leaving members have harmed the target. From then on, each test gets a fresh target."""
 _SPOILED = pytest.StashKey[bool]()
-"""True if a test may have harmed the target, so that the next test needs a new target."""
+"""True if a test may have harmed the target, so that the next test needs a fresh target."""
 
 
 # --- running, and the result ---------------------------------------------------------------------
@@ -304,7 +309,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     arguments = {
         name: pyfuncitem.funcargs[name]
-        for name in pyfuncitem._fixtureinfo.argnames  # the same arguments as from pytest itself
+        for name in pyfuncitem._fixtureinfo.argnames  # pytest itself passes the same arguments
     }
     trial = Trial(pyfuncitem.name, named[0], pyfuncitem.obj, arguments)
     room, stash = pyfuncitem.stash[_ROOM], pyfuncitem.session.stash
@@ -322,7 +327,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def _judge_again(
     item: pytest.Function, trial: Trial, before: Trial | None, failure: Violation
 ) -> None:
-    """Judge a failure again, unless it is certainly the test's own; raise it if it is."""
+    """Judge a failed test again, unless the server was fresh. Raise the failure if no other test
+    has caused it."""
     room = item.stash[_ROOM]
 
     def make() -> Room:
@@ -340,7 +346,7 @@ def _judge_again(
         item.session.stash[_LEAVES_HARM] = True
     if blame is None:
         item.stash[_ROOM] = room
-        failure.what += " (but not each time)"
+        failure.what += " (but not every time)"
         raise failure
 
 
@@ -381,25 +387,26 @@ def pytest_runtest_makereport(
 def _consequences(
     item: pytest.Item, result: Result, error: BaseException | None
 ) -> Iterator[Result]:
-    """Yield the failures of other clauses that a test has shown."""
+    """Yield a result for each failure of another clause that a test has shown."""
     stash = item.session.stash
     if blame := item.stash.get(_BLAME, None):
         yield replace(
             result, test=blame.test, clause=blame.clause, verdict=FAIL, detail=blame.detail
         )
         result.detail = (
-            f"passed on a fresh server; the failure before is probably a consequence of"
+            f"passed on a fresh server; the first failure was probably a consequence of"
             f" {blame.clause}"
         )
     if not isinstance(error, TargetGoneError):
         stash[_JUDGED] = result.clause
-    elif not stash.get(_GONE, False):  # JOIN-1 fails once
+    elif not stash.get(_GONE, False):  # report the failure of JOIN-1 only once
         stash[_GONE] = True
         yield replace(result, clause="JOIN-1", evidence=OBSERVED, verdict=FAIL)
 
 
 def _verdict(error: BaseException | None, clause: str) -> tuple[str, str]:
-    """Return the verdict and the reason."""
+    """Return the verdict of a test, and the reason. error: the exception of the test; None: the
+    test passed."""
     match error:
         case None:
             return PASS, ""

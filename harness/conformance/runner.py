@@ -27,7 +27,7 @@ from harness.target.processes import ROOT
 _TESTS = Path(__file__).parent / "tests"
 
 RUN = "CHATROOM_HARNESS_RUN"
-"""Variable in the environment of all processes that a run starts."""
+"""Environment variable by which all processes that a run starts are found."""
 
 _ISOLATION = (
     *("-c", os.devnull),
@@ -113,7 +113,7 @@ def collect(options: Options | None = None) -> list[Check]:
 
 
 def run(options: Options, on_result: Callable[[Result], None]) -> Outcome:
-    """Run the tests; call `on_result` with each result as it comes."""
+    """Run the tests; call `on_result` with the result of each test when the test ends."""
     listener = _Listener(on_result)
     report = [f"--junitxml={options.junit}"] if options.junit else []
     parallel = options.jobs > 1 and options.command is not None and _can_be_sent(options)
@@ -136,7 +136,8 @@ def run(options: Options, on_result: Callable[[Result], None]) -> Outcome:
 
 
 def _can_be_sent(options: Options) -> bool:
-    """Return whether all that xdist sends to its processes is UTF-8. A file name need not be."""
+    """Return whether xdist can send the options and paths to its processes. It sends UTF-8, but a
+    file name may contain other bytes."""
     try:
         "".join((*options.arguments(), str(options.junit), *sys.argv, *sys.path)).encode()
     except UnicodeEncodeError:
@@ -166,7 +167,7 @@ class _Collector:
 
 
 class _Listener:
-    """A pytest plugin that passes on the tests' results."""
+    """A pytest plugin that passes each test's result to a callback."""
 
     def __init__(self, on_result: Callable[[Result], None]) -> None:
         self.outcome = Outcome()
@@ -181,7 +182,8 @@ class _Listener:
             result = Result(**json.loads(str(text)))
             self.outcome.results.append(result)
         if found:
-            self._on_result(self.outcome.results[-len(found)])  # the test's own, not JOIN-1's
+            # A result of another clause, such as JOIN-1, comes after the test's own.
+            self._on_result(self.outcome.results[-len(found)])
         if report.failed and not found:
             self.outcome.troubles.append(f"{report.nodeid}: {_last_line(str(report.longrepr))}")
 
@@ -202,7 +204,7 @@ class _Listener:
 def _pytest(arguments: Sequence[str], plugin: object) -> tuple[int, str]:
     """Run pytest; return its exit status and the last line of its output.
 
-    Output of pytest and of its workers, which inherit standard error, is not shown.
+    The output of pytest, and of its workers, which inherit standard error, is not shown.
     """
     where = str(_TESTS)
     output = io.StringIO()
@@ -234,7 +236,7 @@ def unsilenced(stream: TextIO) -> Iterator[TextIO]:
     """Yield a duplicate of `stream` that works even while pytest is silenced."""
     try:
         descriptor = os.dup(stream.fileno())
-    except (OSError, ValueError):  # a stream without descriptor, in tests
+    except (OSError, ValueError):  # the stream has no descriptor, as in tests
         yield stream
         return
     with open(descriptor, "w", encoding=stream.encoding, errors="backslashreplace") as beside:
@@ -257,7 +259,7 @@ def _set(values: dict[str, str]) -> Iterator[None]:
 
 
 def _sweep(mark: str) -> None:
-    """Kill the processes of the run that are left, as after an interrupt."""
+    """Kill the processes of the run that still exist, for example after an interrupt."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.pid != os.getpid() and process.environ().get(RUN) == mark:

@@ -1,23 +1,24 @@
 """One run of a test, and the cause of a failure that does not occur on a fresh server.
 
-The tests of a run share a server. A test that harms it may pass, and the next one fails. So a
-failure on a server that an earlier test has used is judged again, on a fresh server:
+The tests of a run share a server. A test may harm the server and nevertheless pass; then a later
+test fails. So if a test fails on a server that an earlier test has used, both tests run again on
+fresh servers. These cases are tried in order:
 
-- It fails again, in one of several trials: the failure is the test's own.
-- It always passes alone, and always fails after members have joined, talked and left: LEAVE-1 is
+- The failed test runs alone, several times. If it fails at least once, the failure is its own.
+- The failed test runs after members have joined, talked and left. If it always fails, LEAVE-1 is
   broken.
-- It always passes alone, and always fails after the earlier test: this has harmed the server.
-- The earlier test's clients leave, and the server ends: LEAVE-1 is broken.
-- Nothing of this occurs, and in the first trial no message had arrived: if the server had ended,
-  the earlier test has probably harmed it; if it runs, it has stopped accepting clients (JOIN-1).
-- Nothing of this occurs, but messages had arrived: the failure is the test's own. It only does not
-  occur each time.
+- The failed test runs after the earlier test. If it always fails, the earlier test's clause is
+  broken; if the server always ends when the clients of the earlier test leave, LEAVE-1 is broken.
+- If the failed test had received no message in its first run, the earlier test has probably harmed
+  the server. If the server had ended, the earlier test's clause is broken. If it was running, it
+  had stopped accepting clients, and JOIN-1 is broken.
+- Otherwise, the failure is the test's own, but does not occur every time.
 
-A server is harmed if something does not arrive any more. Another failure, such as a wrong order, is
-a race, and the test's own.
+In the second and third case, a failure counts only if something does not arrive. Another failure,
+such as a wrong order, is a race, and is the test's own.
 
-A running server can't be restarted. But others may be in its room: a failure is judged again if
-they said something meanwhile.
+A server that the harness has not started can't be restarted. But strangers may be in its room. If a
+stranger has sent something during a failed test, the test runs again.
 """
 
 from __future__ import annotations
@@ -37,24 +38,24 @@ from harness.errors import (
     Undecided,
     Violation,
 )
-from harness.target.processes import comes
+from harness.target.processes import comes_true
 
 LIMIT = 60
 """Maximum duration of a test, in multiples of the clock's patience. Each wait in a test has its own
-timeout; this one ends a test that loops."""
+timeout; this limit ends a test that loops."""
 TRIALS = 2
-"""Number of times that an earlier test and a failed one are run one after the other."""
+"""Number of times that a failed test runs after an earlier test on the same server."""
 ALONE = 3
-"""Number of times that a failed test must pass on a fresh server before an earlier test can be to
-blame: a race in the server shows only in some trials."""
+"""Number of times that a failed test must pass alone before an earlier test can be to blame. A race
+in the server does not fail the test every time."""
 
 JOINING, LEAVING = "JOIN-1", "LEAVE-1"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A test of a clause: `function` is a coroutine function, whose argument `room` is given to
-    `run`."""
+    """A test of a clause. `function`: the test, a coroutine function. `arguments`: its arguments,
+    by name; `run` replaces the argument `room`."""
 
     name: str
     clause: str
@@ -62,7 +63,8 @@ class Trial:
     arguments: dict[str, Any]
 
     def run(self, room: Room) -> None:
-        """Run the test in a room. Raise what it raises, or CannotJudge if the harness was late."""
+        """Run the test in a room. Raise the exception of the test, or CannotJudge if the harness
+        was late."""
         arguments = {**self.arguments, "room": room} if "room" in self.arguments else self.arguments
         asyncio.run(_play(room, self.function(**arguments)))
 
@@ -75,7 +77,7 @@ async def _play(room: Room, test: Coroutine[Any, Any, None]) -> None:
         async with asyncio.timeout(limit) as whole:
             await test
     except TimeoutError:
-        if not whole.expired():  # a defect of the test
+        if not whole.expired():  # the test itself has raised TimeoutError
             raise
         room.check_punctual()
         raise Violation(f"the test did not end within {limit:g} s") from None
@@ -89,7 +91,8 @@ async def _play(room: Room, test: Coroutine[Any, Any, None]) -> None:
 
 @dataclass(frozen=True)
 class Blame:
-    """A clause of which a failure is probably a consequence. `test`: the test that breaks it."""
+    """A broken clause that has probably caused the failure of another test. `test`: name of the
+    test in which the server broke the clause."""
 
     test: str
     clause: str
@@ -99,10 +102,11 @@ class Blame:
 def judge_again(
     trial: Trial, before: Trial, failure: Violation, room: Room, make: Callable[[], Room]
 ) -> Blame | None:
-    """Judge a test again that failed in `room`, in which `before` had passed.
+    """Run a failed test again. It failed in `room`, on a server that the test `before` had used.
 
     make: returns another room of the same target. Return the clause to blame, or None if the
-    failure is the test's own, but does not occur each time. Raise what the test raises if it does.
+    failure is the test's own, but does not occur every time. Raise the failure if it occurs again
+    on a fresh server.
     """
     ended = room.target.death()
     for _ in range(ALONE):
@@ -126,9 +130,10 @@ def judge_again(
 def judge_among_strangers(
     trial: Trial, failure: Violation, room: Room, make: Callable[[], Room]
 ) -> None:
-    """Judge a test again that failed in the room of a running server.
+    """Run a failed test again. It failed in `room`, on a server that the harness has not started.
 
-    Raise the failure if no stranger has said anything, and CannotJudge if strangers talk each time.
+    Raise the failure if no stranger has sent anything during the test. Raise CannotJudge if
+    strangers send something every time.
     """
     for _ in range(TRIALS):
         if not room.stranger():
@@ -157,7 +162,7 @@ VISIT = Trial("a visit", LEAVING, _visit, {"room": None})
 
 
 def _fails_after_a_visit(trial: Trial, make: Callable[[], Room]) -> bool:
-    """Return whether a test fails after a visit to a fresh server."""
+    """Return whether a test fails on a fresh server after VISIT."""
     try:
         VISIT.run(_fresh(make))
     except (Violation, Undecided, NotApplicable, CannotJudge):
@@ -166,7 +171,7 @@ def _fails_after_a_visit(trial: Trial, make: Callable[[], Room]) -> bool:
 
 
 def _is_lost(trial: Trial, room: Room) -> str:
-    """Return why a test fails, if something did not arrive; empty if it does not fail so."""
+    """Run a test; return its error message if something did not arrive, else an empty text."""
     try:
         trial.run(room)
     except (JoinError, SendError) as error:
@@ -179,17 +184,18 @@ def _is_lost(trial: Trial, room: Room) -> str:
 
 
 def _harm(before: Trial, trial: Trial, make: Callable[[], Room]) -> Blame | None:
-    """Run a test and then another, on a fresh server; return the blame if the first harms it."""
+    """Run `before` and then `trial` on a fresh server; return the blame if `before` harms the
+    server, else None."""
     room = _fresh(make)
     target = room.target
     try:
         before.run(room)
-        if comes(lambda: bool(target.death()), room.window):
+        if comes_true(lambda: bool(target.death()), room.window):
             how = f"when the clients of this test had left, the server {target.death()}"
             return Blame(before.name, LEAVING, how)
     except JoinError as error:
         return Blame(before.name, JOINING, error.what)
-    except Violation as error:  # its failure does not occur each time
+    except Violation as error:  # `before` passed in the run, but does not pass every time
         return Blame(before.name, before.clause, error.what)
     except (Undecided, NotApplicable, CannotJudge, StartError):
         return None
@@ -200,7 +206,7 @@ def _harm(before: Trial, trial: Trial, make: Callable[[], Room]) -> Blame | None
 
 
 def _fresh(make: Callable[[], Room]) -> Room:
-    """Restart the target; return a room of it."""
+    """Restart the target; return a new room of the target."""
     room = make()
     try:
         room.target.fresh()

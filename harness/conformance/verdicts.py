@@ -1,14 +1,14 @@
 """The verdict of each clause, and of the run, from the tests' results. Pure.
 
-A clause passes if a test of it passed, and none failed or was unknown; its evidence is the
-weakest evidence of these tests. A clause without results is unknown. A run fails if a
-clause that counts fails. MUST clauses count, and SHOULD clauses with --strict or if the
-profile claims them; known failures do not count. If no clause passed, any failure fails
-the run. A run is invalid if the harness could not judge it, or if no clause passed and
-none failed.
+A clause passes if a test of the clause passed, and none failed or was unknown; its evidence
+is the weakest evidence of these tests. A clause without results is unknown. A run fails if
+a clause that counts fails. MUST clauses count; SHOULD clauses count with --strict, or if
+the profile claims them; known failures do not count. If no clause passed, any failure
+fails the run. A run is invalid if the harness could not judge it, or if no clause passed
+and none failed.
 
-In a dialect, some clauses take another form (`Profile.forms`). A pass that rests on a MUST clause
-in such a form is a pass in the dialect, with an exit status of its own.
+In a dialect, some clauses take another form (`Profile.forms`). If a MUST clause was judged in such
+a form, a run that passes has an exit status of its own: it passed in the dialect.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ _CAUSES = {
     PASS: (PASS,),
     NOT_APPLICABLE: (NOT_APPLICABLE,),
 }
-"""Verdicts of a clause, each with the results that lead to it. The first with a result applies."""
+"""Verdicts of a clause, each with the verdicts of tests that lead to it. The clause gets the first
+verdict to which a test leads."""
 
 KEPT = 512
 """Maximum number of expected bytes, and of actual bytes, in a record."""
@@ -42,7 +43,7 @@ KEPT = 512
 
 @dataclass(frozen=True)
 class Rules:
-    """The clauses that count, and what is judged in the place of some.
+    """The clauses that count, and the form that clauses take in the dialect.
 
     claims: SHOULD clauses that count without `strict`. known: ids of clauses that do not count,
     because they are known to fail. forms: see `Profile.forms`.
@@ -53,17 +54,17 @@ class Rules:
     known: tuple[str, ...] = ()
     forms: Mapping[str, str] = field(default_factory=dict)
 
-    def decide(self, clause: Clause) -> bool:
-        counts = clause.level == "MUST" or self.strict or clause.id in self.claims
-        return counts and clause.id not in self.known
+    def counts(self, clause: Clause) -> bool:
+        required = clause.level == "MUST" or self.strict or clause.id in self.claims
+        return required and clause.id not in self.known
 
 
 @dataclass(frozen=True)
 class ClauseVerdict:
     """The verdict of a clause.
 
-    decides: true if its failure fails the run. form: what was judged in the dialect in place of
-    the clause; None: the clause as it is written.
+    decides: true if its failure fails the run. form: text that was judged in the dialect in place
+    of the clause, empty if the clause has no meaning there; None: the clause as it is written.
     """
 
     clause: Clause
@@ -79,7 +80,7 @@ class ClauseVerdict:
 class Verdict:
     """The verdict of a run.
 
-    why: reasons why it is invalid. stale: messages about known failures that no longer fail.
+    why: reasons why the run is invalid. stale: messages about known failures that no longer fail.
     """
 
     verdict: str
@@ -89,7 +90,7 @@ class Verdict:
 
     @property
     def in_dialect(self) -> bool:
-        """True if a MUST clause was judged in another form than it is written in."""
+        """True if a MUST clause was judged in the form that it takes in the dialect."""
         return any(
             clause.form is not None and clause.clause.level == "MUST" and clause.results
             for clause in self.clauses
@@ -106,7 +107,7 @@ class Verdict:
 
 
 def parse_known_failures(text: str) -> tuple[str, ...]:
-    """Return the clause ids of a file: one per line; `#` begins a comment."""
+    """Return the clause ids in the text of a file: one id per line; `#` begins a comment."""
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     return tuple(line for line in lines if line)
 
@@ -136,10 +137,8 @@ def judge(
         verdict = FAIL
     elif any(clause.verdict == PASS for clause in judged):
         verdict = PASS
-    elif any(
-        clause.verdict == FAIL for clause in judged
-    ):  # it does not count, but no clause passed
-        verdict = FAIL
+    elif any(clause.verdict == FAIL for clause in judged):
+        verdict = FAIL  # the failed clauses do not count, but no clause passed
     else:
         verdict, why = INVALID, ["no clause passed"]
     return Verdict(verdict, judged, tuple(why), tuple(_stale(judged, rules.known)))
@@ -157,14 +156,14 @@ def _judge_clause(clause: Clause, results: Sequence[Result], rules: Rules) -> Cl
         verdict,
         weakest([clause.evidence for clause in deciding]) if verdict == PASS else None,
         next((clause.detail for clause in deciding if clause.detail), "") if results else NOT_RUN,
-        rules.decide(clause),
+        rules.counts(clause),
         tuple(results),
         rules.forms.get(clause.id),
     )
 
 
 def _stale(judged: Iterable[ClauseVerdict], known: Collection[str]) -> list[str]:
-    """Return a message for each known failure that no longer fails, or is not a clause."""
+    """Return a message for each known failure whose clause does not fail, or does not exist."""
     by_id = {clause.clause.id: clause for clause in judged}
     messages = []
     for entry in known:
@@ -179,7 +178,8 @@ def _stale(judged: Iterable[ClauseVerdict], known: Collection[str]) -> list[str]
 
 
 def record(verdict: Verdict, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a run as JSON, without the wire logs. `about`: its target, profile, seed and so on."""
+    """Return the contents of `results.json`, without the wire logs. `about`: further keys, such as
+    the target, the profile and the seed."""
     return {
         "verdict": verdict.verdict,
         **about,

@@ -1,7 +1,7 @@
 """Find out the dialect of an unknown server, as a profile.
 
-login.py      how one joins: by connecting alone, with a name, with a command
-listen.py     a few clients that join, talk and leave, and what they receive
-findings.py   from the received bytes to the profile, pure
-patterns.py   from texts to a pattern that matches them and similar ones, pure
+login.py      finds out how to join: without a login, with a name, or with a command
+listen.py     has a few clients join, talk and leave, and notes what they receive
+findings.py   makes the profile from the received bytes; pure
+patterns.py   makes a pattern that matches given texts and similar texts; pure
 """

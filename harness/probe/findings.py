@@ -1,4 +1,4 @@
-"""From the bytes that a few clients received to a profile. Pure."""
+"""Make a profile from the bytes that a few clients received. Pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from harness.profile import ADDRESS, CRLF, LF, NAME, NOTHING, WRITTEN_PREFIX
 
 @dataclass(frozen=True)
 class Delivery:
-    """One message as another member, or its sender, received it.
+    """One message, as another member or the sender itself received it.
 
-    before: the text before the message on its line. name, address, port: the sender's.
+    before: the text before the message on its line. name, address, port: those of the sender.
     """
 
     before: bytes
@@ -25,11 +25,11 @@ class Delivery:
 
 @dataclass
 class Findings:
-    """The observations. Texts are canonical.
+    """Observations of the clients. All texts are canonical (see `harness.clients.dialect`).
 
-    login: for each step, the questions that the clients received, and the answer.
+    login: for each step, the questions that the clients received, and their answer.
     own: deliveries of a message to its own sender.
-    suffixes: text between a message and the end of its line.
+    suffixes: texts between a message and its line end, and after the line end.
     """
 
     login: list[tuple[list[bytes], str]] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Findings:
 
 
 def prefix_of(deliveries: Sequence[Delivery]) -> tuple[str, str]:
-    """Return the pattern of the prefix, and the kind of identity in it."""
+    """Return the pattern of the prefix, and the profile's `identity`."""
     befores = [each.before for each in deliveries]
     if not any(befores):
         return "", NOTHING
@@ -78,7 +78,7 @@ def _contains_address(before: bytes, address: bytes) -> bool:
 def _with_group(
     deliveries: Sequence[Delivery], part: Callable[[Delivery], bytes], group: str
 ) -> str:
-    """Return the pattern of the texts, with a group for the part that names the sender."""
+    """Return the pattern of the prefixes. The part that identifies the sender is a named group."""
     texts = []
     for each in deliveries:  # some servers capitalise names
         marked = re.sub(b"(?i)" + re.escape(part(each)), _MARK, each.before, count=1)
@@ -87,18 +87,20 @@ def _with_group(
 
 
 def _with_times(made: str) -> str:
-    """Return a pattern in which `0:0`, generalised, matches any time of day."""
+    """Return a pattern in which the generalised `0:0`, a placeholder for a time of day, matches any
+    time of day."""
     return made.replace(r"\d+:\d+", r"\d+(?::\d+){1,2}(?:\.\d+)?(?: ?[AP]M)?")
 
 
 def _with_assigned_names(deliveries: Sequence[Delivery]) -> tuple[str, str]:
-    """Return the pattern for names that the server gives: the part in which senders differ."""
+    """Return pattern and identity of prefixes with names that the server assigns. The name is the
+    part in which the prefixes of different senders differ."""
     texts = [TIME.sub(b"0:0", each.before) for each in deliveries]
     by_sender: dict[int, set[bytes]] = {}
     for each, text in zip(deliveries, texts, strict=True):
         by_sender.setdefault(each.port, set()).add(text)
     if len({frozenset(found) for found in by_sender.values()}) == 1:
-        return _with_times(pattern(texts)), NOTHING  # the same text for every sender
+        return _with_times(pattern(texts)), NOTHING  # all senders have the same prefix
     begin = common_begin(texts)
     end = common_begin([text[::-1] for text in texts])[::-1]
     while begin and re.fullmatch(rb"\w", begin[-1:]):
@@ -119,7 +121,7 @@ def _with_assigned_names(deliveries: Sequence[Delivery]) -> tuple[str, str]:
 
 
 def as_toml(name: str, findings: Findings) -> str:
-    """Return the profile as a file that `harness.profile` reads."""
+    """Return the profile as the text of a file that `harness.profile` reads."""
     prefix, identity = prefix_of(findings.deliveries)
     notices = gathered({generalised(line, findings.names) for line in findings.notices})
     notices = [
@@ -127,8 +129,8 @@ def as_toml(name: str, findings: Findings) -> str:
     ]
     welcome = pattern(findings.welcomes, findings.names)
     if re.fullmatch(welcome.encode(), b"") or _is_arrival(welcome, findings):
-        # It would match anything: what a newcomer receives varies, as a history does. Or it is a
-        # notice about the newcomer, sent to all.
+        # Either the pattern matches anything, because each client received another text, such as a
+        # history; or the text is a notice about the new client, which all members receive.
         welcome = ""
     shown = "".join(char if char.isprintable() else "?" for char in name)
     lines = [
@@ -165,7 +167,7 @@ def as_toml(name: str, findings: Findings) -> str:
 
 
 def _matches_messages(notice: str, findings: Findings) -> bool:
-    """Return whether a notice's pattern would also match messages: a word, or an empty line."""
+    """Return whether a notice's pattern also matches a message of one word, or an empty message."""
     found = re.compile(notice.encode())
     befores = {each.before for each in (*findings.deliveries, *findings.own)} or {b""}
     return any(
@@ -179,7 +181,7 @@ _ARRIVAL = re.compile(rb"(?i)join|enter|arriv|connect|online|logged")
 
 
 def _is_arrival(welcome: str, findings: Findings) -> bool:
-    """Return whether the welcome is one line about the newcomer that the others receive, too."""
+    """Return whether the welcome is one line about the new client, which all members receive."""
     found = re.compile(welcome.encode())
     return welcome.count(r"\n") == 1 and any(
         found.fullmatch(notice) and _ARRIVAL.search(notice) for notice in findings.notices
@@ -187,7 +189,10 @@ def _is_arrival(welcome: str, findings: Findings) -> bool:
 
 
 def _echo_of(findings: Findings, prefix: str) -> str:
-    """Return the pattern of the text before a member's own lines: the prefix, if it matches."""
+    """Return the pattern of the text before a message that comes back to its sender.
+
+    If the prefix matches all these texts, this is the prefix without the names of its groups.
+    """
     if all(re.fullmatch(prefix.encode(), each.before) for each in findings.own):
         return re.sub(r"\(\?P<\w+>", "(?:", prefix)
     own = [TIME.sub(b"0:0", each.before) for each in findings.own]
@@ -195,7 +200,7 @@ def _echo_of(findings: Findings, prefix: str) -> str:
 
 
 def question_of(texts: Sequence[bytes], names: Collection[bytes] = ()) -> str:
-    """Return the pattern of the last line of a question; '' if there was none."""
+    """Return the pattern of the last line of a question; '' if a client received no question."""
     if not all(text.strip() for text in texts):
         return ""
     lasts = []

@@ -20,33 +20,34 @@ from harness.target.target import Target
 T = TypeVar("T")
 
 PEOPLE = 4
+"""Number of clients that talk to each other."""
 
 COMMANDS = "/!"
 """Characters that begin a command on some servers."""
 
 
 async def listen(target: Target, clock: Clock) -> Findings:
-    """Return what clients observe of a server.
+    """Have clients explore a server, and return the findings.
 
-    Raise ProbeError if clients can't talk to each other, or if the server sends too much by itself,
-    and Violation if a client does not receive a line that it should.
+    Raise ProbeError if clients can't talk to each other, or if the server sends too much while no
+    client sends. Raise Violation if a client does not receive another's line.
     """
     findings = Findings()
     entrance = await _with_room(target, WRITTEN, clock, find_entrance)
     _note_entrance(findings, entrance)
-    target.fresh()  # so that no welcome and no notice is about the clients that tried
+    target.fresh()  # the clients of `find_entrance` must not occur in a welcome or a notice
 
     async def talk(room: Room) -> None:
         await _talk(room, findings)
 
     await _with_room(target, _profile(findings), clock, talk)
-    target.fresh()  # how those clients left may have harmed it
+    target.fresh()  # the leaving clients of `talk` may have harmed the server
 
     async def details(room: Room) -> None:
         await _framing(room, findings)
         await _commands(room, findings)
 
-    with contextlib.suppress(JoinError):  # a race of the server: two clients join at once
+    with contextlib.suppress(JoinError):  # some servers have a race if two clients join at once
         await _with_room(target, _profile(findings), clock, details)
     return findings
 
@@ -62,7 +63,7 @@ async def _with_room(
 
 
 def _profile(findings: Findings) -> Profile:
-    """Return the profile of what is known so far. Without claims, nothing is taken for granted."""
+    """Return the profile of the findings so far, without welcome and notices."""
     made = parse(as_toml("it", findings), "it")
     return replace(made, welcome=None, notices=())
 
@@ -70,7 +71,7 @@ def _profile(findings: Findings) -> Profile:
 def _note_entrance(findings: Findings, entrance: Entrance) -> None:
     findings.input_line_end = entrance.line_end
     findings.colours = without_colours(entrance.output) != entrance.output
-    # Only the ends of lines count that members sent: a welcome may have others.
+    # Only the line ends of members' messages count: a welcome may have other line ends.
     if re.search(TOKEN.pattern + rb"[^\n]*\r\n", entrance.output):
         findings.output_line_end = CRLF
 
@@ -97,7 +98,7 @@ async def _talk(room: Room, findings: Findings) -> None:
         await room.quiet()
         findings.welcomes.append(take(newcomer))
         _note(findings, people[:-1])
-    for speaker in people * 2:  # twice, as a prefix may contain a time
+    for speaker in people * 2:  # each client talks twice, because a prefix may contain a time
         token = room.token()
         said.append(token)
         await speaker.say(token + b"\n")
@@ -107,7 +108,7 @@ async def _talk(room: Room, findings: Findings) -> None:
                 findings.deliveries.append(delivery)
         if await speaker.comes(token, room.window):
             findings.own.append(await _delivery(room, findings, speaker, speaker, token, said))
-        for listener in people:  # what follows a line and is none: a bell, a prompt
+        for listener in people:  # text without a line end may follow a line: a bell, a prompt
             rest = take(listener)
             findings.notices += _lines(rest)
             findings.suffixes.append(rest.rpartition(b"\n")[2])
@@ -127,14 +128,15 @@ async def _delivery(
     token: bytes,
     said: list[bytes],
 ) -> Delivery:
-    """Take a line with a token; note the lines before it as notices, and the text after it."""
+    """Take a line with a token. Note the lines before it as notices, and the text between the token
+    and the line end as a suffix."""
     heard = (await listener.hears(token)).removesuffix(token)
     await listener.waits(lambda: b"\n" in listener.heard, room.window / 2)
     if b"\n" in listener.heard:
         rest = listener.take(listener.heard.index(b"\n") + 1)
         findings.suffixes.append(rest.removesuffix(b"\n"))
     earlier, _, before = heard.rpartition(b"\n")
-    # A client's line that the server duplicates or echoes is not a notice.
+    # A client's line is not a notice, even if the server duplicates it or sends it back.
     findings.notices += [
         line
         for line in _lines(earlier + b"\n" if earlier else b"")
@@ -145,9 +147,9 @@ async def _delivery(
 
 
 async def _framing(room: Room, findings: Findings) -> None:
-    """Note which of LINE-2, LINE-3, LINE-5 and LINE-6 seem to hold.
+    """Note which of LINE-2, LINE-3, LINE-5 and LINE-6 the server seems to keep.
 
-    A server that loses one of the lines holds none of the clauses that it is about.
+    If the server loses a line of one of the three checks, the clauses of this check are not noted.
     """
     speaker, listener = await room.join(2)
     with contextlib.suppress(Violation):
@@ -169,7 +171,7 @@ async def _framing(room: Room, findings: Findings) -> None:
         if await listener.comes(first, room.clock.patience / 2):
             await listener.hears(first)
             await room.quiet()
-            if not listener.heard:  # a server that adds a line end does not hold LINE-5
+            if not listener.heard:  # a server that adds a line end violates LINE-5
                 findings.claims.append("LINE-5")
                 await speaker.say(second + b"\n")
                 if (await listener.hears_line(second)).startswith(b"\n"):
@@ -177,7 +179,7 @@ async def _framing(room: Room, findings: Findings) -> None:
 
 
 async def _commands(room: Room, findings: Findings) -> None:
-    """Note the characters with which no line that arrives can begin."""
+    """Note each character of COMMANDS if a line that begins with it does not arrive."""
     for character in COMMANDS:
         speaker, listener = await room.join(2)
         token = room.token()
@@ -187,7 +189,7 @@ async def _commands(room: Room, findings: Findings) -> None:
 
 
 def _note(findings: Findings, people: Iterable[Client]) -> None:
-    """Note the lines that clients received while no client sent, as notices."""
+    """Note as notices the lines that clients received while no client sent."""
     for person in people:
         findings.notices += _lines(take(person))
 

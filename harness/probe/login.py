@@ -1,7 +1,7 @@
-"""Find out how one joins an unknown server: try the ways in which servers let a client in.
+"""Find out how to join an unknown server, by trying the logins that servers usually have.
 
-A way works if two clients that went it receive each other's lines. A line that became a name does
-not count: some servers take the first line for the name, without a question.
+A login works if two clients that have used it receive each other's lines. A line that the server
+uses as a name does not count: some servers take a client's first line as its name, without asking.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from harness.errors import Violation
 from harness.profile import CRLF, LF
 
 MOST_STEPS = 4
-"""Maximum number of questions that are answered."""
+"""Maximum number of lines that a client sends to log in."""
 
 MOST_DEATHS = 3
-"""Number of ways that may end the server; then no other is tried."""
+"""Number of logins that end the server, after which no other login is tried."""
 
 MOST_OUTPUT = 1 << 16
 """Maximum number of bytes that a client may receive while no client sends."""
@@ -32,7 +32,7 @@ COMMANDS = (
     *("/nick {name}", "/name {name}", "/login {name}", "/join {name}", "/user {name}"),
     *("NICK {name}", "NAME {name}", "LOGIN {name}", "JOIN {name}", "USER {name}"),
 )
-"""Lines that log one in on some servers, tried if the server does not say which."""
+"""Login lines of some servers. They are tried last, except those that the server's output shows."""
 
 LENGTH_FRAMES: dict[str, Callable[[bytes], bytes]] = {
     "4 bytes, big-endian": lambda text: struct.pack("!I", len(text)) + text,
@@ -42,7 +42,8 @@ LENGTH_FRAMES: dict[str, Callable[[bytes], bytes]] = {
     "10 decimal digits": lambda text: b"%-10d" % len(text) + text,
     "64 decimal digits": lambda text: b"%-64d" % len(text) + text,
 }
-"""Ways to frame a message by its length. The last two, padded with spaces, are from tutorials."""
+"""Framings in which the length of a message precedes the message. The last two, padded with spaces,
+are from tutorials."""
 
 _HINT = re.compile(
     rb"(?<!\w)((?:/[a-zA-Z]+|[A-Z]{3,})[ :]+|[a-z]+:)[<\[({'\"]?(?i:your[ _-]?)?"
@@ -58,12 +59,13 @@ _ANSWERS = (
     (re.compile(rb"(?i)name|nick|login|user|handle|who are you"), "{name}"),
     (re.compile(rb"(?i)choose|choice|option|select|number"), "1"),
 )
-"""Answers to questions, by what the last line of the question contains."""
+"""Pairs of a pattern and an answer. A question gets the first answer whose pattern matches its last
+line."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way to try. `answer`: the first line that a client sends; None: no login."""
+    """A login to try. `answer`: the first line that a client sends; None: no login."""
 
     answer: str | None
     line_end: str = LF
@@ -73,7 +75,8 @@ class Way:
 class Visit:
     """A client, and what it received and answered.
 
-    steps: output, and answer to it. output: what it received after the last answer.
+    steps: pairs of what the client received and its answer. output: what the client received after
+    its last answer.
     """
 
     client: Client
@@ -81,7 +84,7 @@ class Visit:
     output: bytes = b""
 
     def answered(self) -> list[tuple[bytes, str]]:
-        """Return the steps up to the last output that is not empty."""
+        """Return the steps, with `output` as a last one, up to the last text that is not blank."""
         found = [*self.steps, (self.output, "")]
         while found and not found[-1][0].strip():
             found.pop()
@@ -90,9 +93,10 @@ class Visit:
 
 @dataclass
 class Attempt:
-    """The outcome of a way that does not work.
+    """The outcome of a login that does not work.
 
-    endings: how connections ended. steps: those of the visit with most, up to its last output.
+    endings: how the server ended connections. steps: the steps of the visit with the most steps, as
+    `Visit.answered` returns them.
     """
 
     endings: list[str] = field(default_factory=list)
@@ -101,10 +105,10 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Entrance:
-    """How one joins.
+    """A login that works.
 
-    steps: for each step, the outputs that clients received, and the answer. output: all that they
-    received. line_end: what the server expects at the end of a line.
+    steps: for each step, the texts that the clients received, and their answer. output: everything
+    that clients received. line_end: the line end that the server expects.
     """
 
     steps: list[tuple[list[bytes], str]]
@@ -117,11 +121,11 @@ class ProbeError(Exception):
 
 
 async def find_entrance(room: Room) -> Entrance:
-    """Return how one joins the room of an unknown server, whose profile is that of PROTOCOL.md.
+    """Return how to join an unknown server. `room`: its room, with the profile WRITTEN.
 
-    Each way is tried on a fresh server, if the harness can start one: the clients of an earlier
-    way, and how they left, may have harmed it. Raise ProbeError if no way works, or if the
-    server sends too much by itself.
+    Each login is tried on a fresh server, if the harness can start one: the clients of an earlier
+    login may have harmed the server, even by leaving. Raise ProbeError if no login works, or if the
+    server sends too much while no client sends.
     """
     seen = bytearray()
     tried: list[str] = []
@@ -173,9 +177,10 @@ def _last_line(output: bytes) -> bytes:
 
 
 def _ways(seen: bytearray) -> Iterator[Way | None]:
-    """Yield the ways to try, the likely ones first; None: try whether lengths frame messages.
+    """Yield the logins to try, likely ones first. None stands for a check whether the server frames
+    messages by their length.
 
-    seen: all output so far, which may name a command.
+    seen: everything that clients have received so far, which may name a login command.
     """
     yield Way(None)
     yield Way(None, CRLF)
@@ -188,7 +193,7 @@ def _ways(seen: bytearray) -> Iterator[Way | None]:
 
 
 def hints(output: bytes) -> list[str]:
-    """Return the login lines that a server's help text shows."""
+    """Return the login lines that a server's help text shows, with `{name}` in place of a name."""
     found = []
     for match in _HINT.finditer(output):
         command, between = match[1].decode(), (match[2] or b"").decode()
@@ -207,7 +212,8 @@ def next_answer(output: bytes) -> str | None:
 
 
 async def _try(room: Room, way: Way, seen: bytearray, attempt: Attempt) -> Entrance | None:
-    """Return how one joins in this way; None if it does not work. Note what happens."""
+    """Try a login with two clients; return None if it does not work. Add what the clients receive
+    to `seen`, and note the outcome in `attempt`."""
     visits: list[Visit] = []
     try:
         for _ in range(2):
@@ -234,7 +240,7 @@ async def _try(room: Room, way: Way, seen: bytearray, attempt: Attempt) -> Entra
 async def _visit(room: Room, way: Way, seen: bytearray) -> Visit:
     visit = Visit(await room.connect())
     client = visit.client
-    # The first client may find a server that is still starting.
+    # The server may still be starting when the first client connects, so this client waits longer.
     output = await _output(room, client, room.window if seen else room.clock.patience / 2)
     seen += output or b" "
     answer = way.answer
@@ -250,7 +256,7 @@ async def _visit(room: Room, way: Way, seen: bytearray) -> Visit:
 
 
 async def _output(room: Room, client: Client, within: float) -> bytes:
-    """Take what a client receives until nothing more comes."""
+    """Take what a client receives, until no more arrives within `room.window` seconds."""
     await client.waits(lambda: bool(client.heard), within)
     while True:
         size = len(client.heard)
@@ -262,8 +268,8 @@ async def _output(room: Room, client: Client, within: float) -> bytes:
 
 
 def take(client: Client) -> bytes:
-    """Take all that a client has received while no client sent. Raise ProbeError if it is too
-    much."""
+    """Take everything that a client has received while no client sent. Raise ProbeError if this is
+    more than MOST_OUTPUT bytes."""
     if len(client.heard) > MOST_OUTPUT:
         raise ProbeError(
             f"{client} received more than {MOST_OUTPUT >> 10} KiB while no client sent"
@@ -272,12 +278,13 @@ def take(client: Client) -> bytes:
 
 
 async def _length_framing(room: Room) -> str:
-    """Return how the server frames messages by length; empty if it does not seem to do so."""
+    """Return the framing by length that the server uses, a key of LENGTH_FRAMES; empty if none
+    works."""
     for kind, frame in LENGTH_FRAMES.items():
         clients: list[Client] = []
         with contextlib.suppress(Violation):
             clients = [await room.connect() for _ in range(2)]
-            for client in clients:  # some take the first message for a name
+            for client in clients:  # some servers take the first message as the name
                 await client.say(frame(client.login_name.encode()))
             await room.quiet()
             token = room.token()
@@ -290,7 +297,11 @@ async def _length_framing(room: Room) -> str:
 
 
 async def _talks(room: Room, speaker: Client, listener: Client, end: bytes) -> bytes | None:
-    """Return what a listener receives of two lines; None if it does not receive both as lines."""
+    """Have `speaker` send two lines; return what `listener` receives up to the end of the second.
+
+    Return None if a line does not arrive, or if the first line became the name in the prefix of the
+    second.
+    """
     first, second = room.tokens(2)
     found = b""
     for token in (first, second):

@@ -1,4 +1,4 @@
-"""Patterns that match given texts and similar ones, in characters that TOML allows. Pure."""
+"""Make patterns that match given texts and similar texts, in characters that TOML allows. Pure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ TIME = re.compile(rb"(?<![\d.])\d{1,2}:\d\d(?::\d\d)?(?:\.\d+)?(?: ?[AP]M)?(?!\d
 
 
 def pattern(texts: Sequence[bytes], names: Collection[bytes] = ()) -> str:
-    """Return a pattern that matches all the texts and similar ones; '' if there is no text.
+    """Return a pattern that matches all the texts and similar texts; '' if all texts are empty.
 
-    Addresses, numbers and the given names may vary. Texts may differ in more than these. They are
-    then compared line by line: a line that differs is kept up to the first difference; a line that
-    some texts lack is optional.
+    Addresses, numbers and the given names may vary. Further differences are handled line by line:
+    from the first difference in a line, the pattern matches any text; a line that only some texts
+    have is optional.
     """
     found = [[generalised(line, names) for line in text.split(b"\n")] for text in texts if text]
     if not found:
@@ -60,13 +60,14 @@ def _escaped_character(char: str) -> str:
 
 
 def common(lines: set[str]) -> str:
-    """Return one pattern for the patterns of lines with a common beginning."""
+    """Return a pattern that matches all lines that the given patterns match: their common
+    beginning, and then any text."""
     begin = min(lines, key=len)
     if len(lines) == 1:
         return begin
     while not all(line.startswith(begin) for line in lines):
         begin = begin[:-1]
-    while True:  # do not cut in the middle of an escape
+    while True:  # the end of `begin` may be the first half of an escape
         try:
             re.compile(begin)
             break
@@ -76,14 +77,14 @@ def common(lines: set[str]) -> str:
 
 
 def common_begin(texts: Sequence[bytes]) -> bytes:
-    """Return the longest text with which all of them begin."""
-    first, last = min(texts), max(texts)  # those between them begin in the same way
+    """Return the longest text with which all texts begin."""
+    first, last = min(texts), max(texts)  # all other texts are between these two in sorted order
     same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
     return first[: len(list(same))]
 
 
 def gathered(lines: set[str]) -> list[str]:
-    """Return the patterns of lines; lines that are equal up to their first number share one."""
+    """Return the patterns, sorted; patterns that are equal up to their first number are merged."""
     groups: dict[str, set[str]] = {}
     for line in lines:
         groups.setdefault(line.partition(r"\d")[0], set()).add(line.removesuffix(r"\n"))

@@ -17,10 +17,12 @@ UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def size(text: str) -> int:
-    """Parse a size in bytes, 1 or more: `65536`, `64K`, `4M`, `1G`."""
+    """Parse a size of 1 byte or more, such as `65536`, `64K`, `4M` or `1G`."""
     digits = text.rstrip("KMG")
     if not digits.isascii() or not digits.isdigit() or text[len(digits) :] not in UNITS:
-        raise argparse.ArgumentTypeError(f"must be a number, with K, M or G, not {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"must be a number, which K, M or G may follow, not {text!r}"
+        )
     if not int(digits):
         raise argparse.ArgumentTypeError("must be 1 or more")
     return int(digits) * UNITS[text[len(digits) :]]
@@ -40,8 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
     for name, what in (
         ("max_clients", "maximum number of members"),
         ("max_lag", "maximum lag of a slow reader, in bytes"),
-        ("rate", "bytes per second read from one member"),
-        ("burst", "bytes read from one member at once"),
+        ("rate", "maximum number of bytes per second read from a member"),
+        ("burst", "maximum number of bytes read at once from a member that was silent"),
     ):
         option = "--" + name.replace("_", "-")
         default = getattr(Options, name)
@@ -77,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def catalogue() -> str:
-    """Return the list of the broken servers, with their clauses, and of the hopeless targets."""
+    """Return a list of the broken servers, with their clauses, and of the hopeless targets."""
     rows = [
         (name, f"{summary(kind)} [{', '.join(sorted(clauses))}]")
         for name, (kind, clauses) in REGISTRY.items()

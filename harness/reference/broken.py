@@ -1,13 +1,15 @@
 """Servers with one defect each, and the clauses that the defect breaks.
 
-Each differs from the reference in a few methods or attributes. `broken` registers a server that
-differs in attributes only; `breaks` registers a class. None relies on chance: a defect that shows
-only sometimes is triggered by a count of one member's messages, so neither other members nor a busy
-machine matter. Each defect is as narrow as it can be and still certain to show, because only the
-checks of the named clauses may find it: the server that strips spaces strips nothing else.
+Each server differs from the reference server in a few methods or attributes. `breaks` registers a
+class. `broken` creates and registers a class that only changes attributes.
 
-On the servers in `WIDE`, so little works that checks of other clauses may fail, too, or reach no
-verdict.
+No defect depends on chance. A defect that affects only some messages depends on a count of one
+member's messages, so other members and a busy machine do not matter. Each defect is as narrow as
+possible, because only the tests of the registered clauses may fail: for example, the server that
+strips spaces strips nothing else. But each defect is wide enough that these tests always fail.
+
+The docstring of a server describes its defect; the server is the subject of the sentence. The
+command ``python -m harness.reference --list`` prints the first line of each docstring.
 """
 
 # ruff: noqa: ARG002, ARG005  (a defective method need not use all its arguments)
@@ -38,10 +40,12 @@ REGISTRY: dict[str, tuple[type[Server], frozenset[str]]] = {}
 """Broken servers by name, each with the ids of the clauses that it breaks."""
 
 WIDE = frozenset({"stops-at-silence", "dies-when-empty"})
+"""Broken servers whose defect affects so much that tests of other clauses may also fail, or reach
+no verdict."""
 
 
 def breaks(what: str) -> Callable[[type[Server]], type[Server]]:
-    """Register a class. what: name, a colon and the ids of the clauses that it breaks."""
+    """Register a broken server. what: its name, a colon, and the ids of the clauses it breaks."""
     name, _, clauses = what.partition(": ")
 
     def register(kind: type[Server]) -> type[Server]:
@@ -57,22 +61,25 @@ def broken(
     base: type[Server] | tuple[type[Server], ...] = Server,
     **different: Any,
 ) -> None:
-    """Register a class that differs from its bases in these attributes."""
+    """Create and register a subclass of `base` with other attributes.
+
+    what: the argument of `breaks`. about: the docstring of the class. different: the attributes.
+    """
     bases = base if isinstance(base, tuple) else (base,)
     breaks(what)(type(bases[0].__name__, bases, {"__doc__": about, **different}))
 
 
 class Noting(Server):
-    """A correct server that counts each member's messages, and has fields for subclasses."""
+    """A correct server that counts each member's messages. Subclasses use its other fields."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self.said: Counter[Member] = Counter()
-        """Messages of each member so far, the current one included."""
+        """Number of messages of each member so far, the current message included."""
         self.noted: set[Member] = set()
         self.addresses: set[str] = set()
         self.held: dict[Member, Any] = {}
-        """Delayed messages."""
+        """Delayed messages, by sender or by receiver."""
         self.kept: list[Any] = []
 
     def broadcast(self, sender: Member, message: bytes) -> None:
@@ -91,7 +98,7 @@ broken(
 
 @breaks("stops-at-silence: JOIN-1 JOIN-2")
 class StopsAtSilence(Server):
-    """Stops serving when a client joins, until that client has sent something."""
+    """Stops serving all clients when a new client joins, until the new client has sent data."""
 
     def enter(self, member: Member) -> None:
         super().enter(member)
@@ -100,7 +107,7 @@ class StopsAtSilence(Server):
 
 
 class Napping(Server):
-    """A correct server that accepts 20 ms late: a client may have left by then."""
+    """A correct server that accepts a connection 20 ms late: the client may have left by then."""
 
     def accept(self) -> None:
         time.sleep(0.02)
@@ -109,7 +116,7 @@ class Napping(Server):
 
 @breaks("dies-of-an-early-reset: JOIN-2")
 class DiesOfAnEarlyReset(Napping):
-    """Exits if a new client has left before getpeername, as ncat does."""
+    """Exits if a new client leaves before the server calls getpeername, as ncat does."""
 
     def join(self, member: Member) -> None:
         member.socket.getpeername()
@@ -137,9 +144,9 @@ class DiesOfAReset(Server):
 
 
 class SendsAtOnce(Server):
-    """A correct server that sends each message at once, and so perhaps to a member that has gone.
+    """A correct server that sends each message at once, even to a member that has just left.
 
-    `failed` handles an error of a send.
+    The method `failed` handles a failed send; subclasses override it.
     """
 
     def deliver(self, receiver: Member, data: bytes) -> None:
@@ -158,7 +165,7 @@ class SendsAtOnce(Server):
 
 @breaks("dies-of-sigpipe: JOIN-2 LEAVE-1")
 class DiesOfSigpipe(SendsAtOnce):
-    """Leaves SIGPIPE as it is: a second send to a connection that has gone ends the server."""
+    """Does not ignore SIGPIPE: a second send to a member that has left kills the server."""
 
     def run(self) -> NoReturn:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -170,7 +177,7 @@ class DiesOfSigpipe(SendsAtOnce):
 
 broken(
     "dies-of-a-failed-send: JOIN-2 LEAVE-1",
-    "Exits when a send fails because the connection has gone.",
+    "Exits when a send fails because the receiver has left.",
     SendsAtOnce,
     failed=lambda self, member: sys.exit("can't send"),
 )
@@ -178,7 +185,7 @@ broken(
 
 @breaks("stops-at-a-failed-send: LEAVE-1")
 class StopsAtAFailedSend(SendsAtOnce):
-    """When a send fails, skips the members that joined after the one that has gone."""
+    """When a send to a member fails, sends nothing to the members that joined after this member."""
 
     has_failed = False
 
@@ -197,7 +204,7 @@ class StopsAtAFailedSend(SendsAtOnce):
 
 @breaks("silences-at-a-failed-send: JOIN-2 LEAVE-1")
 class SilencesAtAFailedSend(SendsAtOnce):
-    """When a send fails, reads no more from the sender, as a thread that an exception has ended."""
+    """When a send fails, reads no more from the message's sender, like a thread that has died."""
 
     speaker: Member | None = None
 
@@ -215,7 +222,7 @@ class SilencesAtAFailedSend(SendsAtOnce):
 
 @breaks("no-reuseaddr: JOIN-3")
 class NoReuseaddr(Server):
-    """Does not set SO_REUSEADDR: its port stays in use for a minute after it has stopped."""
+    """Does not set SO_REUSEADDR: the port stays in use for a minute after the server ends."""
 
     def configure(self, listener: socket.socket) -> None:
         super().configure(listener)
@@ -224,7 +231,7 @@ class NoReuseaddr(Server):
 
 @breaks("ipv4-only: JOIN-4")
 class Ipv4Only(Server):
-    """Supports only IPv4: it takes `::` for 0.0.0.0 and `::1` for 127.0.0.1."""
+    """Supports only IPv4: it listens at 0.0.0.0 instead of `::`, at 127.0.0.1 instead of `::1`."""
 
     def resolve(self) -> tuple[int, tuple[str, int]]:
         host = {"::": "0.0.0.0", "::1": "127.0.0.1"}.get(self.options.host, self.options.host)
@@ -255,7 +262,7 @@ broken(
 )
 broken(
     "never-full: JOIN-5",
-    "Accepts every client, whatever --max-clients says.",
+    "Accepts every client, and ignores --max-clients.",
     full=lambda self: False,
 )
 
@@ -307,7 +314,7 @@ class LastWordsFirst(Server):
 
 @breaks("greets-everyone: WELCOME-2")
 class GreetsEveryone(Server):
-    """Sends the welcome to all members when one joins."""
+    """Sends the welcome to all members when a client joins."""
 
     def welcome(self, member: Member) -> None:
         super().welcome(member)
@@ -318,7 +325,7 @@ class GreetsEveryone(Server):
 
 @breaks("late-member: WELCOME-3")
 class LateMember(Noting):
-    """Makes a client a member only after the first message that follows its welcome."""
+    """Does not deliver the first message after a client's welcome to this client."""
 
     def enter(self, member: Member) -> None:
         self.kept.append(member)
@@ -351,7 +358,7 @@ broken(
 
 @breaks("doubles-1-in-500: CAST-1")
 class DoublesOneInFiveHundred(Noting):
-    """Delivers every five-hundredth message of a member twice, if it is a line."""
+    """Delivers every five-hundredth message of a member twice, if the message ends with LF."""
 
     def broadcast(self, sender: Member, message: bytes) -> None:
         super().broadcast(sender, message)
@@ -361,7 +368,7 @@ class DoublesOneInFiveHundred(Noting):
 
 @breaks("forgets-one: CAST-1")
 class ForgetsOne(Noting):
-    """Skips one receiver in every 40th message of a member, with 8 to 49 receivers."""
+    """Leaves out one receiver of every 40th message of a member, if it has 8 to 49 receivers."""
 
     def recipients(self, sender: Member) -> list[Member]:
         found = super().recipients(sender)
@@ -372,7 +379,7 @@ class ForgetsOne(Noting):
 
 @breaks("echoes: CAST-2")
 class Echoes(Server):
-    """Sends a line back to its sender too, unless the sender is alone."""
+    """Also sends a line back to its sender, unless the sender is alone in the room."""
 
     def broadcast(self, sender: Member, message: bytes) -> None:
         super().broadcast(sender, message)
@@ -387,7 +394,7 @@ broken(
 )
 broken(
     "collapses-spaces: CAST-3",
-    "Replaces several spaces by one, like a server that splits a text into words.",
+    "Replaces several spaces by a single space, like a server that splits a text into words.",
     sanitize=lambda self, text: Server.sanitize(self, re.sub(" +", " ", text)),
 )
 broken(
@@ -397,16 +404,17 @@ broken(
 )
 broken(
     "obeys-commands: CAST-3",
-    "Takes /quit and the text after it for a command, and does not deliver them.",
+    "Treats /quit and the text after it as a command, and does not deliver this text.",
     sanitize=lambda self, text: Server.sanitize(self, text.partition("/quit")[0]),
 )
 
 
 @breaks("swaps-neighbours: CAST-4")
 class SwapsNeighbours(Noting):
-    """Swaps every 23rd message of a member with its next one.
+    """Swaps every 23rd message of a member with the member's next message.
 
-    Only with 8 or more receivers: with fewer, the sender may wait until they have received it.
+    It swaps none if there are fewer than 8 receivers, because a test with few members may wait for
+    each message before it sends the next one.
     """
 
     def broadcast(self, sender: Member, message: bytes) -> None:
@@ -429,7 +437,7 @@ class SwapsNeighbours(Noting):
 
 @breaks("an-order-of-its-own: CAST-5")
 class AnOrderOfItsOwn(Noting):
-    """Delays a sender's line to every second member by up to 50 ms, after another sender's line."""
+    """Holds back lines to every second member for up to 50 ms, so that others may arrive first."""
 
     def broadcast(self, sender: Member, message: bytes) -> None:
         receivers = self.recipients(sender)
@@ -464,7 +472,7 @@ class AnOrderOfItsOwn(Noting):
 
 broken(
     "tells-addresses: CAST-6 JOIN-4",
-    "Sends nothing to other members at the sender's address.",
+    "Sends no message to other members that have the sender's address.",
     recipients=lambda self, sender: [
         member for member in Server.recipients(self, sender) if member.address != sender.address
     ],
@@ -473,7 +481,7 @@ broken(
 
 @breaks("one-per-address: CAST-6 JOIN-4")
 class OnePerAddress(Server):
-    """Keeps one connection for each address, the latest: earlier ones receive nothing."""
+    """Delivers only to the latest connection from each address."""
 
     def recipients(self, sender: Member) -> list[Member]:
         latest = {member.address: member for member in self.members}
@@ -482,7 +490,7 @@ class OnePerAddress(Server):
 
 @breaks("dies-alone: CAST-7")
 class DiesAlone(Server):
-    """Divides by the number of receivers, and exits if there is none."""
+    """Divides by the number of receivers, and so exits if there are no receivers."""
 
     share = 0.0
 
@@ -494,7 +502,7 @@ class DiesAlone(Server):
 
 @breaks("kicks-the-lonely: CAST-7")
 class KicksTheLonely(Server):
-    """Disconnects a member that sends while it is alone."""
+    """Disconnects a member that sends a message while it is alone in the room."""
 
     def hear(self, member: Member, data: bytes) -> None:
         super().hear(member, data)
@@ -532,7 +540,10 @@ broken(
 
 
 class WrongPrefix(Server):
-    """A server that is correct at an IPv6 address; at IPv4, the prefix contains `shown`."""
+    """A server with a correct prefix if it listens at an IPv6 address.
+
+    If it listens at an IPv4 address, the prefix contains the text that `shown` returns.
+    """
 
     shown: ClassVar[Callable[..., str]]
 
@@ -556,13 +567,13 @@ broken(
 )
 broken(
     "receivers-address: PREFIX-2 PREFIX-4",
-    "Writes the receiver's address.",
+    "Writes the receiver's address instead of the sender's.",
     WrongPrefix,
     shown=lambda self, sender, receiver: receiver.address,
 )
 broken(
     "latest-address: PREFIX-2 PREFIX-4",
-    "Writes the address of the latest member, as from a global variable.",
+    "Writes the address of the latest member, like a server that keeps it in a global variable.",
     WrongPrefix,
     shown=lambda self, sender, receiver: [*self.members, sender][len(self.members) - 1].address,
 )
@@ -570,7 +581,7 @@ broken(
 
 @breaks("keeps-mapped: PREFIX-3")
 class KeepsMapped(Server):
-    """Writes <::ffff:127.0.0.1> for IPv4 that arrives mapped into IPv6."""
+    """Writes <::ffff:127.0.0.1> for an IPv4 address that arrives mapped into IPv6."""
 
     def prefix(self, sender: Member, receiver: Member) -> bytes:
         mapped = self.listener.family == socket.AF_INET6 and ":" not in sender.address
@@ -579,7 +590,7 @@ class KeepsMapped(Server):
 
 @breaks("long-ipv6: PREFIX-3")
 class LongIpv6(Server):
-    """Writes <0000:0000:0000:0000:0000:0000:0000:0001>."""
+    """Writes IPv6 addresses in full: <0000:0000:0000:0000:0000:0000:0000:0001>."""
 
     def prefix(self, sender: Member, receiver: Member) -> bytes:
         if ":" not in sender.address:
@@ -599,7 +610,7 @@ broken(
 )
 broken(
     "pictures-crlf: LINE-1",
-    "Replaces the CR of CR LF by its control picture.",
+    "Replaces the CR of a CR LF by the control picture of CR.",
     frame=lambda self, member, data: Server.frame(self, member, data.replace(b"\r\n", b"\r\r\n")),
 )
 
@@ -624,7 +635,7 @@ broken(
 
 @breaks("reads-are-messages: LINE-2 LINE-3 PREFIX-4")
 class ReadsAreMessages(Server):
-    """Takes each read for one message, like the tutorial's server."""
+    """Treats the data of each read as one message, like the tutorial's server."""
 
     def frame(self, member: Member, data: bytes) -> list[bytes]:
         message = b"".join(super().frame(member, data) + self.flush(member))
@@ -639,7 +650,7 @@ broken(
 
 
 class RelaysReads(Server):
-    """Passes on each read as it is, with a prefix before each line that begins in it."""
+    """Sends the data of each read on at once, with a prefix before each line that begins in it."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
@@ -669,7 +680,7 @@ broken(
 )
 broken(
     "relays-reads: LINE-2 LINE-3 LINE-6 PREFIX-1 PREFIX-2 PREFIX-3 PREFIX-4",
-    "Passes on each read as it is, without prefixes.",
+    "Sends the data of each read on at once, without prefixes.",
     RelaysReads,
     prefix=lambda self, sender, receiver: b"",
 )
@@ -677,12 +688,12 @@ broken(
 
 @breaks("prefix-once-per-read: LINE-3 PREFIX-4")
 class PrefixOncePerRead(Server):
-    """Writes a prefix only before the first line of a read."""
+    """Writes only one prefix for all lines that arrive in one read."""
 
     def frame(self, member: Member, data: bytes) -> list[bytes]:
         messages = super().frame(member, data)
         if max(map(len, messages), default=0) > 1 * KIB:
-            return messages  # LINE-7 judges long lines
+            return messages  # the test of LINE-7 sends long lines, and must pass
         return [b"".join(messages)] if messages else []
 
 
@@ -712,7 +723,7 @@ broken(
 
 @breaks("shows-the-lf-to-its-sender: LINE-6")
 class ShowsTheLfToItsSender(Server):
-    """Ends an unfinished line for its sender too."""
+    """Also sends the LF that ends an unfinished line to the sender of this line."""
 
     def broadcast(self, sender: Member, message: bytes) -> None:
         super().broadcast(sender, message)
@@ -745,19 +756,19 @@ broken(
 )
 broken(
     "drops-joiners: TEXT-1",
-    "Removes zero-width joiners: emoji fall apart.",
+    "Removes zero-width joiners, and so splits emoji that consist of several characters.",
     sanitize=lambda self, text: Server.sanitize(self, text).replace("\u200d", ""),
 )
 broken(
     "normalises: TEXT-1",
-    "Normalises text (NFC): e and U+0301 become é.",
+    "Normalises text to NFC: e and U+0301 become the single character é.",
     sanitize=lambda self, text: unicodedata.normalize("NFC", Server.sanitize(self, text)),
 )
 
 
 @breaks("tears-characters: LINE-2 TEXT-1")
 class TearsCharacters(Server):
-    """Decodes each read, and each 1,024 bytes of it, separately: characters are torn."""
+    """Decodes the data of each read in pieces of 1,024 bytes, and so cuts characters."""
 
     def frame(self, member: Member, data: bytes) -> list[bytes]:
         torn = (data[start : start + KIB] for start in range(0, len(data), KIB))
@@ -793,13 +804,13 @@ broken("passes-bad-bytes: TEXT-2", "Passes on bytes that are not UTF-8.", errors
 broken("ignores-bad-bytes: TEXT-2", "Removes bytes that are not UTF-8.", errors="ignore")
 broken(
     "passes-controls: PREFIX-4 TEXT-3",
-    "Passes on all control characters.",
+    "Delivers all control characters unchanged.",
     sanitize=lambda self, text: text,
 )
 
 
 class Passing(Server):
-    """Passes on the characters of `passed`."""
+    """A server that delivers the control characters in `passed` unchanged."""
 
     passed: tuple[int, ...] = ()
 
@@ -810,20 +821,20 @@ class Passing(Server):
 
 broken(
     "passes-cr: PREFIX-4 TEXT-3",
-    "Passes on CR, with which a text can overwrite its prefix.",
+    "Delivers CR unchanged; with a CR, a text can overwrite its prefix.",
     Passing,
     passed=(0x0D,),
 )
-broken("passes-bidi: TEXT-3", "Passes on bidirectional controls.", Passing, passed=BIDI)
+broken("passes-bidi: TEXT-3", "Delivers bidirectional controls unchanged.", Passing, passed=BIDI)
 broken(
     "passes-separators: PREFIX-4 TEXT-3",
-    "Passes on U+2028 and U+2029, which begin a line on some terminals.",
+    "Delivers U+2028 and U+2029 unchanged; some terminals begin a new line at these characters.",
     Passing,
     passed=SEPARATORS,
 )
 broken(
     "passes-c1: PREFIX-4 TEXT-3",
-    "Passes on U+0080 to U+009F, among them CSI and NEL.",
+    "Delivers U+0080 to U+009F unchanged; among them are CSI and NEL.",
     Passing,
     passed=C1,
 )
@@ -834,7 +845,7 @@ broken(
 )
 broken(
     "pictures-tabs: CAST-3 TEXT-3",
-    "Replaces TAB, which is text, by its control picture.",
+    "Replaces TAB by its control picture, although TAB is an exception in TEXT-3.",
     sanitize=lambda self, text: Server.sanitize(self, text).replace("\t", "␉"),
 )
 
@@ -853,9 +864,10 @@ class DiesWhenEmpty(Server):
 
 @breaks("skips-after-leave: LEAVE-1")
 class SkipsAfterLeave(Server):
-    """Removes from a list during iteration: the member after a leaver misses the next message.
+    """After a leave, does not deliver the next message to the member that joined next.
 
-    This happens only if two or more members joined after the leaver.
+    This happens only if two or more members joined after the leaver. Servers have this defect if
+    they remove a member from a list while they iterate over the list.
     """
 
     skipped: Member | None = None
@@ -876,7 +888,7 @@ class SkipsAfterLeave(Server):
 
 @breaks("drops-last-words: LEAVE-2")
 class DropsLastWords(Server):
-    """Handles input 20 ms late, and drops it if its sender has left by then."""
+    """Handles input 20 ms late, and drops this input if its sender has left by then."""
 
     def hear(self, member: Member, data: bytes) -> None:
         self.later(0.02, lambda: self.look(member, data))
@@ -895,7 +907,7 @@ broken(
 
 @breaks("leaks-sockets: LEAVE-3")
 class LeaksSockets(Server):
-    """Keeps a descriptor of each closed connection."""
+    """Keeps an open descriptor of each connection that has ended."""
 
     def close(self, member: Member) -> None:
         if not member.gone:
@@ -907,7 +919,7 @@ class LeaksSockets(Server):
 
 @breaks("leaks-threads: LEAVE-3")
 class LeaksThreads(Server):
-    """Starts a thread for each member, which waits on a pipe forever."""
+    """Starts a thread for each member; the thread waits on a pipe forever."""
 
     def enter(self, member: Member) -> None:
         super().enter(member)
@@ -916,7 +928,7 @@ class LeaksThreads(Server):
 
 @breaks("spins-after-leave: LEAVE-3")
 class SpinsAfterLeave(Server):
-    """Busy-waits once a member has left, like the tutorial's threads."""
+    """Uses a whole processor once a member has left, like a thread of the tutorial's server."""
 
     spinning = False
 
@@ -948,7 +960,7 @@ class Keeps200Kib(Noting):
 
 @breaks("keeps-threads: LEAVE-3")
 class KeepsThreads(Server):
-    """Starts a thread for each member, which waits on a lock forever."""
+    """Starts a thread for each member; the thread waits on a lock forever."""
 
     def enter(self, member: Member) -> None:
         super().enter(member)
@@ -957,7 +969,7 @@ class KeepsThreads(Server):
 
 @breaks("keeps-its-side-open: LEAVE-3 LEAVE-4 LOAD-2")
 class KeepsItsSideOpen(Noting):
-    """Does not close its side when a member has closed its own."""
+    """Does not close its side of a connection when the member has closed the other side."""
 
     def close(self, member: Member) -> None:
         self.kept.append(member.socket.dup())
@@ -966,7 +978,7 @@ class KeepsItsSideOpen(Noting):
 
 @breaks("closes-late: LEAVE-4")
 class ClosesLate(KeepsItsSideOpen):
-    """Closes its side only when the next member has closed its own."""
+    """Closes its side of a connection only when the next member leaves."""
 
     def close(self, member: Member) -> None:
         super().close(member)
@@ -977,7 +989,7 @@ class ClosesLate(KeepsItsSideOpen):
 
 @breaks("bans-who-comes-back: LEAVE-5")
 class BansWhoComesBack(Noting):
-    """Refuses an address from which a member has sent a line and left."""
+    """Refuses connections from the address of a member that has sent data and left."""
 
     def hear(self, member: Member, data: bytes) -> None:
         super().hear(member, data)
@@ -1000,10 +1012,10 @@ class BansWhoComesBack(Noting):
 
 @breaks("blocking-sends: LOAD-1 LOAD-2")
 class BlockingSends(Server):
-    """Blocks in send, and so freezes when a member does not read."""
+    """Waits in each send until the socket accepts the data, and so stops for a slow reader."""
 
     def send(self, member: Member) -> None:
-        with contextlib.suppress(OSError):  # the member may have left, and its socket is closed
+        with contextlib.suppress(OSError):  # the socket is closed if the member has left
             member.socket.setblocking(True)
         super().send(member)
         with contextlib.suppress(OSError):
@@ -1012,18 +1024,18 @@ class BlockingSends(Server):
 
 broken(
     "unbounded-queue: LOAD-2",
-    "Queues without limit what a member does not read.",
+    "Sets no limit on the queue of a member that does not read.",
     lags=lambda self, member: False,
 )
 broken(
     "drops-for-the-slow: LOAD-2",
     "Drops the queue of a member that lags too far, and leaves it connected.",
-    put_out=lambda self, member: member.queue.clear(),
+    disconnect=lambda self, member: member.queue.clear(),
 )
 broken(
     "kicks-flooders: LOAD-3",
     "Disconnects a member that exceeds its allowance.",
-    rest=lambda self, member: self.leave(member),
+    throttle=lambda self, member: self.leave(member),
 )
 
 
@@ -1031,11 +1043,11 @@ broken(
 class LosesTheFlood(Server):
     """Reads input beyond a member's allowance, and drops it."""
 
-    def rest(self, member: Member) -> None:
+    def throttle(self, member: Member) -> None:
         with contextlib.suppress(OSError):
             while member.socket.recv(64 * KIB):
                 pass
-        super().rest(member)
+        super().throttle(member)
 
 
 @breaks("no-allowance: LOAD-3")
@@ -1057,7 +1069,7 @@ class TwiceItsRate(Server):
 
 @breaks("one-worker: LOAD-4")
 class OneWorker(Server):
-    """Has one worker process with all connections: they are lost when it dies."""
+    """Serves all members in one worker process: if this process dies, all are disconnected."""
 
     worker = 0
 
@@ -1081,7 +1093,7 @@ class OneWorker(Server):
 
 @breaks("names-in-the-accept-loop: JOIN-2")
 class NamesInTheAcceptLoop(NameFirst):
-    """Waits for a new client's name, and serves nobody meanwhile."""
+    """Stops serving all members while it waits for a new client's name."""
 
     def welcome(self, member: Member) -> None:
         super().welcome(member)
@@ -1091,12 +1103,12 @@ class NamesInTheAcceptLoop(NameFirst):
 
 broken(
     "names-relays-reads: LINE-2 LINE-3 LINE-6 PREFIX-4",
-    "Passes on each read as it is, with a name before each line that begins in it.",
+    "Sends the data of each read on at once, with a name before each line that begins in it.",
     (RelaysReads, NameFirst),
 )
 broken(
     "names-dies-of-sigpipe: LEAVE-1",
-    "Asks for names, and a second send to a member that has gone ends the server.",
+    "Asks for names; a second send to a member that has left kills the server.",
     (DiesOfSigpipe, NameFirst),
 )
 broken(
@@ -1106,32 +1118,32 @@ broken(
 )
 broken(
     "names-of-the-latest: PREFIX-2 PREFIX-4",
-    "Writes the name of the latest member, as from a global variable.",
+    "Writes the name of the latest member, like a server that keeps it in a global variable.",
     NameFirst,
     name=lambda self, sender: [*self.names.values()][-1],
 )
 broken(
     "names-of-receivers: PREFIX-2 PREFIX-4",
-    "Writes the receiver's name.",
+    "Writes the receiver's name instead of the sender's.",
     NameFirst,
     prefix=lambda self, sender, receiver: b"%s: " % self.name(receiver).encode(),
 )
 broken(
     "names-overwritten: PREFIX-4 TEXT-3",
-    "Passes on CR, with which a text can overwrite its sender's name.",
+    "Delivers CR unchanged; with a CR, a text can overwrite its sender's name.",
     (Passing, NameFirst),
     passed=(0x0D,),
 )
 broken(
     "names-echoed: CAST-2",
-    "Sends a line back to its sender too, with its name.",
+    "Also sends a line back to its sender, with the sender's name.",
     (Echoes, NameFirst),
 )
 
 
 @breaks("names-greet-everyone: WELCOME-2")
 class NamesGreetEveryone(NameFirst):
-    """Sends the welcome to all members when one has sent its name."""
+    """Sends the welcome to all members when a new client has sent its name."""
 
     def hear(self, member: Member, data: bytes) -> None:
         was_asked = member in self.asked
@@ -1143,7 +1155,7 @@ class NamesGreetEveryone(NameFirst):
 
 @breaks("names-are-taken-forever: LEAVE-5")
 class NamesAreTakenForever(NameFirst):
-    """Disconnects a client with the name of a member that has left."""
+    """Disconnects a client that sends the name of a member that has left."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
@@ -1164,12 +1176,12 @@ class NamesAreTakenForever(NameFirst):
 
 broken(
     "crlf-relays-reads: LINE-2 LINE-3 LINE-6 PREFIX-4",
-    "Passes on each read as it is, with CR LF.",
+    "Sends the data of each read on at once, and ends lines with CR LF.",
     (RelaysReads, CrLf),
 )
 broken(
     "crlf-dies-of-sigpipe: JOIN-2 LEAVE-1",
-    "Writes CR LF, and a second send to a connection that has gone ends the server.",
+    "Writes CR LF; a second send to a member that has left kills the server.",
     (DiesOfSigpipe, CrLf),
 )
 broken(
@@ -1181,7 +1193,7 @@ broken(
 
 @breaks("crlf-becomes-lf: LINE-1")
 class CrlfBecomesLf(CrLf):
-    """Ends the welcome with the declared CR LF, but messages with LF."""
+    """Ends messages with LF, although its profile declares CR LF; ends the welcome with CR LF."""
 
     def deliver(self, receiver: Member, data: bytes) -> None:
         welcome = data == self.greeting or data == self.refusal
@@ -1190,7 +1202,7 @@ class CrlfBecomesLf(CrLf):
 
 @breaks("crlf-after-an-lf-welcome: WELCOME-4")
 class CrlfAfterAnLfWelcome(CrLf):
-    """Ends messages with the declared CR LF, but the welcome with LF."""
+    """Ends the welcome with LF, although its profile declares CR LF; ends messages with CR LF."""
 
     def deliver(self, receiver: Member, data: bytes) -> None:
         if data == self.greeting:
@@ -1218,34 +1230,34 @@ broken(
 
 broken(
     "echo-relays-reads: LINE-2 LINE-3 PREFIX-4",
-    "Passes on each read as it is, and returns it to its sender.",
+    "Sends the data of each read on at once, also back to its sender.",
     (Echo, RelaysReads),
 )
 broken(
     "echo-dies-of-sigpipe: JOIN-2 LEAVE-1",
-    "Returns each line, and a second send to a connection that has gone ends the server.",
+    "Returns each line to its sender; a second send to a member that has left kills the server.",
     (DiesOfSigpipe, Echo),
 )
 broken(
     "echo-keeps-200-kib: LEAVE-3",
-    "Returns each line, and keeps 200 KiB for each member that has left.",
+    "Returns each line to its sender, and keeps 200 KiB for each member that has left.",
     (Keeps200Kib, Echo),
 )
 broken(
     "echo-fails: CAST-2",
-    "Does not return the lines of a member, although the dialect has an echo.",
+    "Does not return lines to their sender, although its profile declares an echo.",
     Echo,
     echo=lambda self, sender, message: None,
 )
 broken(
     "echo-of-an-echo: CAST-2",
-    "Returns each line twice.",
+    "Returns each line to its sender twice.",
     Echo,
     echo=lambda self, sender, message: self.deliver(sender, 2 * (self.own_prefix + message)),
 )
 broken(
     "echo-like-any-message: CAST-2",
-    "Returns each line with the address of its sender, not with the declared text.",
+    "Returns each line with the sender's address as prefix, not with the prefix in its profile.",
     Echo,
     echo=lambda self, sender, message: self.deliver(sender, self.prefix(sender, sender) + message),
 )
@@ -1253,7 +1265,7 @@ broken(
 
 @breaks("echo-to-one-more: CAST-1")
 class EchoToOneMore(Echo):
-    """Sends the echo to another member too, in a room of ten or more."""
+    """Also sends the echo to another member, if the room has ten or more members."""
 
     def echo(self, sender: Member, message: bytes) -> None:
         super().echo(sender, message)

@@ -1,7 +1,7 @@
-"""The reference server in other dialects. Each keeps every clause in its dialect's form.
+"""The reference server in other dialects. Each server keeps every clause, in its dialect's form.
 
-The attribute `profile` names the profile that describes the dialect. These classes are bases: a
-defect of `broken` and a dialect make a broken server in that dialect.
+The attribute `profile` names the profile that describes the dialect. The module `broken` combines
+these classes with defects, to make broken servers in the same dialects.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from harness.reference.server import Member, Options, Server
 
 
 class NameFirst(Server):
-    """Asks for a name; a client that has sent one is a member. The name is the prefix."""
+    """A server that asks each client for a name. The name is the prefix of the client's messages.
+
+    A client becomes a member when it has sent its name.
+    """
 
     profile = "reference-names"
     question = b"Your name? "
@@ -18,7 +21,7 @@ class NameFirst(Server):
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self.asked: dict[Member, bytes] = {}
-        """Clients without a name, each with the beginning of its line."""
+        """Clients that have not sent a whole name, each with the part received so far."""
         self.names: dict[Member, str] = {}
 
     def welcome(self, member: Member) -> None:
@@ -26,7 +29,7 @@ class NameFirst(Server):
         self.deliver(member, self.question)
 
     def enter(self, member: Member) -> None:
-        """Do nothing: a client without a name is no member."""
+        """Do nothing: a client without a name is not a member yet. `hear` makes it a member."""
 
     def hear(self, member: Member, data: bytes) -> None:
         if member not in self.asked:
@@ -56,13 +59,16 @@ class NameFirst(Server):
 
 
 class CrLf(Server):
-    """Ends its lines with CR LF, and takes only CR LF for a line end, as a telnet server does."""
+    """A server that ends lines with CR LF, and accepts only CR LF as a line end, as in telnet."""
 
     profile = "reference-crlf"
     line_end = b"\r\n"
 
     def frame(self, member: Member, data: bytes) -> list[bytes]:
-        """Let only CR LF reach the framing as LF. A CR at the end waits for the next bytes."""
+        """Pass CR LF to the framing as LF, and any other LF as a control picture.
+
+        Keep a CR at the end of `data` until the next bytes arrive.
+        """
         held, member.held = member.held + data, b""
         if held.endswith(b"\r"):
             held, member.held = held[:-1], b"\r"
@@ -74,7 +80,10 @@ class CrLf(Server):
 
 
 class Echo(Server):
-    """Returns each line to its sender, with a prefix of its own. Unfinished lines wait."""
+    """A server that also returns each line to its sender, with another prefix, `own_prefix`.
+
+    It delivers an unfinished line only when its sender leaves.
+    """
 
     profile = "reference-echo"
     own_prefix = b"you: "
@@ -92,4 +101,4 @@ class Echo(Server):
 
 
 DIALECTS: dict[str, type[Server]] = {"names": NameFirst, "crlf": CrLf, "echo": Echo}
-"""Correct servers by name of their dialect."""
+"""Correct servers, by the name of their dialect."""

@@ -1,8 +1,8 @@
 """Targets that are not servers, or do not start, end or print as a server should.
 
-They belong to no clause. With them, tests show that the harness does not hang, is not
-flooded or deceived, and leaves no process behind. Each ends by itself after ten minutes, in
-case the harness fails to end it.
+These targets break no particular clause. They are for tests of the harness itself: with such a
+target, the harness must not hang, fill its memory, report a pass, or leave a process behind. Each
+target ends by itself after ten minutes, in case the harness fails to end it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any, NoReturn
 from harness.reference.server import Member, Options, Server
 
 AT_MOST = 600
-"""Maximum lifetime, in seconds."""
+"""Maximum lifetime of a target, in seconds."""
 
 HOPELESS: dict[str, Callable[[Options], None]] = {}
-"""Targets by name: functions that do not return."""
+"""Targets by name. Each is a function that runs the target and does not return."""
 
 
 def hopeless(name: str) -> Callable[[Any], Any]:
-    """Register a target under a name: a function that runs it, or a server class."""
+    """Register a target under a name. The target is a server class, or a function that runs it."""
 
     def register(target: Any) -> Any:
         def limited(options: Options) -> None:
@@ -51,13 +51,13 @@ def wait() -> NoReturn:
 
 @hopeless("never-listens")
 def never_listens(_: Options) -> NoReturn:
-    """Runs, but does not listen."""
+    """Runs, but does not listen on its port."""
     wait()
 
 
 @hopeless("never-accepts")
 def never_accepts(options: Options) -> NoReturn:
-    """Listens, but accepts no connection."""
+    """Listens on its port, but accepts no connection."""
     server = Server(options)
     server.listener = server.listen()
     server.announce()
@@ -92,7 +92,7 @@ class FloodsWithGarbage(Server):
 
 @hopeless("hangs-after-a-message")
 class HangsAfterAMessage(Server):
-    """Hangs after it has delivered a message; the kernel still accepts connections."""
+    """Hangs after it has delivered a message. The kernel still accepts connections for it."""
 
     def hear(self, member: Member, data: bytes) -> None:
         super().hear(member, data)
@@ -103,7 +103,7 @@ class HangsAfterAMessage(Server):
 
 @hopeless("exits-with-3")
 def exits_with_3(_: Options) -> NoReturn:
-    """Prints on standard error why it can't run, and exits with status 3."""
+    """Prints a reason on standard error, and exits with status 3."""
     print("no chat today: the moon is wrong", file=sys.stderr, flush=True)
     sys.exit(3)
 
@@ -130,7 +130,7 @@ def forks_and_leaves(options: Options) -> NoReturn:
     if os.fork():
         os._exit(0)
     os.setsid()
-    signal.alarm(AT_MOST)  # not inherited by a child
+    signal.alarm(AT_MOST)  # a child does not inherit the alarm of its parent
     Server(options).run()
 
 
@@ -143,7 +143,7 @@ def starts_late(options: Options) -> NoReturn:
 
 @hopeless("prints-nothing")
 class PrintsNothing(Server):
-    """Serves correctly, but does not print that it listens, even with --announce."""
+    """Serves correctly, but prints nothing, even with --announce."""
 
     def announce(self) -> None:
         pass

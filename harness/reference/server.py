@@ -1,12 +1,13 @@
-"""The reference server: one process, one thread, every clause except LOAD-4.
+"""The reference server: one process, one thread. It keeps every clause except LOAD-4.
 
-Each method does one thing, so that a subclass can do it wrong (`harness.reference.broken`).
-Bytes pass through these methods:
+Each method does one thing, so that a subclass can override one method to add one defect (see
+`harness.reference.broken`). Bytes pass through these methods:
 
     read → hear → frame → say → broadcast → deliver → send
 
-From `hear` to `deliver`, no member is removed, so none leaves in the middle of a broadcast:
-lagging members and failed connections are handled at the end of the turn.
+None of the methods from `hear` to `deliver` removes a member, so the list of members does not
+change during a broadcast. Lagging members are disconnected at the end of the turn. A failed
+connection is closed when the server reads from it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ CHUNK = 64 * KIB
 """Maximum number of bytes read or sent in one call."""
 
 ABORT = struct.pack("ii", 1, 0)
-"""SO_LINGER of zero seconds: close resets the connection, and the kernel drops unsent data."""
+"""SO_LINGER of zero seconds: ``close`` resets the connection, and the kernel drops unsent data."""
 
 C1, BIDI = (
     range(0x80, 0xA0),
@@ -60,7 +61,7 @@ class Options:
 
 
 class Member:
-    """A connection in the room (CAST-6: a connection, not an address)."""
+    """A client's connection. Two connections from one address are two members (CAST-6)."""
 
     def __init__(self, number: int, connection: socket.socket, address: str, port: int) -> None:
         self.number = number
@@ -68,42 +69,44 @@ class Member:
         self.address = address
         self.port = port
         self.decoder: codecs.IncrementalDecoder
-        """Holds an incomplete character until its other bytes arrive (LINE-2)."""
+        """UTF-8 decoder. It keeps an incomplete character until its other bytes arrive (LINE-2)."""
         self.text = ""
-        """Unfinished line."""
+        """Beginning of a line whose end has not arrived."""
         self.held = b""
-        """A CR whose LF may follow, in a dialect with CR LF."""
+        """A CR that a LF may follow, in a dialect with CR LF."""
         self.due = 0.0
         """Time at which to flush the unfinished line (LINE-5)."""
         self.timed = False
-        """True while a timer for `due` runs."""
+        """True while a timer that flushes the unfinished line is set."""
         self.queue = bytearray()
         """Bytes to send that the socket has not accepted yet (LOAD-1)."""
         self.stuck = False
         """True while the socket accepts no more bytes."""
         self.broken = False
-        """True once sending has failed; there may still be input to read (LEAVE-2)."""
+        """True once a send has failed. There may still be input to read (LEAVE-2)."""
         self.allowance = 0.0
-        """Bytes that may be read (LOAD-3), as of the time `reckoned`."""
-        self.reckoned = 0.0
+        """Number of bytes that the server was allowed to read (LOAD-3) at `allowance_time`."""
+        self.allowance_time = 0.0
+        """Time at which `allowance` was last computed."""
         self.paused = False
-        """True while the member is not read, until it has allowance again."""
+        """True while the server does not read from the member, because its allowance is used up."""
         self.watched = 0
         """Events for which the selector watches the socket."""
         self.gone = False
+        """True once the server has closed the connection."""
 
 
 class Server:
     profile = "reference"
-    """Name of the profile that describes its dialect."""
+    """Name of the profile that describes the server's dialect."""
     greeting = b"Welcome to socket practice\n"
     refusal = b"The room is full\n"
     limit = 8 * KIB
     """Maximum number of bytes in a line (LINE-7)."""
     errors = "replace"
-    """Error handler of the codecs for bytes that are not UTF-8 (TEXT-2)."""
+    """Name of the codec error handler for bytes that are not UTF-8 (TEXT-2)."""
     pause = 0.05
-    """Minimum number of seconds for which a throttled member is not read (LOAD-3)."""
+    """Minimum duration (s) for which the server does not read from a throttled member (LOAD-3)."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -113,11 +116,13 @@ class Server:
         self.midline: set[Member] = set()
         """Members that have received the beginning of a line, but not its end (LINE-6)."""
         self.unsent: dict[Member, None] = {}
-        """Members with new data in their queue since this turn began."""
+        """Members whose queue got new data during this turn of the loop."""
         self.laggards: dict[Member, None] = {}
-        self.numbers = itertools.count(1)
-        self.alarms = itertools.count()
+        """Members to disconnect at the end of this turn, because they lag too far (LOAD-2)."""
+        self.member_numbers = itertools.count(1)
+        self.timer_numbers = itertools.count()
         self.timers: list[tuple[float, int, Callable[[], None]]] = []
+        """Heap of timers: the time, a number that keeps the order of equal times, the callback."""
 
     # --- the loop ------------------------------------------------------------
 
@@ -137,17 +142,14 @@ class Server:
         sys.exit(0)
 
     def resolve(self) -> tuple[int, Any]:
-        """Return family and address of HOST:PORT; IPv4 if a name has both (JOIN-4)."""
+        """Return family and address of HOST:PORT. Prefer IPv4 if a name has both (JOIN-4)."""
         host, port = self.options.host, self.options.port
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
         return family, address
 
     def listen(self) -> socket.socket:
-        """Return the listening socket, whose options accepted sockets inherit.
-
-        `::` accepts IPv4 clients too.
-        """
+        """Return the listening socket. At the address `::`, it also accepts IPv4 clients."""
         family, address = self.resolve()
         listener = socket.socket(family, socket.SOCK_STREAM)
         self.configure(listener)
@@ -159,9 +161,10 @@ class Server:
         return listener
 
     def configure(self, listener: socket.socket) -> None:
+        """Set the options of the listening socket. The sockets that it accepts inherit them."""
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # JOIN-3
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # CAST-3, urgent data too
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)  # CAST-3 for urgent data
 
     def serve(self) -> NoReturn:
         self.selector = selectors.DefaultSelector()
@@ -171,8 +174,8 @@ class Server:
 
     def turn(self) -> None:
         ready = self.selector.select(self.patience())
-        # New clients first, so that they receive what is sent after they connected. In a full room,
-        # members first: those that leave make room for new clients.
+        # Accept new clients first, so that they receive the messages that are read in this turn. In
+        # a full room, handle members first, because members that leave make room for new clients.
         ready.sort(key=lambda pair: pair[0].data is not None, reverse=self.full())
         for key, events in ready:
             if key.data is None:
@@ -191,14 +194,14 @@ class Server:
                     self.send(member)
             laggards, self.laggards = self.laggards, {}
             for member in laggards:
-                self.put_out(member)
+                self.disconnect(member)
 
     def patience(self) -> float | None:
         """Return the seconds until the next timer; None if there is none."""
         return max(0.0, self.timers[0][0] - time.monotonic()) if self.timers else None
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
-        heapq.heappush(self.timers, (time.monotonic() + seconds, next(self.alarms), call))
+        heapq.heappush(self.timers, (time.monotonic() + seconds, next(self.timer_numbers), call))
 
     # --- joining -------------------------------------------------------------
 
@@ -206,7 +209,7 @@ class Server:
         while True:
             try:
                 connection, address = self.listener.accept()
-            except ConnectionError:  # JOIN-2: it was reset before the accept
+            except ConnectionError:  # JOIN-2: the client reset the connection before the accept
                 continue
             except OSError:
                 return
@@ -215,15 +218,16 @@ class Server:
                 self.refuse(connection)
             else:
                 host, port = canonical(address[0]), address[1]
-                self.join(Member(next(self.numbers), connection, host, port))
+                self.join(Member(next(self.member_numbers), connection, host, port))
 
     def full(self) -> bool:
         return len(self.members) >= self.max_clients
 
     def refuse(self, connection: socket.socket) -> None:
-        """Send the line for a full room, and close (JOIN-5).
+        """Send the line for a full room, and close the connection (JOIN-5).
 
-        The input is read first: with unread input, close would send a RST.
+        Read the input before the close: with unread input, the close would send a RST, which can
+        destroy the line before the client reads it.
         """
         with contextlib.suppress(OSError):
             connection.send(self.refusal)
@@ -233,7 +237,7 @@ class Server:
 
     def join(self, member: Member) -> None:
         member.decoder = codecs.getincrementaldecoder("utf-8")(self.errors)
-        member.allowance, member.reckoned = self.options.burst, time.monotonic()
+        member.allowance, member.allowance_time = self.options.burst, time.monotonic()
         self.watch(member)
         self.welcome(member)
         self.enter(member)
@@ -243,7 +247,7 @@ class Server:
         self.deliver(member, self.greeting)
 
     def enter(self, member: Member) -> None:
-        """Make a connection a member: from now on it receives messages (WELCOME-3)."""
+        """Add a connection to the members, which receive messages (WELCOME-3)."""
         self.members[member] = None
 
     def watch(self, member: Member) -> None:
@@ -260,7 +264,10 @@ class Server:
     # --- from a member -------------------------------------------------------
 
     def read(self, member: Member) -> None:
-        """Read from a member, within its allowance; TCP slows the sender down (LOAD-3)."""
+        """Read from a member, at most its allowance (LOAD-3).
+
+        TCP slows the sender down, because unread data fills the socket's buffers.
+        """
         size = min(CHUNK, int(self.allowance(member)))
         data = self.receive(member, size) if size else None
         if data == b"":
@@ -269,10 +276,10 @@ class Server:
             member.allowance -= len(data)
             self.hear(member, data)
         if member.allowance < 1:
-            self.rest(member)
+            self.throttle(member)
 
     def receive(self, member: Member, size: int) -> bytes | None:
-        """Return the bytes read; empty at EOF or after a reset, None if there are none yet."""
+        """Return the bytes read: empty at EOF or after a reset, None if no bytes have arrived."""
         try:
             return member.socket.recv(size)
         except BlockingIOError:
@@ -281,14 +288,15 @@ class Server:
             return b""
 
     def allowance(self, member: Member) -> float:
+        """Return the number of bytes that the server may now read from a member (LOAD-3)."""
         now = time.monotonic()
-        member.allowance += (now - member.reckoned) * self.options.rate
+        member.allowance += (now - member.allowance_time) * self.options.rate
         member.allowance = min(member.allowance, self.options.burst)
-        member.reckoned = now
+        member.allowance_time = now
         return member.allowance
 
-    def rest(self, member: Member) -> None:
-        """Throttle a member: do not read from it for a while."""
+    def throttle(self, member: Member) -> None:
+        """Stop reading from a member until it has allowance again (LOAD-3)."""
         if not member.gone and not member.paused:
             member.paused = True
             self.watch(member)
@@ -299,14 +307,14 @@ class Server:
         if not member.gone:
             member.paused = False
             self.watch(member)
-            self.wait(member)  # the pause does not count as silence of the member
+            self.wait(member)  # the silence of LINE-5 does not include the pause
 
     def hear(self, member: Member, data: bytes) -> None:
         self.say(member, self.frame(member, data))
         self.wait(member)
 
     def wait(self, member: Member) -> None:
-        """Restart the timer of the member's silence (LINE-5)."""
+        """Restart the timer that flushes the member's unfinished line (LINE-5)."""
         member.due = time.monotonic() + self.options.flush_after
         if member.text and not member.timed:
             member.timed = True
@@ -323,10 +331,13 @@ class Server:
             self.say(member, self.flush(member))
 
     def frame(self, member: Member, data: bytes) -> list[bytes]:
-        """Return the messages that `data` completes (LINE-1 to LINE-4, LINE-7); keep the rest."""
+        """Return the messages that `data` completes (LINE-1 to LINE-4, LINE-7).
+
+        Keep the unfinished line after them in `member.text`.
+        """
         *lines, rest = (member.text + member.decoder.decode(data)).split("\n")
         texts = [piece for line in lines for piece in self.cut(line.removesuffix("\r"))]
-        body = rest.removesuffix("\r")  # before a LF, CR is not text
+        body = rest.removesuffix("\r")  # a LF may follow, and CR LF is a line end
         *pieces, last = self.cut(body)
         member.text = last + rest[len(body) :]
         return [self.encode(text) + b"\n" for text in texts + pieces]
@@ -345,13 +356,16 @@ class Server:
         return [piece.decode("utf-8", self.errors) for piece in [*pieces, data]]
 
     def flush(self, member: Member) -> list[bytes]:
-        """Return the unfinished line, except a CR or a partial character at its end (LINE-5)."""
+        """Return the unfinished line. Keep a CR or a partial character at its end (LINE-5)."""
         text = member.text.removesuffix("\r")
         member.text = member.text[len(text) :]
         return [self.encode(text)] if text else []
 
     def last_words(self, member: Member) -> list[bytes]:
-        """Return the unfinished line, with a partial character at its end (LEAVE-2)."""
+        """Return the unfinished line of a member that leaves (LEAVE-2).
+
+        This includes a CR or a partial character at its end.
+        """
         text = member.text + member.decoder.decode(b"", True)
         return [self.encode(text)] if text else []
 
@@ -359,7 +373,7 @@ class Server:
         return self.sanitize(text).encode("utf-8", self.errors)
 
     def sanitize(self, text: str) -> str:
-        """Replace control characters (TEXT-3, and so PREFIX-4)."""
+        """Replace control characters (TEXT-3). This also protects the prefixes (PREFIX-4)."""
         return text.translate(VISIBLE)
 
     # --- to the members ------------------------------------------------------
@@ -370,7 +384,7 @@ class Server:
             self.broadcast(sender, message)
 
     def end_lines(self) -> None:
-        """End unfinished lines, for all members that have received their beginning (LINE-6)."""
+        """Send a LF to each member that has received the beginning of a line only (LINE-6)."""
         for member in self.midline:
             self.deliver(member, b"\n")
         self.midline.clear()
@@ -384,11 +398,14 @@ class Server:
             self.midline.update(receivers)
 
     def recipients(self, sender: Member) -> list[Member]:
-        """Return all members except the sender (CAST-2, CAST-6), which may be none (CAST-7)."""
+        """Return all members except the sender (CAST-2, CAST-6). The list may be empty (CAST-7)."""
         return [member for member in self.members if member is not sender]
 
     def prefix(self, sender: Member, receiver: Member) -> bytes:  # noqa: ARG002
-        """Return the prefix (PREFIX-1, PREFIX-2), which is the same for every receiver."""
+        """Return the prefix of a sender's messages (PREFIX-1, PREFIX-2).
+
+        Some broken servers use another prefix for each receiver.
+        """
         return b"<%s>" % sender.address.encode("ascii")
 
     def deliver(self, receiver: Member, data: bytes) -> None:
@@ -406,7 +423,7 @@ class Server:
         return len(member.queue) > self.options.max_lag
 
     def send(self, member: Member) -> None:
-        """Send as much as the socket accepts; keep the rest (LOAD-1)."""
+        """Send as much of the queue as the socket accepts; keep the rest (LOAD-1)."""
         member.stuck = False
         try:
             while member.queue:
@@ -422,7 +439,10 @@ class Server:
     # --- leaving -------------------------------------------------------------
 
     def leave(self, member: Member) -> None:
-        """Remove a member: deliver its unfinished line, and close (LEAVE-1, LEAVE-2, LEAVE-4)."""
+        """Remove a member, deliver its unfinished line and close its connection.
+
+        See LEAVE-1, LEAVE-2 and LEAVE-4.
+        """
         if not member.gone:
             self.members.pop(member, None)
             self.midline.discard(member)
@@ -430,8 +450,8 @@ class Server:
             self.send(member)
             self.close(member)
 
-    def put_out(self, member: Member) -> None:
-        """Disconnect a member that lags too far; the kernel drops its unsent data (LOAD-2)."""
+    def disconnect(self, member: Member) -> None:
+        """Disconnect a member that lags too far; have the kernel drop its unsent data (LOAD-2)."""
         member.queue.clear()
         if not member.gone:
             with contextlib.suppress(OSError):
@@ -439,7 +459,7 @@ class Server:
         self.leave(member)
 
     def close(self, member: Member) -> None:
-        """Close the connection and free its resources (LEAVE-3)."""
+        """Close a member's connection and free its resources (LEAVE-3)."""
         member.gone = True
         member.queue.clear()
         if member.watched:
@@ -449,7 +469,10 @@ class Server:
 
 
 def canonical(host: str) -> str:
-    """Return an address in its shortest form, without a scope; mapped IPv4 as IPv4 (PREFIX-3)."""
+    """Return an IP address in its shortest form, without a scope (PREFIX-3).
+
+    An IPv4 address that is mapped into IPv6 is returned as IPv4.
+    """
     address = ip_address(host.partition("%")[0])
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped

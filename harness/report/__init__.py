@@ -1,6 +1,6 @@
-"""The reports of a run.
+"""The reports of a conformance run, and charts for the page of a simulation.
 
-terminal.py   text lines for a terminal
+terminal.py   lines of text for a terminal or a file
 wire.py       wire logs as rows, and the rows around a failure
 difference.py the first difference of two texts
 progress.py   the progress of a run, on standard error

@@ -1,4 +1,4 @@
-"""The lines, bands and axes of a report's charts, from numbers to coordinates. Pure.
+"""Compute the coordinates of the lines, marks and axes of a report's charts. Pure.
 
 A chart measures WIDTH × HEIGHT in SVG's user units; y grows downwards.
 """
@@ -19,13 +19,16 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Tick:
+    """A label of an axis. at: its coordinate on the axis."""
+
     at: float
     text: str
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line. style: a class of the page's style sheet. places: the points, as SVG text."""
+    """One line of a chart. style: a class of the page's style sheet. places: the points, as the
+    attribute `points` of an SVG polyline."""
 
     name: str
     style: str
@@ -34,7 +37,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Mark:
-    """An event that begins at the coordinate `at`; a moment has width 0."""
+    """An event, drawn from the x coordinate `at` over `width`; the width of a moment is 0."""
 
     at: float
     width: float
@@ -61,7 +64,7 @@ class Chart:
 
 
 class Scale:
-    """Map from values to coordinates; linear, or logarithmic if `log`."""
+    """A map from values to coordinates: linear, or logarithmic if `log` is true."""
 
     def __init__(
         self, lowest: float, highest: float, begin: float, end: float, *, log: bool = False
@@ -89,9 +92,10 @@ def over_time(
     *,
     log: bool = False,
 ) -> Chart:
-    """Return a chart over the seconds up to `until`; series: each (name, style, [(second, value)]).
+    """Return a chart of values over time, from 0 to `until` seconds.
 
-    marks: each (first second, last second, style, text).
+    series: for each line, (name, style, [(second, value)]). marks: for each event, (first second,
+    last second, style, text).
     """
     values = [value for _, _, points in series for _, value in points if value > 0]
     lowest, highest, ys = _axis(values, log=log)
@@ -114,9 +118,9 @@ def over_time(
 
 
 def tail(title: str, unit: str, series: Sequence[tuple[str, str, Sequence[float]]]) -> Chart:
-    """Return a chart of the distributions of (name, style, sorted values).
+    """Return a chart of distributions, one line for each. series: (name, style, sorted values).
 
-    The x axis is logarithmic: 90 %, 99 % and 99.9 % have equal distances.
+    The x axis shows percentiles on a logarithmic scale: 90 %, 99 % and 99.9 % have equal distances.
     """
     values = [value for _, _, those in series for value in those if value > 0]
     lowest, highest, ys = _axis(values, log=True)
@@ -151,7 +155,8 @@ def tail(title: str, unit: str, series: Sequence[tuple[str, str, Sequence[float]
 
 
 def ranks(count: int) -> list[int]:
-    """Return the ranks to draw of `count` sorted values: few of the lowest, all of the highest."""
+    """Return the indexes of the values to draw, of `count` sorted values: few of the low values,
+    and all of the highest."""
     found, left = [], count
     while left > 0:
         found.append(count - left)
@@ -178,7 +183,7 @@ def short(value: float) -> str:
 
 
 def _axis(values: Sequence[float], *, log: bool) -> tuple[float, float, list[float]]:
-    """Return the lowest and highest value of an axis, and its labels."""
+    """Return the lowest and the highest value of an axis, and the values to label."""
     if not log:
         ticks = steps(max(values, default=1.0), 4)
         highest = max(max(values, default=1.0), ticks[-1])

@@ -1,4 +1,4 @@
-"""The first difference between the expected bytes and those that arrived. Pure."""
+"""Find the first difference between the expected bytes and the received bytes. Pure."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from harness.wording import as_text
 
 SHOWN = 96
-"""Maximum number of bytes of two texts that are shown whole."""
+"""Maximum number of bytes of the longer text, up to which both texts are shown whole."""
 AROUND = 24
-"""Bytes shown before the difference and after it, in a longer text."""
+"""Maximum number of bytes of a longer text that are shown before the difference, in the difference,
+and after it."""
 IN_HEX = 8
-"""Bytes of the difference that are shown in hexadecimal, too."""
+"""Maximum number of bytes of the difference that are also shown in hexadecimal."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two texts, escaped, in three parts: the second is what differs."""
+    """One of the two texts, escaped, in three parts: before the difference, the different part, and
+    after it. hex: the first bytes of the different part."""
 
     name: str
     before: str
@@ -32,7 +34,8 @@ class Side:
 
 @dataclass(frozen=True)
 class Difference:
-    """The first difference, at byte `at` (from 0) of both texts, which have `sizes` bytes."""
+    """The first difference between two texts. at: index of its first byte in both texts. sizes:
+    number of bytes of the expected and of the received text."""
 
     at: int
     sizes: tuple[int, int]
@@ -47,9 +50,10 @@ class Difference:
 
 
 def difference(expected: bytes, actual: bytes) -> Difference | None:
-    """Return the first difference of two texts; None if they have too little in common.
+    """Return the first difference of two texts; None if they are equal, or too different.
 
-    Then the one is not the other with an error, but something else.
+    Two texts are too different if the received text is probably not the expected text with an
+    error, but another text: they have less than four bytes in common at their ends.
     """
     at = _common(expected, actual)
     end = _common(expected[at:][::-1], actual[at:][::-1])
@@ -68,7 +72,7 @@ def difference(expected: bytes, actual: bytes) -> Difference | None:
 
 
 def _common(one: bytes, other: bytes) -> int:
-    """Return the number of bytes that two texts have in common at their beginning."""
+    """Return the number of equal bytes at the beginning of two texts."""
     for number, (here, there) in enumerate(zip(one, other, strict=False)):
         if here != there:
             return number
@@ -88,7 +92,7 @@ def _side(name: str, text: bytes, begin: int, end: int, *, whole: bool) -> Side:
 
 
 def _last(text: bytes) -> str:
-    """Return the last bytes of a text, from the beginning of a character on."""
+    """Return the last bytes of a text, starting at the beginning of a character."""
     if len(text) <= AROUND:
         return as_text(text)
     shown = text[-AROUND:]

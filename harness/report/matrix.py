@@ -1,4 +1,4 @@
-"""The table of servers and clauses, with the verdict for each pair. Pure, except for `read`."""
+"""Make the table of servers and clauses, with a verdict for each pair. Pure, except for `read`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CLAUSE = {"id": str, "level": str, "verdict": str, "detail": str}
 
 @dataclass(frozen=True)
 class Row:
-    """A clause, and its verdict for each server; None: the server's record lacks the clause."""
+    """A clause, and its entry in the record of each server; None: the record lacks the clause."""
 
     id: str
     level: str
@@ -24,7 +24,7 @@ class Row:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return the record in a results.json of `conform`. Raise ValueError for anything else."""
+    """Return the record in a results.json of `conform`. Raise ValueError for any other file."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -62,12 +62,13 @@ def _is_list_of_texts(value: Any) -> bool:
 
 
 def dialects(records: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the dialect in which each server was judged; empty: as PROTOCOL.md is written."""
+    """Return the dialect in which each server was judged; empty for that of PROTOCOL.md."""
     return ["; ".join(record.get("dialect", [])) for record in records]
 
 
 def name_all(paths: Sequence[Path]) -> list[str]:
-    """Return the servers' names: the names of the folders, or the paths if names are equal."""
+    """Return a name for each server: the name of the file's folder, or the whole path if several
+    folders have the same name."""
     names = [path.resolve().parent.name for path in paths]
     return [
         name if names.count(name) == 1 else str(path)
@@ -76,7 +77,7 @@ def name_all(paths: Sequence[Path]) -> list[str]:
 
 
 def merge(records: Sequence[dict[str, Any]]) -> list[Row]:
-    """Return the clauses of all records, in the order of their first occurrence."""
+    """Return a row for each clause in the records, in the order of its first occurrence."""
     tables = [{clause["id"]: clause for clause in record["clauses"]} for record in records]
     levels = {clause["id"]: clause["level"] for table in tables for clause in table.values()}
     return [
@@ -88,7 +89,7 @@ def merge(records: Sequence[dict[str, Any]]) -> list[Row]:
 def plain(
     names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row], dialects: Sequence[str] = ()
 ) -> Iterator[str]:
-    """Yield the table in aligned columns, and a line for each server with a dialect."""
+    """Yield the table, line by line, in aligned columns; then yield the notes on dialects."""
     table = list(_table(names, verdicts, rows))
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
@@ -99,8 +100,8 @@ def plain(
 def markdown(
     names: Sequence[str], verdicts: Sequence[str], rows: Sequence[Row], dialects: Sequence[str] = ()
 ) -> Iterator[str]:
-    """Yield the table in Markdown, with bold failures, and a line for each server with a
-    dialect."""
+    """Yield the table, line by line, in Markdown, with failures in bold; then yield the notes on
+    dialects."""
     head, *body = _table(names, verdicts, rows)
     yield f"| {' | '.join(map(_escaped, head))} |"
     yield f"|{'---|' * len(head)}"
@@ -111,7 +112,7 @@ def markdown(
 
 
 def notes(names: Sequence[str], dialects: Sequence[str]) -> Iterator[str]:
-    """Yield an empty line, and a line for each server with a dialect; nothing if none has one."""
+    """Yield an empty line and a note for each server that was judged in a dialect."""
     for name, dialect in zip(names, dialects, strict=False):
         if dialect:
             yield ""
@@ -119,7 +120,7 @@ def notes(names: Sequence[str], dialects: Sequence[str]) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    """Return a text without table borders of Markdown."""
+    """Return a text in which `|`, the border of a table in Markdown, is escaped."""
     return text.replace("|", chr(92) + "|")
 
 

@@ -1,4 +1,4 @@
-"""HTML pages; each is one file and loads no other.
+"""Make HTML pages. Each page is one file, and loads no other file.
 
 All values are escaped, so a server's bytes never become markup. The page's security policy
 forbids scripts and external resources.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from harness.conformance.evidence import RESTS_ON, label
+from harness.conformance.evidence import EXPLANATIONS, label
 from harness.conformance.plugin import FAIL, PASS, Result
 from harness.conformance.verdicts import ClauseVerdict, Verdict
 from harness.report.difference import Difference, difference
@@ -26,9 +26,9 @@ from harness.report.terminal import (
     as_hex,
     clip,
     conclusion,
-    is_told,
     last_words,
     ranked,
+    shows_expected,
 )
 from harness.report.wire import Row as WireRow
 from harness.report.wire import WireEvent, around, describe, row
@@ -39,28 +39,33 @@ if TYPE_CHECKING:
     from harness.report.matrix import Row
 
 EVENTS = 60
+"""Maximum number of events of a wire log on a page: the first 30 and the last 30."""
 EVENTS_OF_A_FAILURE = 600
-"""Maximum number of events of a wire log on a page: half for the first, half for the last."""
+"""Maximum number of events of a failed test's wire log: the first 300 and the last 300."""
 
 PAUSE = 10
-"""Maximum length of a drawn pause, in multiples of the median pause."""
+"""Maximum length of a pause in a timeline, in multiples of the median pause."""
 LANES = 40
 """Maximum number of clients in a timeline."""
 LANE, LEFT, WIDTH = 14, 34, 900
-"""Height of a lane, and x of the beginning and end of its line, in SVG's user units."""
+"""Height of a lane, and x coordinates of both ends of its line, in SVG's user units."""
 
 SHOWN_OUTPUT = 12
-"""Maximum number of lines of the target's output."""
+"""Maximum number of lines of the target's output to show."""
 
 
 @dataclass(frozen=True)
 class Lane:
+    """The lane of a client in a timeline."""
+
     name: str
     y: int
 
 
 @dataclass(frozen=True)
 class Dot:
+    """An event in a timeline. kind: `sends`, `receives` or `other`."""
+
     kind: str
     x: float
     y: int
@@ -69,8 +74,8 @@ class Dot:
 
 @dataclass(frozen=True)
 class Timeline:
-    """A lane for each client, with a dot for each event. `left_out`: number of clients without a
-    lane."""
+    """A timeline: a lane for each client, with a dot for each of its events. `left_out`: number of
+    clients without a lane."""
 
     lanes: list[Lane]
     dots: list[Dot]
@@ -86,11 +91,13 @@ class Timeline:
 class Test:
     """A test on the page.
 
-    around: rows of the wire log around a failure. events: rows of the whole wire log; None stands
-    for those that are left out. crashed: whether `output` is the message of a crash.
+    about: description of the test. bytes: for the expected and the received bytes, the name, the
+    text and the bytes in hexadecimal. around: rows of the wire log around a failure. events: rows
+    of the whole wire log; None stands for the rows that are left out. total: number of events.
+    crashed: whether `output` is the message of a crash.
     """
 
-    __test__ = False  # not a test for pytest
+    __test__ = False  # pytest would collect the class because of its name
 
     result: Result
     anchor: str
@@ -125,7 +132,7 @@ def report(verdict: Verdict, about: Mapping[str, Any], docs: Mapping[str, str]) 
         ],
         groups=[*_grouped(broken, rest)],
         broken=broken,
-        evidence=[sentence.partition(": ")[::2] for sentence in RESTS_ON.values()],
+        evidence=[sentence.partition(": ")[::2] for sentence in EXPLANATIONS.values()],
         legend=LEGEND,
         tests={
             clause.clause.id: [
@@ -167,7 +174,7 @@ def matrix(
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a page from a template of templates/ and its values."""
+    """Return the page that a template of templates/ makes from these values."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -191,7 +198,7 @@ def _test(anchor: str, result: Result, about: str) -> Test:
         [
             _bytes(name, digits)
             for name, digits in (("expected", result.expected), ("received", result.actual))
-            if digits is not None and not is_told(result)
+            if digits is not None and not shows_expected(result)
         ],
         around(result) if result.verdict == FAIL else [],
         [None if event is None else row(event) for event in events],
@@ -213,7 +220,8 @@ def _bytes(name: str, digits: str) -> tuple[str, str, str]:
 
 
 def _events(result: Result) -> tuple[list[WireEvent | None], int]:
-    """Return the events to show, with None for those left out, and the total number of events."""
+    """Return the events to show, with None in place of those left out, and the number of all
+    events."""
     limit = EVENTS_OF_A_FAILURE if result.verdict == FAIL else EVENTS
     total = len(result.wire) + result.wire_dropped
     if total <= limit:
@@ -223,7 +231,7 @@ def _events(result: Result) -> tuple[list[WireEvent | None], int]:
 
 
 def timeline(wire: Sequence[WireEvent]) -> Timeline | None:
-    """Return the timeline of events; None if there are none."""
+    """Return the timeline of a wire log; None if the log is empty."""
     if not wire:
         return None
     clients = list(dict.fromkeys(client for _, client, *_ in wire))
@@ -249,7 +257,7 @@ def timeline(wire: Sequence[WireEvent]) -> Timeline | None:
 
 
 def _places(times: Sequence[float]) -> list[float]:
-    """Return the places of times in a timeline, from 0 to 1. Long pauses are shortened."""
+    """Return the position of each time in a timeline, from 0 to 1. Long pauses are shortened."""
     pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
     longest = PAUSE * statistics.median(pauses) if pauses else 0.0
     drawn = [min(pause, longest) if longest else pause for pause in pauses]

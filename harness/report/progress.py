@@ -1,4 +1,5 @@
-"""The progress of a run: a bar on a terminal, else a line for each finished section."""
+"""Show the progress of a run: as a bar on a terminal, else as a line for each finished section of
+PROTOCOL.md."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ class OnResult(Protocol):
 
 @contextmanager
 def progress(checks: Sequence[Check], stream: TextIO) -> Iterator[OnResult]:
-    """Show the progress of these tests on the stream; yield a function to call with each result."""
+    """Show the progress of these tests on the stream. Yield the function to call with the result of
+    each test."""
     if stream.isatty():
         with _bar(len(checks), stream) as on_result:
             yield on_result
@@ -39,7 +41,7 @@ def _bar(total: int, stream: TextIO) -> Iterator[OnResult]:
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False),
     )
-    # Nothing must be redirected: only pytest prints meanwhile, and it is silenced.
+    # Only pytest prints during a run, and its output is discarded. So nothing needs redirection.
     with Progress(
         *columns,
         console=Console(file=stream),
@@ -59,7 +61,7 @@ def _bar(total: int, stream: TextIO) -> Iterator[OnResult]:
 
 
 class _Sections:
-    """Prints a line for each section when its last test is done."""
+    """Prints a line for each section when the last test of the section has ended."""
 
     def __init__(self, checks: Sequence[Check], stream: TextIO) -> None:
         self._stream = stream

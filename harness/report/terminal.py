@@ -1,6 +1,6 @@
-"""The results of a run as lines of text, the same on a terminal and in a file. Pure.
+"""Show the results of a run as lines of text, on a terminal or in a file. Pure.
 
-A line is a list of parts, each with the name of a style; a file gets only the text.
+A line is a list of parts, each with the name of a style; a file contains only the text.
 A server's bytes are escaped, so no control character reaches the terminal.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from harness.clauses import Clause
-from harness.conformance.evidence import RESTS_ON, label
+from harness.conformance.evidence import EXPLANATIONS, label
 from harness.conformance.plugin import FAIL, NOT_APPLICABLE, PASS, UNKNOWN, Result
 from harness.conformance.verdicts import INVALID, NOT_RUN, ClauseVerdict, Verdict
 from harness.report.difference import columns, difference
@@ -47,9 +47,10 @@ BYTES_IN_HEX = 16
 
 LEGEND = (
     "Clients are named A, B, C and so on, in the order in which they connected. Each line of a wire"
-    " log has the time in seconds and both ends: A → server means that A sent the text. The marked"
-    " lines belong to the failure."
+    " log shows the time in seconds and both ends: A → server means that A sent the text. The"
+    " marked lines belong to the failure."
 )
+"""Explanation of the wire logs in a report."""
 
 
 def as_hex(data: bytes) -> list[str]:
@@ -60,14 +61,14 @@ def as_hex(data: bytes) -> list[str]:
 
 
 def clip(data: bytes, limit: int = BYTES) -> tuple[bytes, str]:
-    """Return the beginning of the bytes, and a note on the rest."""
+    """Return the first `limit` bytes, and a note with the number of all bytes if there are more."""
     return data[:limit], "" if len(data) <= limit else f" … of {len(data):,} bytes"
 
 
 def last_words(output: str, limit: int = LAST_OUTPUT) -> list[str]:
-    """Return the message of a crash in a target's output, or else its last lines.
+    """Return the lines of a crash in a target's output; the last lines if there is no crash.
 
-    Empty lines are left out, and long ones are cut.
+    Empty lines are left out, and long lines are cut.
     """
     crash = find(output)
     lines = crash.lines if crash else [*filter(str.strip, output.splitlines())][-limit:]
@@ -77,7 +78,7 @@ def last_words(output: str, limit: int = LAST_OUTPUT) -> list[str]:
 
 
 def plain(lines: Iterable[Line]) -> str:
-    """Return lines as text for a file, without styles, each with a LF."""
+    """Return lines as text for a file, without styles. Each line ends with LF."""
     return "".join("".join(part for part, _ in line).rstrip() + "\n" for line in lines)
 
 
@@ -87,16 +88,17 @@ def plain(lines: Iterable[Line]) -> str:
 def summary(
     verdict: Verdict, asked: Collection[str] | None = None, dialect: Sequence[str] = ()
 ) -> Iterator[Line]:
-    """Yield the lines for the end of a run.
+    """Yield the lines that end the report of a run.
 
-    asked: the only clauses to show; None: all. dialect: deviations of the profile's dialect.
+    asked: the clauses to show; None: all. dialect: deviations of the profile's dialect from
+    PROTOCOL.md.
     """
     if asked is not None:
         shown = tuple(clause for clause in verdict.clauses if clause.clause.id in asked)
         verdict = replace(verdict, clauses=shown)
     yield from table(verdict.clauses)
     kinds = {clause.evidence for clause in verdict.clauses}
-    for kind, sentence in RESTS_ON.items():
+    for kind, sentence in EXPLANATIONS.items():
         if kind in kinds:
             yield [(sentence, "faint")]
     if verdict.failed():
@@ -114,7 +116,7 @@ def summary(
 
 
 def _remarks(verdict: Verdict) -> Iterator[Line]:
-    """Yield lines about known failures and an invalid run."""
+    """Yield lines about known failures that no longer fail, and about an invalid run."""
     if verdict.stale or verdict.why:
         yield []
     for said in verdict.stale:
@@ -126,17 +128,18 @@ def _remarks(verdict: Verdict) -> Iterator[Line]:
 
 
 def ranked(verdict: Verdict) -> list[ClauseVerdict]:
-    """Return the broken clauses in the order in which they matter: MUST clauses first, and those
-    that do not count last."""
+    """Return the broken clauses in order of importance: the clauses that count before those that do
+    not, and MUST clauses before SHOULD clauses."""
     return sorted(
         verdict.failed(), key=lambda broken: (not broken.decides, broken.clause.level != "MUST")
     )
 
 
 def table(judged: Sequence[ClauseVerdict]) -> Iterator[Line]:
-    """Yield a line for each clause: id, level, verdict, evidence, and a note.
+    """Yield a line for each clause: id, level, verdict, evidence, and notes.
 
-    The note is the reason if there is no verdict. The reasons of failures stand below the table.
+    The notes contain the reason of a verdict other than `pass` and `fail`. The reasons of failures
+    come after the table.
     """
     rows = [("clause", "level", "verdict", "evidence", "")]
     for clause in judged:
@@ -194,13 +197,14 @@ def _failed_test(result: Result) -> Iterator[Line]:
 
 
 def _labelled(name: str, lines: Sequence[str]) -> Iterator[Line]:
-    """Yield lines, the first of them with a label."""
+    """Yield indented lines, with a label before the first of them."""
     for number, text in enumerate(lines):
         yield [(f"    {'' if number else name:<9}", "faint"), (text, "plain")]
 
 
-def is_told(result: Result) -> bool:
-    """Return whether the detail tells the expected bytes: a client's text that did not arrive."""
+def shows_expected(result: Result) -> bool:
+    """Return whether the report already shows the expected bytes: in the detail, or as a sent text
+    in the wire log."""
     digits = result.expected or ""
     return bool(digits) and (
         as_text(bytes.fromhex(digits)) in result.detail
@@ -209,13 +213,13 @@ def is_told(result: Result) -> bool:
 
 
 def _bytes(result: Result) -> Iterator[Line]:
-    """Yield the expected and the received bytes, with their first difference marked."""
+    """Yield the expected and the received bytes, with marks under their first difference."""
     expected, actual = (
         None if digits is None else bytes.fromhex(digits)
         for digits in (result.expected, result.actual)
     )
     found = difference(expected or b"", actual or b"")
-    if found is None and is_told(result):
+    if found is None and shows_expected(result):
         return
     if found is None:
         for name, data in (("expected", expected), ("received", actual)):
@@ -231,7 +235,8 @@ def _bytes(result: Result) -> Iterator[Line]:
 
 
 def broken_clauses(verdict: Verdict) -> Iterator[Line]:
-    """Yield a line for each broken clause that counts, and one of ids for those that do not."""
+    """Yield a line for each broken clause that counts, and one line with the ids of those that do
+    not count."""
     broken = ranked(verdict)
     for clause in (clause for clause in broken if clause.decides):
         head = f"broken: {clause.clause.id} {clause.clause.level}"
@@ -244,7 +249,7 @@ def broken_clauses(verdict: Verdict) -> Iterator[Line]:
 
 
 def conclusion(verdict: Verdict) -> Line:
-    """Return the verdict of a run, and the number of clauses for each verdict."""
+    """Return the line with the verdict of a run, and the number of clauses with each verdict."""
     counts = Counter(clause.verdict if clause.results else NOT_RUN for clause in verdict.clauses)
     parts = [
         f"{counts[each]} {name}"

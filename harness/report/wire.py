@@ -1,4 +1,4 @@
-"""Wire logs as rows for people: each with both ends of the connection. Pure."""
+"""Make readable rows of wire logs, each with both ends of the connection. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ WireEvent = tuple[float, str, str, str, int]
 """An event of `Result.wire`: time (s), client, kind, first bytes in hex, number of bytes."""
 
 ROWS = 14
-"""Maximum number of rows around a failure."""
+"""Maximum number of rows to show around a failure."""
 BEFORE = 6
-"""Maximum number of these before the event at which the failure begins."""
+"""Maximum number of these rows before the event at which the failure begins."""
 BYTES = 64
-"""Maximum number of bytes shown of an event: it then fits on one line of most terminals."""
+"""Maximum number of bytes to show of an event, so that a row fits on one line of most terminals."""
 
 _DEEDS = {
     "connects": "connects",
@@ -27,7 +27,7 @@ _DEEDS = {
     "is closed by the server": "closes the connection",
     "is reset by the server": "resets the connection",
 }
-"""Words for the events of a connection."""
+"""Words for the events of a connection that are not messages."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Row:
     """A row of a wire log, for one event, or for equal events of several clients.
 
     time: in seconds; empty for a row without an event. ends: the end that acts, an arrow, and the
-    other end. text: what was sent, in quotes, or the event. marked: whether the row belongs to the
-    failure.
+    other end. text: the sent text in quotes, or the event in words. marked: whether the row belongs
+    to the failure.
     """
 
     time: str
@@ -50,7 +50,8 @@ class Row:
 
 
 def row(event: WireEvent, clients: Sequence[str] = ()) -> Row:
-    """Return the row of an event, which `clients` have in common, if several are given."""
+    """Return the row of an event. clients: all clients with an equal event; empty: only the client
+    of this event."""
     time, client, what, digits, size = event
     names = listed(clients or (client,), 3)
     data = bytes.fromhex(digits)
@@ -70,10 +71,10 @@ def describe(event: WireEvent) -> str:
 
 
 def around(result: Result) -> list[Row]:
-    """Return the rows around the event at which a failure begins, or else the last rows.
+    """Return the rows around the event at which a failure begins; the last rows if it is unknown.
 
-    Events that begin or belong to the failure are marked. A row without time says that a client
-    received nothing.
+    The event at which the failure begins, and later events that belong to it, are marked. If the
+    client that the failure is about received nothing, a last row without time says this.
     """
     begin = result.around
     if begin is None or not 0 <= begin < len(result.wire):
@@ -96,13 +97,14 @@ def around(result: Result) -> list[Row]:
 
 
 def _leads_to(event: WireEvent, result: Result) -> bool:
-    """Return whether an event before a failure may have to do with it: no earlier message."""
+    """Return whether an event before a failure may have led to the failure. An earlier message has
+    not."""
     _, client, what, *_ = event
     return what in (*LEAVES, "connects") or (client in result.clients and what != "sends")
 
 
 def _belongs(event: WireEvent, result: Result) -> bool:
-    """Return whether an event after the beginning of a failure belongs to it."""
+    """Return whether an event after the beginning of a failure belongs to the failure."""
     _, client, what, *_ = event
     return what.endswith("by the server") or client in result.clients
 
@@ -116,7 +118,8 @@ def _silence(result: Result, begin: int) -> Iterator[Row]:
 
 
 def _grouped(wire: Sequence[WireEvent]) -> Iterator[list[WireEvent]]:
-    """Yield the events; those of several clients with the same bytes, one after another, as one."""
+    """Yield groups of events. Successive events with the same bytes are one group; any other event
+    is a group of its own."""
     group: list[WireEvent] = []
     for event in wire:
         if group and not (event[2] in _TOGETHER and event[2:] == group[0][2:]):
@@ -128,7 +131,7 @@ def _grouped(wire: Sequence[WireEvent]) -> Iterator[list[WireEvent]]:
 
 
 _TOGETHER = ("receives", "closes its side", "is closed by the server", "is reset by the server")
-"""Kinds of events that several clients may have at once."""
+"""Kinds of events that form a group if several clients have them one after another."""
 
 
 def _row_of(group: Sequence[WireEvent]) -> Row:

@@ -1,29 +1,37 @@
 """The history of a run, as JSON lines: writing, merging, reading.
 
 The first line is the header: `history` (the format's version), and a description of the
-run. Each other line is an event; `t` is its time, in seconds from the run's start, on one
-monotonic clock. The last line has the key `end`: how the run ended. Without this
-line, the history was cut short. A session is a number; a message is `msgSESSION.NUMBER`, as in its
-token. Bytes are UTF-8 text; bytes that are not UTF-8 are escaped as by surrogateescape.
+run. Each other line is an event; `t` is its time, in seconds since the run's start, on one
+monotonic clock for all processes. The last line has the key `end`, which says how the run ended.
+A history without this line was cut short. `who` is the number of a session, the connection of a
+client. The name of a message is `msgSESSION.NUMBER`; the token in its text contains this name. Data
+is recorded as UTF-8 text; invalid bytes are escaped with the error handler "surrogateescape".
 
     {"t", "who", "what": "connects", "name", "population", "address", "link"}
-                                            begins to connect; name: of the client at this visit
+                                            a client begins to connect; name: of the client
     {"t", "who", "what": "connected", "port"}
-    {"t", "who", "what": "refused", "why"}
-    {"t", "who", "what": "welcomed"}        has received the whole welcome
-    {"t", "who", "what": "unwelcomed", "rest"}   another text was received first
-    {"t", "who", "says": MESSAGE, "due", "lag", "text", "final"}   its first byte is sent;
-                                            due: when its last byte is due; lag: delay of the
-                                            harness, in seconds; text: without its LF
-    {"t", "who", "sent": MESSAGE, "gap"}    the kernel has accepted all of it; gap: the longest
-                                            pause between two of its pieces, in seconds
-    {"t", "who", "hears": [...]}            whole received lines, in order: a message's name if the
-                                            line is as expected, else the line as {"line"}
-    {"t", "who", "what": "leaves", "how"}   ended by the client: close, reset, half-close
-    {"t", "who", "what": "ended", "how", "rest"}   ended by the target: closed, reset
-    {"t", "fault", "what": "begins" | "ends", ...}  a fault of the target, or, with `who`, of a link
-    {"t", "fault", "what": "misses"}        there was no process that the fault could strike
-    {"t", "costs": {"memory", "descriptors", "cpu"}}   of the target: bytes, number, seconds
+                                            the connection is established; port: of the client
+    {"t", "who", "what": "refused", "why"}  the client could not connect
+    {"t", "who", "what": "welcomed"}        the client has received the whole welcome
+    {"t", "who", "what": "unwelcomed", "rest"}
+                                            the client received other text before the welcome
+    {"t", "who", "says": MESSAGE, "due", "lag", "text", "final"}
+                                            the client sends the first byte of a message; due: time
+                                            at which the last byte is to be sent; lag: seconds by
+                                            which the harness is late; text: without the LF; final:
+                                            true for a message at the end of the run
+    {"t", "who", "sent": MESSAGE, "gap"}    the kernel has accepted the whole message; gap: the
+                                            longest pause between two of its pieces, in seconds
+    {"t", "who", "hears": [...]}            the client has received lines, in this order: a name
+                                            for the expected line of a message, {"line"} for others
+    {"t", "who", "what": "leaves", "how"}   the client ends the connection: close, reset, half-close
+    {"t", "who", "what": "ended", "how", "rest"}
+                                            the target ended the connection: closed, reset
+    {"t", "fault", "what": "begins" | "ends", ...}
+                                            a fault of the target, or, with `who`, of a link
+    {"t", "fault", "what": "misses"}        the target had no process for this fault
+    {"t", "costs": {"memory", "descriptors", "cpu"}}
+                                            usage of the target: bytes, number, seconds
     {"t", "end"}
 """
 
@@ -41,19 +49,19 @@ from typing import Any, TextIO
 VERSION = 2
 
 COMPLETE = "complete"
-"""The `end` of a complete run."""
+"""Value of `end` for a complete run."""
 
 CANNOT_JUDGE = "the harness could not judge"
-"""Beginning of the `end` of a run that the harness could not complete or judge."""
+"""Beginning of the value of `end` for a run that the harness could not complete or judge."""
 
 HISTORY = "history.jsonl"
-"""Name of the history in a run's folder."""
+"""Name of the history file in a run's folder."""
 
 Event = dict[str, Any]
 
 
 class HistoryError(ValueError):
-    """A file is missing or not a history; the message gives place and reason in one line."""
+    """A file is missing or is not a history. The message names file and line, and the reason."""
 
 
 @dataclass
@@ -88,7 +96,10 @@ def read(path: Path) -> History:
 
 
 def parse(lines: Iterable[str], name: str) -> History:
-    """Read a history from the lines of a file of that name, as `read` does."""
+    """Return the history in these lines. Raise HistoryError if it is invalid.
+
+    name: name of the file, for error messages. Lines that were cut short are valid, as in `read`.
+    """
     history: History | None = None
     for number, line in enumerate(lines, 1):
         try:
@@ -106,7 +117,7 @@ def parse(lines: Iterable[str], name: str) -> History:
         elif trouble := _trouble(event):
             raise HistoryError(f"{name}: line {number} is not an event: {trouble}")
         elif history.end:
-            raise HistoryError(f"{name}: line {number} comes after the end")
+            raise HistoryError(f'{name}: line {number} follows the line with "end"')
         elif "end" in event:
             history.end = str(event["end"])
         else:
@@ -117,14 +128,14 @@ def parse(lines: Iterable[str], name: str) -> History:
 
 
 def _trouble(event: Any) -> str:
-    """Return why a value is not an event; empty if it is an event."""
+    """Return the reason why a value is not an event; empty if it is an event."""
     if not isinstance(event, dict) or not _is_number(event.get("t")):
-        return "it has no number `t`"
+        return "it has no time `t`"
     return "" if _is_whole(event) else "it lacks a field, or a field has a wrong type"
 
 
 def _is_whole(event: Event) -> bool:
-    """Return whether an event has the fields of its kind; an unknown kind needs none."""
+    """Return whether an event has the fields of its kind. An unknown kind needs no fields."""
     keys = (key for key in ("says", "sent", "hears", "fault", "costs") if key in event)
     kind: Any = next(keys, event.get("what", ""))
     return isinstance(kind, str) and all(
@@ -176,7 +187,8 @@ _FIELDS: dict[str, dict[str, Check]] = {
     "welcomed": _WHO,
     "unwelcomed": _WHO,
 }
-"""Fields of each kind of event; the kind is a key of the event, or its `what`."""
+"""Required fields of each kind of event, with a check of each value. The kind of an event is one of
+its keys, such as "says", or the value of "what"."""
 
 
 def write(event: Event, file: TextIO) -> None:
@@ -188,18 +200,20 @@ def line_of(event: Event) -> str:
 
 
 def time_of(line: str) -> float:
-    """Return the time of a line from `line_of`; every event begins with its time."""
+    """Return the time of an event from its line, which begins with the time."""
     return float(line[len('{"t":') : line.index(",")])
 
 
 def merge(parts: Iterable[Iterable[str]]) -> Iterator[str]:
-    """Merge the lines of several parts, each in order of time; read them lazily, because there may
-    be millions."""
+    """Merge the lines of several parts in order of time. Each part must be in order.
+
+    Read the lines lazily, because there may be millions of them.
+    """
     return heapq.merge(*parts, key=time_of)
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    """Yield the complete lines of a part: a file without header and end."""
+    """Yield the complete lines of one part of a history, a file without header and end."""
     with path.open(encoding="utf-8") as file:
         for line in file:
             if line.endswith("\n"):

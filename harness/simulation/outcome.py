@@ -33,11 +33,11 @@ class Outcome:
         return exit_status(self.results)
 
     def lines(self) -> Iterator[str]:
-        """Yield lines for a terminal."""
+        """Yield the lines that describe the outcome on a terminal."""
         return lines(self.results)
 
     def write(self, folder: Path) -> None:
-        """Write results.json and report.html beside the history. Raise OSError on failure."""
+        """Write results.json and report.html into the run's folder. Raise OSError on failure."""
         text = json.dumps(self.results, indent=2) + "\n"
         (folder / RESULTS).write_text(text, encoding="utf-8")
         report = page.report(self.results, self.history, self.figures)
@@ -45,7 +45,7 @@ class Outcome:
 
 
 def simulated(run: Run) -> Outcome:
-    """Run a simulation and judge its history. Raise CannotJudge if the harness lacks a resource."""
+    """Run a simulation and judge its history. Raise CannotJudge if a resource is missing."""
     run.run()
     return judged(history.read(run.path), run.profile)
 

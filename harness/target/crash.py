@@ -1,8 +1,8 @@
-"""The message with which a server crashed, found in its output. Pure.
+"""Find the message of a crash in a server's output. Pure.
 
-A runtime writes several lines when a program crashes, and the last one is seldom the one
-that helps: Go ends with `exit status 2`, Node with its version. `find` knows the messages
-of Python, Go, Node, Java, Rust, Ruby, Perl and C++, and those of C's library and sanitizers.
+A runtime writes several lines when a program crashes, and the last line seldom gives the
+reason: Go's is `exit status 2`, Node's is its version. `find` knows the messages of Python,
+Go, Node, Java, Rust, Ruby, Perl and C++, and those of C's library and of sanitizers.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import re
 from dataclasses import dataclass
 
 LINES = 10
-"""Maximum number of lines of a crash: its message, and the calls next to it."""
+"""Maximum number of lines to show of a crash: its message, and the calls next to it."""
 
 SEEN = 2000
-"""Characters of an earlier output that suffice to find it in a later one."""
+"""Number of characters, from the end of an earlier output, to search for in a later output."""
 LONGEST = 500
-"""Maximum number of characters of a line that are read and kept."""
+"""Maximum number of characters of a line; the rest of the line is ignored."""
 
 
 @dataclass(frozen=True)
 class Crash:
-    """A crash. says: its message, in one line. lines: the lines to show. begin, end: indexes of its
-    first character in the output, and of the one behind it."""
+    """A crash. says: its message, in one line. lines: the lines to show. begin: index of its first
+    character in the output. end: index after its last character."""
 
     says: str
     lines: tuple[str, ...]
@@ -34,9 +34,10 @@ class Crash:
 class Form:
     """The form of a runtime's message.
 
-    begins: its first line. goes_on: its further lines. says: its first line that matches holds the
-    message, in the first group. least: minimum number of its lines. ends: true if the message is
-    the line after all these, as in Python.
+    begins: pattern of its first line. goes_on: pattern of its further lines. says: pattern of the
+    line that contains the message, in group 1; the first line that matches is used. least: minimum
+    number of its lines. ends: true if the message is the line after all these, as in Python; `says`
+    is then unused.
     """
 
     begins: re.Pattern[str]
@@ -74,7 +75,7 @@ FORMS = {
         r"|double free or |corrupted "
     ),
 }
-"""The known forms by name. A line belongs to the first of them that matches."""
+"""The known forms by name. If several forms match a line, the first one is used."""
 
 
 def find(output: str) -> Crash | None:
@@ -110,9 +111,10 @@ def _crash(form: Form, block: list[str], begin: int, end: int) -> Crash | None:
 
 
 def since(before: str, output: str) -> str:
-    """Return what was printed since the output was `before`.
+    """Return the part of `output` that was printed after `before`, an earlier output.
 
-    The beginning of an output may have been dropped meanwhile; its end is then looked for.
+    If the beginning of the output has been dropped since then, the end of `before` is searched for
+    in `output`.
     """
     if output.startswith(before):
         return output[len(before) :]
@@ -121,7 +123,8 @@ def since(before: str, output: str) -> str:
 
 
 def tail(output: str, most: int) -> str:
-    """Return the last `most` characters of an output, after a crash that begins before them."""
+    """Return the last `most` characters of an output. If a crash begins before them, put the lines
+    of the crash in front."""
     crash = find(output)
     last = output[-most:]
     if crash is None or crash.begin >= len(output) - len(last):

@@ -1,8 +1,8 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a command together with all that it started.
+"""On Ctrl-C, SIGTERM or SIGHUP, end a command and all processes that it started.
 
-A signal may arrive between any two steps, even inside the standard library. If it interrupted
-the start or the end of a process, or a poll of its status, the process would be lost or a lock
-never released. So signals are deferred during these steps, and allowed between them:
+A signal may arrive between any two steps, even inside the standard library. If a signal
+interrupted the start or the end of a process, or a poll of its status, the process could be lost,
+or a lock could stay locked. So signals are deferred during these steps, and allowed between them:
 
     with defer_signals():
         server = Server(command)
@@ -12,8 +12,8 @@ never released. So signals are deferred during these steps, and allowed between 
         finally:
             server.stop()
 
-For the main thread only, like signal handlers. Outside of `interrupt_on_signals`, nothing is
-deferred.
+This works only in the main thread, like signal handlers. Outside of `interrupt_on_signals`, no
+signal is deferred.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from math import inf
 from types import FrameType
 
 SECONDS_TO_CLEAN_UP = 5.0
+"""Time (s) after a signal during which further signals are dropped."""
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -38,8 +39,9 @@ class _State:
         self.active = False
         """True while the signals are caught."""
         self.pending = False
-        """True if a signal has arrived and has not interrupted anything yet."""
+        """True if a signal has arrived and KeyboardInterrupt has not been raised yet."""
         self.deferred = False
+        """True while signals are deferred."""
 
     def interrupt(self) -> None:
         if self.pending and not self.deferred:
@@ -54,9 +56,9 @@ _state = _State()
 def interrupt_on_signals() -> Iterator[None]:
     """Raise KeyboardInterrupt in the block on SIGINT, SIGTERM or SIGHUP.
 
-    Signals in the next SECONDS_TO_CLEAN_UP are dropped, so that the block can clean up. (SIG_IGN
-    would be inherited by processes started from then on.) SIGHUP stays ignored if it was ignored
-    before, as under nohup. A nested call, or a call in another thread, does nothing.
+    Further signals within SECONDS_TO_CLEAN_UP are dropped, so that the block can clean up. (SIG_IGN
+    is not set, because processes started from then on would inherit it.) SIGHUP stays ignored if it
+    was ignored before, as under nohup. A nested call, or a call in another thread, does nothing.
     """
     if _state.active or threading.current_thread() is not threading.main_thread():
         yield
@@ -85,12 +87,12 @@ def interrupt_on_signals() -> Iterator[None]:
 
 
 def defer_signals() -> AbstractContextManager[None]:
-    """Defer signals: a signal that arrives during the block interrupts after it."""
+    """Defer signals: a signal that arrives during the block raises KeyboardInterrupt after it."""
     return _set_deferred(True)
 
 
 def allow_signals() -> AbstractContextManager[None]:
-    """Let signals interrupt the block, which is inside a block that defers them."""
+    """Allow signals in the block, although an outer block defers them."""
     return _set_deferred(False)
 
 

@@ -1,13 +1,14 @@
-"""Inodes of the sockets that listen at a port, and of the sockets that a process holds.
+"""Find the inodes of the sockets that listen at a port, and of a process's open sockets.
 
 Goals:
 
-- A check is cheap: a starting server is polled every few milliseconds, and a run starts many.
+- A check is cheap: a starting server is polled every 10 milliseconds, and a run starts many
+  servers.
 - A check is harmless: it makes no test connection, which could disturb a server.
 
 Linux answers by netlink (sock_diag(7)) in 50 µs. Without netlink, as in some sandboxes, /proc/net
-is read; the kernel takes milliseconds to list all connections, including those closed within the
-last minute. Other systems give no answer.
+is read. This takes milliseconds, because the kernel lists all connections, including those closed
+within the last minute. On other systems, the sockets are unknown.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ _ERROR, _DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")
 """Header of each message: length, type, flags, sequence number, port."""
 _REQUEST = struct.Struct("=BBBBI48x")
-"""Family, protocol, two unused bytes, states; zeros match any socket."""
+"""Request: family, protocol, two unused bytes, states, and zeros, which match any socket."""
 _ANSWER = struct.Struct("=4x2s62xI")
-"""Port, in network order, and inode."""
+"""Answer: the port, in network byte order, and the inode; other fields are skipped."""
 _LISTEN = 1 << 10
 
 
@@ -77,11 +78,12 @@ def _read_tables(port: int) -> set[int] | None:
 
 
 def sockets_of(process: int) -> set[int]:
-    """Return the inodes of a process's open sockets; an empty set without permission."""
+    """Return the inodes of a process's open sockets; an empty set if the process has ended, or
+    belongs to another user."""
     found = set()
-    with contextlib.suppress(OSError):  # it has ended, or belongs to another user
+    with contextlib.suppress(OSError):
         for entry in os.scandir(f"/proc/{process}/fd"):
-            with contextlib.suppress(OSError):  # it was closed meanwhile
+            with contextlib.suppress(OSError):  # the descriptor was closed meanwhile
                 if match := re.fullmatch(r"socket:\[(\d+)\]", os.readlink(entry.path)):
                     found.add(int(match[1]))
     return found

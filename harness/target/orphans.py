@@ -1,9 +1,9 @@
-"""Adoption of orphans: a server that detaches remains a descendant of this process.
+"""Adopt orphans, so that a server that detaches remains a descendant of this process.
 
-A daemon forks, and its parent ends. Linux gives the orphan to its nearest ancestor that is a
-"child subreaper" (PR_SET_CHILD_SUBREAPER, prctl(2)). This process is one while it runs a server,
-so all that the server starts can be told from the processes of others. Other systems have no
-such ancestor: there, only an orphan that kept its environment is found.
+A daemon forks, and its parent ends. Linux makes the orphan a child of its nearest ancestor that is
+a "child subreaper" (PR_SET_CHILD_SUBREAPER, prctl(2)). This process is a subreaper while it runs a
+server; so all processes that the server starts are its descendants. Other systems have no
+subreapers: there, an orphan is found only if it has kept its environment.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ class _Adoption:
 
     def __init__(self) -> None:
         self.servers = 0
+        """Number of servers that this process runs."""
         self.before = 0
-        """Attribute of this process before the first server."""
+        """Value of the subreaper attribute before the first server was started."""
 
 
 _adoption = _Adoption()
@@ -41,7 +42,7 @@ def adopt() -> None:
 
 
 def release() -> None:
-    """Adopt no more orphans, if no other server runs."""
+    """Stop adopting orphans, unless another server runs."""
     _adoption.servers -= 1
     if not _adoption.servers:
         _prctl(_SET_CHILD_SUBREAPER, ctypes.c_ulong(_adoption.before))
@@ -54,7 +55,7 @@ def _prctl(option: int, argument: object) -> None:
 
 
 def reap(pids: Iterable[int]) -> None:
-    """Release those of the processes that were adopted and have ended."""
+    """Reap each of the processes that has ended, if it is a child of this process."""
     for pid in pids:
-        with contextlib.suppress(OSError):  # not adopted: its parent does it
+        with contextlib.suppress(OSError):  # not adopted: its own parent reaps it
             os.waitpid(pid, os.WNOHANG)

@@ -1,4 +1,4 @@
-"""Start a server, wait until it is ready, measure it with its children, and end all of them."""
+"""Start a server, wait until it is ready, measure its memory and processor time, and end it."""
 
 from __future__ import annotations
 
@@ -21,26 +21,25 @@ from harness.target.crash import find
 from harness.target.interrupts import defer_signals
 
 KEPT_OUTPUT = 65536
-"""Bytes of a server's latest output to keep: enough for the stacks of about 200 goroutines, behind
-the message with which a Go server crashed."""
+"""Bytes of a server's latest output to keep. When a Go server crashes, it prints the message before
+the stacks of all goroutines; this is enough for about 200 stacks."""
 
 PORTS = range(20_000, 32_768)
 """Ports to draw from. They are below Linux's ephemeral ports; otherwise, the kernel could give a
 server's port to a client before the server binds it."""
 
-_random = (
-    random.SystemRandom()
-)  # `random` may be seeded, and then all processes would draw the same
+# The module `random` may be seeded; then all processes would draw the same ports.
+_random = random.SystemRandom()
 
 KILLED_WITHIN = 2.0
-"""Maximum time (s) from a kill until the output is closed."""
+"""Time limit (s) from a kill until the output is closed."""
 
 STEP = 0.01
 """Seconds between two polls."""
 
 
 ROOT = Path(__file__).resolve().parents[2]
-"""Parent of the harness package."""
+"""Folder that contains the package `harness`."""
 
 
 def environment() -> dict[str, str]:
@@ -50,13 +49,13 @@ def environment() -> dict[str, str]:
 
 
 class NotReadyError(Exception):
-    """A server ended, or timed out, before it printed that it was ready."""
+    """A server ended, or reached the time limit, before it printed that it was ready."""
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that is free on a host, and that the kernel gives to no client.
+    """Return a port that is free at a local address, and that the kernel gives to no client.
 
-    Raise OSError if the host is not local, or if none of its ports is free.
+    Raise OSError if the address is not local, or if none of its ports in PORTS is free.
     """
     first = _random.randrange(PORTS.start, PORTS.stop)
     for port in chain(range(first, PORTS.stop), range(PORTS.start, first)):
@@ -66,7 +65,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def is_taken(host: str, port: int) -> bool:
-    """Return whether the port is in use. Raise OSError if the host is not local."""
+    """Return whether the port is in use. Raise OSError if the address is not local."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         try:
             probe.bind((host, port))
@@ -80,8 +79,8 @@ def is_taken(host: str, port: int) -> bool:
 class Server:
     """A running server with all its children, in a session of its own.
 
-    A thread reads its output, so that the server never blocks on it. Only the latest part
-    is kept.
+    A thread reads the server's output, so that the server never blocks when it prints. Only the
+    latest part of the output is kept.
     """
 
     def __init__(
@@ -93,8 +92,10 @@ class Server:
         self._ready = ready
         self._output = b""
         self._match: re.Match[bytes] | None = None
-        self._settled = threading.Event()  # set when it is ready, or when its output has ended
-        self.ready_after: float | None = None  # seconds until it printed that it is ready
+        self._settled = threading.Event()
+        """Set once the server is ready, or its output has ended."""
+        self.ready_after: float | None = None
+        """Seconds from the start until the server printed that it is ready; None before that."""
         self._started = time.monotonic()
         self._process = subprocess.Popen(
             command,
@@ -122,7 +123,7 @@ class Server:
 
     @property
     def status(self) -> int | None:
-        """Exit status of the command, negative for a signal; None if it was not seen to end."""
+        """Exit status of the command, negative for a signal; None until its end is noticed."""
         return self._process.returncode
 
     def age(self) -> float:
@@ -130,13 +131,13 @@ class Server:
         return time.monotonic() - self._started
 
     def wait_ready(self, limit: float) -> re.Match[bytes] | None:
-        """Wait up to `limit` s until the server prints that it is ready; return the match.
+        """Wait up to `limit` seconds until the server prints that it is ready; return the match.
 
-        Raise NotReadyError if it does not.
+        Raise NotReadyError if it does not print this in time.
         """
         if self._ready is None:
             return None
-        if not comes(self._settled.is_set, limit):
+        if not comes_true(self._settled.is_set, limit):
             raise NotReadyError(
                 f"did not print that it is ready within {limit:g} s{self._last_line()}"
             )
@@ -146,7 +147,7 @@ class Server:
 
     def death(self, limit: float) -> str:
         """Return how the server ended, with the message of its crash or its last line; empty if it
-        runs for `limit` s more."""
+        still runs after `limit` seconds."""
         status = status_within(self._process, limit)
         if status is None:
             return ""
@@ -167,8 +168,8 @@ class Server:
     def stop(self, limit: float = 5.0) -> None:
         """Terminate the server; after `limit` seconds, kill it and its children.
 
-        The output ends when the last process that holds it has ended, so the children need
-        not be watched one by one.
+        The output ends when the last process that can write to it has ended. So it is enough to
+        wait for the end of the output, without watching each child.
         """
         assert self._process.stdout is not None
         if self._process.stdout.closed:
@@ -180,17 +181,17 @@ class Server:
             os.killpg(self.pid, signal.SIGKILL)
         status_within(self._process, limit)
         self._reader.join(KILLED_WITHIN)
-        if (
-            not self._reader.is_alive()
-        ):  # else the thread would read from the next file with this descriptor
+        # While the thread runs, keep the descriptor open: if it were closed, the thread would read
+        # from the next file that gets the same number.
+        if not self._reader.is_alive():
             self._process.stdout.close()
 
 
-def comes(what: Callable[[], bool], limit: float) -> bool:
-    """Poll until `what` is true; return False if it is not within `limit` seconds (0: one poll).
+def comes_true(what: Callable[[], bool], limit: float) -> bool:
+    """Poll until `what` returns true; return False after `limit` seconds (0: one poll).
 
-    Signals are deferred during a poll, in which they could break a lock or a wait of the
-    standard library.
+    Signals are deferred during each poll. They could interrupt the standard library while it
+    holds a lock or waits for a process.
     """
     deadline = time.monotonic() + limit
     while True:
@@ -203,8 +204,8 @@ def comes(what: Callable[[], bool], limit: float) -> bool:
 
 
 def status_within(process: subprocess.Popen[Any], limit: float) -> int | None:
-    """Return the exit status; None if the process still runs after `limit` seconds."""
-    comes(lambda: process.poll() is not None, limit)
+    """Return a process's exit status; None if it still runs after `limit` seconds."""
+    comes_true(lambda: process.poll() is not None, limit)
     return process.returncode
 
 
@@ -221,8 +222,8 @@ def family(root: int, proc: Path = Path("/proc")) -> list[int]:
     for entry in proc.iterdir():
         if not entry.name.isdigit():
             continue
-        with contextlib.suppress(OSError):  # it has ended
-            # The name, in parentheses, may itself contain parentheses.
+        with contextlib.suppress(OSError):  # the process has ended
+            # The process name, in parentheses, may itself contain parentheses.
             stat = (entry / "stat").read_text().rpartition(")")[2]
             children.setdefault(int(stat.split()[1]), []).append(int(entry.name))
     found = [root]
@@ -234,14 +235,14 @@ def family(root: int, proc: Path = Path("/proc")) -> list[int]:
 def weight(root: int, proc: Path = Path("/proc")) -> int | None:
     """Return the memory of `root` and its descendants, in bytes; a shared page counts once.
 
-    The figure is the sum of Pss_Anon and Pss_Shmem; None if the system has no such figures,
-    which Linux has. File pages are left out: they do not grow with the number of clients, and a
-    process's share of them shrinks when another process, such as the load generator, maps the
-    same file. The kernel's memory for sockets is not included.
+    The figure is the sum of Pss_Anon and Pss_Shmem; None if /proc lacks them, as on systems other
+    than Linux. File pages are left out: they do not grow with the number of clients, and a
+    process's share of them shrinks when another process, such as the load generator, maps the same
+    file. The kernel's memory for sockets is not included.
     """
     found = []
     for pid in family(root, proc):
-        with contextlib.suppress(OSError):  # it has ended
+        with contextlib.suppress(OSError):  # the process has ended
             text = (proc / str(pid) / "smaps_rollup").read_text()
             found += re.findall(r"^Pss_(?:Anon|Shmem): +(\d+) kB$", text, re.MULTILINE)
     return 1024 * sum(map(int, found)) if found else None
@@ -250,17 +251,18 @@ def weight(root: int, proc: Path = Path("/proc")) -> int | None:
 def processor_times(root: int) -> dict[int, float]:
     """Return the processor time of `root` and each descendant, by process id.
 
-    The time is in seconds: user and system, of all threads. The dictionary is empty if the system
-    has no clocks of other processes, which Linux has. Such a clock has a resolution of 1 ns and
-    includes the current turn of a running thread; /proc/PID/stat counts in steps of 10 ms.
+    The time is in seconds, and is the sum of user and system time of all threads. The dictionary is
+    empty if the system has no clocks for other processes; Linux has them. Such a clock has a
+    resolution of 1 ns, and includes the current time slice of a running thread; /proc/PID/stat
+    counts in steps of 10 ms.
     """
     found = {}
     for pid in family(root):
-        with contextlib.suppress(OSError):  # it has ended
+        with contextlib.suppress(OSError):  # the process has ended
             found[pid] = time.clock_gettime(_processor_clock(pid))
     return found
 
 
 def _processor_clock(pid: int) -> int:
-    """Return the id of a process's clock, as clock_getcpuclockid(3) does on Linux."""
+    """Return the id of a process's clock. On Linux, clock_getcpuclockid(3) returns the same id."""
     return ~pid << 3 | 2

@@ -1,9 +1,9 @@
 """The server under test: started from a command, or reached at an address.
 
-Each process that a command starts inherits a mark in its environment. By this mark, by their
-parents and by their sessions, the server's processes are found and ended, even if it detaches.
-A server that somebody else runs at the command's request, such as the engine of a container, is
-known by its listening sockets alone.
+Each process that a command starts inherits a mark in its environment. The server's processes are
+found by this mark, by their parents and by their sessions. So all of them can be ended, even if the
+server detaches. If another process runs the server for the command, as a container engine does,
+only the server's listening sockets are known.
 """
 
 from __future__ import annotations
@@ -28,26 +28,28 @@ from harness.errors import CannotJudge, NotApplicable, StartError, Undecided
 from harness.target.interrupts import allow_signals, defer_signals
 from harness.target.listeners import listening, sockets_of
 from harness.target.orphans import adopt, reap, release
-from harness.target.processes import STEP, Server, comes, free_port, is_taken
+from harness.target.processes import STEP, Server, comes_true, free_port, is_taken
 
 MARK = "CHATROOM_HARNESS_TARGET"
+"""Environment variable for the mark of a server's processes."""
 
 START_WITHIN = 10.0
 """Seconds within which a server must listen."""
 STOP_WITHIN = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 OUTSIDE_AFTER = 1.0
-"""Seconds from the start until a listener that the command has not started counts as the server: a
-process that has taken the port in the same moment makes the command fail before that."""
+"""Seconds after the start of the command. If a process that the command has not started listens at
+the port from then on, this process counts as the server. An unrelated process that took the port
+makes the command fail before this time."""
 STAYS = 0.3
-"""Seconds for which a test connection to such a listener must stay open: an engine of containers
-accepts connections before the server does, and closes them."""
+"""Seconds for which a test connection to such a listener must stay open. A container engine accepts
+connections before the server does, and closes them."""
 CLOCK_TICK = 0.1
-"""Error (s) of the time at which a process began, according to the kernel."""
+"""Maximum error (s) of the start time that the kernel gives for a process."""
 KILL_WITHIN = 5.0
 """Seconds within which killed processes must be gone."""
 LAST_WORDS_WITHIN = 0.5
-"""Seconds for reading the rest of the output of a server that has ended."""
+"""Time limit (s) for reading the rest of the output of a server that has ended."""
 SHOWN = 300
 """Maximum number of characters of a server's output in a message."""
 
@@ -69,10 +71,11 @@ class Times:
 
 
 def part_used(before: dict[int, Times], after: dict[int, Times], seconds: float) -> float:
-    """Return the number of processors that these threads would use if each had one to itself.
+    """Return the number of processors that the threads would use if each had one to itself.
 
-    A thread's share is its running time, divided by the time that it ran or slept. Its time on
-    the run queue is left out: on a busy machine, a thread that never sleeps runs little.
+    `seconds`: time between `before` and `after`, which are by thread id. A thread's share is its
+    running time, divided by the time in which it ran or slept. Time in which it waited for a
+    processor is left out: on a busy machine, even a thread that never sleeps runs little.
     """
     part = 0.0
     for thread, now in after.items():
@@ -83,25 +86,26 @@ def part_used(before: dict[int, Times], after: dict[int, Times], seconds: float)
 
 
 class Target:
-    """A server at `endpoints`, of which nothing else is known."""
+    """A server of which only the endpoints are known."""
 
     ours = False
-    """True if the harness can start, stop and inspect it."""
+    """True if the harness can start, stop and inspect the server."""
     blocked = 0.0
-    """Total time (s) of starting, stopping and inspecting the server, during which this process
-    could do nothing else."""
+    """Total time (s) in which this process was blocked, because it started, stopped or inspected
+    the server."""
 
     stays_open = False
-    """True once the server has left a connection open that its client had closed."""
+    """True once a client has closed its side of a connection and the server has not."""
 
     busy = False
-    """True if the server used a processor when all clients of a test had left. The next test needs
-    another one: it would have to wait."""
+    """True if the server kept a processor busy after all clients of a test had left. It would slow
+    down the next test, which therefore gets a fresh server."""
 
     unwelcoming = False
-    """True if the latest client was not welcomed as the profile says."""
+    """True if the latest client did not receive the welcome of the profile."""
     silences = 0
-    """Number of the latest clients that have received nothing within a window."""
+    """Number of successive clients, up to the latest one, that received no welcome and no other
+    text in time."""
 
     def __init__(self, host: str, port: int, *others: tuple[str, int]) -> None:
         """`others`: further endpoints of the same room."""
@@ -119,16 +123,16 @@ class Target:
 
     @property
     def endpoints(self) -> list[tuple[str, int]]:
-        """The addresses at which the server accepts connections to one room; one or more."""
+        """Addresses at which the server accepts connections to one room; there is at least one."""
         return [self.address, *self.others]
 
     @property
     def local(self) -> bool:
-        """True if it is reached through this machine's loopback."""
+        """True if all endpoints are at this machine's loopback."""
         return all(is_local(host) for host, _ in self.endpoints)
 
     def start(self) -> None:
-        """Check that the server can be reached. Raise StartError if not."""
+        """Check that the server can be reached. Raise StartError if it can't."""
         for endpoint in self.endpoints:
             try:
                 socket.create_connection(endpoint, START_WITHIN).close()
@@ -137,17 +141,18 @@ class Target:
                 raise StartError(f"{at(*endpoint)} can't be reached: {reason}") from None
 
     def stop(self) -> None:
-        """Do nothing: the harness has not started it."""
+        """Do nothing: the harness has not started the server."""
 
     def fresh(self) -> None:
-        """Restart the server after a test that may have harmed it, if the harness started it."""
+        """Restart the server if the harness started it; a test may have harmed the old one."""
 
     def death(self) -> str:
-        """Return how the server ended, with its last line; empty while it runs, or if unknown."""
+        """Return how the server ended, with the message of its crash or its last line; empty while
+        it runs, or if this is unknown."""
         return ""
 
     def output(self) -> str:
-        """Return its latest output."""
+        """Return the server's latest output."""
         return ""
 
     def another(
@@ -155,24 +160,26 @@ class Target:
         options: str = "",  # noqa: ARG002  (`Command` uses it)
         host: str = "127.0.0.1",  # noqa: ARG002
     ) -> Command:
-        """Return another server of the same kind, with these additional arguments, at `host`.
+        """Return another server of the same kind, which is not started yet.
 
-        Raise Undecided if none can be started.
+        options: additional arguments of its command. host: its address. Raise Undecided if no such
+        server can be started.
         """
         raise Undecided("the target is an address: no server of its kind can be started")
 
     def costs(self) -> Costs:
-        """Return its costs. Raise Undecided if they are unknown."""
+        """Return the server's costs. Raise Undecided if they are unknown."""
         raise Undecided("the target is an address: its costs are unknown")
 
     def times(self) -> dict[int, Times]:
-        """Return the times of each of its threads. Raise Undecided if they are unknown."""
+        """Return the times of the server's threads, by thread id. Raise Undecided if they are
+        unknown."""
         raise Undecided("the target is an address: its threads' times are unknown")
 
     def holders(self, ports: Iterable[int]) -> list[int]:  # noqa: ARG002
-        """Return the processes, except the main one, with connections from these ports.
+        """Return the ids of the server's processes that have a connection from one of these ports.
 
-        Raise NotApplicable if its processes can't be reached.
+        The main process is left out. Raise NotApplicable if the processes can't be reached.
         """
         raise NotApplicable("the target is an address: its processes can't be reached")
 
@@ -185,16 +192,17 @@ class Target:
 
 
 class Command(Target):
-    """A server that is started from a command: {host}, {port} and {port2} … are filled in."""
+    """A server that is started from a command. Its address replaces {host} in the command, and its
+    ports replace {port}, {port2} …"""
 
     ours = True
 
     def __init__(
         self, template: str, options: str = "", host: str = "127.0.0.1", scale: float = 1.0
     ) -> None:
-        """Prepare a command; raise ValueError if `template` can't be one.
+        """Prepare a server; raise ValueError if `template` is not a valid command.
 
-        `options`: additional arguments. `scale` multiplies the time to start.
+        `options`: additional arguments. `scale`: factor for the time limit of the start.
         """
         super().__init__(host, 0)
         self._start_within = START_WITHIN * scale
@@ -203,14 +211,14 @@ class Command(Target):
         self._options = options
         self._server: Server | None = None
         self._printed = ""
-        """Last output, kept after a stop."""
+        """Output of the server, once it is stopped."""
         self._mark = ""
         self._sessions: set[int] = set()
-        """Sessions of the server's processes: that of its command, and that of a daemon."""
-        self._strangers: set[int] = set()
-        """Inodes of the sockets that listened at its ports before its start."""
+        """Ids of the sessions of the server's processes: the command's, and those of daemons."""
+        self._foreign: set[int] = set()
+        """Inodes of the sockets that listened at the server's ports before it was started."""
         self._outside = False
-        """True if a process that the command has not started listens in its place."""
+        """True if the listening process is not one that the command has started."""
         if "{port}" not in template:
             raise ValueError("the command must contain {port}")
         if not shlex.split(template):
@@ -224,7 +232,8 @@ class Command(Target):
         return f"{self._template} {self._options}".strip()
 
     def start(self) -> None:
-        """Start the server on a free port, and wait until it listens; raise StartError if not."""
+        """Start the server at free ports, and wait until it listens at each of them. Raise
+        StartError if it does not start."""
         with self._blocking(), defer_signals():
             drawn = not self.port
             self._start()
@@ -251,7 +260,7 @@ class Command(Target):
         self.busy = False
         try:
             self._draw_ports()
-            self._strangers = self._listeners()
+            self._foreign = self._listeners()
         except OSError as error:
             check_descriptors(error)
             raise StartError(f"no free port for the server at {self.host}: {error}") from None
@@ -272,7 +281,7 @@ class Command(Target):
         self._sessions = {self._server.pid}
 
     def _draw_ports(self) -> None:
-        """Draw the ports, unless the server has been started at them before."""
+        """Draw the ports, unless the server already has ports from an earlier start."""
         if not self.port:
             self.port, self.others = free_port(self.host), []
         while len(self.endpoints) < self._ports:
@@ -304,8 +313,8 @@ class Command(Target):
                 time.sleep(STEP)
 
     def _may_have_detached(self) -> bool:
-        """Return whether the command has ended as that of a daemon does, and has left an orphan, or
-        something that listens."""
+        """Return whether the command may be a daemon's: it has ended with exit status 0, and has
+        left an orphan or a listening socket."""
         if not self._server or self._server.status != 0:
             return False
         began = time.time() - self._server.age() - CLOCK_TICK
@@ -313,10 +322,10 @@ class Command(Target):
             with contextlib.suppress(psutil.Error):
                 if child.create_time() >= began and _session(child) not in (0, os.getsid(0)):
                     return _alive(child)
-        return bool(self._listeners() - self._strangers)
+        return bool(self._listeners() - self._foreign)
 
     def _given_up(self, why: str) -> StartError:
-        """Stop the server; return an error with the reason."""
+        """Stop the server; return the error to raise."""
         try:
             self.stop()
         except CannotJudge as error:
@@ -324,9 +333,9 @@ class Command(Target):
         return StartError(why)
 
     def stop(self) -> None:
-        """Terminate the server; after STOP_WITHIN, kill it and all that it started.
+        """Terminate the server; after STOP_WITHIN seconds, kill all its processes.
 
-        Raise CannotJudge if a process can't be ended, or if the server still listens.
+        Raise CannotJudge if a process can't be ended, or if a socket still listens at its ports.
         """
         if self._server is not None:
             with self._blocking(), defer_signals():
@@ -341,8 +350,8 @@ class Command(Target):
             main = processes[0]
             with contextlib.suppress(psutil.Error):
                 main.terminate()
-            comes(lambda: not _alive(main), STOP_WITHIN)
-        # A process that lost both mark and parent meanwhile is only in the older list.
+            comes_true(lambda: not _alive(main), STOP_WITHIN)
+        # A process that has lost both mark and parent since then is only in the list `processes`.
         deadline = time.monotonic() + KILL_WITHIN
         ended = {process.pid for process in processes}
         while left := [*filter(_alive, processes), *self.processes()]:
@@ -360,8 +369,8 @@ class Command(Target):
         if left := [*filter(_alive, left)]:
             pids = ", ".join(sorted({str(process.pid) for process in left}))
             raise CannotJudge(f"the target's processes can't be ended: {pids}")
-        # A container's engine may need some time after the end of its client.
-        if not comes(lambda: not self._listeners() - self._strangers, STOP_WITHIN):
+        # A container engine may stop listening some time after its client, the command, has ended.
+        if not comes_true(lambda: not self._listeners() - self._foreign, STOP_WITHIN):
             raise CannotJudge(
                 f"the target can't be ended: the command has ended, but {self._owners()} still"
                 f" listens at port {', '.join(str(port) for _, port in self.endpoints)}"
@@ -373,11 +382,11 @@ class Command(Target):
         self.start()
 
     def death(self) -> str:
-        """Return how the server ended, as `Target.death` does. A server runs while any of its
-        processes runs, even without the main one."""
+        """Return how the server ended, as `Target.death` does. The server runs as long as any of
+        its processes runs, even if the main process has ended."""
         if self._server is None or not self._server.death(0) or self.processes():
             return ""
-        if self._outside and self._listeners() - self._strangers:
+        if self._outside and self._listeners() - self._foreign:
             return ""
         return _shown(self._server.death(LAST_WORDS_WITHIN))
 
@@ -390,9 +399,9 @@ class Command(Target):
     def processes(self) -> list[psutil.Process]:
         """Return all living processes of the server, the main one first.
 
-        These are the main process, those with the mark, and the children of both: some
-        processes overwrite their environment or start with another one. Of this process's
-        descendants, orphans included, these are also those in a session of the server's.
+        These are the main process, the processes with the mark, and all their descendants: some
+        processes overwrite their environment, or start with another environment. Descendants of
+        the harness, such as adopted orphans, are included if they are in one of `_sessions`.
         """
         main = self._server.pid if self._server and not self._server.death(0) else 0
         found: dict[int, psutil.Process] = {}
@@ -410,7 +419,10 @@ class Command(Target):
         return sorted(alive, key=lambda process: process.pid != main)
 
     def _inspect(self, what: str) -> list[psutil.Process]:
-        """Return the server's processes. Raise Undecided if they are not those of the command."""
+        """Return the server's processes. Raise Undecided if the command has not started them.
+
+        what: end of the error message.
+        """
         if self._outside:
             raise Undecided(
                 "the command has not started the process that listens, as with a container: " + what
@@ -457,7 +469,7 @@ class Command(Target):
                 for process in processes:
                     with contextlib.suppress(psutil.Error):
                         process.suspend()
-                comes(lambda: all(map(_is_stopped, processes)), STOP_WITHIN)
+                comes_true(lambda: all(map(_is_stopped, processes)), STOP_WITHIN)
             yield
         finally:
             for process in processes:
@@ -465,17 +477,18 @@ class Command(Target):
                     process.resume()
 
     def _listens(self, port: int) -> bool:
-        """Return whether the server listens at a port of its own, according to the kernel: a
-        connection could harm it."""
+        """Return whether the server listens at one of its ports, according to the kernel. A test
+        connection could harm the server."""
         sockets = listening(port)
-        if sockets is None:  # not Linux
+        if sockets is None:  # the system is not Linux
             with contextlib.suppress(OSError), socket.create_connection((self.host, port), 1):
                 return True
             return False
-        sockets -= self._strangers
+        sockets -= self._foreign
         if not sockets or not self._server:
             return False
-        # Usually the main process owns it. To check only this costs a hundredth of checking all.
+        # Usually the main process has the socket. Checking this process alone takes a hundredth of
+        # the time.
         if sockets & sockets_of(self._server.pid):
             return True
         if any(sockets & sockets_of(process.pid) for process in self.processes()):
@@ -483,15 +496,15 @@ class Command(Target):
         owners = _owners(sockets)
         if any(map(self._include, owners)):
             return True
-        if not owners:  # it belongs to another user
+        if not owners:  # the listening process belongs to another user
             self._outside = True
             return True
         self._outside = self._server.age() >= OUTSIDE_AFTER and _stays_open((self.host, port))
         return self._outside
 
     def _include(self, process: psutil.Process) -> bool:
-        """Count a listener, and all in its session, as the server's if it is an orphan that the
-        command has left; return whether it is."""
+        """Return whether a listening process is an orphan that the command has left; if so, add its
+        session to the server's sessions."""
         try:
             orphan = psutil.Process() in process.parents() and MARK not in process.environ()
         except psutil.Error:
@@ -503,13 +516,14 @@ class Command(Target):
         return True
 
     def _listeners(self) -> set[int]:
-        """Return the inodes of the sockets that listen at the server's ports, its own or not."""
+        """Return the inodes of all sockets that listen at the server's ports, including those of
+        other processes."""
         return set().union(*(listening(port) or () for _, port in self.endpoints))
 
     def _owners(self) -> str:
-        """Return the processes that listen at the server's ports, for a message."""
+        """Return the processes that listen at the server's ports, as text for a message."""
         names = []
-        for process in _owners(self._listeners() - self._strangers):
+        for process in _owners(self._listeners() - self._foreign):
             with contextlib.suppress(psutil.Error):
                 names.append(f"process {process.pid} ({_shown(process.name())})")
         return ", ".join(names) or "a process of another user"
@@ -521,7 +535,7 @@ def at(host: str, port: int) -> str:
 
 
 def is_local(host: str) -> bool:
-    """Return whether a host is reached through this machine's loopback."""
+    """Return whether a host is an address of this machine's loopback, or `localhost`."""
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
@@ -534,9 +548,10 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def make_target(command: str | None, addresses: Sequence[str], scale: float = 1.0) -> Target:
-    """Return the target that the options name: a command, or the addresses of one room.
+    """Return the target: a server to start from `command`, or a running one at `addresses`.
 
-    `scale` multiplies the time to start. Raise ValueError if they name none, or both.
+    `scale`: factor for the time limit of the start. Raise ValueError unless exactly one of
+    `command` and `addresses` is given.
     """
     if bool(command) == bool(addresses):
         raise ValueError("give either --command or --target")
@@ -547,15 +562,16 @@ def make_target(command: str | None, addresses: Sequence[str], scale: float = 1.
 
 
 def _shown(output: str) -> str:
-    """Return a server's output for a message: shortened, and harmless to a terminal."""
+    """Return the first SHOWN characters of a server's output, without control characters."""
     return "".join(char if char.isprintable() else "\ufffd" for char in output[:SHOWN])
 
 
 def _times(process: psutil.Process) -> dict[int, Times]:
-    """Return the times of each thread, or of the whole process where threads are unknown."""
+    """Return the times of each thread by thread id, or of the whole process by process id if the
+    system does not show threads."""
     found = {}
     for path in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
-        with contextlib.suppress(OSError):  # it has ended
+        with contextlib.suppress(OSError):  # the thread has ended
             ran, waited, _ = path.read_text().split()
             found[int(path.parent.name)] = Times(int(ran) / 1e9, int(waited) / 1e9)
     if not found:
@@ -565,7 +581,7 @@ def _times(process: psutil.Process) -> dict[int, Times]:
 
 
 def _stays_open(endpoint: tuple[str, int]) -> bool:
-    """Return whether a connection to an endpoint is not closed at once."""
+    """Return whether a connection to an endpoint receives data, or stays open for STAYS seconds."""
     try:
         with socket.create_connection(endpoint, STAYS) as connection:
             return connection.recv(1) != b""
@@ -576,14 +592,14 @@ def _stays_open(endpoint: tuple[str, int]) -> bool:
 
 
 def _owners(sockets: set[int]) -> list[psutil.Process]:
-    """Return the processes that hold any of these sockets, as far as they can be seen."""
+    """Return the processes that have any of these sockets open, except those of other users."""
     return [process for process in psutil.process_iter() if sockets & sockets_of(process.pid)]
 
 
 def _descendants(
     roots: Iterable[psutil.Process], children: Mapping[int, Sequence[psutil.Process]]
 ) -> list[psutil.Process]:
-    """Return these processes and all their descendants. `children`: by the parent's id."""
+    """Return the processes `roots` and all their descendants. `children`: by their parent's id."""
     found = {process.pid: process for process in roots}
     family = [*found.values()]
     for process in family:
@@ -595,7 +611,7 @@ def _descendants(
 
 
 def _session(process: psutil.Process) -> int:
-    """Return the id of a process's session; 0 if it has ended."""
+    """Return the id of a process's session; 0 if the process has ended."""
     with contextlib.suppress(OSError):
         return os.getsid(process.pid)
     return 0
@@ -612,7 +628,7 @@ def _is_stopped(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.Error):
         stopped: bool = process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
         return stopped
-    return True  # it has ended
+    return True  # the process has ended
 
 
 def _port(address: Any) -> int:

@@ -1,4 +1,4 @@
-"""The output of chatroom.admin. tests/integration/test_operate.py has tests with a room."""
+"""Tests of the output of chatroom.admin. tests/integration/test_operate.py uses a real room."""
 
 import json
 import socket
@@ -15,7 +15,7 @@ from chatroom.cli.admin import main
 
 
 class Heard:
-    """The requests that a fake room has received."""
+    """The requests that a fake room has received, and the options that lead to this room."""
 
     def __init__(self) -> None:
         self.requests: list[Any] = []
@@ -24,7 +24,7 @@ class Heard:
 
 @contextmanager
 def room(*answers: dict[str, Any]) -> Iterator[Heard]:
-    """A fake room that sends these answers, in order, and then ends."""
+    """Run a fake room, which sends one of `answers` for each request, and then ends."""
     heard = Heard()
     with (
         tempfile.TemporaryDirectory(prefix="run-") as folder,
@@ -58,7 +58,8 @@ def room(*answers: dict[str, Any]) -> Iterator[Heard]:
 def run(
     capsys: pytest.CaptureFixture[str], *order: str, answers: list[dict[str, Any]]
 ) -> tuple[Any, str, str, list[Any]]:
-    """Return the exit code, standard output, standard error and requests of a command."""
+    """Run an admin command; return its exit code, its standard output and error, and its
+    requests."""
     with room(*answers) as heard, pytest.raises(SystemExit) as end:
         main([*heard.options, *order])
     said = capsys.readouterr()
@@ -142,7 +143,7 @@ def test_a_room_that_ends_during_a_request_is_reported(capsys: pytest.CaptureFix
     assert (code, said, error) == (1, "", "python -m chatroom.admin: the room has ended\n")
 
 
-def test_an_unknown_option_is_named_before_its_value_is_taken_for_an_order(
+def test_an_unknown_option_is_reported_instead_of_its_value(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as end:

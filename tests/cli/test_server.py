@@ -1,4 +1,4 @@
-"""The command line of the server: from arguments to settings, from errors to exit codes."""
+"""Tests of the server's command line: arguments become settings, and errors become exit codes."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -22,13 +22,13 @@ HERE = ["127.0.0.1", "8080"]
 
 
 class Room:
-    """A fake supervisor.run, which notes its arguments and may fail."""
+    """A fake of supervisor.run, which records its settings and may raise an error."""
 
     def __init__(self) -> None:
         self.settings: list[Settings] = []
         self.fails: ChatroomError | None = None
         self.runs: Callable[[Callable[[], Settings]], None] = lambda reload: None
-        """Function to call in place of a room, with the function that reads the settings again."""
+        """Function that each run calls. Its argument reads the settings again."""
 
     def __call__(
         self, settings: Settings, sockets: object, manager: object, reload: Callable[[], Settings]
@@ -125,7 +125,7 @@ def test_an_ipv6_address_may_be_in_brackets(host: str, found: str, room: Room) -
     assert settings_of(room, host, "8080").listen == (Endpoint(found, 8080),)
 
 
-def test_a_negative_number_and_text_with_a_blank_are_no_options(room: Room) -> None:
+def test_a_negative_number_and_text_with_a_blank_are_not_options(room: Room) -> None:
     assert settings_of(room, *HERE, "--welcome", "-- hello").welcome == "-- hello"
 
 

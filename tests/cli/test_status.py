@@ -1,4 +1,4 @@
-"""The output of chatroom.status."""
+"""Tests of the output of chatroom.status."""
 
 import socket
 import tempfile
@@ -77,10 +77,10 @@ def test_rates_cover_the_time_since_the_previous_status() -> None:
     assert [*lines(found(), before)][2] == (
         "30 messages (5.0/s), 1,500 deliveries (500.0/s), 6,000 bytes (3,000.0/s); lag 0 bytes"
     )
-    assert "(10,000.0/s), " in [*lines(found(up=58.0), before)][2], "no time has passed"
+    assert "(10,000.0/s), " in [*lines(found(up=58.0), before)][2], "rates if no time has passed"
 
 
-def test_one_is_singular() -> None:
+def test_a_count_of_one_has_a_singular_noun() -> None:
     now = found(messages=1, deliveries=1, bytes=1, lag=1, worker_deaths=1)
     now["room"] |= {"members": 1}
     assert [*lines(now, None)][1:4] == [
@@ -102,6 +102,44 @@ def test_leaves_and_refusals_are_listed_by_reason() -> None:
         "2 refused (2 The room is full)",
         "3 workers replaced; the members waited 12 ms at most",
     ]
+
+
+CLUSTER = {
+    "url": "nats://192.0.2.1:4222/office",
+    "up": True,
+    "round_trip": 0.0004,
+    "unchanged": 61.0,
+    "pending": 0,
+    "pending_bytes": 0,
+    "lost": 0,
+    "missed": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {},
+            "in reach for 0:01:01, round trip 0.4 ms; 0 messages (0 bytes) pending, 0 lost; 0"
+            " publications missed",
+        ),
+        (
+            {"round_trip": 0.0},
+            "in reach for 0:01:01; 0 messages (0 bytes) pending, 0 lost; 0 publications missed",
+        ),
+        (
+            {"up": False, "pending": 1200, "pending_bytes": 1, "lost": 1000, "missed": 1},
+            "out of reach for 0:01:01, round trip 0.4 ms; 1,200 messages (1 byte) pending, 1,000"
+            " lost; 1 publication missed",
+        ),
+    ],
+)
+def test_a_room_in_a_cluster_has_a_line_about_the_engine(
+    changes: dict[str, Any], line: str
+) -> None:
+    now = found() | {"cluster": CLUSTER | changes}
+    assert [*lines(now, None)][3] == f"nats://192.0.2.1:4222/office: {line}"
 
 
 def test_members_are_listed_in_a_table() -> None:

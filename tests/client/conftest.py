@@ -1,4 +1,4 @@
-"""Fixtures of the client's tests: a room that the test plays, and a terminal."""
+"""Fixtures of the client's tests: a listening socket in place of a room, and a terminal."""
 
 import contextlib
 from collections.abc import Iterator

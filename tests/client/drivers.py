@@ -1,7 +1,7 @@
-"""Drivers for the client's tests: a room that is a socket, and a terminal that is a pty.
+"""Drivers for the client's tests: a listening socket in place of a room, and a pty as terminal.
 
-There is no thread: the test itself is the server, and reads the screen while it waits. It always
-waits for a token (text on the screen, bytes at the room, the end of a process).
+There are no threads: the test acts as the server, and reads the screen while it waits. Every wait
+is for an event: text on the screen, bytes from the client, or the end of a process.
 """
 
 import fcntl
@@ -30,28 +30,29 @@ from tests.integration.waiting import PATIENCE, until
 ROOT = Path(__file__).parent.parent.parent
 CLIENT = [sys.executable, "-m", "chatroom.client"]
 
-#: Signals that end the client, with the exit codes.
+#: Signals that end the client, each with the client's exit code.
 ENDINGS = [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)]
 
 LINES = b"0123456789abcde\n" * (CHUNK // 16)
 
-# A terminal turns keys into signals only for the session that it controls. It controls a session
-# whose leader opens it. So a shell, as the leader, opens it and then executes the program.
-# (`preexec_fn` is unsafe with threads, and a shell starts faster than Python.)
+# A terminal turns keys such as Ctrl-C into signals only for the session that it controls. A
+# terminal becomes the controlling terminal of a session when the session's leader opens it. So a
+# shell, as the leader, opens the terminal and then executes the program. (`preexec_fn` is unsafe
+# with threads, and a shell starts faster than Python.)
 TAKE_TERMINAL = ': <"$0" && exec "$@"'
 
 
 class Display(pyte.Screen):
-    """A terminal's screen that handles the right edge as terminals do, unlike pyte's own."""
+    """A screen that handles the right edge as real terminals do; pyte's own class does not."""
 
     def draw(self, data: str) -> None:
         for char in data:
             left = self.columns - self.cursor.x
             if left == 1 and unicodedata.east_asian_width(char) in "WF":
-                # It does not fit, so it goes to the next row.
+                # A wide character does not fit into the last column, so it goes to the next row.
                 self.cursor.x = self.columns
             if left == 0 and unicodedata.combining(char):
-                # The row is full, but an accent needs no cell.
+                # The row is full, but a combining accent needs no cell of its own.
                 row = self.buffer[self.cursor.y]
                 last = row[self.columns - 1]
                 row[self.columns - 1] = last._replace(
@@ -63,7 +64,7 @@ class Display(pyte.Screen):
     @property
     def rows(self) -> list[str]:
         """Rows down to the cursor's row or to the last row with text, whichever is lower."""
-        # `display` would be slow: the screen has many rows, most of them empty.
+        # pyte's `display` would be slow: it renders all rows, and most rows are empty.
         drawn = [
             "".join(self.buffer[row][column].data for column in range(self.columns)).rstrip()
             for row in range(max([self.cursor.y, *self.buffer]) + 1)
@@ -85,19 +86,19 @@ class Peer:
         self.socket = connection
         connection.settimeout(PATIENCE)
 
-    def say(self, text: str | bytes) -> None:
+    def send(self, text: str | bytes) -> None:
         self.socket.sendall(text.encode() if isinstance(text, str) else text)
 
-    def hear(self, size: int) -> bytes:
+    def receive(self, size: int) -> bytes:
         """Receive exactly `size` bytes, or fewer if the client closes its side earlier."""
         heard = b""
         while len(heard) < size and (data := self.socket.recv(min(size - len(heard), 1 << 16))):
             heard += data
         return heard
 
-    def hear_all(self) -> bytes:
+    def receive_all(self) -> bytes:
         """Receive until the client closes its side."""
-        return self.hear(sys.maxsize)
+        return self.receive(sys.maxsize)
 
     def close(self) -> None:
         self.socket.close()
@@ -108,7 +109,7 @@ class Peer:
 
 
 class Room:
-    """A listener for clients."""
+    """A listening socket in place of a room."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -116,8 +117,8 @@ class Room:
         self._peers: list[Peer] = []
         self.address = [str(part) for part in self._listener.getsockname()]
 
-    def narrow(self) -> None:
-        """Give later connections a small receive buffer, so that few unread bytes fit."""
+    def use_small_buffers(self) -> None:
+        """Give later connections a small receive buffer, so that a client's sends soon block."""
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
 
     def accept(self) -> Peer:
@@ -133,14 +134,14 @@ class Room:
 
 @contextmanager
 def no_signal_ignored() -> Iterator[None]:
-    """Let processes start with no signal ignored, even if the tests run under nohup."""
+    """Start processes with no signal ignored, even if the tests themselves run under nohup."""
     ignored = [
         number
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
         if signal.getsignal(number) is signal.SIG_IGN
     ]
     for number in ignored:
-        signal.signal(number, lambda *_: None)  # A handler is not inherited.
+        signal.signal(number, lambda *_: None)  # A child process does not inherit handlers.
     try:
         yield
     finally:
@@ -152,7 +153,7 @@ def no_signal_ignored() -> Iterator[None]:
 def running(
     command: Sequence[str], *, env: dict[str, str] | None = None, **options: Any
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process in the checkout, and end it with the test."""
+    """Run a process in the root of the checkout, and end it when the context exits."""
     environment = {**os.environ, "TERM": "xterm", **(env or {})}
     with no_signal_ignored():
         started = subprocess.Popen(command, cwd=ROOT, env=environment, **options)
@@ -170,32 +171,32 @@ def running(
                         stream.close()
 
 
-def less_the_wait(said: str) -> str:
-    """Return the client's messages without "connecting to …", which a window may show."""
+def without_connecting_line(said: str) -> str:
+    """Remove "connecting to …", which a slow attempt prints, from the client's messages."""
     return re.sub(r"\Achatroom\.client: connecting to .+ …\s+", "", said)
 
 
 def unread(stream: IO[bytes] | None) -> int:
-    """Return the number of bytes in a pipe."""
+    """Return the number of unread bytes in a pipe."""
     assert stream is not None
     return int.from_bytes(fcntl.ioctl(stream, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def read_until(process: subprocess.Popen[bytes], token: bytes) -> bytes:
-    """Read the output of a process up to the end of the token."""
+    """Read a process's output until it ends with the token."""
     assert process.stdout is not None
     written = b""
     while not written.endswith(token):
         ready, _, _ = select.select([process.stdout], [], [], PATIENCE)
-        assert ready, f"{token!r} did not come after {written!r}"
+        assert ready, f"no {token!r} in time after {written!r}"
         data = os.read(process.stdout.fileno(), 1)
-        assert data, f"it ended without {token!r} after {written!r}"
+        assert data, f"the output ended without {token!r} after {written!r}"
         written += data
     return written
 
 
 class Typist:
-    """A user at a terminal on which a program runs."""
+    """A program at a terminal, and the user who types there."""
 
     def __init__(
         self,
@@ -226,7 +227,7 @@ class Typist:
         return termios.tcgetattr(self._slave)
 
     def is_blocking(self) -> bool:
-        """Return True if the open file that the program shares with others is blocking."""
+        """Return True if the open file that the terminal's programs share is blocking."""
         return os.get_blocking(self._slave)
 
     def type(self, keys: str | bytes) -> None:
@@ -237,7 +238,7 @@ class Typist:
         deadline = time.monotonic() + PATIENCE
         while not done():
             ready, _, _ = select.select([self._master], [], [], max(0, deadline - time.monotonic()))
-            assert ready, "the screen stayed as it is:\n" + "\n".join(self.screen.rows)
+            assert ready, "not seen in time; the screen:\n" + "\n".join(self.screen.rows)
             data = os.read(self._master, 1 << 16)
             self.written += data
             self._stream.feed(data)
@@ -247,7 +248,7 @@ class Typist:
         self.wait(lambda: self.screen.rows == list(rows))
 
     def is_stuck(self) -> bool:
-        """Return True if the terminal takes nothing: it was stopped, or its buffer is full."""
+        """Return True if the terminal accepts no output, because of Ctrl-S or a full buffer."""
         return not select.select([], [self._slave], [], 0)[1]
 
     def _set_size(self, columns: int, rows: int) -> None:
@@ -274,21 +275,21 @@ class Typist:
 
 
 StartTypist = Callable[..., Typist]
-"""A function that starts a program at a terminal."""
+"""Type of the fixture that starts a program at a terminal."""
 
 
-# A terminal is not read if Ctrl-S has stopped it, or if its ssh hangs. It may then have space at
-# the start of a write, and none left before the write is complete.
+# After Ctrl-S, or while its ssh connection hangs, a terminal reads no output. The terminal may then
+# have space when a write begins, but too little for the whole write.
 
 
 def fill(typist: Typist, peer: Peer, said: bytes = LINES * 3) -> None:
-    """Send lines to the client until the terminal takes nothing more."""
-    peer.say(said)
+    """Send lines to the client until its terminal accepts no more output."""
+    peer.send(said)
 
-    # The kernel does not wake the writer when a few bytes move from one of its buffers to the next.
-    # More text makes the client try again.
+    # When a few bytes move from one of the terminal's buffers to the next, the kernel does not wake
+    # a blocked writer. More text makes the client write again.
     def filled() -> bool:
-        peer.say(os.urandom(5000).hex() + "\n")
+        peer.send(os.urandom(5000).hex() + "\n")
         return typist.is_stuck()
 
-    until(filled, "the terminal takes nothing")
+    until(filled, "the terminal accepts no output")

@@ -1,8 +1,8 @@
 """The real client in a pane of a real tmux, a terminal whose screen can be read.
 
-Each pane has its own tmux server, whose socket is in its own folder; both are removed after the
-test. A single tmux client in control mode sends all commands, and reports each time that the screen
-may have changed. So no test polls the screen, and no command starts a process.
+Each pane has its own tmux server, and a folder for the server's socket; both are removed after the
+test. One tmux client, in control mode, sends all commands, and reports when the screen may have
+changed. So no test polls the screen, and no command starts a process.
 """
 
 import os
@@ -25,25 +25,26 @@ set -g escape-time 0
 set -g default-terminal screen-256color
 """
 
-#: Environment that is the same on every machine.
+#: Environment that makes the client's output the same on every machine.
 ALIKE = {"NO_COLOR": "", "TZ": "UTC0"}
 
-# tmux 3.3a sometimes misses the end of its process. So `cat` runs after the program, and keeps the
-# screen.
+# tmux 3.3a sometimes does not notice that a pane's process has ended. So the shell writes the exit
+# code to a pipe and then executes `cat`, which keeps the screen.
 SHELL = ["sh", "-c", 'code=$1; shift; "$@"; echo $? >"$code"; exec cat', "sh"]
 
-#: Beginnings of the line that ends an answer in control mode.
+#: Beginnings of the last line of an answer, in control mode.
 ANSWERED = (b"%end ", b"%error ")
 
 
 class Pane:
-    """A screen of `columns` by `rows` cells, on which the client runs."""
+    """A screen of `columns` by `rows` cells that shows the client."""
 
     def __init__(self, folder: Path, columns: int, rows: int, command: list[str]) -> None:
         (folder / "conf").write_text(CONFIGURATION)
         code = folder / "code"
         os.mkfifo(code)
-        # Open for reading and writing: a pipe that always has a writer never ends.
+        # Without a writer, the pipe would be readable (end of file) at once. So open it with
+        # O_RDWR.
         self._code = os.open(code, os.O_RDWR)
         tmux = [program("tmux"), "-C", "-u", "-f", str(folder / "conf"), "-S", str(folder / "tmux")]
         started = ["new-session", "-x", str(columns), "-y", str(rows), "-c", str(ROOT)]
@@ -56,7 +57,7 @@ class Pane:
         self._unread = b""
         self._reports = 0
         """Number of lines from tmux outside the answers to commands."""
-        # Until this client is attached to its session, a command finds "no current target".
+        # Until this tmux client is attached to its session, commands fail: "no current target".
         deadline = time.monotonic() + PATIENCE
         while not self._line(deadline).startswith(b"%session-changed "):
             pass
@@ -68,7 +69,8 @@ class Pane:
         self._control.stdin.write(" ".join(map(quote, arguments)).encode() + b"\n")
         self._control.stdin.flush()
         deadline = time.monotonic() + PATIENCE
-        # The answer to the command that started tmux lacks the flag 1.
+        # A line A line "%begin" with the flag 1 starts the answer to a command of this client. The
+        # command that started tmux has no such flag.
         while not re.fullmatch(rb"%begin \d+ \d+ 1", self._line(deadline)):
             self._reports += 1
         answer = []
@@ -96,11 +98,11 @@ class Pane:
         self.run("send-keys", "-l", text)
 
     def press(self, *keys: str) -> None:
-        """Press keys, by tmux' names."""
+        """Press keys, given by tmux's names, such as Enter and C-c."""
         self.run("send-keys", *keys)
 
     def paste(self, text: str) -> None:
-        """Paste text, bracketed if the program has asked for that."""
+        """Paste text, as a bracketed paste if the program has enabled that mode."""
         self.run("set-buffer", text)
         self.run("paste-buffer", "-p")
 
@@ -116,12 +118,12 @@ class Pane:
 
     @property
     def colours(self) -> str:
-        """The screen with its escape sequences."""
+        """Text of the screen with its escape sequences, which set the colours."""
         return self.run("capture-pane", "-e", "-p")
 
     @property
     def said(self) -> list[str]:
-        """Rows above the status, without the blank ones at the top."""
+        """Rows above the status row, without blank rows at the top."""
         rows = self.rows
         status = next((i for i, row in enumerate(rows) if self._is_status(row)), len(rows))
         return "\n".join(rows[:status]).strip("\n").split("\n")
@@ -132,7 +134,7 @@ class Pane:
 
     @property
     def typed(self) -> str:
-        """Rows below the status."""
+        """Rows below the status row, which contain the typed line."""
         rows = self.rows
         status = next((i for i, row in enumerate(rows) if self._is_status(row)), len(rows))
         return "\n".join(rows[status + 1 :]).rstrip("\n")
@@ -146,7 +148,7 @@ class Pane:
     def _is_status(row: str) -> bool:
         return len(row) > 1 and row[0] == " " != row[1]
 
-    def wait(self, done: Callable[[], bool], what: str = "it is as it should be") -> None:
+    def wait(self, done: Callable[[], bool], what: str = "the expected screen") -> None:
         """Read the screen each time that it may have changed, until `done` returns True."""
         deadline = time.monotonic() + PATIENCE
         while True:
@@ -159,11 +161,9 @@ class Pane:
                     self._reports += 1
             except AssertionError as error:
                 screen = "\n".join(self.rows)
-                raise AssertionError(
-                    f"not seen: {what}; {error}; the screen stayed as it is:\n{screen}"
-                ) from None
+                raise AssertionError(f"not seen: {what}; {error}; the screen:\n{screen}") from None
 
-    def says(self, *rows: str) -> None:
+    def shows(self, *rows: str) -> None:
         """Wait until these are the last rows of the conversation."""
         self.wait(lambda: self.said[-len(rows) :] == list(rows), f"it says {rows}")
 
@@ -175,7 +175,7 @@ class Pane:
         ready, _, _ = select.select([self._code], [], [], PATIENCE)
         if not ready:
             screen = "\n".join(self.rows)
-            raise AssertionError(f"it does not end; the screen stayed as it is:\n{screen}")
+            raise AssertionError(f"the client does not end; the screen:\n{screen}")
         return int(os.read(self._code, 10))
 
     @property
@@ -192,7 +192,8 @@ class Pane:
     def close(self) -> None:
         try:
             self.run("kill-server")
-            # The server has ended, though its parent, init, may not have reaped it yet.
+            # A pidfd is readable once its process has ended, even if init has not reaped the
+            # process yet.
             assert select.select([self._server], [], [], PATIENCE)[0], "tmux does not end"
         finally:
             os.close(self._server)
@@ -202,7 +203,7 @@ class Pane:
 
 
 def quote(argument: str) -> str:
-    """Write an argument as tmux reads one, on one line."""
+    """Quote an argument for tmux, on one line."""
     special = re.compile(r'[\x00-\x1f"$\\\x7f]')
     return '"' + special.sub(lambda found: f"\\{ord(found[0]):03o}", argument) + '"'
 
@@ -211,7 +212,7 @@ def quote(argument: str) -> str:
 def pane(
     *arguments: str, columns: int = 60, rows: int = 12, env: dict[str, str] | None = None
 ) -> Iterator[Pane]:
-    # Not pytest's folder: a socket's path must be short.
+    # In pytest's folder, the path of the socket would be too long.
     with tempfile.TemporaryDirectory(prefix="tmux-") as folder:
         command = ["env", *(f"{name}={value}" for name, value in (ALIKE | (env or {})).items())]
         here = Pane(Path(folder), columns, rows, [*command, *CLIENT, *arguments])

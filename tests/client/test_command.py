@@ -1,4 +1,4 @@
-"""The client's command line: its arguments, and one line for an error in them."""
+"""Tests of the client's command line: its arguments, and the error line for a wrong argument."""
 
 import asyncio
 import re
@@ -82,7 +82,7 @@ def test_the_version_is_that_of_the_package() -> None:
 
 @pytest.mark.parametrize("command", [[], ["sh", "-c", 'exec "$@" 2>&-', "sh"]])
 def test_a_refused_connection_is_reported_in_one_line(command: list[str]) -> None:
-    with socket.socket() as silent:  # Bound but not listening, so the port stays closed.
+    with socket.socket() as silent:  # This socket is bound but does not listen.
         silent.bind(("127.0.0.1", 0))
         port = str(silent.getsockname()[1])
         code, output, error = run("127.0.0.1", port, command=command)
@@ -94,7 +94,7 @@ def test_a_refused_connection_is_reported_in_one_line(command: list[str]) -> Non
 @pytest.mark.parametrize(
     "host",
     [
-        "::1%nowhere",  # No interface has this name, and it is found out without a name server.
+        "::1%nowhere",  # No interface has this name, so the lookup fails without a name server.
         "no..name",
         "x" * 64,
     ],

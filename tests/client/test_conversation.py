@@ -1,4 +1,5 @@
-"""The lines of a conversation and the rows on the screen, by example and at random."""
+"""Tests of the lines of a conversation and the rows that show them, with examples and random
+data."""
 
 import pytest
 from hypothesis import given
@@ -7,7 +8,7 @@ from prompt_toolkit.utils import get_cwidth
 
 from chatroom.client.view import conversation as module
 from chatroom.client.view.cells import ACCENTS, FILLER, settled
-from chatroom.client.view.conversation import KEPT, LONGEST, PEOPLE, Conversation
+from chatroom.client.view.conversation import KEPT, LONGEST, NOW, PEOPLE, Conversation
 from chatroom.client.view.pages import Pages, wrap
 
 
@@ -52,6 +53,24 @@ def test_the_rest_of_a_line_is_appended_to_that_line(conversation: Conversation)
     assert shown(conversation) == ["<::1>no end", "<You>mine", "── something", "<::1>next"]
 
 
+def test_hist_1_a_notice_follows_the_earlier_messages(conversation: Conversation) -> None:
+    """At each join; a message with the same text changes nothing."""
+    for _ in range(2):
+        conversation.arrived("Welcome\n<room>2 earlier messages:\n<::1>one\n<::2>t")
+        assert conversation.lines[-1].kind == "said"
+        conversation.arrived("wo\n<::1>new\n<room>1 earlier message:\n<::1>x\n")
+        assert shown(conversation)[-7:] == [
+            "<room>2 earlier messages:",
+            "<::1>one",
+            "<::2>two",
+            f"── {NOW}",
+            "<::1>new",
+            "<room>1 earlier message:",
+            "<::1>x",
+        ]
+        conversation.ended()
+
+
 def test_a_line_does_not_continue_across_connections(conversation: Conversation) -> None:
     conversation.arrived("<::1>no")
     conversation.ended()
@@ -59,7 +78,7 @@ def test_a_line_does_not_continue_across_connections(conversation: Conversation)
     assert shown(conversation) == ["<::1>no", "Welcome"]
 
 
-def test_messages_are_told_from_the_greeting_with_any_prefix(
+def test_a_message_with_any_prefix_is_distinguished_from_the_greeting(
     conversation: Conversation,
 ) -> None:
     for _ in range(2):
@@ -119,7 +138,7 @@ def test_a_tab_is_shown_as_spaces(conversation: Conversation) -> None:
         ("e\u0301", "e\u0301"),
         ("நி", f"நி{FILLER}"),
         ("🌡", f"🌡{FILLER}"),
-        ("각", "각"),  # Hangul, in parts.
+        ("각", "각"),  # a Hangul syllable as separate letters
     ],
 )
 def test_a_character_gets_as_many_cells_as_any_terminal_gives_it(text: str, seen: str) -> None:
@@ -180,7 +199,7 @@ def test_a_prefix_stays_with_the_first_word() -> None:
             ["<::1>see", "  http://a", ".example/b", "  now"],
         ),
         ("<::1>http://a.example", ["<::1>http:", "//a.exampl", "e"]),
-        # No row begins with a false prefix, even if it continues text that looks like a URL.
+        # A row never begins with a false prefix, even inside text that looks like a URL.
         ("<::1>http://a<::2>hello", ["<::1>http:", "//a<::2>he", "  llo"]),
         ("<::1>http:/<::2>hello", ["<::1>http:", "  /<::2>he", "  llo"]),
         ("<::1>http://aa<::2>hello", ["<::1>http:", "//aa<::2>h", "  ello"]),
@@ -211,7 +230,7 @@ def test_the_end_of_a_url_is_found(text: str, url: str) -> None:
     assert part.url == url == row.text[part.start : part.end]
 
 
-def test_each_part_of_a_url_knows_the_whole() -> None:
+def test_each_part_of_a_url_has_the_whole_url() -> None:
     rows = wrap("<::1>http://a.example/long", 10, 5)
     parts = [row.text[part.start : part.end] for row in rows for part in row.urls]
     assert "".join(parts) == "http://a.example/long"
@@ -255,7 +274,7 @@ def test_earlier_lines_are_found_from_the_last_to_the_first(conversation: Conver
     assert page(pages) == ["<::1>One", "<::1>two", "<::1>one"]
     assert pages.find("ONE")
     assert pages.found == 0
-    # The screen stays full.
+    # The page is full, although the found line is not its last one.
     assert page(pages) == ["<::1>One", "<::1>two", "<::1>one"]
     assert not pages.find("ONE")
     assert pages.find("ONE")

@@ -1,4 +1,4 @@
-"""The keys of the window: each key of prompt_toolkit works, or is disabled."""
+"""Tests of the window's keys: each key of prompt_toolkit works, or is disabled."""
 
 import asyncio
 from pathlib import Path
@@ -20,7 +20,7 @@ from chatroom.client.view.window import Chat
 
 
 class SilentLink:
-    """A link that takes every text."""
+    """A link that accepts every message."""
 
     since = 0.0
 
@@ -32,7 +32,7 @@ class SilentLink:
 
 
 def press(keys: tuple[Keys | str, ...], text: str) -> list[str]:
-    """Press keys after typing `text`; return the texts that undoing brings back."""
+    """Type `text` and press keys; return the line after the keys, and the line after each undo."""
 
     async def story() -> list[str]:
         with Path("/dev/null").open("wb", buffering=0) as terminal:
@@ -65,5 +65,5 @@ BOUND = sorted(
 @pytest.mark.parametrize("keys", BOUND, ids=lambda keys: " ".join(map(str, keys)))
 def test_no_key_throws_the_typed_line_away(keys: tuple[Keys | str, ...]) -> None:
     if keys[-1] in (Keys.ControlM, Keys.ControlJ):
-        pytest.skip("it sends the line")
+        pytest.skip("this key sends the line")
     assert "one two" in press(keys, "one two")

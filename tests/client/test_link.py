@@ -1,4 +1,4 @@
-"""The connection that reconnects, without a socket or a clock: the test plays both."""
+"""Tests of Link, which reconnects, with fake connections and without a clock."""
 
 import asyncio
 import errno
@@ -39,11 +39,12 @@ class FakeConnection(Connection):
 
 
 class Room:
-    """A room with the outcome of each attempt to connect: an error, or the bytes that it sends.
+    """A fake room. `tries` are the outcomes of connecting: an error, or the bytes that the room
+    sends.
 
-    After the last attempt, KeyboardInterrupt is raised. Connections end with the error `over`, if
-    it is set. `takes`: True if text is taken, False if sending blocks, or the error that sending
-    raises.
+    After the last outcome, connecting raises KeyboardInterrupt. If `over` is set, each connection
+    ends with this error. `takes` is True if sends succeed, False if they block, or the error that
+    they raise.
     """
 
     def __init__(self, tries: Iterable[OSError | bytes]) -> None:
@@ -68,7 +69,8 @@ class Room:
 class Story:
     """A link and its events, in order: received text, notices, and pauses in seconds.
 
-    `says`: send a line for each received text. `hurries`: end each pause at once.
+    With `says`, the link sends a line for each received text. With `hurries`, each pause ends at
+    once.
     """
 
     def __init__(
@@ -178,9 +180,9 @@ def test_a_sent_message_resets_the_pauses() -> None:
     assert story.pauses == [1.0, 1.0, 1.0, 1.0]
 
 
-def test_hurry_ends_a_pause_at_once() -> None:
+def test_reconnect_now_ends_a_pause_at_once() -> None:
     story = Story(b"Welcome\n", REFUSED, b"Welcome back\n", hurries=True)
-    story.link.reconnect_now()  # No effect before the first pause.
+    story.link.reconnect_now()  # has no effect before the first pause
     assert story.run() == "interrupted"
     assert story.events[2:6] == [
         "connection lost: closed by the server",
@@ -203,7 +205,7 @@ def test_run_without_reconnect_returns_the_reason() -> None:
 def test_a_member_that_was_removed_does_not_reconnect(how: str) -> None:
     line = f"<room>You were {how}\n"
     story = Story(f"Welcome\n<::1>hello\n{line}".encode(), b"Welcome\n", says=True)
-    story.room.takes = False  # What was not sent does not matter.
+    story.room.takes = False  # The reason does not mention the messages that were not sent.
     story.room.over = ConnectionResetError(104, "Connection reset by peer")
     assert story.run() == f"you were {how}"
     assert story.pauses == []
@@ -220,7 +222,7 @@ def test_a_member_that_was_removed_does_not_reconnect(how: str) -> None:
         "Welcome\n<::1>" + "x" * (module.LAST_LINE - 22) + "<room>You were kicked\n",
     ],
 )
-def test_another_last_line_does_not_keep_a_member_out(said: str) -> None:
+def test_a_link_reconnects_after_any_other_last_line(said: str) -> None:
     story = Story(said.encode(), b"Welcome\n")
     assert story.run() == "interrupted"
     assert story.pauses[0] == 1.0
@@ -266,7 +268,7 @@ def test_send_refuses_text_when_full_or_after_the_end(monkeypatch: pytest.Monkey
 
 
 def test_send_refuses_text_while_the_connection_is_given_up() -> None:
-    """Otherwise the text would be lost without a notice."""
+    """Text that `send` accepted at this time would be lost without a notice."""
     taken: list[bool] = []
 
     class Cancelled(FakeConnection):

@@ -1,4 +1,4 @@
-"""A terminal that does not take all output. Here it is a pipe, which the test may leave unread."""
+"""Tests of a terminal that does not accept all output: a pipe that the test leaves unread."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ def pipe() -> Iterator[tuple[int, FileIO]]:
 
 
 async def read(reader: int, size: int) -> str:
-    """Read everything that was written, while the writer goes on."""
+    """Read at least `size` bytes, while the event loop continues to write."""
     heard = b""
     while len(heard) < size:
         heard += await asyncio.to_thread(os.read, reader, 1 << 16)
@@ -50,7 +50,7 @@ def test_output_that_the_terminal_does_not_take_is_written_later(pipe: tuple[int
     asyncio.run(story())
 
 
-def test_no_frame_is_drawn_before_the_last_one_is_written(
+def test_no_frame_is_drawn_before_the_previous_frame_is_written(
     pipe: tuple[int, FileIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, terminal = pipe
@@ -111,7 +111,7 @@ def test_a_line_is_kept_while_the_room_does_not_read(pipe: tuple[int, FileIO]) -
 
     said = "── not sent: the room is not reading; your line is kept"
     assert asyncio.run(story()) == [said] * 2
-    assert link.hurried == 4  # Each Enter makes a lost link reconnect at once.
+    assert link.hurried == 4  # Each Enter calls reconnect_now.
 
 
 def test_output_to_a_closed_terminal_is_discarded(pipe: tuple[int, FileIO]) -> None:

@@ -1,4 +1,4 @@
-"""The plain form: the real program in a pipe, and at a terminal without the window.
+"""Tests of the client without its window: the real program with pipes, and at a terminal.
 
 pyte interprets the output as a terminal does.
 """
@@ -47,7 +47,7 @@ sys.exit(main())
 """
 
 
-#: Module whose absence the client reports.
+#: Module whose absence makes the client print a hint.
 HINT = "prompt_toolkit"
 
 
@@ -58,23 +58,23 @@ HINT = "prompt_toolkit"
         ([sys.executable, "-c", WITHOUT, "termios"], {}),
         ([sys.executable, "-c", WITHOUT, "prompt_toolkit"], {}),
     ],
-    ids=["a dumb terminal", "without termios", "without the extra"],
+    ids=["a dumb terminal", "without termios", "without prompt_toolkit"],
 )
 def test_without_a_window_the_terminal_edits_the_line(
     room: Room, start_typist: StartTypist, command: list[str], env: dict[str, str]
 ) -> None:
     typist = start_typist([*command, *room.address], env=env)
     peer = room.accept()
-    typist.wait(lambda: HINT not in command or b"to avoid that" in typist.written)
-    peer.say("Welcome\n")
+    typist.wait(lambda: HINT not in command or b"to prevent this" in typist.written)
+    peer.send("Welcome\n")
     typist.wait(lambda: typist.screen.rows[-2:] == ["Welcome", ""])
     typist.type("one\n")
-    assert peer.hear(4) == b"one\n"
+    assert peer.receive(4) == b"one\n"
     typist.wait(lambda: typist.screen.rows[-3:] == ["Welcome", "one", ""])
-    assert (b"to avoid that" in typist.written) == (HINT in command)
+    assert (b"to prevent this" in typist.written) == (HINT in command)
     assert b"\x1b" not in typist.written
     typist.type("\x04")
-    assert peer.hear_all() == b""
+    assert peer.receive_all() == b""
     peer.close()
     assert typist.end() == 0
 
@@ -99,15 +99,14 @@ def test_a_signal_ends_the_client_while_its_error_is_not_read(
     until(typist.is_stuck, "Ctrl-S stops the terminal")
     peer = room.accept()
     peer.socket.shutdown(socket.SHUT_WR)
-    assert peer.hear_all() == b""
+    assert peer.receive_all() == b""
 
-    # The signal is sent several times, because the handlers ignore it while the loop is being
-    # closed.
+    # Send the signal several times, because the client ignores it while its loop is being closed.
     def ended() -> bool:
         typist.process.send_signal(signal.SIGTERM)
         return typist.process.poll() is not None
 
-    until(ended, "it ends")
+    until(ended, "the client ends")
 
 
 def test_output_can_go_to_a_file_while_the_user_types(
@@ -117,13 +116,14 @@ def test_output_can_go_to_a_file_while_the_user_types(
     with path.open("wb") as file:
         typist = start_typist([*CLIENT, *room.address], stdout=file)
     peer = room.accept()
-    peer.say("Welcome\n")
+    peer.send("Welcome\n")
     until(lambda: path.read_bytes() == b"Welcome\n", "the welcome is in the file")
     typist.type("one\n")
-    assert peer.hear(4) == b"one\n"
+    assert peer.receive(4) == b"one\n"
     typist.type("\x04")
-    # The room does not close: a user who leaves the terminal waits only for PATIENCE.
-    assert peer.hear_all() == b""
+    # The room does not close its side. A client at a terminal waits PATIENCE seconds for the close,
+    # and then ends.
+    assert peer.receive_all() == b""
     assert typist.end() == 0
     assert typist.screen.rows == ["one", ""]
     assert path.read_bytes() == b"Welcome\n"
@@ -132,8 +132,8 @@ def test_output_can_go_to_a_file_while_the_user_types(
 def test_piped_input_shows_no_prompt(room: Room, start_typist: StartTypist) -> None:
     typist = start_typist([*CLIENT, *room.address], stdin=subprocess.DEVNULL)
     peer = room.accept()
-    assert peer.hear_all() == b""
-    peer.say("Welcome\n")
+    assert peer.receive_all() == b""
+    peer.send("Welcome\n")
     peer.close()
     assert typist.end() == 0
     assert typist.written == b"Welcome\r\n"
@@ -142,10 +142,10 @@ def test_piped_input_shows_no_prompt(room: Room, start_typist: StartTypist) -> N
 def test_text_piped_to_a_terminal_keeps_its_direction(
     room: Room, start_typist: StartTypist
 ) -> None:
-    """PREFIX-4, where the terminal detects the direction of a line."""
+    """Prove PREFIX-4 in the client, at a terminal that detects the direction of each line."""
     typist = start_typist([*CLIENT, *room.address], stdin=subprocess.DEVNULL)
     peer = room.accept()
-    peer.say("<127.0.0.5>\u05d0\u3164<10.0.0.1>hello \u05d1\n\u05d0\n")
+    peer.send("<127.0.0.5>\u05d0\u3164<10.0.0.1>hello \u05d1\n\u05d0\n")
     typist.wait(lambda: typist.written.count(b"\n") == 2)
     shown = "<127.0.0.5>\u200e\u05d0\ufffd<10.0.0.1>hello \u05d1\r\n\u200e\u05d0\r\n"
     assert typist.written.decode() == shown
@@ -158,7 +158,8 @@ def test_text_piped_to_a_terminal_keeps_its_direction(
 def piped(
     room: Room, command: Sequence[str] = (), **options: Any
 ) -> Iterator[tuple[subprocess.Popen[bytes], Peer]]:
-    """Start the client, with `command` before it; yield it and the room's end of its connection."""
+    """Run the client, through `command` if given; yield the process and the room's end of its
+    connection."""
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with running([*command, *CLIENT, *room.address], **(streams | options)) as process:
         yield process, room.accept()
@@ -183,10 +184,10 @@ def put(process: subprocess.Popen[bytes], data: bytes, *, last: bool = False) ->
 def test_piped_input_is_sent_unchanged(room: Room) -> None:
     with piped(room) as (process, peer):
         put(process, b"one\r\n\xff\x1b\n")
-        assert peer.hear(7) == b"one\r\n\xff\x1b"[:7]
+        assert peer.receive(7) == b"one\r\n\xff\x1b"[:7]
         put(process, b"no end", last=True)
-        assert peer.hear_all() == b"\nno end"
-        peer.say("<::1>still there\n")
+        assert peer.receive_all() == b"\nno end"
+        peer.send("<::1>still there\n")
         peer.close()
         assert end(process) == (0, b"<::1>still there\n", "")
 
@@ -196,16 +197,16 @@ def test_a_file_is_sent(room: Room, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "lines"
     path.write_bytes(content)
     with path.open("rb") as file, piped(room, stdin=file) as (process, peer):
-        assert peer.hear_all() == content
-        peer.say("answer\n")
+        assert peer.receive_all() == content
+        peer.send("answer\n")
         peer.close()
         assert end(process) == (0, b"answer\n", "")
 
 
 def test_a_client_without_input_still_shows_messages(room: Room) -> None:
     with piped(room, stdin=subprocess.DEVNULL) as (process, peer):
-        assert peer.hear_all() == b""
-        peer.say("one\n")
+        assert peer.receive_all() == b""
+        peer.send("one\n")
         assert read_until(process, b"\n") == b"one\n"
         peer.close()
         assert end(process) == (0, b"", "")
@@ -219,13 +220,13 @@ def test_a_listener_stays_although_its_input_is_at_its_end(room: Room) -> None:
         stderr=subprocess.PIPE,
     ) as process:
         peer = room.accept()
-        peer.say("one\n")
+        peer.send("one\n")
         assert read_until(process, b"one\n") == b"one\n"
-        # Its side of the connection is still open.
+        # The client has not closed its side of the connection.
         peer.socket.setblocking(False)
         with pytest.raises(BlockingIOError):
             peer.socket.recv(1)
-        peer.say("two\n")
+        peer.send("two\n")
         assert read_until(process, b"two\n") == b"two\n"
         process.send_signal(signal.SIGINT)
         assert end(process) == (0, b"", "")
@@ -235,25 +236,25 @@ def test_a_listener_at_a_terminal_has_no_window(room: Room, start_typist: StartT
     typist = start_typist([*CLIENT, "--listen", *room.address])
     peer = room.accept()
     typist.type("not sent\n")
-    peer.say("one\n")
+    peer.send("one\n")
     typist.wait(lambda: typist.screen.rows[-2:] == ["one", ""])
     typist.type("\x03")
-    assert peer.hear_all() == b""
+    assert peer.receive_all() == b""
     assert typist.end() == 0
 
 
 def test_text_is_shown_as_soon_as_it_arrives(room: Room) -> None:
     with piped(room) as (process, peer):
-        peer.say("one")
+        peer.send("one")
         assert read_until(process, b"one") == b"one"
-        peer.say("\ntwo\n")
+        peer.send("\ntwo\n")
         assert read_until(process, b"two\n") == b"\ntwo\n"
 
 
 def test_received_text_is_made_safe_to_show(room: Room) -> None:
     with piped(room, stdin=subprocess.DEVNULL) as (process, peer):
-        peer.hear_all()
-        peer.say("a\x00\x1b[2Jb\x7f\x85\u202e\u2028\r\n\tx\u3164\u05d0".encode() + b"\xff\xe4\xbd")
+        peer.receive_all()
+        peer.send("a\x00\x1b[2Jb\x7f\x85\u202e\u2028\r\n\tx\u3164\u05d0".encode() + b"\xff\xe4\xbd")
         peer.close()
         # Characters that are harmful only at a terminal are kept, because another program may read
         # them.
@@ -265,12 +266,12 @@ def test_a_slow_room_receives_all_input(room: Room, tmp_path: Path) -> None:
     lines = b"".join(b"%063d\n" % number for number in range(80_000))
     path = tmp_path / "lines"
     path.write_bytes(lines)
-    room.narrow()
+    room.use_small_buffers()
     with path.open("rb") as file, piped(room, stdin=file) as (process, peer):
-        # It shows arriving text although the room does not read.
-        peer.say("one\n")
+        # The client shows arriving text although the room does not read.
+        peer.send("one\n")
         assert read_until(process, b"\n") == b"one\n"
-        heard = hashlib.sha256(peer.hear_all())
+        heard = hashlib.sha256(peer.receive_all())
         assert heard.hexdigest() == hashlib.sha256(lines).hexdigest()
         peer.close()
         assert end(process) == (0, b"", "")
@@ -285,7 +286,7 @@ def test_a_connection_lost_before_the_end_of_input_is_an_error(
     room: Room, cut: Callable[[Peer], None], why: str
 ) -> None:
     with piped(room) as (process, peer):
-        peer.say("The room is full\n")
+        peer.send("The room is full\n")
         assert read_until(process, b"\n") == b"The room is full\n"
         cut(peer)
         assert end(process) == (1, b"", f"python -m chatroom.client: connection lost: {why}\n")
@@ -293,7 +294,7 @@ def test_a_connection_lost_before_the_end_of_input_is_an_error(
 
 def test_a_reset_after_the_end_of_input_is_an_error(room: Room) -> None:
     with piped(room, stdin=subprocess.DEVNULL) as (process, peer):
-        assert peer.hear_all() == b""
+        assert peer.receive_all() == b""
         peer.reset()
         why = "Connection reset by peer"
         assert end(process) == (1, b"", f"python -m chatroom.client: connection lost: {why}\n")
@@ -302,17 +303,17 @@ def test_a_reset_after_the_end_of_input_is_an_error(room: Room) -> None:
 def test_a_closed_output_pipe_ends_the_client_quietly(room: Room) -> None:
     with piped(room) as (process, peer):
         assert process.stdout is not None
-        peer.say("one\n")
+        peer.send("one\n")
         assert read_until(process, b"\n") == b"one\n"
         process.stdout.close()
-        peer.say("two\n")
+        peer.send("two\n")
         assert end(process) == (141, b"", "")
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux")
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_an_output_that_is_full_is_an_error(room: Room) -> None:
     with open("/dev/full", "wb") as full, piped(room, stdout=full) as (process, peer):
-        peer.say("one\n")
+        peer.send("one\n")
         assert process.wait(PATIENCE) == 1
         assert process.stderr is not None
         said = process.stderr.read()
@@ -330,10 +331,10 @@ def test_a_non_blocking_input_is_waited_for(room: Room) -> None:
     os.set_blocking(reader, False)
     try:
         with piped(room, stdin=reader) as (process, peer):
-            peer.say("one\n")
+            peer.send("one\n")
             assert read_until(process, b"\n") == b"one\n"
             os.write(writer, b"two\n")
-            assert peer.hear(4) == b"two\n"
+            assert peer.receive(4) == b"two\n"
     finally:
         os.close(reader)
         os.close(writer)
@@ -348,8 +349,8 @@ def test_a_non_blocking_output_is_waited_for(room: Room) -> None:
         piped(room, stdin=subprocess.DEVNULL, stdout=output) as (process, peer),
     ):
         output.close()
-        assert peer.hear_all() == b""
-        peer.say(LINES * 2)
+        assert peer.receive_all() == b""
+        peer.send(LINES * 2)
         peer.close()
         until(lambda: unread(shown) > 60_000, "the pipe is full")
         assert shown.read() == LINES * 2
@@ -358,33 +359,33 @@ def test_a_non_blocking_output_is_waited_for(room: Room) -> None:
 
 def test_a_client_without_standard_output_still_sends(room: Room) -> None:
     with piped(room, ["sh", "-c", 'exec "$@" >&-', "sh"]) as (process, peer):
-        peer.say("for standard output\n")
+        peer.send("for standard output\n")
         put(process, b"for the room\n", last=True)
-        assert peer.hear_all() == b"for the room\n"
+        assert peer.receive_all() == b"for the room\n"
         peer.close()
         assert end(process) == (0, b"", "")
 
 
 def test_an_unread_output_stops_neither_sending_nor_signals(room: Room) -> None:
     with piped(room) as (process, peer):
-        peer.say("one\n")
-        until(lambda: unread(process.stdout) > 0, "it shows the first line")
-        # More than fits into the pipe: writing it at once would block.
-        peer.say(LINES * 2)
-        until(lambda: unread(process.stdout) > 4, "it shows more")
+        peer.send("one\n")
+        until(lambda: unread(process.stdout) > 0, "the client shows the first line")
+        # This is more than the pipe holds, so a blocking write would not return.
+        peer.send(LINES * 2)
+        until(lambda: unread(process.stdout) > 4, "the client shows more")
         put(process, b"two\n")
-        assert peer.hear(4) == b"two\n"
+        assert peer.receive(4) == b"two\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 0
 
 
 def test_a_signal_ignored_at_the_start_stays_ignored(room: Room) -> None:
     with piped(room, ["sh", "-c", 'trap "" HUP; exec "$@"', "sh"]) as (process, peer):
-        peer.say("one\n")
+        peer.send("one\n")
         assert read_until(process, b"\n") == b"one\n"
         process.send_signal(signal.SIGHUP)
         put(process, b"two\n", last=True)
-        assert peer.hear_all() == b"two\n"
+        assert peer.receive_all() == b"two\n"
         peer.close()
         assert end(process) == (0, b"", "")
 
@@ -491,7 +492,7 @@ def test_the_room_is_read_no_faster_than_its_text_is_shown() -> None:
     assert output.shown == LINES
 
 
-@pytest.mark.parametrize("said", [[], [b"hello\n"]], ids=["nothing to say", "something"])
+@pytest.mark.parametrize("said", [[], [b"hello\n"]], ids=["nothing to send", "a line to send"])
 def test_the_last_messages_are_shown_after_a_failed_send(said: list[bytes]) -> None:
     """The error is reported, because the room may not have received everything."""
     output = FakeOutput()

@@ -1,6 +1,6 @@
-"""The window and the terminal: the terminal's state at the end, and a terminal that is not read.
+"""Tests of the window at a terminal: the terminal's modes at the end, and an unread terminal.
 
-The test plays the room and the terminal. It may stop reading the terminal, or hang up.
+The test acts as the room and as the terminal. The test may stop reading the terminal, or hang up.
 """
 
 import os
@@ -22,11 +22,11 @@ from tests.client.drivers import (
     StartTypist,
     Typist,
     fill,
-    less_the_wait,
+    without_connecting_line,
 )
 from tests.integration.waiting import PATIENCE
 
-#: Flags of termios: the terminal edits lines, and echoes them.
+#: Index of the local flags in the result of tcgetattr: line editing and echo.
 LOCAL_FLAGS = 3
 
 
@@ -36,7 +36,7 @@ def shows(typist: Typist, text: str) -> None:
 
 @pytest.fixture
 def typist(room: Room, start_typist: StartTypist) -> Typist:
-    """Return a user at the prompt; the screen is large, so each frame has many bytes."""
+    """Start a client and wait for its prompt; the screen is large, so each frame has many bytes."""
     typist = start_typist([*CLIENT, *room.address], columns=200, rows=60)
     shows(typist, "<You>")
     return typist
@@ -60,8 +60,8 @@ def test_a_signal_ends_the_client_and_restores_the_terminal(
 
 def test_ctrl_d_leaves_after_the_sent_text_has_arrived(typist: Typist, peer: Peer) -> None:
     typist.type("last\r\x04")
-    assert peer.hear_all() == b"last\n"
-    peer.say("<::1>goodbye\n")
+    assert peer.receive_all() == b"last\n"
+    peer.send("<::1>goodbye\n")
     peer.close()
     assert typist.end() == 0
     assert b"goodbye" in typist.written
@@ -70,25 +70,25 @@ def test_ctrl_d_leaves_after_the_sent_text_has_arrived(typist: Typist, peer: Pee
 
 def test_ctrl_d_in_a_line_does_not_leave(typist: Typist, peer: Peer) -> None:
     typist.type("ab\x01\x04\r")
-    assert peer.hear(2) == b"b\n"
+    assert peer.receive(2) == b"b\n"
 
 
 def test_leaving_waits_for_the_room_only_for_a_limited_time(typist: Typist, peer: Peer) -> None:
     typist.type("\x04")
     assert typist.end() == 0
-    assert peer.hear_all() == b""
+    assert peer.receive_all() == b""
 
 
 def test_a_reset_while_leaving_is_not_an_error(typist: Typist, peer: Peer) -> None:
     typist.type("\x03")
-    assert peer.hear_all() == b""
+    assert peer.receive_all() == b""
     peer.reset()
     assert typist.end() == 0
 
 
 def test_a_terminal_that_hangs_up_ends_the_client(typist: Typist, peer: Peer) -> None:
     typist.hang_up()
-    assert peer.hear_all() == b""
+    assert peer.receive_all() == b""
     assert typist.process.wait(PATIENCE) == 129
 
 
@@ -116,16 +116,17 @@ def test_a_key_ends_the_client_while_the_terminal_is_not_read(
 
 def test_a_terminal_that_is_read_again_shows_the_latest_state(typist: Typist, peer: Peer) -> None:
     fill(typist, peer)
-    peer.say("<::1>the last\n")
+    peer.send("<::1>the last\n")
     typist.type("typed\r")
-    assert peer.hear(6) == b"typed\n"
+    assert peer.receive(6) == b"typed\n"
     shows(typist, "<::1>the last")
     typist.type("more\r")
     shows(typist, "<You>more")
 
 
-# After `su` the terminal belongs to another user and can't be opened by its name. If it is not the
-# controlling terminal either, only the open file that is shared with others is left.
+# After `su`, the terminal belongs to another user, and the client can't open it by its name. If the
+# terminal is also not the controlling one, the client can write only to the open file that it
+# shares with other programs.
 NAMELESS = """
 import os, sys
 def refused(_descriptor):
@@ -154,14 +155,14 @@ def test_a_terminal_that_cannot_be_opened_is_still_written_to(
 ) -> None:
     typist = start_typist([sys.executable, "-c", NAMELESS, "ttyname tcgetpgrp", *room.address])
     shows(typist, "<You>")
-    room.accept().say("one\n")
+    room.accept().send("one\n")
     shows(typist, "one")
     typist.type("\x04")
     assert typist.end() == 0
 
 
 def test_the_terminal_stays_blocking_for_other_programs(typist: Typist, peer: Peer) -> None:
-    peer.say("one\n")
+    peer.send("one\n")
     shows(typist, "one")
     assert typist.is_blocking()
 
@@ -171,23 +172,23 @@ def test_a_terminal_without_a_size_counts_as_80_by_24(
 ) -> None:
     typist = start_typist([*CLIENT, *room.address], columns=80, rows=24, says_size=False)
     shows(typist, "<You>")
-    room.accept().say("a" * 79 + " " + "b" * 10 + "\n")
+    room.accept().send("a" * 79 + " " + "b" * 10 + "\n")
     typist.wait(lambda: {"a" * 79, "  " + "b" * 10} <= set(typist.screen.rows))
     assert typist.screen.rows[-1] == "<You>"
 
 
 def test_a_character_in_two_pieces_is_shown_whole(typist: Typist, peer: Peer) -> None:
-    peer.say(b"<::1>a\xe4\xbd")
+    peer.send(b"<::1>a\xe4\xbd")
     shows(typist, "<::1>a")
-    peer.say(b"\xa0b \xff")
+    peer.send(b"\xa0b \xff")
     shows(typist, "a你b �")
-    peer.say(" end")
+    peer.send(" end")
     shows(typist, "<::1>a你b � end")
 
 
 def test_control_characters_do_not_reach_the_terminal(typist: Typist, peer: Peer) -> None:
-    """TEXT-3, in the client: it does not rely on the room for that."""
-    peer.say("<::1>a\x1b]0;evil\x07\rb\x9b2J\u202e\u2066c\n")
+    """Prove TEXT-3 in the client, for a room that sends control characters."""
+    peer.send("<::1>a\x1b]0;evil\x07\rb\x9b2J\u202e\u2066c\n")
     shows(typist, "<::1>a␛]0;evil␇␍b\ufffd2J\ufffd\ufffdc")
     assert b"\x1b]0;evil" not in typist.written
 
@@ -204,17 +205,17 @@ def test_a_url_is_a_link_where_the_terminal_has_links(
 ) -> None:
     typist = start_typist([*CLIENT, *room.address], columns=30, env={"TERM": term})
     peer = room.accept()
-    peer.say("Welcome\n<::1>see http://a.example/b, or\n")
+    peer.send("Welcome\n<::1>see http://a.example/b, or\n")
     shows(typist, "<::1>see http://a.example/b,")
     typist.wait(lambda: b"<You>" in typist.written)
     assert has_link(typist, "http://a.example/b", "http://a.example/b") == linked
 
 
-def test_each_row_of_a_url_is_a_link_to_the_whole(room: Room, start_typist: StartTypist) -> None:
+def test_each_row_of_a_url_links_to_the_whole_url(room: Room, start_typist: StartTypist) -> None:
     typist = start_typist([*CLIENT, *room.address], columns=30)
     peer = room.accept()
     url = "http://a.example/" + "b" * 13 + "c" * 5
-    peer.say(f"Welcome\n<::1>{url}\n")
+    peer.send(f"Welcome\n<::1>{url}\n")
     shows(typist, "c" * 5)
     assert has_link(typist, "http://a.example/bbbbbbbb", url)
     assert has_link(typist, "bbbbbccccc", url)
@@ -231,7 +232,7 @@ def test_a_lost_connection_is_reported(
 ) -> None:
     typist = start_typist([*CLIENT, "--no-reconnect", *room.address])
     peer = room.accept()
-    peer.say("Welcome\n")
+    peer.send("Welcome\n")
     shows(typist, "Welcome")
     cut(peer)
     assert typist.end() == 1
@@ -241,16 +242,16 @@ def test_a_lost_connection_is_reported(
 
 
 def test_a_refused_connection_is_reported_in_one_line(start_typist: StartTypist) -> None:
-    with socket.socket() as silent:  # Bound but not listening, so the port stays closed.
+    with socket.socket() as silent:  # This socket is bound but does not listen.
         silent.bind(("127.0.0.1", 0))
         port = str(silent.getsockname()[1])
         typist = start_typist([*CLIENT, "localhost", port], columns=100)
         assert typist.end() == 1
     said = f"python -m chatroom.client: cannot connect to localhost:{port}: Connection refused"
-    assert less_the_wait("\n".join(typist.screen.rows)) == f"{said}\n"
+    assert without_connecting_line("\n".join(typist.screen.rows)) == f"{said}\n"
 
 
-# A name server that answers once, and never again.
+# A client whose name server answers the first request and no other.
 UNRESOLVED = """
 import socket, sys, threading
 answer = [socket.getaddrinfo]
@@ -281,7 +282,7 @@ def test_a_slow_connection_attempt_is_announced(start_typist: StartTypist) -> No
 
 
 # A shell that runs one job. When the job stops, the shell sets the terminal's modes, waits for
-# Enter and continues the job. Like other shells, it does not restore the modes.
+# Enter and continues the job. Like other shells, this one does not set the job's modes again.
 SHELL = """
 import os, signal, subprocess, sys, termios
 signal.signal(signal.SIGTTOU, signal.SIG_IGN)
@@ -326,15 +327,15 @@ def test_the_client_can_be_stopped_and_continued(
         else:
             os.kill(job(typist), how)
         stopped(typist, number + 1)
-        # prompt_toolkit does not restore all modes; the shell would restore the rest.
+        # Only the local flags are compared, because prompt_toolkit does not restore all modes.
         assert typist.modes()[LOCAL_FLAGS] == typist.found[LOCAL_FLAGS]
         typist.type("\n")
-        peer.say(f"<::1>{number}\n")
+        peer.send(f"<::1>{number}\n")
         shows(typist, f"<::1>{number}")
         typist.wait(lambda: not any("stopped" in row for row in typist.screen.rows))
         assert typist.modes()[LOCAL_FLAGS] != typist.found[LOCAL_FLAGS]
     typist.type(" a line\r\x04")
-    assert peer.hear_all() == b"half a line\n"
+    assert peer.receive_all() == b"half a line\n"
     peer.close()
     assert typist.end() == 0
     assert typist.modes() == typist.found

@@ -1,4 +1,4 @@
-"""Text at a terminal: characters that are replaced, and the direction of a line."""
+"""Tests of text at a terminal: characters that are replaced, and the direction of a line."""
 
 import unicodedata
 
@@ -33,7 +33,7 @@ def direction(line: str) -> str:
     )
 
 
-#: Attempts to turn a line, so that its visible beginning is another's prefix.
+#: Lines that a terminal would show from right to left, so that another prefix seems to be first.
 TURNING = [
     "<127.0.0.5>\u05d0 <10.0.0.1>hello there",
     "<127.0.0.5>\u0661\u0627 <10.0.0.1>hello",
@@ -46,18 +46,18 @@ TURNING = [
 
 @pytest.mark.parametrize("line", TURNING)
 def test_a_line_runs_from_left_to_right(line: str) -> None:
-    """PREFIX-4, where a terminal detects the direction of a line."""
+    """Prove PREFIX-4 for a terminal that detects the direction of each line."""
     assert direction(line) == "R"
     assert direction(left_to_right(line)) == "L"
     assert left_to_right(line).replace(LEFT_TO_RIGHT, "") == line
 
 
 @pytest.mark.parametrize("line", ["<127.0.0.5>hello", "<::1>你好 é", ""])
-def test_another_line_is_not_changed(line: str) -> None:
+def test_a_left_to_right_line_is_not_changed(line: str) -> None:
     assert left_to_right(line) == line
 
 
-def test_every_letter_that_turns_a_line_is_known() -> None:
+def test_every_right_to_left_letter_is_known() -> None:
     for char in map(chr, range(0x110000)):
         if unicodedata.bidirectional(char) in ("R", "AL") and visible(char) == char:
             assert LEFT_TO_RIGHT in left_to_right(char), f"U+{ord(char):04X}"

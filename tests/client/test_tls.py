@@ -1,4 +1,4 @@
-"""Rooms behind a TLS proxy, with a self-signed certificate."""
+"""Tests of rooms behind a TLS proxy, with a self-signed certificate."""
 
 import asyncio
 import contextlib
@@ -55,7 +55,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 def joined(
     room: Room, certificate: Certificate, *arguments: str, **options: Any
 ) -> Iterator[tuple[subprocess.Popen[bytes], Peer]]:
-    """Start the plain form; yield it and the room's end of its TLS connection."""
+    """Run the client without its window; yield the process and the room's end of its TLS
+    connection."""
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [*CLIENT, "--tls", *arguments, "localhost", room.address[1]]
     with running(command, **(streams | options)) as process:
@@ -73,14 +74,15 @@ def test_piped_input_is_sent_and_later_messages_are_received(
     room: Room, certificate: Certificate
 ) -> None:
     with joined(room, certificate, "--cafile", str(certificate.file)) as (process, peer):
-        peer.say("Welcome\n")
+        peer.send("Welcome\n")
         assert process.stdin is not None
         process.stdin.write("one\n你\n".encode())
         process.stdin.close()
         process.stdin = None
-        # The client's side is closed, both TLS and TCP; ours is still open.
-        assert peer.hear_all() == "one\n你\n".encode()
-        peer.say("<::1>still there\n")
+        # receive_all returns when the client has closed its side of TLS and TCP. The room's side is
+        # still open.
+        assert peer.receive_all() == "one\n你\n".encode()
+        peer.send("<::1>still there\n")
         peer.close()
         assert ends(process) == (0, b"Welcome\n<::1>still there\n", "")
 
@@ -93,8 +95,8 @@ def test_messages_that_arrive_while_the_client_closes_are_not_lost(
         said = b"".join(b"%063d\n" % number for number in range(20_000))
         process.stdin.close()
         process.stdin = None
-        peer.say(said)
-        assert peer.hear_all() == b""
+        peer.send(said)
+        assert peer.receive_all() == b""
         peer.close()
         assert ends(process) == (0, said, "")
 
@@ -105,13 +107,13 @@ def test_a_slow_room_receives_all_input(
     lines = b"".join(b"%063d\n" % number for number in range(80_000))
     path = tmp_path / "lines"
     path.write_bytes(lines)
-    room.narrow()
+    room.use_small_buffers()
     trust = ["--cafile", str(certificate.file)]
     with (
         path.open("rb") as file,
         joined(room, certificate, *trust, stdin=file) as (process, peer),
     ):
-        heard = hashlib.sha256(peer.hear_all())
+        heard = hashlib.sha256(peer.receive_all())
         assert heard.hexdigest() == hashlib.sha256(lines).hexdigest()
         peer.close()
         assert ends(process) == (0, b"", "")
@@ -131,22 +133,22 @@ def test_a_close_notify_ends_the_connection_without_a_close(
     room: Room, certificate: Certificate
 ) -> None:
     with joined(room, certificate, "--cafile", str(certificate.file)) as (process, peer):
-        peer.say("the last\n")
+        peer.send("the last\n")
         peer.socket.setblocking(False)
         with pytest.raises(ssl.SSLWantReadError):
             cast("ssl.SSLSocket", peer.socket).unwrap()
-        process.wait(PATIENCE)  # Its input is still open.
+        process.wait(PATIENCE)  # The client's input is still open.
         said = "python -m chatroom.client: connection lost: closed by the server\n"
         assert ends(process) == (1, b"the last\n", said)
 
 
 def test_the_insecure_option_prints_a_warning(room: Room, certificate: Certificate) -> None:
     with joined(room, certificate, "--insecure") as (process, peer):
-        peer.say("Welcome\n")
+        peer.send("Welcome\n")
         assert process.stdin is not None
         process.stdin.close()
         process.stdin = None
-        assert peer.hear_all() == b""
+        assert peer.receive_all() == b""
         peer.close()
         warning = (
             "python -m chatroom.client: --insecure: the server is not verified; "
@@ -156,7 +158,7 @@ def test_the_insecure_option_prints_a_warning(room: Room, certificate: Certifica
 
 
 class Terminator:
-    """The server's side of TLS on a connection, step by step."""
+    """The server's side of a TLS connection, which the test controls step by step."""
 
     def __init__(self, context: ssl.SSLContext, connection: socket.socket) -> None:
         self._socket = connection
@@ -164,7 +166,7 @@ class Terminator:
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
 
     def shake_hands(self, *, then: bytes = b"") -> None:
-        """Do the handshake; send `then` in one piece with its last bytes."""
+        """Do the handshake; send `then` together with its last bytes."""
         while True:
             try:
                 self._tls.do_handshake()
@@ -189,7 +191,7 @@ class Terminator:
 
 @pytest.fixture
 def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Return the client's end of a connection, which does not block, and the server's end."""
+    """Yield both ends of a connection: the client's non-blocking end, and the server's end."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         socket.create_connection(listener.getsockname()) as ours,
@@ -197,7 +199,7 @@ def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
     ):
         theirs.setsockopt(
             socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-        )  # else a reset drops unsent data
+        )  # otherwise a reset drops unsent data
         ours.setblocking(False)
         yield ours, theirs
 
@@ -231,7 +233,8 @@ def test_the_last_text_before_a_reset_is_received(
 def test_a_greeting_with_the_last_handshake_message_is_received(
     certificate: Certificate, connected: tuple[socket.socket, socket.socket], leaves: bool
 ) -> None:
-    """In TLS 1.2 the server sends the last message of the handshake."""
+    """In TLS 1.2, the last message of the handshake is the server's. A greeting may come with
+    it."""
     ours, theirs = connected
     terminator = Terminator(certificate.context, theirs)
     trust = tls_context(str(certificate.file), insecure=False)
@@ -264,7 +267,7 @@ def fails(room: Room, certificate: Certificate | None, *arguments: str) -> tuple
 def serve(room: Room, certificate: Certificate | None) -> None:
     peer = room.accept()
     if certificate is None:
-        peer.say(WELCOME + "\n")
+        peer.send(WELCOME + "\n")
         return
     with (
         contextlib.suppress(ssl.SSLError, ConnectionError),
@@ -317,9 +320,9 @@ def test_a_server_that_closes_during_the_handshake_is_reported(room: Room) -> No
     command = [*CLIENT, "--tls", "localhost", room.address[1]]
     with running(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         peer = room.accept()
-        peer.hear(1)
+        peer.receive(1)
         peer.socket.shutdown(socket.SHUT_WR)
-        peer.hear_all()
+        peer.receive_all()
         assert process.wait(PATIENCE) == 1
         assert process.stderr is not None
         said = f"python -m chatroom.client: cannot connect to localhost:{room.address[1]}: "
@@ -358,7 +361,7 @@ class Proxy:
                         )
                         pairs |= {room: client, client: room}
                     elif source in pairs:
-                        # A record has 16 KiB at most.
+                        # One recv returns a whole TLS record, which has at most 16 KiB.
                         data = source.recv(1 << 16)
                         pairs[source].sendall(data)
                         if not data:
@@ -381,18 +384,18 @@ def test_people_talk_through_a_tls_proxy_and_reconnect(certificate: Certificate)
         terminator = stack.enter_context(contextlib.closing(Proxy(certificate, port)))
         arguments = ["--tls", "--cafile", str(certificate.file), "localhost", terminator.port]
         anna = stack.enter_context(pane(*arguments))
-        anna.says(WELCOME)
+        anna.shows(WELCOME)
         assert f"localhost:{terminator.port} (TLS)  connected" in anna.status
         ben = there.join("127.0.0.2")
         anna.type("hello 你好")
         anna.press("Enter")
-        ben.hear("<127.0.0.1>hello 你好\n")
-        ben.say("hello yourself\n")
-        anna.says("<You>hello 你好", "<127.0.0.2>hello yourself")
+        ben.expect("<127.0.0.1>hello 你好\n")
+        ben.send("hello yourself\n")
+        anna.shows("<You>hello 你好", "<127.0.0.2>hello yourself")
         there.stop()
         anna.wait(lambda: "not connected" in anna.status)
         again = stack.enter_context(real_room("--workers", 1, port=port))
-        anna.says("── connected again", WELCOME)
+        anna.shows("── connected again", WELCOME)
         again.read_until("127.0.0.1 connected\n")
         anna.press("C-d")
         again.read_until("127.0.0.1 disconnected\n")

@@ -1,6 +1,6 @@
-"""The window as a user sees it: the real client, in tmux.
+"""Tests of the window as a user sees it: the real client, in tmux.
 
-The test plays the room in most tests; in two of them the room is real.
+In most tests, the test itself acts as the room; two tests start a real room.
 """
 
 import os
@@ -25,37 +25,37 @@ WELCOME = "Welcome to socket practice"
 def greet(room: Room) -> Peer:
     """Accept and welcome the client; return the room's end of its connection."""
     peer = room.accept()
-    peer.say(f"{WELCOME}\n")
+    peer.send(f"{WELCOME}\n")
     return peer
 
 
 def assert_sent(peer: Peer, text: str) -> None:
     """Assert that the client sends this text next."""
-    assert peer.hear(len(text.encode())).decode() == text
+    assert peer.receive(len(text.encode())).decode() == text
 
 
 def test_arriving_text_leaves_the_typed_line_intact() -> None:
     with real_room("--workers", 1) as there, pane(there.host, str(there.port)) as anna:
-        anna.says(WELCOME)
+        anna.shows(WELCOME)
         ben = there.join("127.0.0.2")
         anna.type("half a 你好")
         anna.has_typed("half a 你好")
-        ben.say("good morning\n")
-        anna.says(WELCOME, "<127.0.0.2>good morning")
-        ben.say("no end")
-        anna.says("<127.0.0.2>good morning", "<127.0.0.2>no end")
+        ben.send("good morning\n")
+        anna.shows(WELCOME, "<127.0.0.2>good morning")
+        ben.send("no end")
+        anna.shows("<127.0.0.2>good morning", "<127.0.0.2>no end")
         assert anna.typed == "<You>half a 你好"
         anna.type(" line 🍜")
         anna.press("Enter")
-        ben.hear("<127.0.0.1>half a 你好 line 🍜\n")
-        anna.says("<127.0.0.2>no end", "<You>half a 你好 line 🍜")
+        ben.expect("<127.0.0.1>half a 你好 line 🍜\n")
+        anna.shows("<127.0.0.2>no end", "<You>half a 你好 line 🍜")
         anna.has_typed("")
 
 
 def test_the_typed_line_can_be_edited_and_recalled(room: Room) -> None:
     with pane(*room.address) as anna:
         peer = greet(room)
-        anna.says(WELCOME)
+        anna.shows(WELCOME)
         anna.type("on two")
         anna.press("Home", "Right", "Right")
         anna.type("e")
@@ -70,19 +70,19 @@ def test_the_typed_line_can_be_edited_and_recalled(room: Room) -> None:
         anna.type("three")
         anna.press("Enter")
         assert_sent(peer, "one three\n")
-        anna.says("<You>one two", "<You>other", "<You>one three")
+        anna.shows("<You>one two", "<You>other", "<You>one three")
 
 
 def test_each_line_of_a_paste_is_a_message_and_waits_for_enter(room: Room) -> None:
     with pane(*room.address) as anna:
         peer = greet(room)
-        anna.says(WELCOME)
+        anna.shows(WELCOME)
         anna.paste("one\ntwo\n\nthree\n")
         anna.wait(lambda: anna.typed.startswith("<You>one\ntwo\n\nthree"))
         assert anna.said == [WELCOME]
         anna.press("Enter")
         assert_sent(peer, "one\ntwo\n\nthree\n")
-        anna.says("<You>one", "<You>two", "<You>", "<You>three")
+        anna.shows("<You>one", "<You>two", "<You>", "<You>three")
         anna.type("four")
         anna.press("Enter")
         assert_sent(peer, "four\n")
@@ -91,51 +91,53 @@ def test_each_line_of_a_paste_is_a_message_and_waits_for_enter(room: Room) -> No
 def test_an_empty_line_is_not_sent(room: Room) -> None:
     with pane(*room.address) as anna:
         peer = greet(room)
-        anna.says(WELCOME)
+        anna.shows(WELCOME)
         anna.press("Enter")
         anna.paste("\n\n")
         anna.press("Enter")
         anna.type("one")
         anna.press("Enter")
         assert_sent(peer, "one\n")
-        anna.says(WELCOME, "<You>one")
+        anna.shows(WELCOME, "<You>one")
 
 
 def test_a_command_is_not_sent(room: Room) -> None:
     with pane(*room.address) as anna:
         peer = greet(room)
-        anna.says(WELCOME)
-        peer.say("<127.0.0.2>one\n<room>two\n<127.0.0.3>no end")
-        anna.says("<127.0.0.3>no end")
+        anna.shows(WELCOME)
+        peer.send("<127.0.0.2>one\n<room>two\n<127.0.0.3>no end")
+        anna.shows("<127.0.0.3>no end")
         anna.type("/who")
         anna.press("Enter")
-        anna.says("── 127.0.0.2, 127.0.0.3 spoke here; a room does not list", "  silent members")
+        anna.shows(
+            "── 127.0.0.2, 127.0.0.3 sent messages; a room does not list", "  silent members"
+        )
         anna.has_typed("")
         anna.type("/help")
         anna.press("Enter")
         anna.wait(lambda: "── //text  send /text" in anna.said)
         anna.type("/etc/hosts is a file")
         anna.press("Enter")
-        anna.says("── /etc/hosts: no such command (see /help); //text sends", "  /text")
+        anna.shows("── /etc/hosts: no such command (see /help); //text sends", "  /text")
         anna.has_typed("/etc/hosts is a file")
         anna.press("Home")
         anna.type("/")
         anna.press("Enter")
-        anna.says("<You>/etc/hosts is a file")
+        anna.shows("<You>/etc/hosts is a file")
         assert_sent(peer, "/etc/hosts is a file\n")
         anna.paste("/bin\n//sbin\n")
         anna.press("Enter")
-        anna.says("<You>/bin", "<You>//sbin")
+        anna.shows("<You>/bin", "<You>//sbin")
         assert_sent(peer, "/bin\n//sbin\n")
         anna.type("/clear")
         anna.press("Enter")
-        # The sender of an unfinished line stays.
+        # An unfinished line is not cleared.
         anna.wait(lambda: anna.said == ["<127.0.0.3>no end"])
-        peer.say(" now\n<127.0.0.2>three\n")
-        anna.says("<127.0.0.3>no end now", "<127.0.0.2>three")
+        peer.send(" now\n<127.0.0.2>three\n")
+        anna.shows("<127.0.0.3>no end now", "<127.0.0.2>three")
         anna.type("/quit")
         anna.press("Enter")
-        assert peer.hear_all() == b""
+        assert peer.receive_all() == b""
         peer.close()
         assert anna.end() == 0
 
@@ -143,10 +145,10 @@ def test_a_command_is_not_sent(room: Room) -> None:
 def test_a_long_typed_line_leaves_rows_for_the_conversation(room: Room) -> None:
     with pane(*room.address, rows=6) as anna:
         peer = greet(room)
-        anna.says(WELCOME)
+        anna.shows(WELCOME)
         for number in range(4):
-            peer.say(f"<127.0.0.2>{number}\n")
-        anna.says("<127.0.0.2>3")
+            peer.send(f"<127.0.0.2>{number}\n")
+        anna.shows("<127.0.0.2>3")
         anna.type("a" * 500 + "the end")
         anna.wait(lambda: anna.typed.endswith("the end"))
         assert anna.said == ["<127.0.0.2>2", "<127.0.0.2>3"]
@@ -157,18 +159,18 @@ def test_a_long_typed_line_leaves_rows_for_the_conversation(room: Room) -> None:
 
 
 def test_typed_control_characters_are_shown_and_not_obeyed(room: Room) -> None:
-    """TEXT-3, in the window: the client does not rely on the room for it."""
+    """Prove TEXT-3 in the window, for control characters that the user types."""
     with pane(*room.address) as anna:
         greet(room)
-        anna.says(WELCOME)
+        anna.shows(WELCOME)
         anna.paste("my \x1b[31mown\u202e")
         anna.has_typed("my ␛[31mown\ufffd")
         anna.press("Enter")
-        anna.says("<You>my ␛[31mown\ufffd")
+        anna.shows("<You>my ␛[31mown\ufffd")
 
 
-# In each of these texts, tmux and prompt_toolkit count different numbers of cells. tmux 3.3 gives a
-# Tamil vowel sign a cell, and does not show an emoji that it does not know.
+# tmux and prompt_toolkit give different numbers of cells to each of these texts. tmux 3.3 gives a
+# Tamil vowel sign a cell, and does not show emoji that it does not know.
 @pytest.mark.parametrize(
     ("text", "rows"),
     [
@@ -181,16 +183,16 @@ def test_typed_control_characters_are_shown_and_not_obeyed(room: Room) -> None:
         ("👩‍🔬❤️👍🏽 x", ["👩🔬❤👍 x"]),
     ],
 )
-def test_a_row_is_not_torn_by_the_cells_of_another(room: Room, text: str, rows: list[str]) -> None:
+def test_a_row_of_disputed_width_leaves_others(room: Room, text: str, rows: list[str]) -> None:
     with pane(*room.address, columns=30, rows=20) as anna:
         peer = greet(room)
-        anna.says(WELCOME)
+        anna.shows(WELCOME)
         expected = []
         for number in range(6):
             paid = f"<127.100.100.100>pay {number}00 euros"
-            peer.say(f"<127.0.0.5>{text}\n{paid}\n")
+            peer.send(f"<127.0.0.5>{text}\n{paid}\n")
             expected += [f"<127.0.0.5>{rows[0]}", *rows[1:], paid]
-            anna.says(paid)
+            anna.shows(paid)
         assert without_emoji(anna.said)[-12:] == expected[-12:]
 
 
@@ -199,10 +201,10 @@ def without_emoji(rows: list[str]) -> list[str]:
     return [re.sub("[🫨🩵]", "", row).rstrip() for row in rows]
 
 
-def test_the_typed_line_is_not_torn(room: Room) -> None:
+def test_a_typed_line_of_disputed_width_is_shown_intact(room: Room) -> None:
     with pane(*room.address) as anna:
         peer = greet(room)
-        anna.says(WELCOME)
+        anna.shows(WELCOME)
         line = "👨‍👩‍👧 🇩🇪 நி \u3164e\u0301"
         shown = "👨👩👧 🇩 🇪  நி \ufffde\u0301"
         anna.type(line)
@@ -216,16 +218,16 @@ def test_the_typed_line_is_not_torn(room: Room) -> None:
         anna.has_typed(f"Z{shown}z")
         anna.press("Enter")
         assert_sent(peer, f"Z{line}z\n")
-        anna.says(f"<You>Z{shown}z")
+        anna.shows(f"<You>Z{shown}z")
 
 
 def test_a_right_to_left_letter_does_not_turn_a_row(room: Room) -> None:
-    """PREFIX-4, where the terminal detects the direction of a row."""
+    """Prove PREFIX-4 in the window, at a terminal that detects the direction of each row."""
     with pane(*room.address) as anna:
         peer = greet(room)
-        anna.says(WELCOME)
-        peer.say("<127.0.0.5>\u05d0 <10.0.0.1>hello\n")
-        anna.says("<127.0.0.5>\u200e\u05d0 <10.0.0.1>hello")
+        anna.shows(WELCOME)
+        peer.send("<127.0.0.5>\u05d0 <10.0.0.1>hello\n")
+        anna.shows("<127.0.0.5>\u200e\u05d0 <10.0.0.1>hello")
         anna.type("\u05d0\u05d1")
         anna.has_typed("\u200e\u05d0\u05d1")
         anna.press("C-c")
@@ -237,12 +239,12 @@ def test_a_right_to_left_letter_does_not_turn_a_row(room: Room) -> None:
 def test_many_accents_on_one_letter_do_not_slow_the_window(room: Room) -> None:
     with pane(*room.address) as anna:
         peer = greet(room)
-        anna.says(WELCOME)
+        anna.shows(WELCOME)
         pile = "a" + "\u0301" * 3900
         for _ in range(16):
-            peer.say(f"<127.0.0.2>{pile}\n")
-        peer.say("<127.0.0.2>over\n")
-        anna.says("<127.0.0.2>over")
+            peer.send(f"<127.0.0.2>{pile}\n")
+        peer.send("<127.0.0.2>over\n")
+        anna.shows("<127.0.0.2>over")
         anna.paste(pile)
         anna.wait(lambda: anna.typed.endswith("\ufffd"))
         used = Path(f"/proc/{anna.client}/stat").read_text().rpartition(")")[2].split()
@@ -252,12 +254,12 @@ def test_many_accents_on_one_letter_do_not_slow_the_window(room: Room) -> None:
 def test_each_sender_has_a_colour(room: Room) -> None:
     with pane(*room.address) as anna:
         peer = greet(room)
-        anna.says(WELCOME)
+        anna.shows(WELCOME)
         for last in (2, 3):
-            peer.say(f"<127.0.0.{last}>hello\n")
-            anna.says(f"<127.0.0.{last}>hello")
-        peer.say("<127.0.0.2>again\n")
-        anna.says("<127.0.0.2>again")
+            peer.send(f"<127.0.0.{last}>hello\n")
+            anna.shows(f"<127.0.0.{last}>hello")
+        peer.send("<127.0.0.2>again\n")
+        anna.shows("<127.0.0.2>again")
         found = re.findall(r"\x1b\[([0-9;]+)m<127\.0\.0\.(\d)>\x1b\[39m(\w+)", anna.colours)
         assert [(last, text) for _, last, text in found] == [
             ("2", "hello"),
@@ -271,10 +273,10 @@ def test_each_sender_has_a_colour(room: Room) -> None:
 def test_no_color_turns_colours_off(room: Room) -> None:
     with pane(*room.address, env={"NO_COLOR": "1"}) as anna:
         peer = greet(room)
-        anna.says(WELCOME)
-        peer.say("<127.0.0.2>hello\n")
-        anna.says("<127.0.0.2>hello")
-        # Bold and reverse are no colours.
+        anna.shows(WELCOME)
+        peer.send("<127.0.0.2>hello\n")
+        anna.shows("<127.0.0.2>hello")
+        # Bold and reverse are not colours.
         attributes = re.findall(r"\x1b\[([0-9;]*)m", anna.colours)
         assert {int(code) for codes in attributes for code in codes.split(";") if code} <= {
             0,
@@ -291,18 +293,18 @@ def test_the_time_option_puts_a_time_before_each_line(room: Room) -> None:
         peer = greet(room)
         before = time.strftime("%H:%M", time.gmtime())
         anna.wait(lambda: WELCOME in anna.said[-1])
-        peer.say("<127.0.0.2>hello\n")
+        peer.send("<127.0.0.2>hello\n")
         anna.wait(lambda: "hello" in anna.said[-1])
         after = time.strftime("%H:%M", time.gmtime())
         assert anna.said[-1][:5] in (before, after)
         assert anna.said[-1][5:] == " <127.0.0.2>hello"
 
 
-@pytest.mark.parametrize("options", [[], ["--bell"]], ids=["unasked", "asked"])
+@pytest.mark.parametrize("options", [[], ["--bell"]], ids=["without --bell", "with --bell"])
 def test_the_bell_option_rings_for_a_message(room: Room, options: list[str]) -> None:
     with pane(*options, *room.address) as anna:
         peer = greet(room)
-        # tmux sets a flag for a bell in a window that is not visible.
+        # tmux sets the bell flag only for a window that is not visible.
         anna.run("new-window", "sleep 1000")
         first = ["-t", ":0"]
 
@@ -314,7 +316,7 @@ def test_the_bell_option_rings_for_a_message(room: Room, options: list[str]) -> 
 
         anna.wait(lambda: seen(WELCOME))
         assert not rung()
-        peer.say("[127.0.0.2] hello\n")
+        peer.send("[127.0.0.2] hello\n")
         anna.wait(lambda: seen("[127.0.0.2] hello"))
         if options:
             anna.wait(rung)
@@ -325,57 +327,57 @@ def test_the_bell_option_rings_for_a_message(room: Room, options: list[str]) -> 
 def test_a_scrolled_window_shows_the_number_of_unread_lines(room: Room) -> None:
     with pane(*room.address, rows=7) as anna:
         peer = greet(room)
-        anna.says(WELCOME)
+        anna.shows(WELCOME)
         for number in range(20):
-            peer.say(f"<127.0.0.2>{number}\n")
-        anna.says(*(f"<127.0.0.2>{number}" for number in range(15, 20)))
+            peer.send(f"<127.0.0.2>{number}\n")
+        anna.shows(*(f"<127.0.0.2>{number}" for number in range(15, 20)))
         anna.press("PageUp")
         seen = [f"<127.0.0.2>{number}" for number in range(11, 16)]
-        anna.says(*seen)
+        anna.shows(*seen)
         assert "unread" not in anna.status
         for number in (20, 21, 22):
-            peer.say(f"<127.0.0.2>{number}\n")
+            peer.send(f"<127.0.0.2>{number}\n")
         anna.wait(lambda: "3 unread" in anna.status)
         assert anna.said == seen
         anna.press("PageDown")
-        anna.says(*(f"<127.0.0.2>{number}" for number in range(15, 20)))
+        anna.shows(*(f"<127.0.0.2>{number}" for number in range(15, 20)))
         anna.press("PageDown")
-        anna.says(*(f"<127.0.0.2>{number}" for number in range(18, 23)))
+        anna.shows(*(f"<127.0.0.2>{number}" for number in range(18, 23)))
         anna.wait(lambda: "unread" not in anna.status and "scrolled" not in anna.status)
         for _ in range(10):
             anna.press("PageUp")
         anna.wait(lambda: anna.said[0] == WELCOME)
         anna.type("back")
         anna.press("Enter")
-        anna.says("<127.0.0.2>22", "<You>back")
+        anna.shows("<127.0.0.2>22", "<You>back")
 
 
 def test_text_is_searched_and_end_returns_to_the_end(room: Room) -> None:
     with pane(*room.address, rows=7) as anna:
         peer = greet(room)
-        anna.says(WELCOME)
+        anna.shows(WELCOME)
         for number in range(30):
-            peer.say(f"<127.0.0.2>{number}\n")
-        anna.says("<127.0.0.2>29")
+            peer.send(f"<127.0.0.2>{number}\n")
+        anna.shows("<127.0.0.2>29")
         anna.type("2>1")
         anna.has_typed("2>1")
         anna.press("C-r")
-        anna.says("<127.0.0.2>19")
+        anna.shows("<127.0.0.2>19")
         anna.wait(lambda: re.search(r"7m[^<\n]*<127\.0\.0\.2>19", anna.colours) is not None)
         anna.press("C-r")
-        anna.says("<127.0.0.2>18")
+        anna.shows("<127.0.0.2>18")
         anna.press("End")
-        anna.says("<127.0.0.2>29")
+        anna.shows("<127.0.0.2>29")
         anna.has_typed("2>1")
 
 
 def test_a_line_that_names_the_user_is_bold(room: Room) -> None:
     with pane("--name", "Anna", *room.address) as anna:
         peer = greet(room)
-        anna.says(WELCOME)
+        anna.shows(WELCOME)
         said = ["ask ANNA, please", "ask 127.0.0.1.", "Annabel", "127.0.0.12", "127.0.0.1.2"]
-        peer.say("".join(f"<127.0.0.2>{text}\n" for text in said))
-        anna.says("<127.0.0.2>127.0.0.1.2")
+        peer.send("".join(f"<127.0.0.2>{text}\n" for text in said))
+        anna.shows("<127.0.0.2>127.0.0.1.2")
         bold = re.findall(r"\x1b\[(?:0;)?1m(?:\x1b\[[0-9;]+m)*([^\x1b<]+)", anna.colours)
         assert [text.strip() for text in bold] == said[:2]
 
@@ -385,17 +387,17 @@ def test_the_conversation_is_logged(room: Room, tmp_path: Path) -> None:
     log.write_text("before\n")
     with pane("--log", str(log), *room.address) as anna:
         peer = greet(room)
-        anna.says(WELCOME)
-        peer.say("<127.0.0.2>no")
-        anna.says("<127.0.0.2>no")
+        anna.shows(WELCOME)
+        peer.send("<127.0.0.2>no")
+        anna.shows("<127.0.0.2>no")
         anna.type("mine")
         anna.press("Enter")
         assert_sent(peer, "mine\n")
-        anna.says("<You>mine")
-        peer.say(" end\n<127.0.0.2>\u05d0\n<127.0.0.2>unfinished")
-        anna.says("<127.0.0.2>unfinished")
+        anna.shows("<You>mine")
+        peer.send(" end\n<127.0.0.2>\u05d0\n<127.0.0.2>unfinished")
+        anna.shows("<127.0.0.2>unfinished")
         anna.press("C-c")
-        assert peer.hear_all() == b""
+        assert peer.receive_all() == b""
         peer.close()
         assert anna.end() == 0
     before, *lines = log.read_text(encoding="utf-8").splitlines()
@@ -413,11 +415,11 @@ def test_the_conversation_is_logged(room: Room, tmp_path: Path) -> None:
 def test_a_log_that_cannot_be_written_is_noted_once(room: Room) -> None:
     with pane("--log", "/dev/full", *room.address) as anna:
         peer = greet(room)
-        anna.says(WELCOME, "── no more lines are written to the log: No space left on", "  device")
-        peer.say("<127.0.0.2>one\n")
-        anna.says("  device", "<127.0.0.2>one")
+        anna.shows(WELCOME, "── no more lines are written to the log: No space left on", "  device")
+        peer.send("<127.0.0.2>one\n")
+        anna.shows("  device", "<127.0.0.2>one")
         anna.press("C-c")
-        assert peer.hear_all() == b""
+        assert peer.receive_all() == b""
         peer.close()
         assert anna.end() == 0
 
@@ -437,11 +439,11 @@ def test_a_narrow_window_shortens_its_status(room: Room) -> None:
         anna.wait(lambda: anna.rows[1].startswith("Welcome"))
         assert anna.rows[3] == " " + ":".join(room.address)
         for number in range(10):
-            peer.say(f"<127.0.0.2>{number}\n")
+            peer.send(f"<127.0.0.2>{number}\n")
         anna.wait(lambda: anna.rows[2] == "<127.0.0.2>9")
         anna.press("PageUp")
         anna.wait(lambda: anna.rows[3] == " scrolled: PageDown")
-        peer.say("<127.0.0.2>10\n")
+        peer.send("<127.0.0.2>10\n")
         anna.wait(lambda: anna.rows[3] == " 1 unread: PageDown")
         anna.press("PageDown", "PageDown", "PageDown")
         anna.wait(lambda: anna.rows[3].startswith(" 127.0.0.1"))
@@ -458,49 +460,50 @@ def takes_mouse(pane: Pane) -> bool:
 def test_the_mouse_is_left_to_the_terminal_by_default(room: Room) -> None:
     with pane(*room.address) as anna:
         greet(room)
-        anna.says(WELCOME)
+        anna.shows(WELCOME)
         assert not takes_mouse(anna)
 
 
 def test_the_mouse_option_makes_the_wheel_scroll(room: Room) -> None:
     with pane("--mouse", *room.address, rows=7) as anna:
         peer = greet(room)
-        anna.says(WELCOME)
+        anna.shows(WELCOME)
         for number in range(20):
-            peer.say(f"<127.0.0.2>{number}\n")
-        anna.says("<127.0.0.2>19")
+            peer.send(f"<127.0.0.2>{number}\n")
+        anna.shows("<127.0.0.2>19")
         assert takes_mouse(anna)
         anna.type("\x1b[<64;3;3M")
-        anna.says("<127.0.0.2>16")
+        anna.shows("<127.0.0.2>16")
         anna.type("\x1b[<65;3;3M")
-        anna.says("<127.0.0.2>19")
+        anna.shows("<127.0.0.2>19")
 
 
 def test_a_resized_window_wraps_all_lines_again(room: Room) -> None:
     with pane(*room.address) as anna:
         peer = greet(room)
-        anna.says(WELCOME)
-        peer.say("<127.0.0.2>a line that has to be wrapped, sooner or later 你好\n")
-        anna.says("<127.0.0.2>a line that has to be wrapped, sooner or later", "  你好")
+        anna.shows(WELCOME)
+        peer.send("<127.0.0.2>a line that has to be wrapped, sooner or later 你好\n")
+        anna.shows("<127.0.0.2>a line that has to be wrapped, sooner or later", "  你好")
         anna.type("typing")
         anna.resize(30, 10)
-        anna.says(
+        anna.shows(
             WELCOME, "<127.0.0.2>a line that has to", "  be wrapped, sooner or later", "  你好"
         )
         anna.has_typed("typing")
         anna.resize(80, 5)
-        anna.says(WELCOME, "<127.0.0.2>a line that has to be wrapped, sooner or later 你好")
+        anna.shows(WELCOME, "<127.0.0.2>a line that has to be wrapped, sooner or later 你好")
         anna.has_typed("typing")
 
 
 def test_the_window_reconnects_when_the_room_is_back() -> None:
     port = free_port()
     with real_room("--workers", 1, port=port) as there, pane("127.0.0.1", str(port)) as anna:
-        anna.says(WELCOME)
+        anna.shows(WELCOME)
         there.stop()
         lost = (WELCOME, "── connection lost: closed by the server")
-        # More rows follow soon, with the reason why it can't reconnect.
-        anna.wait(lambda: lost in pairwise(anna.said), "it says why")
+        # The rows need not be the last ones: the reason why the client can't reconnect follows
+        # soon.
+        anna.wait(lambda: lost in pairwise(anna.said), "the reason why the connection was lost")
         anna.wait(lambda: "not connected, trying again" in anna.status)
         anna.press("Enter")
         anna.type("kep")
@@ -510,18 +513,18 @@ def test_the_window_reconnects_when_the_room_is_back() -> None:
         notices = [row for row in anna.said if "not sent" in row]
         assert notices == ["── not sent: there is no connection; your line is kept"]
         with real_room("--workers", 1, port=port) as again:
-            anna.says("── connected again", WELCOME)
+            anna.shows("── connected again", WELCOME)
             assert "connected just now" in anna.status
             ben = again.join("127.0.0.2")
             anna.press("Enter")
-            ben.hear("<127.0.0.1>kept\n")
-            anna.says("<You>kept")
+            ben.expect("<127.0.0.1>kept\n")
+            anna.shows("<You>kept")
 
 
 def test_no_reconnect_ends_the_window_with_the_reason(room: Room) -> None:
     with pane("--no-reconnect", *room.address) as anna:
         greet(room)
-        anna.says(WELCOME)
+        anna.shows(WELCOME)
         room.close()
         assert anna.end() == 1
         welcome, *error = anna.left  # the error is wider than the pane
@@ -532,8 +535,8 @@ def test_no_reconnect_ends_the_window_with_the_reason(room: Room) -> None:
 def test_a_member_that_is_kicked_sees_the_reason_and_does_not_reconnect(room: Room) -> None:
     with pane(*room.address) as anna:
         peer = greet(room)
-        anna.says(WELCOME)
-        peer.say("<room>You were kicked\n")
+        anna.shows(WELCOME)
+        peer.send("<room>You were kicked\n")
         peer.close()
         assert anna.end() == 1
         said = "python -m chatroom.client: connection lost: you were kicked"
@@ -542,14 +545,14 @@ def test_a_member_that_is_kicked_sees_the_reason_and_does_not_reconnect(room: Ro
 
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("keys", ["C-c", "C-d"])
-@pytest.mark.parametrize("connected", [True, False], ids=["in the room", "without it"])
+@pytest.mark.parametrize("connected", [True, False], ids=["connected", "not connected"])
 def test_a_key_ends_the_window(room: Room, keys: str, connected: bool) -> None:
     with pane(*room.address) as anna:
         peer = greet(room)
-        anna.says(WELCOME)
+        anna.shows(WELCOME)
         if connected:
             anna.press(keys)
-            assert peer.hear_all() == b""
+            assert peer.receive_all() == b""
             peer.close()
         else:
             room.close()
@@ -562,14 +565,14 @@ def test_a_key_ends_the_window(room: Room, keys: str, connected: bool) -> None:
 def test_the_conversation_and_unsent_text_stay_on_the_screen(room: Room) -> None:
     with pane(*room.address) as anna:
         peer = greet(room)
-        anna.says(WELCOME)
-        peer.say("<127.0.0.2>hello\n")
-        anna.says("<127.0.0.2>hello")
+        anna.shows(WELCOME)
+        peer.send("<127.0.0.2>hello\n")
+        anna.shows("<127.0.0.2>hello")
         anna.type("not yet")
         anna.has_typed("not yet")
         anna.press("C-d")
         anna.press("C-c")
-        assert peer.hear_all() == b""
+        assert peer.receive_all() == b""
         peer.close()
         assert anna.end() == 0
         assert anna.left == [WELCOME, "<127.0.0.2>hello", "── not sent: not yet"]
@@ -578,7 +581,7 @@ def test_the_conversation_and_unsent_text_stay_on_the_screen(room: Room) -> None
 def test_a_signal_ends_the_window(room: Room) -> None:
     with pane(*room.address) as anna:
         greet(room)
-        anna.says(WELCOME)
+        anna.shows(WELCOME)
         os.kill(anna.client, signal.SIGTERM)
         assert anna.end() == 143
         assert anna.left == [WELCOME]

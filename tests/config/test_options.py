@@ -1,4 +1,4 @@
-"""The table of options: its rows, and what is derived from them."""
+"""Tests of the table of options: its rows, and the texts that are derived from them."""
 
 import os
 import subprocess

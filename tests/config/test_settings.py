@@ -1,4 +1,4 @@
-"""The settings of a room: their bounds, and the sizes that follow from them."""
+"""Tests of a room's settings: their bounds, and the sizes that are computed from them."""
 
 from typing import Any
 
@@ -94,7 +94,7 @@ def test_a_running_room_applies_only_settings_that_may_change() -> None:
 
 
 def test_renewed_settings_keep_the_geometry_of_shared_memory() -> None:
-    """The geometry of the log and of the slots, and the seats."""
+    """A reload changes neither the sizes of shared memory nor the number of seats."""
     running = room()
     taken = {
         "welcome": "x" * 1023,
@@ -146,10 +146,10 @@ any_room = builds(
 
 
 def most_rendered(settings: Settings) -> int:
-    """Return the maximum of bytes in the log of one read.
+    """Return the maximum number of bytes that one read adds to the log.
 
-    The worst case begins with an unfinished line of control characters, which take three times as
-    many bytes in the log. Empty lines follow.
+    In the worst case, the read ends a line of control characters, each of which takes three bytes
+    in the log. The rest of the read is empty lines.
     """
     prefixed = len(LONGEST_PREFIX) + len(b"\n")
     return 3 * settings.max_line + settings.read_size * prefixed + prefixed
@@ -157,10 +157,11 @@ def most_rendered(settings: Settings) -> int:
 
 @given(any_room)
 def test_a_batch_always_fits_when_the_other_workers_have_caught_up(settings: Settings) -> None:
-    # A LF that ends another sender's line may come before the batch.
+    # An LF that ends another sender's line may come before the batch.
     assert 1 + settings.batch + most_rendered(settings) <= settings.window
     window_in_entries = settings.log_entries - settings.kept_entries
-    # Each read, and each text that silence ends, is one entry.
+    # Each read is one entry in the log. Text that is delivered after a silence (LINE-5) is another
+    # entry.
     assert 1 + settings.batch_entries + 1 <= window_in_entries
 
 
@@ -176,7 +177,7 @@ def test_every_room_has_positive_limits_for_reads_batches_and_lag(settings: Sett
 def test_load_4_the_log_does_not_lap_the_checkpoint_of_a_lagging_member(
     settings: Settings,
 ) -> None:
-    """Workers may append as much as the window beyond the position of the slowest worker."""
+    """Workers may append `window` bytes beyond the position of the slowest worker."""
     for whole, window, lag, every in (
         (settings.log_size, settings.window, settings.max_lag, settings.checkpoint_every),
         (
@@ -202,7 +203,7 @@ def test_load_4_a_slot_holds_all_input_that_is_not_appended_yet(
     for begin in range(0, most, settings.read_size):
         framer.feed(stream[begin : begin + settings.read_size])
         assert framer.fed - framer.framed + settings.read_size <= settings.input_size
-    assert settings.input_size % PAGE == 0, "so that its memory can be freed"
+    assert settings.input_size % PAGE == 0, "its memory is freed by pages"
 
 
 @pytest.mark.parametrize(

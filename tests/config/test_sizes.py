@@ -1,4 +1,4 @@
-"""Sizes in bytes: their units and their notation."""
+"""Tests of sizes in bytes: their units and their notation."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Settings from files and variables, their precedence, and errors in them."""
+"""Tests of settings from files and variables, of their precedence, and of errors in them."""
 
 import os
 import re
@@ -27,8 +27,8 @@ def fixture_file(tmp_path: Path) -> Path:
     return tmp_path / "room.toml"
 
 
-def says(file: Path, text: str) -> dict[str, Any]:
-    """Return the settings of a file with this text."""
+def settings_in(file: Path, text: str) -> dict[str, Any]:
+    """Write this text to the file; return the settings that the file then contains."""
     file.write_text(text)
     layer = sources.from_file(file)
     assert {name: sourced.where for name, sourced in layer.items()} == {
@@ -38,7 +38,7 @@ def says(file: Path, text: str) -> dict[str, Any]:
 
 
 def error(file: Path, text: str | bytes) -> str:
-    """Return the error in a file with this text, without the file's name."""
+    """Write this text to the file; return the error when it is read, without the file's name."""
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError) as raised:
         sources.read({}, {}, file)
@@ -122,13 +122,13 @@ def test_a_value_out_of_range_is_an_error_that_names_its_source(
 def test_a_file_has_the_options_names_and_their_values(
     text: str, name: str, value: object, file: Path
 ) -> None:
-    found = says(file, f"# a comment\n{text}")
+    found = settings_in(file, f"# a comment\n{text}")
     assert found == {name: value}
     assert type(found[name]) is type(value)
 
 
 def test_a_file_may_be_empty(file: Path) -> None:
-    assert says(file, "") == {}
+    assert settings_in(file, "") == {}
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_any_file_is_read_or_refused_with_an_error(data: bytes) -> None:
 
 
 def test_a_path_that_is_not_a_regular_file_is_refused_at_once(tmp_path: Path) -> None:
-    """A pipe could block, and could not be read a second time."""
+    """Reading a pipe could block, and a pipe could not be read again."""
     os.mkfifo(tmp_path / "pipe")
     for path, why in (
         (tmp_path, "not a regular file"),
@@ -273,8 +273,7 @@ def test_an_error_in_a_variable_names_the_variable(name: str, text: str, wrong: 
 
 
 def test_only_misspelt_variables_of_the_room_are_reported() -> None:
-    """Kubernetes sets similar variables for each service, and this project's harness has its
-    own."""
+    """Kubernetes sets similar variables for each service. The harness has variables of its own."""
     others = (
         "CHATROOM_PORT",
         "CHATROOM_SERVICE_HOST",

@@ -1,4 +1,4 @@
-"""Bans, and the file that keeps them."""
+"""Tests of bans, and of the file that stores them."""
 
 import json
 import os
@@ -31,13 +31,13 @@ def test_bans_are_listed_in_their_order_and_lifted() -> None:
 def test_bans_are_kept_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "bans.json"
     bans = Bans(path)
-    assert not path.exists(), "nothing was banned"
+    assert not path.exists(), "no file is written before the first ban"
     bans.add(parse_network("10.0.0.0/8"))
     bans.add(parse_network("192.0.2.1"))
     assert Bans(path).all() == ["10.0.0.0/8", "192.0.2.1"] == json.loads(path.read_text())
     whole = path.stat().st_ino
     bans.remove(parse_network("10.0.0.0/8"))
-    assert path.stat().st_ino != whole, "the file is replaced atomically"
+    assert path.stat().st_ino != whole, "the old file is replaced, not changed"
     assert Bans(path).all() == ["192.0.2.1"]
     assert [file.name for file in tmp_path.iterdir()] == ["bans.json"]
 

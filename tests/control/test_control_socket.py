@@ -1,4 +1,5 @@
-"""The control socket: requests and answers. The test steps the room's event loop."""
+"""Tests of the control socket: requests and answers. The tests run the room's event loop by
+hand."""
 
 import errno
 import json
@@ -37,7 +38,7 @@ class Server:
         self.asked: list[Any] = []
         self.answers: dict[str, Any] = {}
         self.failures: list[int] = []
-        """Errors (errno) for the next accepts to raise."""
+        """Error numbers (errno) that the next calls of accept raise."""
         monkeypatch.setattr(
             module, "listen", lambda *where: Reluctant(listen(*where), self.failures)
         )
@@ -62,20 +63,20 @@ class Server:
         return end
 
     def turn(self) -> bool:
-        """Do one turn of the event loop; return whether a source was ready."""
+        """Do one turn of the event loop; return True if a source was ready."""
         self.loop.turn()
         return self.loop.ready > 0
 
     def turns(self) -> int:
-        """Do turns until no source is ready; return their number."""
+        """Do turns until no source is ready; return the number of turns."""
         number = 0
         while self.turn():
             number += 1
-            assert number < 10_000, "the loop spins"
+            assert number < 10_000, "a source stays ready forever"
         return number
 
-    def hear(self, end: socket.socket, answers: int = 1) -> list[Any]:
-        """Return the next `answers` answers, while the event loop runs."""
+    def receive(self, end: socket.socket, answers: int = 1) -> list[Any]:
+        """Run the event loop until `answers` answers have arrived; return them."""
         heard = b""
         end.setblocking(False)
         while heard.count(b"\n") < answers:
@@ -85,13 +86,13 @@ class Server:
             except BlockingIOError:
                 assert moved, f"no more answers after {heard[:100]!r}"
                 continue
-            assert data, "it has ended"
+            assert data, "the connection has ended"
             heard += data
         assert heard.endswith(b"\n")
         return [json.loads(line) for line in heard.splitlines()]
 
     def ended(self, end: socket.socket) -> bool:
-        """Return whether the room has closed a connection."""
+        """Return True if the room has closed the connection."""
         self.turns()
         return has_ended(end)
 
@@ -118,8 +119,8 @@ def test_each_request_is_answered(server: Server) -> None:
     end = server.connect()
     for number in range(3):
         end.sendall(b'{"ask": %d}\n' % number)
-        assert server.hear(end) == [{"ask": number}]
-    assert server.turns() == 0, "it waits for the next request"
+        assert server.receive(end) == [{"ask": number}]
+    assert server.turns() == 0, "the server waits for the next request"
 
 
 def test_a_request_may_come_in_pieces(server: Server) -> None:
@@ -128,18 +129,18 @@ def test_a_request_may_come_in_pieces(server: Server) -> None:
         assert server.asked == []
         end.sendall(bytes([byte]))
         server.turns()
-    assert server.hear(end) == [{"ask": "status"}]
+    assert server.receive(end) == [{"ask": "status"}]
 
 
-def test_queued_requests_are_answered_in_order_one_each_turn(server: Server) -> None:
+def test_queued_requests_are_answered_in_order_one_per_turn(server: Server) -> None:
     end, other = server.connect(), server.connect()
     end.sendall(b"".join(b'{"ask": %d}\n' % number for number in range(50)))
     other.sendall(b'{"ask": "other"}\n')
     server.turn()
     assert server.asked == [{"ask": 0}, {"ask": "other"}], (
-        "the room does other work between the answers"
+        "the loop serves other connections between two answers"
     )
-    assert server.hear(end, 50) == [{"ask": number} for number in range(50)]
+    assert server.receive(end, 50) == [{"ask": number} for number in range(50)]
     assert server.turns() == 0
 
 
@@ -154,7 +155,7 @@ def test_queued_requests_may_exceed_the_limit_of_one_request(server: Server) -> 
     while len(server.asked) < count:
         server.turn()
         with suppress(BlockingIOError):  # the thread may not have sent a complete line yet
-            assert reader.recv(1 << 16, socket.MSG_DONTWAIT), "it is still connected"
+            assert reader.recv(1 << 16, socket.MSG_DONTWAIT), "the connection has ended"
     thread.join()
     assert server.asked == [json.loads(line)] * count
 
@@ -163,9 +164,9 @@ def test_queued_requests_may_exceed_the_limit_of_one_request(server: Server) -> 
 def test_an_invalid_request_is_answered_with_an_error(line: bytes, server: Server) -> None:
     end = server.connect()
     end.sendall(line + b"\n")
-    assert server.hear(end) == [{"error": "a request must be a JSON object"}]
+    assert server.receive(end) == [{"error": "a request must be a JSON object"}]
     end.sendall(b'{"ask": 1}\n')
-    assert server.hear(end) == [{"ask": 1}]
+    assert server.receive(end) == [{"ask": 1}]
     assert server.asked == [{"ask": 1}]
 
 
@@ -173,7 +174,7 @@ def test_requests_before_a_half_close_are_answered(server: Server) -> None:
     end = server.connect()
     end.sendall(b'{"ask": 1}\n{"ask": 2}\n{"ask"')
     end.shutdown(socket.SHUT_WR)
-    assert server.hear(end, 2) == [{"ask": 1}, {"ask": 2}]
+    assert server.receive(end, 2) == [{"ask": 1}, {"ask": 2}]
     assert server.ended(end)
 
 
@@ -211,10 +212,11 @@ def test_a_line_of_the_maximum_length_is_answered(server: Server) -> None:
     thread = threading.Thread(target=end.sendall, args=(line + b"\n",))
     thread.start()
     while not server.asked:
-        sending = thread.is_alive()  # asked first: it may send the rest and end during the turn
-        assert server.turn() or sending, "it was dropped"
+        # Check this first: the thread may send the rest and end during the turn.
+        sending = thread.is_alive()
+        assert server.turn() or sending, "no source is ready"
     thread.join()
-    assert server.hear(end) == [json.loads(line)]
+    assert server.receive(end) == [json.loads(line)]
 
 
 def test_a_client_that_does_not_read_its_answer_delays_only_itself(server: Server) -> None:
@@ -222,20 +224,20 @@ def test_a_client_that_does_not_read_its_answer_delays_only_itself(server: Serve
     end = server.connect()
     end.sendall(b'{"ask": 1}\n{"ask": 2}\n')
     server.turns()
-    assert server.asked == [{"ask": 1}], "the client has not read the first answer"
+    assert server.asked == [{"ask": 1}], "a second answer before the client has read the first"
     other = server.connect()
     other.sendall(b"{}\n")
-    assert server.hear(other) == [server.answers]
-    assert server.hear(end, 2) == [server.answers] * 2
+    assert server.receive(other) == [server.answers]
+    assert server.receive(end, 2) == [server.answers] * 2
 
 
 def test_the_number_of_connections_is_limited(server: Server) -> None:
     ends = [server.connect() for _ in range(MAX_CONNECTIONS)]
     refused = server.connect()
-    assert server.hear(refused) == [{"error": "too many connections"}]
+    assert server.receive(refused) == [{"error": "too many connections"}]
     assert server.ended(refused)
     ends[0].sendall(b'{"ask": 1}\n')
-    assert server.hear(ends[0]) == [{"ask": 1}]
+    assert server.receive(ends[0]) == [{"ask": 1}]
     ends[1].close()
     server.turns()
     assert not server.ended(server.connect())
@@ -249,9 +251,9 @@ def test_the_control_socket_can_close_while_accepting_is_paused(server: Server) 
 # --- other users ---------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="no peer credentials here")
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="no SO_PEERCRED")
 def test_another_user_is_disconnected(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root and the same user are accepted."""
+    """Only root and the user who runs the room are accepted."""
     for user, heard in ((os.getuid() + 1, False), (0, True), (os.getuid(), True)):
         credentials = SimpleNamespace(size=12, unpack=lambda _, uid=user: (1, uid, 1))
         monkeypatch.setattr(module, "_CREDENTIALS", credentials)
@@ -273,10 +275,10 @@ def test_only_the_socket_of_a_killed_room_is_replaced(server: Server, tmp_path: 
         server.open()
     server.control.close()
     with socket.socket(socket.AF_UNIX) as killed:
-        killed.bind(str(server.path))  # and nobody removes the file
+        killed.bind(str(server.path))  # The socket's file stays, as after a kill.
     server.control = server.open()
     server.connect().sendall(b"{}\n")
-    assert server.hear(server.ends[-1]) == [{}]
+    assert server.receive(server.ends[-1]) == [{}]
 
 
 def test_closing_keeps_the_socket_of_another_room(server: Server) -> None:
@@ -290,7 +292,7 @@ def test_closing_keeps_the_socket_of_another_room(server: Server) -> None:
 # --- ControlClient --------------------------------------------------------------------------------
 
 
-def test_an_asker_raises_an_error_once_the_room_has_ended(server: Server) -> None:
+def test_a_control_client_raises_an_error_once_the_room_has_ended(server: Server) -> None:
     client, done = ControlClient(server.path), threading.Event()
 
     def serve() -> None:
@@ -314,7 +316,7 @@ def test_an_asker_raises_an_error_once_the_room_has_ended(server: Server) -> Non
 
 @contextmanager
 def hung_up(answer: bytes) -> Iterator[ControlClient]:
-    """A client whose room has sent `answer` and closed the connection."""
+    """Yield a client whose room has sent `answer` and closed the connection."""
     with (
         tempfile.TemporaryDirectory(prefix="run-") as folder,
         socket.socket(socket.AF_UNIX) as listener,

@@ -1,4 +1,4 @@
-"""The run-dir, and how commands find a room in it."""
+"""Tests of the run-dir, and of how commands find a room in it."""
 
 import contextlib
 import os
@@ -17,14 +17,14 @@ from chatroom.system.endpoint import Endpoint
 
 @pytest.fixture(name="folder")
 def fixture_folder() -> Iterator[Path]:
-    """A folder with a short path, because a socket's path may not be long."""
+    """Yield a folder with a short path, because the path of a socket has a maximum length."""
     with tempfile.TemporaryDirectory(prefix="run-") as folder:
         yield Path(folder)
 
 
 @contextlib.contextmanager
 def rooms(folder: Path, *names: str) -> Iterator[None]:
-    """Listen on a socket for each of these rooms."""
+    """Listen on one socket for each name; each socket stands for a room."""
     with contextlib.ExitStack() as leaving:
         for name in names:
             end = leaving.enter_context(socket.socket(socket.AF_UNIX))
@@ -91,7 +91,7 @@ def test_a_folder_with_too_long_a_path_is_refused_and_not_made(tmp_path: Path) -
 def test_a_file_or_a_symbolic_link_is_refused(tmp_path: Path) -> None:
     file, link = tmp_path / "file", tmp_path / "link"
     file.touch()
-    link.symlink_to(tmp_path)  # a link's owner could change its target later
+    link.symlink_to(tmp_path)  # The owner of a symbolic link could change its target later.
     for path in (file, link):
         with pytest.raises(RunDirError, match=f"the run-dir {path} is not a folder$"):
             ensure(path)
@@ -177,7 +177,7 @@ def test_a_room_with_a_full_backlog_is_found(folder: Path) -> None:
             end = leaving.enter_context(socket.socket(socket.AF_UNIX))
             end.setblocking(False)
             if end.connect_ex(str(folder / "a:1.sock")):
-                break  # it would have to wait
+                break  # The backlog is full.
         assert find(folder, None) == folder / "a:1.sock"
 
 
@@ -199,7 +199,7 @@ def test_a_room_that_ends_during_the_search_is_not_found(
         find(folder, None)
 
 
-def test_a_missing_folder_holds_no_room(folder: Path) -> None:
+def test_a_missing_folder_has_no_room(folder: Path) -> None:
     with pytest.raises(RunDirError, match=r"^no running room found"):
         find(folder / "none", None)
     (folder / "file").touch()

@@ -13,7 +13,7 @@ PAGE = Path(__file__).parents[2] / "PROTOCOL.md"
 
 
 def test_each_clause_of_the_page_is_found() -> None:
-    ids = re.findall(r"(?m)^\| *([A-Z]\S*) *\|", PAGE.read_text(encoding="utf-8"))
+    ids = re.findall(r"(?m)^\| *([A-Z]\S*) *\| (?!ours)", PAGE.read_text(encoding="utf-8"))
     assert ids == list(all_clauses())
 
 
@@ -26,7 +26,8 @@ def test_a_clause_is_read_word_by_word() -> None:
 def test_a_section_is_a_heading() -> None:
     sections = dict.fromkeys(clause.section for clause in all_clauses().values())
     headings = re.findall(r"(?m)^## (.+)$", PAGE.read_text(encoding="utf-8"))
-    assert list(sections) == headings
+    ours = ["Earlier messages", "Several nodes"]  # the harness does not judge these sections
+    assert [*sections, *ours] == headings
 
 
 def test_rows_that_are_not_clauses_are_skipped() -> None:

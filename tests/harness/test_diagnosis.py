@@ -85,7 +85,7 @@ class Trace:
 TRACES = {
     "a crowd is too large": Trace(
         failed("JOIN-1", f"{CROWD}\n{SERVED}", "C30 has connected, but does not receive messages"),
-        ("40 clients connected; 20 of them have received anything. C30 received nothing.",),
+        ("40 clients connected; only 20 of them have received anything. C30 received nothing.",),
         "",
         failed("JOIN-2", f"{CROWD}\n{SERVED}", "C30 has connected, but does not receive messages"),
     ),
@@ -366,7 +366,7 @@ TRACES = {
             b"<127.0.0.3>",
         ),
         ("with the receiver's own address.",),
-        "instead of the one that was read from",
+        "instead of the connection that it has read from",
         failed(
             "PREFIX-2",
             THREE + "A sends word\\n\nB receives <127.0.0.3>word\\n\nC receives <127.0.0.3>word\\n",
@@ -492,7 +492,7 @@ TRACES = {
     "an empty line was dropped": Trace(
         failed("LINE-4", THREE + "A sends \\n", "an empty line was not delivered", b"\n", b""),
         ("A sent an empty line, and nobody received anything.",),
-        "leaves out texts that are empty",
+        "does not deliver texts that are empty",
         failed(
             "LINE-4",
             THREE + "A sends \\n\nB receives <127.0.0.2>",
@@ -507,7 +507,7 @@ TRACES = {
             THREE + "A sends one\\ntwo\nA closes its side\nB receives <127.0.0.2>one\\n",
             expected=b"two",
         ),
-        ("The text behind the last line end did not arrive.",),
+        ("The text after the last line end did not arrive.",),
         "delivers only finished lines",
         failed(
             "LEAVE-2",
@@ -619,7 +619,7 @@ TRACES = {
             b"word",
         ),
         ("C shares the address 127.0.0.4 with another client.",),
-        "apart by address",
+        "identifies its clients by their addresses",
         failed(
             "CAST-6",
             THREE + "D connects 127.0.0.5\nA sends word\\n\nB receives <127.0.0.2>word\\n",
@@ -646,7 +646,7 @@ TRACES = {
     "a slow reader blocks": Trace(
         failed("LOAD-1", THREE, "A did not receive the end of a long text", b"word"),
         ("did not reach A, which does read.",),
-        "waits until the client that does not read has room again",
+        "blocks until the client that does not read has room again",
         failed("LOAD-1", THREE, "C has connected, but does not receive messages", b"word"),
     ),
     "different orders": Trace(
@@ -694,10 +694,10 @@ TRACES = {
         ),
     ),
     "one descriptor for each guest": Trace(
-        failed("LEAVE-3", THREE, "after 100 guests, the server holds 100 more descriptors"),
+        failed("LEAVE-3", THREE, "after 100 guests, the server has 100 more descriptors"),
         ("That is one for each guest that has left.",),
         "does not call close",
-        failed("LEAVE-3", THREE, "after 100 guests, the server holds 40 more descriptors"),
+        failed("LEAVE-3", THREE, "after 100 guests, the server has 40 more descriptors"),
     ),
 }
 
@@ -796,7 +796,7 @@ def test_the_output_s_crash_is_named_if_the_server_closed_a_connection() -> None
     assert found.what.endswith(
         "The server's output ends with BrokenPipeError: [Errno 32] Broken pipe."
     )
-    assert "Writing to a client that has gone" in found.cause
+    assert "Writing to a client that has left" in found.cause
     later = diagnose(failed("CAST-7", log, output=crash + "127.0.0.2 connected\n"))
     assert "Broken" not in later.what + later.cause
 

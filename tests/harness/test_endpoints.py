@@ -98,4 +98,4 @@ def test_shrink_refuses_a_room_with_two_ports(harness: Harness) -> None:
     Path("mine.toml").write_text(SCENARIO)
     harness("simulate", "mine.toml", "--command", APART, "--report", "out", code=1)
     done = harness("shrink", "out/history.jsonl", "--command", APART, code=2)
-    assert "can connect to one address only" in done.stderr
+    assert "connects to one address only" in done.stderr

@@ -414,7 +414,7 @@ def test_a_failure_that_an_earlier_test_caused_counts_for_the_earlier_test(
     assert found[2][:3] == ("test_before", "CAST-1", "fail")
     assert "after this test, test_it (CAST-3) fails" in found[2][3]
     assert found[3] == ("test_fine", "CAST-4", "pass", "")
-    assert found[4] == ("test_once", "CAST-5", "fail", "once (but not each time)")
+    assert found[4] == ("test_once", "CAST-5", "fail", "once (but not every time)")
 
 
 def test_after_a_test_that_leaves_the_server_busy_the_next_has_another_server(

@@ -94,7 +94,7 @@ class Browser:
         self.said.append(text)
         self.send({"n": len(self.said), "say": text})
 
-    def hear(self, *lines: str) -> None:
+    def expect(self, *lines: str) -> None:
         """Check that these lines come next to those that were checked before."""
         first = self._heard + 1
         self.until(lambda: self.seen >= first + len(lines) - 1)

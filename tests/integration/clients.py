@@ -1,6 +1,7 @@
 """Clients of a room: sockets with which a test sends lines and checks the received bytes.
 
-Checks compare exact bytes or wait for a token; they never depend on how `recv` cuts the stream.
+A check compares exact bytes, or waits for a token; its result never depends on how `recv` splits
+the stream.
 """
 
 import contextlib
@@ -17,10 +18,11 @@ CHUNK = 1 << 16
 
 
 class Client:
-    """One connection, from a local address that the test chooses."""
+    """One connection to a room, from a local address that the test chooses."""
 
     def __init__(self, host: str, port: int, source: str, receive_buffer: int = 0) -> None:
-        """`receive_buffer`: size of the kernel's receive buffer (bytes); 0: the default."""
+        """Connect. `receive_buffer` is the size of the kernel's receive buffer in bytes; 0: the
+        default."""
         self.address = source
         family = socket.AF_INET6 if ":" in source else socket.AF_INET
         self.socket = socket.socket(family)
@@ -38,7 +40,7 @@ class Client:
         """Local address and port."""
         self.prefix = f"<{source}>".encode()
         self.unread = bytearray()
-        """Bytes received and not checked yet."""
+        """Bytes that were received but not checked yet."""
         self.ended = ""
         """End of the connection: "closed" or "reset"; empty while it is open."""
 
@@ -56,17 +58,17 @@ class Client:
     def fileno(self) -> int:
         return self.socket.fileno()
 
-    # --- saying --------------------------------------------------------------
+    # --- sending --------------------------------------------------------------
 
-    def say(self, text: str | bytes) -> None:
-        """Send a text; in one segment, if it is short."""
+    def send(self, text: str | bytes) -> None:
+        """Send a text. A short text is one TCP segment."""
         self.socket.sendall(text.encode() if isinstance(text, str) else text)
 
-    def say_urgently(self, text: bytes) -> None:
+    def send_urgently(self, text: bytes) -> None:
         self.socket.send(text, socket.MSG_OOB)
 
-    def say_what_fits(self, text: bytes) -> int:
-        """Send until the room takes no more for now; return the number of bytes that it took."""
+    def send_what_fits(self, text: bytes) -> int:
+        """Send until the socket would block; return the number of bytes that were sent."""
         sent = 0
         self.socket.setblocking(False)
         with contextlib.suppress(BlockingIOError):
@@ -87,10 +89,10 @@ class Client:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
-    # --- hearing -------------------------------------------------------------
+    # --- receiving -------------------------------------------------------------
 
-    def hear(self, expected: str | bytes) -> None:
-        """Check that these are the next bytes."""
+    def expect(self, expected: str | bytes) -> None:
+        """Check that the next bytes are `expected`."""
         wanted = expected.encode() if isinstance(expected, str) else expected
         while len(self.unread) < len(wanted) and wanted.startswith(self.unread):
             if not self._more():
@@ -98,8 +100,8 @@ class Client:
         heard = self.take(len(wanted))
         assert heard == wanted, self._dispute(wanted, heard)
 
-    def hear_until(self, token: str | bytes) -> bytes:
-        """Return the next bytes, up to and including the token."""
+    def receive_until(self, token: str | bytes) -> bytes:
+        """Return the next bytes, up to the end of the token."""
         wanted = token.encode() if isinstance(token, str) else token
         searched = 0
         while (found := self.unread.find(wanted, searched)) < 0:
@@ -107,25 +109,25 @@ class Client:
             assert self._more(), self._dispute(wanted, bytes(self.unread))
         return self.take(found + len(wanted))
 
-    def hear_bytes(self, size: int) -> bytes:
+    def receive_bytes(self, size: int) -> bytes:
         """Return exactly the next `size` bytes."""
         while len(self.unread) < size:
-            assert self._more(), f"{self.address} heard only {len(self.unread)} of {size} bytes"
+            assert self._more(), f"{self.address} received only {len(self.unread)} of {size} bytes"
         return self.take(size)
 
-    def hear_rest(self) -> bytes:
-        """Return all bytes until the connection ends; this sets `ended`."""
+    def receive_rest(self) -> bytes:
+        """Receive until the connection ends, and return all bytes. This sets `ended`."""
         while self._more():
             pass
         return self.take(len(self.unread))
 
-    def hear_end(self) -> None:
-        """Check that the connection ends without another byte."""
-        rest = self.hear_rest()
-        assert not rest, f"{self.address} heard {rest[:500]!r} before the end"
+    def expect_end(self) -> None:
+        """Check that the connection ends before another byte arrives."""
+        rest = self.receive_rest()
+        assert not rest, f"{self.address} received {rest[:500]!r} before the end"
 
     def arrived(self) -> bytes:
-        """Return the bytes received and not checked yet, without consuming them."""
+        """Return all bytes that were received but not checked, and keep them in `unread`."""
         self.socket.setblocking(False)
         size = -1
         while size < len(self.unread):
@@ -140,7 +142,8 @@ class Client:
         return taken
 
     def receive(self) -> bool:
-        """Receive the data that has arrived, without waiting; return whether more can follow."""
+        """Call recv once, and append the data to `unread`; return False if the connection has
+        ended."""
         try:
             data = self.socket.recv(CHUNK)
         except BlockingIOError:
@@ -158,48 +161,49 @@ class Client:
             return self.receive()
         except TimeoutError:
             raise AssertionError(
-                f"{self.address} heard nothing more after {bytes(self.unread[-500:])!r}"
+                f"{self.address} received nothing more after {bytes(self.unread[-500:])!r}"
             ) from None
 
     def _dispute(self, wanted: bytes, heard: bytes) -> str:
         end = f" and then its connection was {self.ended}" if self.ended else ""
-        return f"{self.address} should have heard {wanted[:500]!r}, but heard {heard[:500]!r}{end}"
+        return f"{self.address} expected {wanted[:500]!r}, but received {heard[:500]!r}{end}"
 
 
 def talk(members: Sequence[Client]) -> None:
-    """Let each member in turn send a line; check that all others receive it, and nothing else."""
+    """Let the members send a line in turn; check that all others receive this line and nothing
+    else."""
     for number, member in enumerate(members):
-        member.say(f"{number}\n")
+        member.send(f"{number}\n")
         for other in members:
             if other is not member:
-                other.hear(f"<{member.address}>{number}\n")
+                other.expect(f"<{member.address}>{number}\n")
 
 
 def grouped(said: Sequence[bytes], size: int) -> Iterator[bytes]:
-    """Yield the lines in pieces of `size` lines."""
+    """Yield pieces, each of which has `size` lines; the last piece may have fewer."""
     for start in range(0, len(said), size):
         yield b"".join(said[start : start + size])
 
 
 def exchange(
-    speeches: Mapping[Client, Iterable[bytes]],
+    pieces: Mapping[Client, Iterable[bytes]],
     sizes: Mapping[Client, int],
     ahead: int | None = None,
 ) -> None:
     """Let some clients send all their pieces at the same time, and let all clients receive.
 
     `sizes`: number of bytes that each client must receive; at the end, these bytes are in `unread`.
-    `ahead`: number of bytes that may be on their way to a client that only listens. While it is
-    reached, no client begins another piece. So a listener lags by at most `ahead` and one round of
-    pieces, however slow the machine is.
+    `ahead`: maximum of bytes that are on their way to a client that only receives. At this maximum,
+    no client begins to send another piece. So such a client lags by at most `ahead` and one piece
+    of each sender, however slow the machine is.
     """
-    with _Exchange(speeches, sizes, ahead) as client:
+    with _Exchange(pieces, sizes, ahead) as client:
         while not client.done():
             client.turn()
 
 
-def hear_rests(clients: Iterable[Client]) -> None:
-    """Receive from all clients until their connections end; the bytes are in `unread`."""
+def receive_rests(clients: Iterable[Client]) -> None:
+    """Receive from all clients until their connections end; the bytes stay in `unread`."""
     with selectors.DefaultSelector() as selector:
         for client in clients:
             client.socket.setblocking(False)
@@ -219,18 +223,18 @@ class _Exchange:
 
     def __init__(
         self,
-        speeches: Mapping[Client, Iterable[bytes]],
+        pieces: Mapping[Client, Iterable[bytes]],
         sizes: Mapping[Client, int],
         ahead: int | None,
     ) -> None:
-        self._texts = {client: iter(pieces) for client, pieces in speeches.items()}
+        self._texts = {client: iter(texts) for client, texts in pieces.items()}
         self._sizes = sizes
         self._ahead = ahead
-        self._all = {**sizes, **speeches}
-        self._audience = [client for client in sizes if client not in speeches]
+        self._all = {**sizes, **pieces}
+        self._listeners = [client for client in sizes if client not in pieces]
         self._unsent: dict[Client, bytes] = {}
-        """Unsent rest of each client's piece."""
-        self._told = 0
+        """Rest of the piece that each client is sending."""
+        self._expected = 0
         self._selector = selectors.DefaultSelector()
 
     def __enter__(self) -> "_Exchange":
@@ -252,11 +256,11 @@ class _Exchange:
         )
 
     def turn(self) -> None:
-        """Send one piece of each client that can send it, then receive all that has arrived."""
-        sent = [self._speak(client) for client in list(self._texts)]
+        """Send one piece from each client that can send, and then receive all that has arrived."""
+        sent = [self._send_next(client) for client in list(self._texts)]
         ready = self._selector.select(0 if any(sent) else PATIENCE)
         assert ready or any(sent), "no client receives anything more: " + ", ".join(
-            f"{client.address} heard {len(client.unread)} of {size}"
+            f"{client.address} received {len(client.unread)} of {size}"
             for client, size in [*self._sizes.items()][:20]
         )
         for key, events in ready:
@@ -267,15 +271,16 @@ class _Exchange:
             if events & selectors.EVENT_WRITE:
                 self._send(client)
 
-    def _speak(self, client: Client) -> bool:
-        """Send a client's next piece, if it has one; return False if it can't send yet."""
+    def _send_next(self, client: Client) -> bool:
+        """Start to send a client's next piece, if there is one; return False if the client must
+        wait."""
         if client in self._unsent or self._too_far_ahead():
             return False
         piece = next(self._texts[client], None)
         if piece is None:
             del self._texts[client]
         else:
-            self._told += len(piece) + piece.count(b"\n") * len(client.prefix)
+            self._expected += len(piece) + piece.count(b"\n") * len(client.prefix)
             self._unsent[client] = piece
             self._send(client)
         return True
@@ -291,6 +296,6 @@ class _Exchange:
         self._selector.modify(client, events)
 
     def _too_far_ahead(self) -> bool:
-        if self._ahead is None or not self._audience:
+        if self._ahead is None or not self._listeners:
             return False
-        return self._told - min(len(client.unread) for client in self._audience) >= self._ahead
+        return self._expected - min(len(client.unread) for client in self._listeners) >= self._ahead

@@ -1,14 +1,14 @@
 """Run a command under a unit file's restrictions: confined.py UNIT FOLDER COMMAND…
 
-It applies the restrictions that the kernel can enforce without systemd:
+The program applies the restrictions that the kernel can enforce without systemd:
 
 - namespaces for network, users and mounts: only FOLDER is writable, and /proc is empty, which is
   stricter than ProcSubset=;
-- no capabilities, no new privileges, the limit of descriptors;
+- no capabilities, no new privileges, and the limit of descriptors;
 - filters of system calls, for SystemCallFilter=, RestrictAddressFamilies=, RestrictNamespaces=
-  and MemoryDenyWriteExecute=. `systemd-analyze` lists the calls of a set.
+  and MemoryDenyWriteExecute=. `systemd-analyze` lists the calls of systemd's named sets.
 
-Descriptor 3 is passed on as the unit's only socket.
+The command receives descriptor 3, as the only socket of the unit.
 """
 
 import ctypes
@@ -48,7 +48,7 @@ class Comparison(ctypes.Structure):
 
 
 class Filter:
-    """A filter of system calls; `default` is the action for all calls without a rule."""
+    """A filter of system calls. `default` is the action for calls that match no rule."""
 
     def __init__(self, default: int) -> None:
         self._library = ctypes.CDLL("libseccomp.so.2")
@@ -58,19 +58,20 @@ class Filter:
     def rule(self, action: int, call: str, *comparisons: Comparison) -> None:
         number = self._library.seccomp_syscall_resolve_name(call.encode())
         if number < 0:
-            return  # this machine has no such call
+            return  # This system call does not exist on this machine.
         array = (Comparison * len(comparisons))(*comparisons)
         code = self._library.seccomp_rule_add_array(
             self._context, ctypes.c_uint32(action), number, len(comparisons), array
         )
-        assert code in (0, -errno.EACCES), (call, code)  # EACCES: the rule equals the default
+        # EACCES: the rule is the same as the default action.
+        assert code in (0, -errno.EACCES), (call, code)
 
     def load(self) -> None:
         assert self._library.seccomp_load(self._context) == 0
 
 
 def unit(path: Path) -> dict[str, list[str]]:
-    """Return the values of each key in a unit file; sections are ignored."""
+    """Return all values of each key in a unit file, in all sections."""
     found: dict[str, list[str]] = {}
     for line in path.read_text().splitlines():
         name, equals, value = line.partition("=")
@@ -80,8 +81,8 @@ def unit(path: Path) -> dict[str, list[str]]:
 
 
 def allowed(filters: Iterable[str]) -> set[str]:
-    """Return the calls that SystemCallFilter= allows; its first line must be a list of allowed
-    calls."""
+    """Return the system calls that the lines of SystemCallFilter= allow. The first line must be a
+    list of allowed calls."""
     sets = _sets()
     calls = _expanded("@default", sets)
     for line in filters:
@@ -101,7 +102,7 @@ def _sets() -> dict[str, list[str]]:
             name = line.strip()
             sets[name] = []
         elif line.startswith("#"):
-            break  # calls of the kernel that belong to no set
+            break  # The remaining calls belong to no set.
         elif word := line.strip().partition("#")[0]:
             sets[name].append(word)
     return sets
@@ -134,7 +135,8 @@ def _alone(folder: Path) -> None:
 
 
 def read_only(path: str, yes: bool, flags: int = 0) -> None:
-    """Call mount_setattr. struct mount_attr: flags to set, flags to clear, two unused fields."""
+    """Call mount_setattr. Its struct has the flags to set, the flags to clear, and two unused
+    fields."""
     attributes = (ctypes.c_uint64 * 4)(*((MOUNT_ATTR_RDONLY, 0) if yes else (0, MOUNT_ATTR_RDONLY)))
     _checked(
         libc.syscall(
@@ -169,7 +171,7 @@ def _filtered(said: Mapping[str, list[str]], calls: set[str]) -> None:
     only = Filter(ERRNO | getattr(errno, said["SystemCallErrorNumber"][0]))
     for call in calls | {"execve"}:
         only.rule(ALLOW, call)
-    # Loading a filter takes a call that `only` forbids, so `only` is loaded last.
+    # Loading a filter needs system calls that `only` forbids. So `only` is loaded last.
     other.load()
     only.load()
 

@@ -1,8 +1,9 @@
-"""A crowd of members that talk at the same time. Every byte that a member receives is checked.
+"""A crowd of members that send lines at the same time. The crowd checks every byte that its members
+receive.
 
-The first member sends nothing: its stream is the room's sequence. Each line in it must be its
-sender's next one, and each of the others must receive the same stream without its own lines. Lines
-are checked when they arrive and then dropped, so a crowd may talk for hours.
+The first member sends nothing: it receives all lines, and their order is the room's sequence. Each
+line must be the next line of its sender, and every other member must receive the same sequence
+without its own lines. A line is dropped after the check, so a crowd may run for hours.
 """
 
 import contextlib
@@ -17,10 +18,10 @@ from tests.integration.rooms import WELCOME
 from tests.integration.waiting import PATIENCE, STEP
 
 AHEAD = 1500
-"""Maximum number of bytes that a member has sent and the first member has not received."""
+"""Maximum number of bytes that a member has sent but the first member has not received."""
 BACKLOG = 24 * 1024
-"""Maximum backlog (bytes) of any member. Beyond it, no member sends a new line. It is smaller than
-any --max-lag."""
+"""Maximum backlog (bytes) of a member. While a member has a larger backlog, no member sends a new
+line. The value is smaller than every --max-lag of the tests."""
 
 TEXT = "naïve – 語る 🙂 plain words, and more of them. ".encode() * 8
 
@@ -31,28 +32,43 @@ class Member:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.number = 0
-        """Number of its next line."""
+        """Number of the member's next line."""
         self.unsent = bytearray()
         self.said: deque[bytes] = deque()
-        """Its lines that the first member has not received yet, each as other members receive
-        it."""
+        """Lines of this member that the first member has not received yet, with their prefix."""
         self.waiting = 0
-        """Size of `said` (bytes)."""
+        """Total size of `said` (bytes)."""
         self.wanted = bytearray()
-        """Bytes that it must receive next."""
+        """Bytes that the member must receive next."""
+        self.incomplete = bytearray()
+        """Unfinished line at the end of the member's stream, if the crowd expects notices."""
+        self.notices: list[bytes] = []
+        """Notices that the member has received."""
         self.welcomed = True
         self.found = True
-        """True if its first line in the room's sequence is known."""
+        """True if the crowd knows which line of the sequence the member received first."""
 
 
 class Crowd:
-    def __init__(self, clients: Iterable[Client], seed: int = 1, *, ahead: int = AHEAD) -> None:
-        """`clients`: welcomed members; the first sends nothing. `ahead`: see AHEAD."""
+    def __init__(
+        self,
+        clients: Iterable[Client],
+        seed: int = 1,
+        *,
+        ahead: int = AHEAD,
+        notices: tuple[bytes, ...] = (),
+    ) -> None:
+        """`clients` are welcomed members; the first sends nothing. `ahead` replaces AHEAD.
+
+        `notices` are lines that the room may send at any place. The place may differ between
+        members.
+        """
+        self._notices = notices
         self._chance = random.Random(seed)
         self._selector = selectors.DefaultSelector()
         self._members: dict[bytes, Member] = {}
-        """Members by prefix. A member that has left is kept while some of its lines are still
-        expected."""
+        """Members by prefix. A member that has left stays until the first member has received all
+        its lines."""
         self._left: set[bytes] = set()
         self._heard_last = time.monotonic()
         self._ahead = ahead
@@ -72,7 +88,7 @@ class Crowd:
     # --- members -------------------------------------------------------------
 
     def present(self) -> list[Client]:
-        """Members that have not left, the first included."""
+        """Members that have not left, including the first."""
         return [
             member.client for prefix, member in self._members.items() if prefix not in self._left
         ]
@@ -81,13 +97,14 @@ class Crowd:
         return prefix in self._members
 
     def add(self, client: Client) -> None:
-        """Add a new client: it must receive the welcome, and then everything from some line on."""
+        """Add a new client. The client must receive the welcome, and then all lines from some line
+        on."""
         member = self._add(client)
         member.welcomed = member.found = False
 
     def leave(self, client: Client) -> None:
-        """Close a member's connection. Everything that it sent must still be delivered, including
-        half a line."""
+        """Close a member's connection. The room must still deliver everything that the member sent,
+        including an unfinished line."""
         member = self._members[client.prefix]
         lacking = len(member.unsent)
         member.unsent.clear()
@@ -117,10 +134,11 @@ class Crowd:
             self._left.remove(member.client.prefix)
             del self._members[member.client.prefix]
 
-    # --- talking -------------------------------------------------------------
+    # --- sending -------------------------------------------------------------
 
     def talk(self, until: Callable[[], object], what: str = "", patience: float = PATIENCE) -> None:
-        """Talk until the condition holds, and then until all members have received everything."""
+        """Let members send until the condition holds, and then wait until they have received
+        everything."""
         deadline = time.monotonic() + patience
         look_at = 0.0
         while True:
@@ -134,14 +152,15 @@ class Crowd:
         self.settle()
 
     def talk_on(self, lines: int = 60) -> None:
-        """Talk until `lines` more lines are received."""
+        """Let members send until the first member has received `lines` more lines."""
         goal = self.lines + lines
-        self.talk(lambda: self.lines >= goal, f"{lines} more lines are heard")
+        self.talk(lambda: self.lines >= goal, f"{lines} more lines are received")
 
     def settle(self) -> None:
         """Wait until all members have received all lines."""
         while not self.settled():
-            # One more line ends the unfinished line of a past member, and locates newcomers.
+            # Another line ends the unfinished line of a member that has left. This line also shows
+            # where in the sequence a newcomer begins.
             self.turn(
                 more=any(not member.found for member in self._members.values()) or bool(self._left)
             )
@@ -156,8 +175,8 @@ class Crowd:
             for member in self._members.values()
         )
 
-    def say(self, client: Client, text: bytes, *, part: int | None = None) -> None:
-        """Let a client send whole lines. With `part`, it sends only that many bytes now, and the
+    def send(self, client: Client, text: bytes, *, part: int | None = None) -> None:
+        """Let a client send whole lines. With `part`, only that many bytes are sent now, and the
         rest later."""
         member = self._members[client.prefix]
         assert not member.unsent
@@ -165,17 +184,23 @@ class Crowd:
         self._send(member, len(text) if part is None else part)
 
     def end(self) -> None:
-        """Check that no member receives another byte until the room has ended."""
+        """Check that no member receives another byte before its connection ends."""
         for prefix, member in self._members.items():
             if prefix not in self._left:
                 member.client.socket.settimeout(PATIENCE)
-                member.client.hear_end()
+                rest = bytes(member.incomplete) + member.client.receive_rest()
+                if self._notices:
+                    rest = b"".join(
+                        line for line in rest.splitlines(keepends=True) if line not in self._notices
+                    )
+                assert not rest, f"{member.client.address} received {rest[:500]!r} before the end"
         self._selector.close()
 
     def turn(self, *, more: bool = True) -> None:
-        """Let each member send something, if it may, and check what all members receive."""
+        """Let each member send something, unless it must wait, and check all received data."""
         busy = False
-        # Newcomers that are not located yet do not count: it takes more lines to locate them.
+        # Ignore newcomers whose first line is not found yet, because more lines are needed to find
+        # it.
         backlog = max(len(member.wanted) for member in self._members.values() if member.found)
         for prefix, member in self._members.items():
             if member is self._first or prefix in self._left:
@@ -189,11 +214,32 @@ class Crowd:
         if ready:
             self._heard_last = now
         assert now - self._heard_last < PATIENCE, f"no data arrives; {self._missing()}"
-        # The first member before the others, because they are compared with it.
+        # Check the first member before the others, which are compared with it.
         for key, _ in sorted(ready, key=lambda pair: pair[0].data is not self._first):
             client = key.data.client
+            before = len(client.unread)
             assert client.receive(), f"{client.address}: its connection was {client.ended}"
+            if self._notices:
+                self._take_notices(key.data, before)
             self._check_received(key.data)
+
+    def _take_notices(self, member: Member, before: int) -> None:
+        """Remove notices and an unfinished line from the data that a member has just received. This
+        data begins after the first `before` bytes of `unread`."""
+        unread = member.client.unread
+        member.incomplete += unread[before:]
+        del unread[before:]
+        end = member.incomplete.rfind(b"\n") + 1
+        for line in bytes(member.incomplete[:end]).splitlines(keepends=True):
+            if line in self._notices:
+                member.notices.append(line)
+            else:
+                unread += line
+        del member.incomplete[:end]
+
+    def notices(self) -> list[list[bytes]]:
+        """Return the notices that each member has received."""
+        return [member.notices for member in self._members.values()]
 
     def _missing(self) -> str:
         return ", ".join(
@@ -205,7 +251,7 @@ class Crowd:
         )
 
     def _lines(self, member: Member) -> bytes:
-        """Return a member's next lines: of all sizes, some of them empty."""
+        """Return the next lines of a member. The lines have different sizes, and some are empty."""
         chance, said = self._chance, b""
         for _ in range(chance.choice((1, 1, 1, 2, 5))):
             size = chance.choice((0, 1, 10, 50, 200))
@@ -228,7 +274,7 @@ class Crowd:
         del member.unsent[:sent]
         return True
 
-    # --- hearing -------------------------------------------------------------
+    # --- receiving -------------------------------------------------------------
 
     def _check_received(self, member: Member) -> None:
         client = member.client
@@ -236,7 +282,7 @@ class Crowd:
             if len(client.unread) < len(WELCOME):
                 assert WELCOME.startswith(client.unread), (client.address, client.unread)
                 return
-            client.hear(WELCOME)
+            client.expect(WELCOME)
             member.welcomed = True
         if member is self._first:
             self._check_first(member)
@@ -246,16 +292,16 @@ class Crowd:
             self._compare(member)
 
     def _check_first(self, member: Member) -> None:
-        """Check another part of the room's sequence, in whole lines."""
+        """Check the next lines of the room's sequence. Only whole lines are checked."""
         block = member.client.take(member.client.unread.rfind(b"\n") + 1)
         lines = block.splitlines(keepends=True)
         speakers = [line[: line.find(b">") + 1] for line in lines]
         for prefix, line in zip(speakers, lines, strict=True):
             client = self._members.get(prefix)
             assert client is not None, f"{line!r} is from an unknown sender"
-            assert client.said, f"{line!r} was not said"
+            assert client.said, f"nobody sent {line!r}"
             said = client.said.popleft()
-            assert said == line, f"{said!r} was said next, and {line!r} was heard"
+            assert said == line, f"expected {said!r}, but received {line!r}"
             client.waiting -= len(line)
             self.lines += 1
         for prefix in {*speakers}:
@@ -277,7 +323,7 @@ class Crowd:
                 self._find(client)
 
     def _find(self, member: Member) -> None:
-        """Find the line at which a newcomer began, among those since it connected."""
+        """Find the first line of a newcomer among all lines since it connected."""
         line = member.client.unread[: member.client.unread.find(b"\n") + 1]
         if not line:
             return

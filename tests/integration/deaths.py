@@ -1,10 +1,10 @@
-"""Kill workers at random while a crowd talks, and check every byte. To be run by hand.
+"""Kill workers at random while a crowd sends lines, and check every byte. Run this by hand:
 
     python -m tests.integration.deaths --deaths 10000 --workers 2 --clients 60 --seed 1
 
-One worker is killed, or two at once, or all; members leave, and others join. After each death, the
-room must have all its workers again. Lines are checked when they arrive and then dropped, so the
-program may run for hours. It ends with exit code 1 at the first difference.
+One worker is killed, or two at once, or all. Meanwhile members leave and others join. After each
+kill, the program waits until the room has all its workers again. Lines are dropped after the check,
+so the program may run for hours. At the first difference, the program ends with exit code 1.
 """
 
 import argparse
@@ -21,15 +21,15 @@ from tests.integration.crowd import Crowd
 from tests.integration.rooms import DIED, NEVER_SILENT, SMALL_LOG, Room, addresses, room
 
 NOTICED = r" event=worker-(died|failed) "
-"""Pattern of a death in the log; `worker-failed` is logged if a worker dies just before it is
-ready."""
+"""Pattern of the log lines about a death. The event is `worker-failed` if a worker dies before it
+is ready."""
 
 REPORT_EVERY = 10.0
 """Seconds between two progress reports."""
 
 
 class Killer:
-    """Kills workers of one room, while its crowd talks."""
+    """Kills workers of one room while its crowd sends lines."""
 
     def __init__(self, here: Room, options: argparse.Namespace) -> None:
         self._here = here
@@ -56,7 +56,7 @@ class Killer:
         self._say()
 
     def _kill_while_all_talk(self) -> None:
-        """Kill workers in the middle of a turn, or while members move; wait for all workers."""
+        """Kill workers in the middle of a turn, or while members move; wait for the new workers."""
         turns = self._chance.randrange(1, 30)
         victims = self._chance.choice((1, 1, 1, 2, self._options.workers))
         alive = sorted(self._pids)
@@ -66,10 +66,10 @@ class Killer:
         for pid in doomed:
             os.kill(pid, signal.SIGKILL)
         self.deaths += len(doomed)
-        self._crowd.talk(self._all_back(), "all workers are there again")
+        self._crowd.talk(self._all_back(), "all workers serve again")
 
     def _all_back(self) -> Callable[[], bool]:
-        """Return a function that checks, every 50 ms, whether all workers serve again."""
+        """Return a function that looks every 50 ms, and returns True if all workers serve again."""
         look_at = 0.0
 
         def back() -> bool:
@@ -77,8 +77,8 @@ class Killer:
             if time.monotonic() < look_at:
                 return False
             look_at = time.monotonic() + 0.05
-            # Count the deaths before listing the workers. Otherwise a worker that dies between the
-            # two steps would be listed as alive and counted as dead.
+            # Count the deaths before listing the workers. Otherwise, a worker that dies between the
+            # two steps would be counted as dead and also listed as alive.
             noticed = len(re.findall(NOTICED, self._here.errors)) == self.deaths
             workers = self._here.workers()
             self._pids = {worker.pid for worker in workers}
@@ -87,7 +87,8 @@ class Killer:
         return back
 
     def summary(self) -> str:
-        """Return the progress, and the room's log without the lines about deaths."""
+        """Return the progress, the room's log without the lines about deaths, and its last
+        lines."""
         said = self._here.errors.splitlines()
         noticed = [line for line in said if re.search(NOTICED, line)]
         rare = [line for line in said if not re.search(DIED, line)]
@@ -114,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.integration.deaths", description=__doc__)
     parser.add_argument("--deaths", type=int, default=200)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--clients", type=int, default=60, help="from 10")
+    parser.add_argument("--clients", type=int, default=60, help="number of members, at least 10")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     logs = NOTICED if options.deaths else ""

@@ -7,6 +7,7 @@ with engine(tmp_path) as nats, node(nats) as here, node(nats) as there:
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,13 +18,13 @@ from tests.integration.rooms import NEVER_SILENT, UNLIMITED, Room, room
 from tests.integration.waiting import until
 from tests.programs import program
 
-#: Options of a room in a cluster: a small log, so that it wraps, and no limits of rates.
+#: Options of a room in a cluster: a small log, which wraps, and no rate limits.
 SMALL = ("--quiet", "--log-size", "4M", "--max-lag", "1M", *UNLIMITED, *NEVER_SILENT)
 
 #: Pattern of the log line about a killed bridge.
 BRIDGE_DIED = r" level=warning event=bridge-died "
 
-#: Pattern of the log lines about an engine that is out of reach.
+#: Pattern of the log lines about an engine that the room can't reach.
 ENGINE_DOWN = r" level=warning event=cluster-down "
 
 
@@ -37,9 +38,13 @@ def free_ports(count: int) -> list[int]:
 
 
 class Engine:
-    """NATS servers of one cluster, each with a number."""
+    """The NATS servers of one cluster. Each server has a number."""
 
-    def __init__(self, folder: Path, servers: int = 1, jetstream: bool = True) -> None:
+    def __init__(
+        self, folder: Path, servers: int = 1, jetstream: bool = True, settings: str = ""
+    ) -> None:
+        """`settings`: further lines of the servers' configuration."""
+        self._settings = settings
         self._folder = folder
         self._program = program("nats-server")
         self._jetstream = jetstream
@@ -48,7 +53,7 @@ class Engine:
         self.processes: list[subprocess.Popen[bytes] | None] = [None] * servers
 
     def url(self, name: str = "room") -> str:
-        """Return the URL of a room."""
+        """Return the URL with which a room joins the cluster."""
         servers = ",".join(f"127.0.0.1:{port}" for port in self.ports)
         return f"nats://{servers}/{name}"
 
@@ -56,6 +61,7 @@ class Engine:
         """Start a server, and wait until it listens."""
         at = self._folder / f"nats-{number}"
         config = [f"server_name: n{number}", f"listen: 127.0.0.1:{self.ports[number]}"]
+        config.append(self._settings)
         if self._jetstream:
             config.append(f'jetstream: {{store_dir: "{at}"}}')
         if len(self.ports) > 1:
@@ -93,11 +99,36 @@ class Engine:
             answer: dict[str, object] = json.loads(file.read(int(head.split()[-1])))
         return answer
 
+    def limit(self, messages: int) -> None:
+        """Let the stream of the room `room` keep only so many publications."""
+        info = self.ask("STREAM.INFO.CHATROOM_room", {})
+        assert isinstance(info["config"], dict)
+        answer = self.ask("STREAM.UPDATE.CHATROOM_room", info["config"] | {"max_msgs": messages})
+        assert "error" not in answer, answer
+
+    def leader(self) -> int:
+        """Return the number of the server that leads the stream of the room `room`."""
+
+        def find() -> str:
+            cluster = self.ask("STREAM.INFO.CHATROOM_room", {}).get("cluster")
+            return str(cluster["leader"]) if isinstance(cluster, dict) else ""
+
+        return int(until(find, "the stream has a leader").removeprefix("n"))
+
     def signal(self, number: signal.Signals, server: int = 0) -> None:
         """Send a signal to a server."""
         process = self.processes[server]
         assert process is not None
         os.kill(process.pid, number)
+
+    def copy(self, name: str) -> None:
+        """Copy what a killed engine has on its disk."""
+        shutil.copytree(self._folder / "nats-0", self._folder / name)
+
+    def restore(self, name: str) -> None:
+        """Replace what a killed engine has on its disk by a copy, as after a power failure."""
+        shutil.rmtree(self._folder / "nats-0")
+        shutil.copytree(self._folder / name, self._folder / "nats-0")
 
     def kill(self, number: int = 0) -> None:
         """Kill a server (SIGKILL)."""
@@ -113,9 +144,11 @@ class Engine:
 
 
 @contextlib.contextmanager
-def engine(folder: Path, servers: int = 1, jetstream: bool = True) -> Iterator[Engine]:
-    """Yield running servers; they are killed at the end of the block."""
-    here = Engine(folder, servers, jetstream)
+def engine(
+    folder: Path, servers: int = 1, jetstream: bool = True, settings: str = ""
+) -> Iterator[Engine]:
+    """Yield running servers, and kill them at the end of the block."""
+    here = Engine(folder, servers, jetstream, settings)
     try:
         for number in range(servers):
             here.start(number)
@@ -125,7 +158,11 @@ def engine(folder: Path, servers: int = 1, jetstream: bool = True) -> Iterator[E
 
 
 @contextlib.contextmanager
-def node(nats: Engine, *options: object, name: str = "room", logs: str = "") -> Iterator[Room]:
-    """Yield a room of the cluster. The options before `options` are SMALL."""
-    with room("--workers", 2, *SMALL, "--cluster", nats.url(name), *options, logs=logs) as here:
+def node(
+    nats: Engine, *options: object, name: str = "room", logs: str = "", port: int = 0
+) -> Iterator[Room]:
+    """Yield a room of the cluster. Its options are SMALL, and then `options`. `port` replaces the
+    engine's own port, for a test that forwards connections."""
+    url = f"nats://127.0.0.1:{port}/{name}" if port else nats.url(name)
+    with room("--workers", 2, *SMALL, "--cluster", url, *options, logs=logs) as here:
         yield here

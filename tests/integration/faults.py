@@ -1,13 +1,13 @@
-"""A room whose processes fail at a place that a test chooses. `faulty_room.py` runs this program.
+"""A room whose processes fail at a place that a test chooses. `faulty_room.py` runs this program:
 
     python -m tests.integration.faults --workers 2 127.0.0.1 0
 
-The environment names a place in the workers' code (see `POINTS`), and a folder. Each file in the
-folder is a *round*, which makes one process fail: a process that reaches the place looks for a
-round and removes it. Only one process can remove it, and that process fails.
+Environment variables name a place in the workers' code (see `POINTS`), and a folder. Each file in
+the folder is a *round*, which makes one process fail: a process that reaches the place removes a
+round, if there is one, and then fails. Only one process can remove a given round.
 
-Each child calls `faulty` of this module instead of its own function, and imports this module before
-anything else. The room's own code knows nothing of it. A child imports only the modules that
+Each child calls the function `faulty` of this module instead of its own function, and imports this
+module first. The room's own code does not know this module. A child imports only the modules that
 contain the place, because each import delays the start of every worker.
 """
 
@@ -24,10 +24,10 @@ from chatroom.config.settings import Settings
 WELCOME = f"{Settings().welcome}\n".encode()
 
 WORD = b"unspeakable"
-"""Text in the input of a process that triggers the point "word"."""
+"""Text that triggers the point "word" in the process that reads it."""
 
 Wrap = Callable[[Callable[[], None]], None]
-"""Wraps a place in the code, so that it calls a function each time."""
+"""Wraps a place in the code: from then on, the place calls a given function each time."""
 
 # --- failures ------------------------------------------------------------------------------------
 
@@ -56,14 +56,15 @@ ACTS = {act.__name__: act for act in (die, hang, spin, fail)}
 # --- places --------------------------------------------------------------------------------------
 
 Fire = Callable[[], None]
-"""Looks for a round, and acts if there is one."""
+"""Uses a round and fails, if there is a round for this process."""
 
 Make = Callable[[Callable[..., Any], Fire], Callable[..., Any]]
-"""Takes a function; returns a replacement, which fires before, during or after it."""
+"""Takes a function and a Fire; returns a replacement that fires before, during or after the
+call."""
 
 
 def replace(place: str, name: str, make: Make) -> Wrap:
-    """Replace `name` of `place`, which is a module of chatroom, or "module:class"."""
+    """Replace the attribute `name` of `place`, which is a module of chatroom or "module:class"."""
 
     def wrap(fire: Fire) -> None:
         owner = resolve_name(f"chatroom.{place}")
@@ -73,7 +74,7 @@ def replace(place: str, name: str, make: Make) -> Wrap:
 
 
 def before(place: str, name: str, when: Callable[..., bool] = lambda *_: True) -> Wrap:
-    """Fire before a call of `name`, if `when` returns True for its arguments."""
+    """Fire before a call of `name`, if `when` returns True for the call's arguments."""
 
     def make(wrapped: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
         def faulty(*arguments: Any, **options: Any) -> Any:
@@ -87,7 +88,7 @@ def before(place: str, name: str, when: Callable[..., bool] = lambda *_: True) -
 
 
 def behind(place: str, name: str, when: Callable[..., bool] = lambda *_: True) -> Wrap:
-    """Fire after a call of `name`, if `when` returns True for its result and arguments."""
+    """Fire after a call of `name`, if `when` returns True for the call's result and arguments."""
 
     def make(wrapped: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
         def faulty(*arguments: Any, **options: Any) -> Any:
@@ -102,7 +103,7 @@ def behind(place: str, name: str, when: Callable[..., bool] = lambda *_: True) -
 
 
 def half_stored(store: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
-    """Fire in the middle of an append's text, while the lock is held."""
+    """Fire when half of an append's text is stored, while the lock is held."""
 
     def faulty(ring: memoryview, start: int, data: bytes) -> None:
         half = len(data) // 2
@@ -114,7 +115,7 @@ def half_stored(store: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
 
 
 def unacknowledged(publish: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
-    """Fire when a message was sent to the engine, and its answer has not been received."""
+    """Fire after a message was sent to the engine, and before the engine's answer is received."""
 
     async def faulty(self: Any, *arguments: Any) -> Any:
         request = self._client.publish
@@ -131,7 +132,7 @@ def unacknowledged(publish: Callable[..., Any], fire: Fire) -> Callable[..., Any
 
 
 def half_noted(note: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
-    """Fire in the middle of a checkpoint."""
+    """Fire when half of a checkpoint is stored."""
 
     class Half(tuple[int, ...]):
         __slots__ = ()
@@ -148,7 +149,7 @@ def half_noted(note: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
 
 
 def half_written(append: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
-    """Fire in the middle of a write to the transcript."""
+    """Fire when half of the data is written to the transcript."""
 
     def faulty(self: Any, data: bytes) -> None:
         os.write(self.fd, data[: len(data) // 2])
@@ -160,10 +161,10 @@ def half_written(append: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
 
 
 def sending(what: str) -> Wrap:
-    """Fire in a send to a member.
+    """Fire in or after a send to a member.
 
-    `what`: "all": after a send that the kernel took whole; "part": after one that it took in part;
-    "half": in the middle of a send; "greeting": in the middle of the welcome.
+    `what`: "all": after a send if the kernel took all bytes; "part": after a send if the kernel
+    took only some; "half": in the middle of a send; "greeting": in the middle of the welcome.
     """
 
     def make(begin: Callable[..., Any], fire: Fire) -> Callable[..., Any]:
@@ -213,13 +214,14 @@ FILE = "sidecars.transcript.file:TranscriptFile"
 POINTS: dict[str, Wrap] = {
     "starting": before("worker.process", "_begin"),
     "turn": before(INPUT, "read"),
-    # The worker has read input that no other process has.
+    # The worker has read input, and no other process has this input.
     "read": before(FRAMER, "feed"),
     "framed": behind(FRAMER, "feed"),
     "word": before(FRAMER, "feed", lambda _, data: WORD in data),
     "flushed": behind(FRAMER, "flush"),
     "closed": behind(FRAMER, "close"),
-    # It appends. It holds the lock, except at "batch", "unattributed" and "attributed".
+    # The worker appends. The worker holds the lock, except at "batch", "unattributed" and
+    # "attributed".
     "batch": before(WORKER, "_append", lambda self: bool(self.input.batch)),
     "locked": before(LOG, "append"),
     "joined": behind(BATCH, "text"),
@@ -230,7 +232,7 @@ POINTS: dict[str, Wrap] = {
     "unattributed": before(INPUT, "record_own"),
     "attributed": behind(INPUT, "record_own"),
     "full": behind(LOG, "wait_for_space"),
-    # It delivers.
+    # The worker delivers.
     "unrung": before(DOORBELL, "ring"),
     "rung": behind(DOORBELL, "ring"),
     "delivering": before(DELIVERY, "deliver"),
@@ -241,12 +243,12 @@ POINTS: dict[str, Wrap] = {
     "resuming": before(DELIVERY, "resume"),
     "resumed": behind(DELIVERY, "resume"),
     "published": behind(DELIVERY, "advance_locked"),
-    # It makes checkpoints.
+    # The worker makes checkpoints.
     "unnoted": before(MEMBERSHIP, "_note_all"),
     "half noted": replace(SLOTS, "note", half_noted),
     "noted": behind(SLOTS, "note"),
     "all noted": behind(MEMBERSHIP, "_note_all"),
-    # It adopts.
+    # The worker adopts members of a dead worker, or members that another worker has yielded.
     "handed": before(RECOVERY, "__init__"),
     "found": behind(RECOVERY, "state_of"),
     "ungreeted": before(MEMBERSHIP, "_greet"),
@@ -256,7 +258,7 @@ POINTS: dict[str, Wrap] = {
     "gone on": behind(MEMBERSHIP, "_take_over"),
     "adopted": behind(MEMBERSHIP, "adopt"),
     "reading again": before(INPUT, "_reframe"),
-    # It yields.
+    # The worker yields members to another worker.
     "yielding": before(MEMBERSHIP, "_yield_members"),
     "held": behind(DELIVERY, "pin"),
     "yielded": before(WORKER, "_tell", lambda _, record: "yielded" in record),
@@ -269,7 +271,7 @@ POINTS: dict[str, Wrap] = {
     "reported": behind(WORKER, "_tell", lambda _, __, record: "left" in record),
     # The room stops.
     "stopping": before(SHUTDOWN, "close_gracefully"),
-    # The bridge of a cluster publishes, and appends to the room's log.
+    # The bridge of a cluster publishes messages, and appends to the room's log.
     "bridge starting": before(BRIDGE, "run"),
     "bridge unpublished": before(ENGINE, "publish"),
     "bridge unacknowledged": replace(ENGINE, "publish", unacknowledged),
@@ -300,7 +302,7 @@ POINTS: dict[str, Wrap] = {
 
 
 def faulty(target: str, *arguments: Any) -> None:
-    """Wrap the place that the environment names, then call the function `target`."""
+    """Wrap the place that the environment names; then call the function that `target` names."""
     install()
     resolve_name(target)(*arguments)
 
@@ -324,7 +326,7 @@ def install() -> None:
             try:
                 os.unlink(f"{folder}/{name}")
             except FileNotFoundError:
-                continue  # another process removed it
+                continue  # Another process has removed this round.
             ACTS[act]()
             return
 

@@ -6,9 +6,9 @@
         rounds.wait_until_fired()
 
 "stored" is a place in the workers' code: see `POINTS` in `faults.py`, the program that such a room
-runs. A process that reaches it looks for a *round*, a file in a folder of the test, and removes it.
-Only one process can remove it, and that process dies. So a test decides when processes die, how
-many die, and which.
+runs. A process that reaches the place removes a *round*, which is a file in a folder of the test,
+and then dies. Only one process can remove a given round. So a test decides when processes die,
+which ones, and how many.
 """
 
 import os
@@ -25,14 +25,15 @@ from tests.integration.waiting import until
 
 
 class Rounds:
-    """Number of processes that will fail when they reach the point."""
+    """Rounds of a faulty room. Each round makes one process fail when this process reaches the
+    point."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._numbers = count()
 
     def load(self, count: int = 1, pid: int | None = None) -> None:
-        """Let `count` processes fail; with `pid`, only that process."""
+        """Add `count` rounds, each for any process, or for the process `pid`."""
         for _ in range(count):
             (self.folder / f"{pid or 'any'}-{next(self._numbers)}").touch()
 
@@ -41,7 +42,7 @@ class Rounds:
         return len(os.listdir(self.folder))
 
     def wait_until_fired(self) -> None:
-        until(lambda: not self.left, "a process comes by the point")
+        until(lambda: not self.left, "a process reaches the point")
 
 
 @contextmanager
@@ -56,11 +57,12 @@ def faulty_room(
     loaded: int = 0,
     pause: float = 5.0,
 ) -> Iterator[tuple[Room, Rounds]]:
-    """Yield a room, and its rounds. A process that takes a round at `point` calls `act`.
+    """Yield a room and its rounds. A process that uses a round at `point` calls `act`.
 
-    `skip`: number of times that a process passes `point` unharmed while a round is loaded.
-    `loaded`: number of rounds at the start. `ready`: wait until the room listens. `pause`: maximum
-    backoff (s) between attempts to start a worker. Skips the test if the workers' code is compiled.
+    `skip`: number of times that each process passes `point` without failing although there is a
+    round. `loaded`: number of rounds at the start. `ready`: wait until the room listens. `pause`:
+    maximum backoff (s) between attempts to start a worker. The test is skipped if the workers' code
+    is compiled.
     """
     skip_if_compiled()
     (folder / "rounds").mkdir()

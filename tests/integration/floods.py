@@ -1,18 +1,18 @@
-"""Attack a room with floods, and measure what its other members notice. To be run by hand.
+"""Attack a room with floods, and measure the effect on its other members. Run this by hand:
 
     python -m tests.integration.floods --seconds 10
 
 Each row is one room with its default options and a transcript. Strangers send one payload as fast
-as the room reads it. Meanwhile readers receive 1 MB/s and 0.5 MB/s, a listener receives as fast as
-it can, and a typist sends a line every half second. A row shows:
+as the room reads it. Meanwhile, two readers receive 1 MB/s and 0.5 MB/s, a listener receives as
+fast as it can, and a typist sends a line every half second. A row shows:
 
 - which readers the room has disconnected;
 - the number of messages that the transcript reports as missed;
 - the longest time from a line of the typist until the listener received it;
 - the bytes that the listener received, per second of the attack.
 
-The program ends with exit code 1 if the room has disconnected the reader of 1 MB/s, or the
-transcript lacks a message. Times depend on the machine, which the strangers share with the room.
+The exit code is 1 if the room has disconnected the reader of 1 MB/s, or if the transcript lacks a
+message. Times depend on the machine, which the strangers share with the room.
 """
 
 import argparse
@@ -44,8 +44,8 @@ RECONNECTING = "empty lines, reconnecting"
 AFTER = 100_000
 
 PACES = (1e6, 0.5e6)
-"""Bytes per second that the paced readers receive. The room must not disconnect the first of
-them."""
+"""Bytes per second that the two paced readers receive. The room must not disconnect the first
+reader."""
 TYPIST = "127.1.0.2"
 LISTENER = "127.1.0.3"
 PACE_STEP = 0.02
@@ -54,7 +54,8 @@ TYPE_EVERY = 0.5
 
 
 class Attack(NamedTuple):
-    """Strangers: `connections` connections from `addresses` addresses that send a payload."""
+    """An attack of strangers: `connections` connections from `addresses` addresses send a
+    payload."""
 
     connections: int
     addresses: int
@@ -81,7 +82,7 @@ class Strangers:
         self._payload = PAYLOADS["empty lines" if self._reconnecting else attack.payload]
         self._selector = selectors.DefaultSelector()
         self._sent: dict[int, int] = {}
-        """Bytes sent by each connection, by its number."""
+        """Number of bytes that each connection has sent, by the connection's number."""
         for number in range(attack.connections):
             self._connect(number)
 
@@ -108,7 +109,7 @@ class Strangers:
         self._selector.register(connection, events, number)
 
     def _has_ended(self, connection: socket.socket, number: int, events: int) -> bool:
-        """Receive and send; return True if the connection is to be replaced."""
+        """Receive and send; return True if the connection has ended, or must be replaced."""
         try:
             if events & selectors.EVENT_READ and not connection.recv(1 << 20):
                 return True
@@ -122,7 +123,7 @@ class Strangers:
 
 
 def strangers(host: str, port: int, attack: Attack, stop: float) -> None:
-    """Flood a room until the time `stop`. The target of a process."""
+    """Flood a room until the time `stop` (s, monotonic), as the target of a process."""
     Strangers(host, port, attack).run(stop)
 
 
@@ -130,7 +131,7 @@ def strangers(host: str, port: int, attack: Attack, stop: float) -> None:
 
 
 class Reader(threading.Thread):
-    """A member that receives `pace` bytes a second; if `pace` is None, as fast as it can."""
+    """A member that receives `pace` bytes per second, or as fast as it can if `pace` is None."""
 
     def __init__(self, client: Client, pace: float | None, stop: float) -> None:
         super().__init__(daemon=True)
@@ -140,7 +141,7 @@ class Reader(threading.Thread):
         self.received = 0
         self.ended = False
         self.heard: dict[int, float] = {}
-        """Time at which each line of the typist was received, by its number."""
+        """Time at which this reader received each line of the typist, by the line's number."""
 
     def run(self) -> None:
         connection, rest = self._client.socket, b""
@@ -180,16 +181,16 @@ class Row(NamedTuple):
 
     attack: Attack
     disconnected: list[bool]
-    """For each of PACES."""
+    """One value per reader of PACES: True if the room has disconnected it."""
     missing: int
     slowest: float
-    """Seconds."""
+    """Longest time (s) until the listener received a line of the typist."""
     added: float
-    """Bytes per second."""
+    """Bytes per second that the listener received."""
 
 
 def measure(attack: Attack, seconds: float, options: list[str]) -> Row:
-    """Run one attack on a new room."""
+    """Run one attack on a new room, and return the row."""
     with tempfile.TemporaryDirectory() as folder:
         transcript = Path(folder) / "said.jsonl"
         with room("--quiet", "--verbose", "--transcript", transcript, *options, logs=".*") as here:
@@ -223,10 +224,11 @@ def measure(attack: Attack, seconds: float, options: list[str]) -> Row:
 
 
 def type_lines(typist: Client, stop: float) -> Iterator[tuple[int, float]]:
-    """Send a line every half second; yield its number and its time."""
+    """Send a line every half second; yield the number of each line, and the time when it was
+    sent."""
     number = 0
     while (now := time.monotonic()) < stop:
-        typist.say(b"typed %d\n" % number)
+        typist.send(b"typed %d\n" % number)
         yield number, now
         number += 1
         drain(typist)
@@ -234,7 +236,7 @@ def type_lines(typist: Client, stop: float) -> Iterator[tuple[int, float]]:
 
 
 def drain(client: Client) -> None:
-    """Receive what has arrived, and drop it."""
+    """Receive and drop all data that has arrived."""
     client.socket.setblocking(False)
     with contextlib.suppress(BlockingIOError):
         while client.socket.recv(1 << 20):
@@ -243,7 +245,7 @@ def drain(client: Client) -> None:
 
 
 def table(rows: Callable[[], Iterator[Row]]) -> bool:
-    """Print the rows; return True if the room kept its promises in each."""
+    """Print the rows; return True if the exit code is 0."""
     good = True
     readers = " | ".join(f"reader of {pace / 1e6:g} MB/s" for pace in PACES)
     print(

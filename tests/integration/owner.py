@@ -1,4 +1,4 @@
-"""A room's owner, who uses chatroom.status, chatroom.admin or the control socket."""
+"""The owner of a room, who uses chatroom.status, chatroom.admin or the control socket."""
 
 import contextlib
 import json
@@ -45,7 +45,7 @@ class Owner:
         return code, said.read(), error.read()
 
     def admin(self, *words: object) -> str:
-        """Run a command of chatroom.admin; return its output."""
+        """Run a command of chatroom.admin, which must succeed; return its output."""
         code, said, error = self.run("admin", *words)
         assert (code, error) == (0, "")
         return said
@@ -58,7 +58,7 @@ class Owner:
         return self.ask(ask="status")
 
     def until(self, holds: Callable[[Any], Any], what: str) -> Any:
-        """Wait until the condition holds for the room's status; return the status."""
+        """Wait until the condition holds for the room's status; return this status."""
 
         def look() -> Any:
             found = self.status()
@@ -67,7 +67,7 @@ class Owner:
         return until(look, what)
 
     def member(self, client: Client) -> Any:
-        """Return the status of a TCP client's member."""
+        """Return the entry of a TCP client in the room's status."""
         ends = [member for member in self.status()["members"] if member["port"] == client.end[1]]
         (found,) = ends
         return found

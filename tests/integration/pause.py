@@ -1,9 +1,9 @@
-"""Measure the pause of a room when a worker dies. To be run by hand: a test can't rely on times.
+"""Measure the pause of a room after a worker dies. Run this by hand: a test can't rely on times.
 
     python -m tests.integration.pause --clients 1000 --workers 2 --deaths 5
 
-In each round, a worker is killed, and a member sends a line at once. The pause is the time until
-all members have received this line. The clients, the room and this program share the machine.
+In each round, a worker is killed, and a member sends a line immediately. The pause is the time
+until all members have received this line. The clients, the room and this program share the machine.
 """
 
 import argparse
@@ -19,13 +19,13 @@ from tests.integration.waiting import PATIENCE, until
 
 
 def all_hear(clients: list[Client], line: bytes) -> None:
-    """Wait until each client has received the line, which is the last one sent."""
+    """Wait until each client has received the line, which must be the last line sent."""
     with selectors.DefaultSelector() as selector:
         for member in clients:
             selector.register(member, selectors.EVENT_READ)
         while selector.get_map():
             ready = selector.select(PATIENCE)
-            assert ready, f"{len(selector.get_map())} clients hear nothing more"
+            assert ready, f"{len(selector.get_map())} clients receive nothing more"
             for key, _ in ready:
                 client = key.fileobj
                 assert isinstance(client, Client)
@@ -36,15 +36,16 @@ def all_hear(clients: list[Client], line: bytes) -> None:
 
 
 def pause(here: Room, clients: list[Client], speaker: Client, number: int) -> float:
-    """Return the seconds from a worker's death until all members have received a line sent then."""
+    """Kill a worker and send a line; return the seconds until all members have received the
+    line."""
     workers = until(lambda: here.workers()[1:] and here.workers(), "there is more than one worker")
     line = f"{number} are dead\n".encode()
     began = time.monotonic()
     os.kill(workers[0].pid, signal.SIGKILL)
-    speaker.say(line)
+    speaker.send(line)
     all_hear(clients, line)
     took = time.monotonic() - began
-    until(lambda: len(here.workers()) == len(workers), "another has taken its place")
+    until(lambda: len(here.workers()) == len(workers), "a new worker has replaced it")
     return took
 
 

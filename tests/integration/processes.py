@@ -1,4 +1,4 @@
-"""Processes and connections as /proc and the kernel show them."""
+"""Processes and connections, as read from /proc and from the kernel."""
 
 import os
 import re
@@ -26,23 +26,23 @@ SLOTS = "memfd:chatroom slots"
 
 @dataclass(frozen=True)
 class Process:
-    """A process as it was at one moment. It may have ended since."""
+    """A process at one moment. The process may have ended since then."""
 
     pid: int
     state: str
     session: int
     started: int
-    """Start in ticks since boot; together with the pid, it identifies the process."""
+    """Start time in ticks since boot. The pid and the start time together identify a process."""
     used: float
     """Processor time so far (s)."""
 
     @property
     def alive(self) -> bool:
-        """True unless it is a zombie."""
+        """True unless the process is a zombie."""
         return self.state not in ("Z", "X")
 
     def read(self, name: str) -> str:
-        """Return one of its files in /proc; empty if the process has ended."""
+        """Return a file of the process in /proc; empty if the process has ended."""
         try:
             return Path(f"/proc/{self.pid}/{name}").read_text(errors="replace")
         except OSError:
@@ -54,22 +54,22 @@ class Process:
 
     @property
     def maps_log(self) -> bool:
-        """True if it maps the room's log."""
+        """True if the process maps the room's log."""
         return LOG in self.read("maps")
 
     @property
     def maps_uplink(self) -> bool:
-        """True if it maps the uplink of a room in a cluster."""
+        """True if the process maps the uplink of a room in a cluster."""
         return UPLINK in self.read("maps")
 
     @property
     def maps_slots(self) -> bool:
-        """True if it maps the slots: a worker or the main process."""
+        """True if the process maps the slots, so it is a worker or the main process."""
         return SLOTS in self.read("maps")
 
     @property
     def descriptors(self) -> list[str]:
-        """Return the target of each of its descriptors."""
+        """Return the target of each descriptor of the process."""
         folder = f"/proc/{self.pid}/fd"
         found = []
         with suppress(OSError):
@@ -82,7 +82,7 @@ class Process:
         os.kill(self.pid, signal.SIGKILL)
 
     def blocks(self, number: int) -> bool:
-        """Return whether the process blocks a signal."""
+        """Return True if the process blocks the signal."""
         [mask] = re.findall(r"^SigBlk:\t(.+)$", self.read("status"), re.MULTILINE)
         return bool(int(mask, 16) >> number - 1 & 1)
 
@@ -96,7 +96,7 @@ class Process:
 
 
 def look(pid: int) -> Process | None:
-    """Return the process, or None if there is none."""
+    """Return the process with this pid, or None if there is none."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
@@ -109,8 +109,8 @@ def look(pid: int) -> Process | None:
 def session(leader: int) -> list[Process]:
     """Return the living processes of a session, the oldest first, even if its leader has ended.
 
-    A room is started as a session of its own. Its processes never leave the session, not even when
-    their parent has ended.
+    Each room of a test is started in its own session. The processes never leave this session, even
+    after their parent has ended.
     """
     found = [process for process in _all() if process.session == leader and process.alive]
     return sorted(found, key=lambda process: (process.started, process.pid))
@@ -125,7 +125,8 @@ def _all() -> Iterator[Process]:
 #: State of a listening socket.
 LISTENS = "0A"
 
-#: State of a connection that both sides have closed (TIME_WAIT). No process holds it.
+#: State of a connection that both sides have closed (TIME_WAIT). Such a connection has no socket in
+#: any process.
 TIME_WAIT = "06"
 
 
@@ -145,7 +146,7 @@ class Connection:
     inode: str
 
 
-# For `connection`: linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h.
+# Constants for `connection`, from linux/netlink.h, linux/sock_diag.h and linux/inet_diag.h.
 NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST = 4, 20, 1
 HEAD = struct.Struct("=IHHII")
 """struct nlmsghdr: length, type, flags, and two unused numbers."""
@@ -153,10 +154,10 @@ ANY_STATE, NO_COOKIE = 0xFFFFFFFF, (0xFFFFFFFF, 0xFFFFFFFF)
 
 
 def connection(local: End, remote: End) -> Connection | None:
-    """Return one end of a connection, or None if it does not exist.
+    """Return one end of a connection, or None if there is no such connection.
 
-    This asks the kernel for one connection. After thousands of connections were closed, it takes a
-    tenth of a second to read the whole table, as `connections` does.
+    This function asks the kernel for one connection only. `connections` reads the whole table,
+    which takes a tenth of a second after thousands of connections were closed.
     """
     family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
     sides = [socket.inet_pton(family, host).ljust(16, b"\0") for host, _ in (local, remote)]
@@ -171,8 +172,8 @@ def connection(local: End, remote: End) -> Connection | None:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as kernel:
         kernel.sendto(head + request, (0, 0))
         answer = kernel.recv(1 << 13)
-    # The type of an error is different. If there is no such connection, the answer describes the
-    # listening socket.
+    # The answer to an error has another type. If the connection does not exist, the answer may
+    # describe the listening socket, whose ports are different.
     if HEAD.unpack_from(answer)[1] != SOCK_DIAG_BY_FAMILY or answer[20:24] != ports:
         return None
     _, unread, unsent, _, inode = struct.unpack_from("=5I", answer, 68)
@@ -180,12 +181,12 @@ def connection(local: End, remote: End) -> Connection | None:
 
 
 def connections() -> Iterator[Connection]:
-    """Yield all ends on this machine, of IPv4 and IPv6, except those in TIME_WAIT."""
+    """Yield both ends of each IPv4 and IPv6 connection on this machine, except in TIME_WAIT."""
     for table in ("tcp", "tcp6"):
         try:
             lines = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
         except OSError:
-            continue  # a machine without IPv6
+            continue  # This machine has no IPv6.
         for line in lines:
             _, local, remote, state, queues, _, _, _, _, inode, *_ = line.split()
             if state == TIME_WAIT:
@@ -196,7 +197,7 @@ def connections() -> Iterator[Connection]:
 
 @lru_cache(maxsize=4096)
 def _end(text: str) -> End:
-    """Parse an address: hexadecimal words, each in the machine's byte order."""
+    """Parse an address in the format of /proc/net/tcp: hexadecimal words in native byte order."""
     address, _, port = text.partition(":")
     words = struct.pack(
         f"={len(address) // 8}I",

@@ -3,8 +3,8 @@
     with room("--workers", 2) as here:
         ...
 
-Whatever a test is about, each room that it opens must also end well: SIGTERM stops it in time with
-exit code 0, with nothing on its standard error, and no process and no file is left.
+In every test, each room must end without a fault: SIGTERM stops the room in time, with exit code 0
+and an empty standard error, and no process and no file is left.
 """
 
 import fcntl
@@ -40,35 +40,35 @@ from tests.integration.waiting import PATIENCE, over, until
 ROOT = Path(__file__).parent.parent.parent
 WELCOME = b"Welcome to socket practice\n"
 
-#: Options. A room delivers text without a line end after a silence. With these options, no pause
-#: counts as a silence, however slow the machine is. So a line that is sent in pieces stays one
-#: line.
+#: Options of a room in which no pause counts as a silence, however slow the machine is. So a line
+#: that is sent in pieces stays one line. (A room delivers text without a line end after a silence.)
 NEVER_SILENT = ("--flush-after", 60)
 
-#: Options. Neither a member (LOAD-3) nor the room is throttled.
+#: Options of a room that throttles neither a member (LOAD-3) nor the room as a whole.
 UNLIMITED = ("--rate", 0, "--room-rate", 0)
 
-#: Options. A log of the smallest size that the lag limit and the longest line allow. It wraps often
-#: if members are not throttled.
+#: Options of a room with the smallest log that the lag limit and the longest line allow. The log
+#: wraps often if members are not throttled.
 SMALL_LOG = ("--log-size", "128K", "--max-lag", "64K", "--max-line", "4K", *UNLIMITED)
 
 #: Beginning of the error line of a room that does not start.
 ERROR_LINE = "^python -m chatroom: "
 
-#: Patterns of the log lines about a killed worker, and a killed registry.
+#: Patterns of the log lines about a killed worker and a killed registry.
 DIED = r" level=warning event=worker-died worker=\d+ exit=-9 says="
 REGISTRY_DIED = r" level=warning event=registry-died says="
 
 #: Seconds within which a stopped room must have ended.
 STOP_WITHIN = 5.0
 
-#: Seconds over which a room's processor time is measured, and the maximum that an idle room uses.
+#: Seconds over which a room's processor time is measured, and the maximum (s) for an idle room.
 IDLE_WINDOW = 0.4
 IDLE_TIME = 0.03
 
 
 class Room:
-    """A room that was started, and may not be ready yet. It is a session and a process group."""
+    """A room that was started, but may not be ready yet. The room has its own session and process
+    group."""
 
     def __init__(
         self,
@@ -77,16 +77,16 @@ class Room:
         leaving: ExitStack,
         logs: str,
     ) -> None:
-        """`logs`: pattern that matches every line on its standard error. If it is not empty, there
-        must be at least one line."""
+        """`logs` is a pattern that must match every line on the room's standard error. If `logs` is
+        not empty, there must be at least one line."""
         self.process = process
         self.pid = process.pid
         self.host = ""
         self.port = 0
         self.where = ""
-        """Addresses at which it listens, as it printed them."""
+        """Addresses at which the room listens, as it printed them."""
         self.console = b""
-        """Standard output that was read so far."""
+        """Standard output that was read but not returned yet."""
         self._folder = folder
         self._leaving = leaving
         self._logs = logs
@@ -94,7 +94,7 @@ class Room:
     # --- output --------------------------------------------------------------
 
     def listen(self) -> None:
-        """Wait until it prints that it listens."""
+        """Wait until the room prints that it listens."""
         line = self.read_until("\n").decode()
         assert line.startswith("listening on "), f"{line!r}, {self.errors!r}"
         self.where = line.removeprefix("listening on ").rstrip("\n")
@@ -102,7 +102,7 @@ class Room:
         self.host, self.port = host.strip("[]"), int(port)
 
     def wait_until_listening(self) -> None:
-        """Wait until its port accepts connections, without reading its output."""
+        """Wait until the room's port accepts connections, without reading the output."""
 
         def find() -> list[int]:
             held = [
@@ -111,20 +111,20 @@ class Room:
             ports = [connection for connection in connections() if connection.state == LISTENS]
             return [port.local[1] for port in ports if f"socket:[{port.inode}]" in held]
 
-        self.host, [self.port] = "127.0.0.1", until(find, "it listens")
+        self.host, [self.port] = "127.0.0.1", until(find, "the room listens")
 
     def read_until(self, token: str | bytes) -> bytes:
-        """Read its standard output up to and including the token."""
+        """Read the room's standard output, up to the end of the token."""
         wanted = token.encode() if isinstance(token, str) else token
         while wanted not in self.console:
             assert self._read_on(), (
-                f"it ended without {wanted!r}: {self.console!r}, {self.errors!r}"
+                f"the output ended without {wanted!r}: {self.console!r}, {self.errors!r}"
             )
         heard, _, self.console = self.console.partition(wanted)
         return heard + wanted
 
     def read_rest(self) -> bytes:
-        """Read its standard output to the end."""
+        """Read the room's standard output to the end."""
         while self._read_on():
             pass
         heard, self.console = self.console, b""
@@ -134,17 +134,18 @@ class Room:
         output = self.process.stdout
         assert output is not None
         ready, _, _ = select.select([output], [], [], PATIENCE)
-        assert ready, f"it printed nothing more after {self.console[-500:]!r}; {self.errors!r}"
+        assert ready, f"nothing more was printed after {self.console[-500:]!r}; {self.errors!r}"
         data = os.read(output.fileno(), 1 << 16)
         self.console += data
         return bool(data)
 
     def output_is_full(self) -> bool:
-        """Return whether its standard output is full, because it is not read."""
+        """Return True if the pipe for the room's standard output is full."""
         assert self.process.stdout is not None
         unread = array("i", [0])
         fcntl.ioctl(self.process.stdout, termios.FIONREAD, unread)
-        # A pipe is made of pages; small writes leave gaps in some of them.
+        # A pipe consists of pages, and small writes leave gaps in some of them. So allow for four
+        # pages.
         size = fcntl.fcntl(self.process.stdout, fcntl.F_GETPIPE_SZ)
         return unread[0] + 4 * mmap.PAGESIZE >= size
 
@@ -155,16 +156,16 @@ class Room:
 
     @property
     def run_dir(self) -> Path:
-        """Its default run-dir."""
+        """The room's default run-dir."""
         return self._folder / "tmp" / f"chatroom-{os.getuid()}"
 
     def files(self) -> list[str]:
-        """Return the names of the files that it has left in its own folder of temporary files."""
+        """Return the names of the files that the room has left in its own temporary folder."""
         return sorted(path.name for path in (self._folder / "tmp").iterdir())
 
     def files_when_killed(self) -> list[str]:
-        """Return `files` without the control socket. A killed room can't remove this socket, and
-        the next room recognises it as stale."""
+        """Return `files` without the control socket, which a killed room can't remove. The next
+        room recognises this socket as stale."""
         sockets = [f"{self.host}:{self.port}.sock"] if self.port else []
         if self.run_dir.exists():
             found = [path.name for path in self.run_dir.iterdir()]
@@ -174,34 +175,34 @@ class Room:
     # --- clients -------------------------------------------------------------
 
     def connect(self, source: str = "127.0.0.1", receive_buffer: int = 0) -> Client:
-        """Return a client that has connected, and has not received anything yet."""
+        """Connect a client that has not received anything yet."""
         host = "127.0.0.1" if self.host == "::" and ":" not in source else self.host
         return self._leaving.enter_context(Client(host, self.port, source, receive_buffer))
 
     def join(self, source: str = "127.0.0.1", receive_buffer: int = 0) -> Client:
-        """Return a member: a client that has received the whole welcome."""
+        """Return a member, which is a client that has received the whole welcome."""
         client = self.connect(source, receive_buffer)
-        client.hear(WELCOME)
+        client.expect(WELCOME)
         return client
 
     def join_all(self, sources: Iterable[str]) -> list[Client]:
-        """Return members that have connected at the same time."""
+        """Return members, all of which connect before any of them receives the welcome."""
         clients = [self.connect(source) for source in sources]
         for client in clients:
-            client.hear(WELCOME)
+            client.expect(WELCOME)
         return clients
 
     def wait_until_read(self, client: Client) -> None:
-        """Wait until the room has read everything that a client sent."""
+        """Wait until the room has read everything that the client sent."""
 
         def read() -> bool:
             theirs = self._connection(client.end, (self.host, self.port))
             return not (theirs.unsent or self._end_of(client).unread)
 
-        until(read, f"all that {client.address} sent is read")
+        until(read, f"the room has read all that {client.address} sent")
 
     def unsent(self, client: Client) -> int:
-        """Return the bytes that the room has sent to a client and the client has not received."""
+        """Return the number of bytes that the room has sent but the client has not received."""
         return self._end_of(client).unsent
 
     def _end_of(self, client: Client) -> Connection:
@@ -215,19 +216,19 @@ class Room:
     # --- processes -----------------------------------------------------------
 
     def processes(self) -> list[Process]:
-        """Return its living processes, even if the main process has ended."""
+        """Return the room's living processes, even if the main process has ended."""
         return session(self.pid)
 
     def children(self) -> list[Process]:
-        """Return the children that the room has spawned.
+        """Return the child processes of the room.
 
-        A child that has not executed its program yet is left out: it still has all resources of
-        the main process.
+        A child that has not executed its program yet is omitted, because it still has all resources
+        of the main process.
         """
         return [process for process in self.processes() if " -P -c " in process.command]
 
     def replace_workers(self, count: int) -> Callable[[], bool]:
-        """Send SIGHUP; return a function that checks whether `count` new workers run."""
+        """Send SIGHUP; return a function that returns True when `count` new workers run."""
         old = {worker.pid for worker in self.workers()}
         self.process.send_signal(signal.SIGHUP)
 
@@ -238,29 +239,28 @@ class Room:
         return replaced
 
     def workers(self) -> list[Process]:
-        """Return the workers, the oldest first. Until a worker is replaced, this is the order of
-        their numbers."""
+        """Return the workers, the oldest first. This is also the order of their numbers, until a
+        worker is replaced."""
         return [process for process in self.children() if process.maps_slots]
 
     def dead_and_replaced(self, deaths: int, workers: int) -> bool:
-        """Return whether `deaths` deaths are logged, and `workers` workers are ready.
+        """Return True if `deaths` deaths are logged and `workers` workers are ready.
 
-        A worker that is killed before it is ready is not a death, but a failed start.
+        A worker that is killed before it is ready counts as a failed start, not as a death.
         """
         return self.errors.count(" event=worker-died ") == deaths and self._ready() == workers
 
     def wait_until_replaced(self, deaths: int, workers: int) -> None:
-        """Wait until `deaths` deaths are logged, and `workers` workers are ready."""
-        until(partial(self.dead_and_replaced, deaths, workers), f"{deaths} were replaced")
+        """Wait until `deaths` deaths are logged and `workers` workers are ready."""
+        until(partial(self.dead_and_replaced, deaths, workers), f"{deaths} workers replaced")
 
     def _ready(self) -> int:
-        """Return the number of ready workers. The room's status, in the default run-dir, tells
-        it."""
+        """Return the number of ready workers, from the room's status."""
         with closing(ControlClient(self.run_dir / f"{self.host}:{self.port}.sock")) as client:
             return sum(worker["ready"] for worker in client.ask({"ask": "status"})["workers"])
 
     def registry(self) -> Process:
-        """Return the registry's process: it does not map the log."""
+        """Return the registry's process, the only child that does not map the log."""
 
         def find() -> list[Process]:
             return [process for process in self.children() if not process.maps_log]
@@ -268,7 +268,7 @@ class Room:
         return until(find, "there is a registry")[0]
 
     def writer(self) -> Process:
-        """Return the transcript's process: it maps the log, but not the slots."""
+        """Return the transcript's process, which maps the log but not the slots."""
 
         def find() -> list[Process]:
             return [
@@ -277,7 +277,7 @@ class Room:
                 if process.maps_log and not (process.maps_slots or process.maps_uplink)
             ]
 
-        return until(find, "there is one that writes the transcript")[0]
+        return until(find, "there is a transcript process")[0]
 
     def bridge(self) -> Process:
         """Return the bridge of a room in a cluster: it maps the uplink, but not the slots."""
@@ -292,21 +292,21 @@ class Room:
         return until(find, "there is a bridge")[0]
 
     def serving(self, client: Client) -> Process:
-        """Return the worker that serves a client: it holds the other end of the connection."""
+        """Return the worker that serves a client: it has the other end of the connection."""
         socket = f"socket:[{self._end_of(client).inode}]"
         [found] = [worker for worker in self.workers() if socket in worker.descriptors]
         return found
 
     def spread(self, clients: Iterable[Client]) -> list[int]:
-        """Return the number of these clients on each worker, in no order. Clients that are being
-        moved do not count."""
+        """Return the number of these clients on each worker. Clients that are moving do not
+        count."""
         found = [connection((self.host, self.port), client.end) for client in clients]
         sockets = {f"socket:[{connection.inode}]" for connection in found if connection}
         return [len(sockets.intersection(worker.descriptors)) for worker in self.workers()]
 
     def wait_until_even(self, clients: Iterable[Client], workers: int) -> None:
-        """Wait until the numbers of clients on `workers` workers differ by at most a tenth of their
-        mean, or by one."""
+        """Wait until the clients are spread evenly over `workers` workers: the workers' numbers of
+        clients differ by at most a tenth of their mean, or by one."""
         present = list(clients)
 
         def even() -> bool:
@@ -321,11 +321,11 @@ class Room:
         return sum(len(process.descriptors) for process in self.processes())
 
     def memory(self) -> int:
-        """Return the private memory of its processes (bytes)."""
+        """Return the private memory of all processes of the room (bytes)."""
         return sum(process.memory for process in self.processes())
 
     def is_idle(self) -> bool:
-        """Return whether its processes use almost no processor time for a while (IDLE_WINDOW)."""
+        """Return True if the room's processes use almost no processor time during IDLE_WINDOW."""
 
         def used() -> float:
             return sum(process.used for process in self.processes())
@@ -335,19 +335,26 @@ class Room:
     # --- end -----------------------------------------------------------------
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """Send a stop signal, and check that the room ends as it should."""
+        """Send a stop signal, and check that the room ends as every room must."""
         self.process.send_signal(number)
         self.expect_exit()
 
     def expect_exit(self, code: int = 0, within: float = STOP_WITHIN) -> None:
-        """Check that it ends in time, with this exit code, and that nothing of it is left."""
+        """Check that the room ends in time with this exit code, and leaves no process and no
+        file."""
         began = time.monotonic()
         try:
             ended = self.process.wait(within)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"still there after {within} s: {self._process_list()}") from None
+            raise AssertionError(
+                f"the room has not ended after {within} s: {self._process_list()}"
+            ) from None
         left = within - (time.monotonic() - began)
-        until(lambda: not self.processes(), f"all of {self._process_list()} end", max(left, 1.0))
+        until(
+            lambda: not self.processes(),
+            f"these processes end: {self._process_list()}",
+            max(left, 1.0),
+        )
         killed = code == -signal.SIGKILL
         assert (ended, self.files_when_killed() if killed else self.files()) == (code, [])
         lines = self.errors.splitlines()
@@ -355,7 +362,8 @@ class Room:
         assert bool(lines) == bool(self._logs), f"no line matches {self._logs!r}"
 
     def expect_error(self, code: int, *words: str) -> None:
-        """Check that it ends by itself, prints nothing, and writes one error line with `words`."""
+        """Check that the room ends by itself with this code, prints nothing, and writes one error
+        line that contains `words`."""
         assert self.read_rest() == b""
         self.expect_exit(code)
         assert self.errors.count("\n") == 1, self.errors
@@ -366,7 +374,7 @@ class Room:
         return [(process.pid, process.state, process.command) for process in self.processes()]
 
     def kill(self) -> None:
-        """Kill all its processes, in whatever state, each by its pid."""
+        """Kill all processes of the room, each by its pid."""
         while remaining := self.processes():
             for process in remaining:
                 with suppress(ProcessLookupError):
@@ -375,8 +383,8 @@ class Room:
 
 
 def command(*options: object, host: str = "127.0.0.1", port: int = 0) -> list[str]:
-    """Return the command of a room. By default, its members are spread over all workers, so that a
-    test with a few members also tests the exchange between workers."""
+    """Return the command of a room. By default, members are spread over all workers, so that a test
+    with few members also tests the exchange between workers."""
     pack = () if "--pack" in options else ("--pack", "1")
     return [sys.executable, "-m", "chatroom", *pack, *map(str, options), host, str(port)]
 
@@ -390,11 +398,11 @@ def started(
     logs: str = "",
     measured: bool = True,
 ) -> Iterator[Room]:
-    """A room that has just been started from the checkout; it is killed at the end of the block.
+    """Yield a room that was just started from the checkout, and kill it at the end of the block.
 
-    `setup`: shell commands (limits, redirections) that run before the room's command. `logs`: see
-    `Room`. `measured`: False hides the room from coverage. Coverage has signal handlers of its own,
-    and slows the start of an interpreter so much that signals are lost.
+    `setup`: shell commands, such as limits and redirections, that run before the room's command.
+    `logs`: see `Room`. `measured`: False hides the room from coverage, which has signal handlers of
+    its own, and slows the start of an interpreter so much that signals are lost.
     """
     inherited = {
         name: value
@@ -432,7 +440,8 @@ def room(
     environment: dict[str, str] | None = None,
     logs: str = "",
 ) -> Iterator[Room]:
-    """A room that is ready. If the test has not stopped it, it is stopped, and must end well."""
+    """Yield a room that is ready. At the end, a room that still runs is stopped, and must end as
+    usual."""
     arguments = command(*options, host=host, port=port)
     with started(arguments, setup=setup, environment=environment, logs=logs) as here:
         here.listen()

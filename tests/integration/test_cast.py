@@ -1,9 +1,10 @@
-"""Welcome and broadcast with many talking members, and over several workers.
+"""WELCOME and CAST with many members that send, and with several workers.
 
-tests/worker and harness/conformance prove the rest of these clauses.
+tests/worker and harness/conformance prove the other aspects of these clauses.
 
-Streams are compared byte by byte, so nothing else can have arrived between their messages. When all
-messages are received, their sender sends another one. It shows that nothing arrived *after* them.
+Streams are compared byte by byte, so nothing else has arrived between their messages. After the
+last message, its sender sends another one. Nothing arrived *after* the compared messages if this
+message arrives next.
 """
 
 import random
@@ -25,34 +26,34 @@ def test_a_newcomer_after_unfinished_text_receives_whole_lines() -> None:
         witness = here.join("127.0.8.8")
         for number in range(6):
             speaker = speakers[number % 3]
-            speaker.say(f"{number} unfinished")
-            witness.hear_until(f"{number} unfinished")
+            speaker.send(f"{number} unfinished")
+            witness.receive_until(f"{number} unfinished")
             newcomers = here.join_all(["127.0.9.7", "127.0.9.8", "127.0.9.9"])
-            speakers[number // 2].say("next\n")
+            speakers[number // 2].send("next\n")
             for newcomer in newcomers:
-                newcomer.hear(speakers[number // 2].prefix + b"next\n")
+                newcomer.expect(speakers[number // 2].prefix + b"next\n")
                 newcomer.close()
-            witness.hear(b"\n" + speakers[number // 2].prefix + b"next\n")
+            witness.expect(b"\n" + speakers[number // 2].prefix + b"next\n")
 
 
 def test_a_newcomer_during_a_flood_receives_whole_lines() -> None:
-    """WELCOME-1, CAST-5: while others talk, a newcomer receives everything from one line on."""
+    """WELCOME-1, CAST-5: while others send, a newcomer receives everything from some line on."""
     with room("--workers", 3, "--quiet", *UNLIMITED, *NEVER_SILENT) as here:
         speakers = here.join_all(addresses(3))
         witness = here.join("127.0.8.8")
         for speaker in speakers:
             lines = b"".join(b"%d\n" % number for number in range(30_000))
-            assert speaker.say_what_fits(lines) == len(lines)
+            assert speaker.send_what_fits(lines) == len(lines)
         newcomers = here.join_all(["127.0.9.9"] * 60)
         for speaker in speakers:
-            speaker.say("end\n")
+            speaker.send("end\n")
         order = b""
         for _ in speakers:
-            order += witness.hear_until(b"end\n")
+            order += witness.receive_until(b"end\n")
         for newcomer in newcomers:
             heard = b""
             for _ in speakers:
-                heard += newcomer.hear_until(b"end\n")
+                heard += newcomer.receive_until(b"end\n")
             assert order.endswith(b"\n" + heard)
 
 
@@ -88,7 +89,8 @@ def in_pieces(text: bytes) -> Iterator[bytes]:
 def test_200_members_send_at_once(
     workers: int, cut: Callable[[bytes], Iterator[bytes]], lines: int
 ) -> None:
-    """CAST-1 to CAST-5, LINE-2: each receives everything but its own, once, and in one order."""
+    """CAST-1 to CAST-5, LINE-2: each member receives all lines but its own, once, and in one
+    order."""
     with room("--workers", workers, *NEVER_SILENT) as here:
         clients = here.join_all(addresses(200))
         witness = here.join("127.0.9.9")
@@ -102,7 +104,7 @@ def test_200_members_send_at_once(
 def check_one_order(
     witness: Client, said: dict[Client, list[bytes]], pieces: dict[Client, Iterator[bytes]]
 ) -> None:
-    """Let the senders talk; compare with the order that the silent witness receives."""
+    """Let the senders send. Compare what they receive with what the witness receives, in order."""
     delivered = {client: [client.prefix + line for line in lines] for client, lines in said.items()}
     everything = sum(len(line) for lines in delivered.values() for line in lines)
     sizes = {client: everything - sum(map(len, lines)) for client, lines in delivered.items()}
@@ -115,10 +117,10 @@ def check_one_order(
         others = [line for line in order if not line.startswith(client.prefix)]
         assert client.take(sizes[client]).splitlines(keepends=True) == others
 
-    witness.say("no more of you\n")
+    witness.send("no more of you\n")
     for client in said:
-        client.hear(witness.prefix + b"no more of you\n")
+        client.expect(witness.prefix + b"no more of you\n")
     for client in said:
-        client.say("nor of you\n")
+        client.send("nor of you\n")
     for _ in said:
-        assert witness.hear_until("\n").endswith(b">nor of you\n")
+        assert witness.receive_until("\n").endswith(b">nor of you\n")

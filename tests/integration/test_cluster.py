@@ -1,15 +1,19 @@
-"""Rooms on several nodes, with a real NATS server: every byte that a member receives is checked."""
+"""Rooms on several nodes, with a real NATS server. Every byte that a member receives is checked."""
 
 import os
+import select
 import signal
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from chatroom.config.sizes import MIB
 from chatroom.sidecars.cluster.bridge import GOES_ON, WAITS
 from chatroom.sidecars.cluster.engine import DESCRIPTION
+from tests.integration.clients import exchange
 from tests.integration.crowd import Crowd
+from tests.integration.cut import cuttable
 from tests.integration.engines import (
     BRIDGE_DIED,
     ENGINE_DOWN,
@@ -29,31 +33,35 @@ from tests.integration.rooms import (
     started,
 )
 
+NOTICES = (f"<room>{WAITS}\n".encode(), f"<room>{GOES_ON}\n".encode())
 
-def crowd_of(*rooms: Room, members: int = 4, seed: int = 1) -> Crowd:
+
+def crowd_of(*rooms: Room, members: int = 4, notices: tuple[bytes, ...] = ()) -> Crowd:
     """Return a crowd with `members` members in each room."""
     sources = iter(addresses(members * len(rooms)))
-    return Crowd([here.join(next(sources)) for here in rooms for _ in range(members)], seed)
+    clients = [here.join(next(sources)) for here in rooms for _ in range(members)]
+    return Crowd(clients, notices=notices)
 
 
 def test_node_1_a_message_reaches_the_members_of_all_nodes_once(tmp_path: Path) -> None:
-    """NODE-1, CAST-2, PREFIX-2: with the sender's true address, and never the sender."""
+    """NODE-1, CAST-2, PREFIX-2: the message has the sender's true address. The sender does not
+    receive it."""
     with engine(tmp_path) as nats, node(nats) as here, node(nats) as there:
         alice, bob = here.join("127.0.0.2"), here.join("127.0.0.3")
         carol = there.join("127.0.0.4")
-        alice.say("hello\n")
+        alice.send("hello\n")
         for other in (bob, carol):
-            other.hear("<127.0.0.2>hello\n")
-        carol.say("hi\n")
+            other.expect("<127.0.0.2>hello\n")
+        carol.send("hi\n")
         for other in (alice, bob):
-            other.hear("<127.0.0.4>hi\n")
-        bob.say("ends\n")
-        carol.hear("<127.0.0.3>ends\n")
-        alice.hear("<127.0.0.3>ends\n")
+            other.expect("<127.0.0.4>hi\n")
+        bob.send("ends\n")
+        carol.expect("<127.0.0.3>ends\n")
+        alice.expect("<127.0.0.3>ends\n")
 
 
 def test_node_2_all_nodes_have_one_order(tmp_path: Path) -> None:
-    """NODE-2, CAST-1, CAST-4, CAST-5: members of three nodes talk at once."""
+    """NODE-2, CAST-1, CAST-4, CAST-5: members of three nodes send at the same time."""
     with engine(tmp_path) as nats, node(nats) as one, node(nats) as two, node(nats) as three:
         crowd = crowd_of(one, two, three)
         crowd.talk_on(2000)
@@ -70,47 +78,47 @@ def test_line_6_an_unfinished_line_ends_before_a_message_of_another_node(tmp_pat
         one, two = (stack.enter_context(node(nats, "--flush-after", 0.05)) for _ in range(2))
         alice, bob = one.join("127.0.0.2"), one.join("127.0.0.3")
         carol = two.join("127.0.0.4")
-        alice.say("begun")
+        alice.send("begun")
         for other in (bob, carol):
-            other.hear("<127.0.0.2>begun")
-        carol.say("next\n")
-        bob.hear("\n<127.0.0.4>next\n")
-        alice.hear("<127.0.0.4>next\n")
-        bob.say("again\n")
-        carol.hear("\n<127.0.0.3>again\n")
+            other.expect("<127.0.0.2>begun")
+        carol.send("next\n")
+        bob.expect("\n<127.0.0.4>next\n")
+        alice.expect("<127.0.0.4>next\n")
+        bob.send("again\n")
+        carol.expect("\n<127.0.0.3>again\n")
 
 
 def test_node_5_a_node_joins_at_the_end_of_the_stream(tmp_path: Path) -> None:
     with engine(tmp_path) as nats, node(nats) as here:
         alice, bob = here.join("127.0.0.2"), here.join("127.0.0.3")
-        alice.say("before\n")
-        bob.hear("<127.0.0.2>before\n")
+        alice.send("before\n")
+        bob.expect("<127.0.0.2>before\n")
         with node(nats) as there:
             carol = there.join("127.0.0.4")
-            alice.say("after\n")
-            carol.hear("<127.0.0.2>after\n")
+            alice.send("after\n")
+            carol.expect("<127.0.0.2>after\n")
 
 
-def test_two_rooms_share_an_engine_and_never_mix(tmp_path: Path) -> None:
+def test_node_7_two_rooms_share_an_engine_and_never_mix(tmp_path: Path) -> None:
     with engine(tmp_path) as nats, node(nats, name="a") as here, node(nats, name="b") as there:
         alice, bob = here.join("127.0.0.2"), here.join("127.0.0.3")
         carol = there.join("127.0.0.4")
-        alice.say("only here\n")
-        bob.hear("<127.0.0.2>only here\n")
+        alice.send("only here\n")
+        bob.expect("<127.0.0.2>only here\n")
         there.stop()
-        carol.hear_end()
+        carol.expect_end()
 
 
 def test_leave_2_a_room_that_stops_publishes_everything_that_was_sent(tmp_path: Path) -> None:
     with engine(tmp_path) as nats, node(nats) as here, node(nats) as there:
         alice, bob, carol = here.join("127.0.0.2"), here.join("127.0.0.3"), there.join("127.0.0.4")
         text = b"".join(b"%d\n" % number for number in range(3000))
-        alice.say(text)
+        alice.send(text)
         here.wait_until_read(alice)
         here.stop()
         due = b"".join(b"<127.0.0.2>%d\n" % number for number in range(3000))
-        bob.hear(due)
-        carol.hear(due)
+        bob.expect(due)
+        carol.expect(due)
 
 
 # --- deaths --------------------------------------------------------------------------------------
@@ -129,7 +137,8 @@ BRIDGE_POINTS = [
 @pytest.mark.sample(3)
 @pytest.mark.parametrize(("point", "skip"), BRIDGE_POINTS)
 def test_node_3_a_bridge_dies_while_all_talk(tmp_path: Path, point: str, skip: int) -> None:
-    """NODE-3: nothing is lost, doubled or reordered, on any node; and so again."""
+    """NODE-3: two bridges die, one after the other. On each node, no message is lost, duplicated or
+    reordered."""
     with (
         engine(tmp_path) as nats,
         node(nats) as there,
@@ -193,13 +202,162 @@ def test_node_3_a_stopped_bridge_is_replaced(tmp_path: Path) -> None:
         crowd.end()
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("victim", ["leader", "another", "stopped leader"])
+def test_node_6_a_server_of_three_dies(victim: str, tmp_path: Path) -> None:
+    """NODE-6: no message is lost or duplicated. Members get a notice only if it takes long."""
+    verbose = " level=(info|warning) "
+    with (
+        engine(tmp_path, servers=3) as nats,
+        node(nats, "--verbose", logs=verbose) as there,
+        node(nats, "--verbose", logs=verbose) as here,
+    ):
+        crowd = crowd_of(there, here, notices=NOTICES)
+        for _ in range(2):
+            crowd.talk_on(200)
+            leader = nats.leader()
+            chosen = leader if "leader" in victim else (leader + 1) % 3
+            if victim == "stopped leader":
+                nats.signal(signal.SIGSTOP, chosen)
+                crowd.talk_on(200)
+                nats.signal(signal.SIGCONT, chosen)
+            else:
+                nats.kill(chosen)
+                crowd.talk_on(200)
+                nats.start(chosen)
+            crowd.talk_on(200)
+        there.stop()
+        here.stop()
+        crowd.end()
+        for told in crowd.notices():
+            assert told == [*NOTICES, *NOTICES, *NOTICES][: len(told)], "in turn"
+
+
+@pytest.mark.thorough
+def test_node_6_an_engine_that_is_gone_for_long_loses_nothing(tmp_path: Path) -> None:
+    """Members send until the uplink is full. Meanwhile a worker and the bridge die."""
+    logs = f"{ENGINE_DOWN}|{BRIDGE_DIED}|{DIED}"
+    with (
+        engine(tmp_path) as nats,
+        node(nats, logs=ENGINE_DOWN) as there,
+        node(nats, logs=logs) as here,
+    ):
+        alice, bob = here.join("127.0.0.2"), here.join("127.0.0.3")
+        carol = there.join("127.0.0.4")
+        nats.kill()
+        alice.send("first\n")
+        for member in (alice, bob, carol):
+            member.expect(NOTICES[0])
+        line = b"x" * 999 + b"\n"
+        sent = 0
+        while select.select([], [alice], [], 0.5)[1]:
+            sent += alice.send_what_fits(line[sent % len(line) :] + line * 1000)
+        assert sent > 4 * MIB, "the uplink is full"
+        here.workers()[0].kill()
+        here.wait_until_replaced(1, 2)
+        here.bridge().kill()
+        nats.start()
+        said = [b"first\n"] + [line] * (sent // len(line))
+        due = b"".join(b"<127.0.0.2>" + each for each in said)
+        size = len(due) + len(NOTICES[1])
+        exchange({}, {bob: size, carol: size})
+        for member in (bob, carol):
+            assert member.take(size).replace(NOTICES[1], b"", 1) == due
+
+
+def test_node_6_a_node_that_is_cut_off_misses_nothing(tmp_path: Path) -> None:
+    """Only its members are told; the members of other nodes talk on."""
+    with (
+        engine(tmp_path) as nats,
+        cuttable(nats.ports[0]) as cable,
+        node(nats) as there,
+        node(nats, logs=ENGINE_DOWN, port=cable.port) as here,
+    ):
+        alice, bob = here.join("127.0.0.2"), here.join("127.0.0.3")
+        carol, dave = there.join("127.0.0.4"), there.join("127.0.0.5")
+        cable.cut()
+        alice.send("alone?\n")
+        for member in (alice, bob):
+            member.expect(NOTICES[0])
+        for number in range(100):
+            carol.send(f"{number}\n")
+            dave.expect(f"<127.0.0.4>{number}\n")
+        cable.mend()
+        missed = b"".join(b"<127.0.0.4>%d\n" % number for number in range(100))
+        due = missed + b"<127.0.0.2>alone?\n"
+        heard = bob.receive_bytes(len(due) + len(NOTICES[1])).replace(NOTICES[1], b"", 1)
+        assert sorted(heard.splitlines()) == sorted(due.splitlines())
+        assert heard.replace(b"<127.0.0.2>alone?\n", b"", 1) == missed
+        assert alice.receive_bytes(len(missed + NOTICES[1])).replace(NOTICES[1], b"", 1) == missed
+        for member in (carol, dave):
+            member.expect("<127.0.0.2>alone?\n")
+
+
+@pytest.mark.thorough
+def test_a_node_that_is_cut_off_for_too_long_reports_what_it_misses(tmp_path: Path) -> None:
+    """The stream keeps 20 publications only. The node goes on with those."""
+    logs = f"{ENGINE_DOWN}|event=cluster-missed .*publications="
+    with (
+        engine(tmp_path) as nats,
+        cuttable(nats.ports[0]) as cable,
+        node(nats) as there,
+        node(nats, logs=logs, port=cable.port) as here,
+    ):
+        nats.limit(20)
+        bob = here.join("127.0.0.3")
+        carol, dave = there.join("127.0.0.4"), there.join("127.0.0.5")
+        cable.cut()
+        for number in range(100):
+            carol.send(f"{number}\n")
+            dave.expect(f"<127.0.0.4>{number}\n")
+        bob.expect(NOTICES[0])
+        cable.mend()
+        heard = bob.receive_until("<127.0.0.4>99\n").replace(NOTICES[1], b"", 1)
+        assert heard == b"".join(b"<127.0.0.4>%d\n" % number for number in range(80, 100))
+        assert "publications=80 " in here.errors
+
+
+@pytest.mark.thorough
+def test_messages_that_the_engine_has_lost_are_reported(tmp_path: Path) -> None:
+    """The engine's disk has an old state, as after a power failure. The nodes go on."""
+    logs = f"{ENGINE_DOWN}|event=cluster-(lost|rewound) "
+    with (
+        engine(tmp_path) as nats,
+        node(nats, logs=logs) as there,
+        node(nats, logs=logs) as here,
+    ):
+        alice, bob = here.join("127.0.0.2"), here.join("127.0.0.3")
+        carol = there.join("127.0.0.4")
+        alice.send("kept\n")
+        bob.expect("<127.0.0.2>kept\n")
+        carol.expect("<127.0.0.2>kept\n")
+        nats.kill()
+        nats.copy("before")
+        nats.start()
+        for number in range(10):
+            alice.send(f"lost {number}\n")
+            for member in (bob, carol):
+                member.receive_until(f"<127.0.0.2>lost {number}\n")
+        nats.kill()
+        nats.restore("before")
+        nats.start()
+        alice.send("after\n")
+        for member in (bob, carol):
+            member.receive_until("<127.0.0.2>after\n")
+        carol.send("and on\n")
+        bob.receive_until("<127.0.0.4>and on\n")
+        assert "event=cluster-lost cluster=" in here.errors
+        assert "messages=10 " in here.errors
+
+
 # --- the engine can't be used --------------------------------------------------------------------
 
 
 def test_node_6_members_are_told_once_that_messages_wait_and_when_they_go_on(
     tmp_path: Path,
 ) -> None:
-    """NODE-6: nobody is disconnected, and what was sent meanwhile is delivered once."""
+    """NODE-6: no member is disconnected. Messages that were sent while the engine was stopped are
+    delivered once."""
     with (
         engine(tmp_path) as nats,
         node(nats, logs=ENGINE_DOWN) as there,
@@ -207,13 +365,13 @@ def test_node_6_members_are_told_once_that_messages_wait_and_when_they_go_on(
     ):
         alice, bob, carol = here.join("127.0.0.2"), here.join("127.0.0.3"), there.join("127.0.0.4")
         nats.signal(signal.SIGSTOP)
-        alice.say("are you there?\n")
+        alice.send("are you there?\n")
         for member in (alice, bob, carol):
-            member.hear(f"<room>{WAITS}\n")
-        alice.say("hello?\n")
+            member.expect(f"<room>{WAITS}\n")
+        alice.send("hello?\n")
         nats.signal(signal.SIGCONT)
-        bob.hear_until(f"<room>{GOES_ON}\n")
-        carol.hear_until("<127.0.0.2>hello?\n")
+        bob.receive_until(f"<room>{GOES_ON}\n")
+        carol.receive_until("<127.0.0.2>hello?\n")
 
 
 ERRORS = {
@@ -242,8 +400,16 @@ def test_an_engine_without_jetstream_is_one_line(tmp_path: Path) -> None:
         here.expect_error(1, nats.url(), "JetStream is not enabled")
 
 
+def test_an_engine_that_accepts_only_small_messages_is_one_line(tmp_path: Path) -> None:
+    with (
+        engine(tmp_path, settings="max_payload: 400000") as nats,
+        started(command("--cluster", nats.url()), logs=ERROR_LINE) as here,
+    ):
+        here.expect_error(1, nats.url(), "max_payload of nats-server is 400000 bytes")
+
+
 @pytest.mark.parametrize("wrong", ["description", "storage", "subjects"])
-def test_a_stream_of_another_shape_is_one_line(wrong: str, tmp_path: Path) -> None:
+def test_node_7_a_stream_of_another_shape_is_one_line(wrong: str, tmp_path: Path) -> None:
     config = {
         "name": "CHATROOM_room",
         "description": DESCRIPTION,
@@ -259,27 +425,28 @@ def test_a_stream_of_another_shape_is_one_line(wrong: str, tmp_path: Path) -> No
 
 
 def test_node_4_a_node_is_killed_whole_and_comes_back(tmp_path: Path) -> None:
-    """Its members are disconnected; the members of other nodes receive whole messages only."""
+    """Members of the killed node are disconnected. Members of other nodes receive only whole
+    messages."""
     with engine(tmp_path) as nats, node(nats) as there:
         alice, bob = there.join("127.0.0.2"), there.join("127.0.0.3")
         with started(command("--workers", 2, *SMALL, "--cluster", nats.url())) as here:
             here.listen()
             carol = here.join("127.0.0.4")
-            carol.say("a word\n")
-            alice.hear("<127.0.0.4>a word\n")
-            bob.hear("<127.0.0.4>a word\n")
+            carol.send("a word\n")
+            alice.expect("<127.0.0.4>a word\n")
+            bob.expect("<127.0.0.4>a word\n")
             here.kill()
-            carol.hear_rest()
+            carol.receive_rest()
             assert carol.ended
-        alice.say("still here\n")
-        bob.hear("<127.0.0.2>still here\n")
+        alice.send("still here\n")
+        bob.expect("<127.0.0.2>still here\n")
         with node(nats) as again:
             dave = again.join("127.0.0.5")
-            dave.say("back\n")
-            alice.hear("<127.0.0.5>back\n")
-            bob.hear("<127.0.0.5>back\n")
-            bob.say("welcome\n")
-            dave.hear("<127.0.0.3>welcome\n")
+            dave.send("back\n")
+            alice.expect("<127.0.0.5>back\n")
+            bob.expect("<127.0.0.5>back\n")
+            bob.send("welcome\n")
+            dave.expect("<127.0.0.3>welcome\n")
 
 
 # --- the engine ----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The console: the room's standard output, read and unread."""
+"""The console, which is the room's standard output: tests that read it, and tests that do not."""
 
 import json
 import re
@@ -13,20 +13,20 @@ from tests.integration.waiting import until
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_console_shows_joins_leaves_and_messages(workers: int) -> None:
-    """LEAVE-1, PREFIX-4: each is on a line of its own, as in the tutorial."""
+    """LEAVE-1, PREFIX-4: each join, leave and message is a line of its own, as in the tutorial."""
     with room("--workers", workers) as here:
         client = here.join("127.0.0.2")
         here.read_until("127.0.0.2 connected\n")
         other = here.join("127.0.0.3")
-        client.say("hello\r\n")
-        other.hear("<127.0.0.2>hello\n")
-        other.say("no end")
-        client.hear("<127.0.0.3>no end")
+        client.send("hello\r\n")
+        other.expect("<127.0.0.2>hello\n")
+        other.send("no end")
+        client.expect("<127.0.0.3>no end")
         client.close()
         assert here.read_until("127.0.0.2 disconnected\n") == (
             b"127.0.0.3 connected\n<127.0.0.2>hello\n<127.0.0.3>no end\n127.0.0.2 disconnected\n"
         )
-        other.say(" and more\n")
+        other.send(" and more\n")
         other.close()
         assert here.read_until("127.0.0.3 disconnected\n") == (
             b"<127.0.0.3> and more\n127.0.0.3 disconnected\n"
@@ -36,11 +36,11 @@ def test_the_console_shows_joins_leaves_and_messages(workers: int) -> None:
 
 
 def test_quiet_prints_only_the_address() -> None:
-    """JOIN-1."""
+    """JOIN-1: --quiet prints nothing but the address."""
     with room("--workers", 2, "--quiet") as here:
         client, other = here.join_all(addresses(2))
-        client.say("hello\n")
-        other.hear("<127.0.0.2>hello\n")
+        client.send("hello\n")
+        other.expect("<127.0.0.2>hello\n")
         client.close()
         here.stop()
         assert here.read_rest() == b""
@@ -58,7 +58,8 @@ def test_the_address_is_printed_when_every_worker_is_ready(workers: int) -> None
 
 
 def test_verbose_logs_events_on_standard_error() -> None:
-    """LEAVE-1: it logs refusals and leaves, with reasons; standard output does not change."""
+    """LEAVE-1: --verbose logs refusals and leaves, with reasons; standard output does not
+    change."""
     told = [
         r" event=worker-ready worker=0 pid=\d+$",
         r" event=worker-ready worker=1 pid=\d+$",
@@ -70,7 +71,7 @@ def test_verbose_logs_events_on_standard_error() -> None:
     with room("--workers", 2, "--verbose", "--max-clients", 1, logs=" level=info ") as here:
         client = here.join("127.0.0.2")
         here.read_until("127.0.0.2 connected\n")
-        here.connect("127.0.0.3").hear("The room is full\n")
+        here.connect("127.0.0.3").expect("The room is full\n")
         client.reset()
         here.read_until("127.0.0.2 disconnected\n")
         until(lambda: len(here.errors.splitlines()) == len(told), f"all events are logged: {told}")
@@ -97,27 +98,27 @@ def test_the_log_may_be_json() -> None:
 
 
 def test_an_unread_standard_error_blocks_nothing(full_pipe: Path) -> None:
-    """LOAD-1: a full pipe blocks neither joins nor the room's end."""
+    """LOAD-1: a full pipe as standard error blocks neither joins nor the room's end."""
     setup = f"exec 2<>'{full_pipe}'"
     with room("--workers", 2, "--verbose", "--max-clients", 2, setup=setup) as here:
         client, other = here.join_all(addresses(2))
         for _ in range(20):
-            here.connect("127.0.0.9").hear("The room is full\n")
-        client.say("hello\n")
-        other.hear("<127.0.0.2>hello\n")
-        until(here.is_idle, "no process spins")
+            here.connect("127.0.0.9").expect("The room is full\n")
+        client.send("hello\n")
+        other.expect("<127.0.0.2>hello\n")
+        until(here.is_idle, "the room is idle")
         here.stop()
 
 
 def test_messages_left_out_of_a_slow_console_are_counted() -> None:
-    """LOAD-1: the room continues; each message is printed once or counted as left out."""
+    """LOAD-1: the room continues. Each message is printed once, or counted as left out."""
     with room("--workers", 2, *NEVER_SILENT, *UNLIMITED) as here:
         client, other = here.join_all(addresses(2))
         total = 0
         for _ in range(6):
             numbers = range(total, total + 50_000)
-            client.say("".join(f"{number}\n" for number in numbers))
-            other.hear("".join(f"<127.0.0.2>{number}\n" for number in numbers))
+            client.send("".join(f"{number}\n" for number in numbers))
+            other.expect("".join(f"<127.0.0.2>{number}\n" for number in numbers))
             total += len(numbers)
         client.close()
         printed = here.read_until("127.0.0.2 disconnected\n").decode()
@@ -130,34 +131,34 @@ def test_messages_left_out_of_a_slow_console_are_counted() -> None:
 
 
 def test_an_unread_standard_output_blocks_nothing() -> None:
-    """LOAD-1: a full pipe blocks neither the room nor its end."""
+    """LOAD-1: a full pipe as standard output blocks neither the room nor its end."""
     with room("--workers", 2, *NEVER_SILENT, *UNLIMITED) as here:
         client, other = here.join_all(addresses(2))
         text, heard = "0123456789abcde\n" * 1000, "<127.0.0.2>0123456789abcde\n" * 1000
         while not here.output_is_full():
-            client.say(text)
-            other.hear(heard)
+            client.send(text)
+            other.expect(heard)
         for _ in range(100):
-            client.say(text)
-            other.hear(heard)
+            client.send(text)
+            other.expect(heard)
         third = here.join("127.0.0.9")
-        third.say("still here\n")
-        other.hear("<127.0.0.9>still here\n")
-        until(here.is_idle, "no process spins")
+        third.send("still here\n")
+        other.expect("<127.0.0.9>still here\n")
+        until(here.is_idle, "the room is idle")
         here.stop()
 
 
 def test_a_closed_standard_output_does_not_stop_the_room() -> None:
-    """LOAD-1: as with `python -m chatroom … | head -1`."""
+    """LOAD-1: nobody reads the pipe any more, as in `python -m chatroom … | head -1`."""
     with room("--workers", 2) as here:
         assert here.process.stdout is not None
         here.process.stdout.close()
         client, other = here.join_all(addresses(2))
         for number in range(20):
-            client.say(f"{number}\n")
-            other.hear(f"<127.0.0.2>{number}\n")
+            client.send(f"{number}\n")
+            other.expect(f"<127.0.0.2>{number}\n")
             here.join("127.0.0.9").close()
-        until(here.is_idle, "no process spins")
+        until(here.is_idle, "the room is idle")
         here.stop()
 
 
@@ -172,9 +173,9 @@ def test_missing_standard_streams_do_not_stop_the_room(setup: str) -> None:
         here.wait_until_listening()
         client, other = here.join_all(addresses(2))
         for number in range(20):
-            client.say(f"{number}\n")
-            other.hear(f"<127.0.0.2>{number}\n")
+            client.send(f"{number}\n")
+            other.expect(f"<127.0.0.2>{number}\n")
         here.join("127.0.0.9").close()
-        other.say("fine\n")
-        client.hear("<127.0.0.3>fine\n")
+        other.send("fine\n")
+        client.expect("<127.0.0.3>fine\n")
         here.stop()

@@ -1,4 +1,4 @@
-"""A room in a container: as process 1, and on a system that is read-only."""
+"""A room in a container: as process 1, and on a read-only file system."""
 
 import os
 import re
@@ -15,10 +15,11 @@ from tests.programs import program
 
 
 def contained(namespaces: list[str], scene: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a scene, which is Python code, in new namespaces; return what it has printed.
+    """Run a scene, which is Python code, in new namespaces; return the ended process with its
+    output.
 
-    Skip the test if the kernel forbids the namespaces. The scene's argument is `folder`. The
-    default run-dir is looked for there, too. The scene is run without coverage, which would write
+    Skip the test if the kernel forbids the namespaces. The scene's argument is `folder`, which is
+    also the parent of the default run-dir. The scene runs without coverage, which would write
     files.
     """
     private = [program("unshare"), *namespaces]
@@ -79,7 +80,7 @@ READ_ONLY = """
 """
 
 
-def test_a_room_that_can_write_to_its_run_dir_alone_is_found_there(tmp_path: Path) -> None:
+def test_a_room_that_can_write_only_to_its_run_dir_is_found(tmp_path: Path) -> None:
     """The room and its health check run as with `docker run --read-only --tmpfs /run/chatroom`."""
     scene = """
     for ask in ("status", "admin list"):
@@ -95,7 +96,7 @@ def test_a_room_that_can_write_to_its_run_dir_alone_is_found_there(tmp_path: Pat
     contained(["--mount"], READ_ONLY + scene, tmp_path)
 
 
-def test_a_room_without_a_run_dir_says_what_to_do(tmp_path: Path) -> None:
+def test_a_room_without_a_run_dir_logs_what_to_do(tmp_path: Path) -> None:
     scene = """
     why = f"the run-dir {missing} can't be made: Read-only file system"
     with room("chatroom --quiet 127.0.0.1 0", subprocess.PIPE) as process:
@@ -170,9 +171,9 @@ AS_PROCESS_1 = """
             if workers:
                 os.kill(workers.pop(), signal.SIGKILL)
         left = [Path(f"/proc/{pid}") for pid, _ in orphans]
-        until(lambda: not any(path.exists() for path in left), "all are reaped")
+        until(lambda: not any(path.exists() for path in left), "all orphans are reaped")
         until(lambda: status()["room"]["worker_deaths"] == 2, "the workers' deaths are noticed")
-        until(lambda: all(worker["ready"] for worker in status()["workers"]), "others are ready")
+        until(lambda: all(worker["ready"] for worker in status()["workers"]), "all are ready")
         assert zombies() == 0
         print("reaped", flush=True)
     finally:

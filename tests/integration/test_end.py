@@ -1,6 +1,6 @@
 """The end of a room: by signals, at any moment, and by the death of the main process.
 
-`Room.expect_exit` checks, here and after every other test, that the room has ended in time with the
+Here and after every other test, `Room.expect_exit` checks that the room has ended in time, with the
 right exit code and nothing on its standard error, and that no process and no file is left.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.clients import hear_rests
+from tests.integration.clients import receive_rests
 from tests.integration.rooms import (
     NEVER_SILENT,
     SMALL_LOG,
@@ -33,37 +33,37 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM]
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_signal_stops_the_room(workers: int, number: signal.Signals) -> None:
-    """LEAVE-2: with members that talk, that are silent, and that have an unfinished line."""
+    """LEAVE-2: some members send, some are silent, and one has sent an unfinished line."""
     with room("--workers", workers, *NEVER_SILENT) as here:
         members = here.join_all(addresses(20))
-        members[0].say("goodbye\n")
+        members[0].send("goodbye\n")
         for member in members[1:]:
-            member.hear("<127.0.0.2>goodbye\n")
-        members[1].say("unfini")
+            member.expect("<127.0.0.2>goodbye\n")
+        members[1].send("unfini")
         here.wait_until_read(members[1])
         here.stop(number)
         for member in members:
-            member.hear("<127.0.0.3>unfini" if member is not members[1] else "")
-            member.hear_end()
+            member.expect("<127.0.0.3>unfini" if member is not members[1] else "")
+            member.expect_end()
             assert member.ended == "closed"
 
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_to_the_whole_group(number: signal.Signals) -> None:
-    """A Ctrl-C or a service manager signals the workers too (gunicorn#1868)."""
+    """Ctrl-C, or a service manager, also sends the signal to the workers (gunicorn#1868)."""
     with room("--workers", 2) as here:
         client, other = here.join_all(addresses(2))
-        client.say("hello\n")
-        other.hear("<127.0.0.2>hello\n")
+        client.send("hello\n")
+        other.expect("<127.0.0.2>hello\n")
         os.killpg(here.pid, number)
         here.expect_exit()
-        client.hear_end()
-        other.hear_end()
+        client.expect_end()
+        other.expect_end()
 
 
 def test_many_signals_in_a_row() -> None:
-    """More signals do not change the way in which the room stops."""
+    """Further signals do not change how the room stops."""
     with room("--workers", 2) as here:
         members = here.join_all(addresses(2))
         while here.process.poll() is None:
@@ -71,24 +71,25 @@ def test_many_signals_in_a_row() -> None:
                 os.killpg(here.pid, number)
         here.expect_exit()
         for member in members:
-            member.hear_end()
+            member.expect_end()
 
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_appended_messages_are_delivered_before_the_end(workers: int) -> None:
-    """CAST-1, CAST-5: in a flood, too. All members have received exactly the same bytes."""
+    """CAST-1, CAST-5: the room ends during a flood, and all members have received the same
+    bytes."""
     with room("--workers", workers, "--quiet", *NEVER_SILENT) as here:
         flooders = here.join_all(addresses(3))
         listeners = here.join_all(addresses(7)[3:])
         flood = b"".join(b"%d\n" % number for number in range(40_000))
         for flooder in flooders:
-            flooder.say_what_fits(flood)
+            flooder.send_what_fits(flood)
         for listener in listeners:
-            listener.hear_bytes(1)
+            listener.receive_bytes(1)
             listener.unread[:0] = b"<"
         here.process.send_signal(signal.SIGTERM)
-        hear_rests([*flooders, *listeners])
+        receive_rests([*flooders, *listeners])
         here.expect_exit()
         heard = bytes(listeners[0].unread)
         assert all(listener.unread == heard for listener in listeners)
@@ -102,24 +103,24 @@ def test_appended_messages_are_delivered_before_the_end(workers: int) -> None:
 
 
 def test_no_client_can_delay_the_end() -> None:
-    """LOAD-1: not a slow reader, a flooding member, or a refused client."""
+    """LOAD-1: neither a slow reader, nor a flooding member, nor a refused client delays the end."""
     with room("--workers", 2, "--max-clients", 6, "--max-lag", "12M", *UNLIMITED) as here:
         flooder, listener = here.join_all(addresses(2))
         mutes = [here.join(source, receive_buffer=4096) for source in addresses(6)[2:]]
-        here.connect("127.0.9.9").hear("The room is full\n")
+        here.connect("127.0.9.9").expect("The room is full\n")
         text = b"0123456789abcde\n" * (2 * MIB // 16)
         for _ in range(3):
-            flooder.say(text)
-            listener.hear_bytes(len(text) // 16 * 27)
-        flooder.say_what_fits(text * 4)
+            flooder.send(text)
+            listener.receive_bytes(len(text) // 16 * 27)
+        flooder.send_what_fits(text * 4)
         here.stop()
         for mute in mutes:
-            mute.hear_rest()
+            mute.receive_rest()
 
 
-@pytest.mark.thorough  # It waits for 7 s.
-def test_stopped_processes_do_not_hold_up_the_end(tmp_path: Path) -> None:
-    """Each is killed after its timeout, the registry at once."""
+@pytest.mark.thorough  # This waits for 7 s.
+def test_stopped_processes_do_not_prevent_the_end(tmp_path: Path) -> None:
+    """Each stopped process is killed after its timeout. The registry is killed at once."""
     lacks = "transcript-unfinished"
     options = ("--workers", 2, "--transcript", tmp_path / "said.jsonl")
     with room(*options, logs=lacks) as here:
@@ -128,30 +129,30 @@ def test_stopped_processes_do_not_hold_up_the_end(tmp_path: Path) -> None:
         for child in here.processes()[1:]:
             os.kill(child.pid, signal.SIGSTOP)
         here.process.send_signal(signal.SIGTERM)
-        here.expect_exit(within=8.0)  # as long as README.md allows where a process hangs
+        here.expect_exit(within=8.0)  # README.md allows 8 s if a process hangs
         for member in members:
-            member.hear_end()
+            member.expect_end()
 
 
 def test_no_end_waits_for_the_registry() -> None:
-    """The registry is stopped, so it does not get the leave of some members."""
+    """The registry is stopped, so it does not receive the leaves of some members."""
     with room("--workers", 1) as here:
         here.join_all(addresses(2))
         os.kill(here.registry().pid, signal.SIGSTOP)
-        here.stop()  # with no line on standard error, such as `registry-stuck`
+        here.stop()  # logs nothing, such as `registry-stuck`
 
 
-@pytest.mark.thorough  # It waits for 4 s; tests/supervisor proves the rest of it.
+@pytest.mark.thorough  # This waits for 4 s; tests/supervisor proves the rest.
 def test_a_stopped_worker_does_not_delay_the_end() -> None:
-    """The worker is killed after its timeout."""
+    """The stopped worker is killed after its timeout."""
     with room("--workers", 2) as here:
         client, other = here.join_all(addresses(2))
         os.kill(here.serving(client).pid, signal.SIGSTOP)
-        other.say("hello\n")
+        other.send("hello\n")
         here.process.send_signal(signal.SIGTERM)
-        here.expect_exit(within=8.0)  # as long as README.md allows where a process hangs
-        client.hear_end()
-        other.hear_end()
+        here.expect_exit(within=8.0)  # README.md allows 8 s if a process hangs
+        client.expect_end()
+        other.expect_end()
 
 
 # --- while it starts -----------------------------------------------------------------------------
@@ -161,35 +162,36 @@ def test_a_stopped_worker_does_not_delay_the_end() -> None:
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("processes", [1, 3, 5])
 def test_a_signal_during_the_start_ends_the_room(processes: int, number: signal.Signals) -> None:
-    """When `processes` of them run, all processes get the signal, as from a terminal."""
+    """All processes of the room get the signal, as from a terminal, when at least `processes` of
+    them run."""
     with started(command("--workers", 3)) as here:
         wait_until_there(here, processes)
-        here.wait_until_listening()  # by then, the room handles signals
+        here.wait_until_listening()  # From then on, the room handles signals.
         os.killpg(here.pid, number)
         here.expect_exit()
 
 
 def wait_until_there(here: Room, count: int) -> None:
-    until(lambda: len(here.processes()) >= count, f"{count} processes of it are there")
+    until(lambda: len(here.processes()) >= count, f"{count} processes of the room run")
 
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_at_any_moment(number: signal.Signals) -> None:
-    """The signal comes after more and more processor time. The room always ends, and leaves
-    nothing.
+    """The room gets the signal after more processor time in each step. The room always ends, and
+    leaves no process and no file.
 
-    At the first step, Python itself is starting. After SIGINT, it then prints a traceback or exits
-    with 1.
+    In the first step, Python itself is still starting. A SIGINT then makes Python print a traceback
+    or exit with 1.
     """
     for step in range(6):
         with started(command("--workers", 2), measured=False) as here:
             wait_until_used(here, step * 0.06)
             here.process.send_signal(number)
             code = here.process.wait(STOP_WITHIN)
-            until(lambda: not here.processes(), "all of its processes end")
+            until(lambda: not here.processes(), "all processes of the room end")
             assert here.files() == []
-            # In its first step, Python may fail to import one of its own modules.
+            # In the first step, Python may fail to import one of its own modules.
             assert (code in (0, -number) and not here.errors) or not step, (step, code, here.errors)
 
 
@@ -209,12 +211,12 @@ socket.getaddrinfo = getaddrinfo
 def test_a_signal_during_a_name_look_up_ends_the_process(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    """The signal ends the process at once: nothing needs a cleanup yet."""
+    """The signal ends the process at once, because nothing needs a cleanup yet."""
     token = tmp_path / "asked"
     (tmp_path / "sitecustomize.py").write_text(UNANSWERED.format(token=str(token)))
     environment = {"PYTHONPATH": str(tmp_path)}
     with started(command(host="a.name"), environment=environment, measured=False) as here:
-        until(token.exists, "the name is asked for")
+        until(token.exists, "the room looks up the name")
         here.process.send_signal(number)
         here.expect_exit(-number)
 
@@ -228,7 +230,7 @@ def wait_until_used(here: Room, time: float) -> None:
         ready, _, _ = select.select([here.process.stdout], [], [], 0)
         return used >= time or bool(ready)
 
-    until(come_so_far, "it has come so far")
+    until(come_so_far, "the processor time is used")
 
 
 # --- killed --------------------------------------------------------------------------------------
@@ -237,46 +239,46 @@ def wait_until_used(here: Room, time: float) -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_the_main_process_is_killed(workers: int) -> None:
-    """The others end by themselves, and leave no file behind; members see the end."""
+    """The other processes end by themselves and leave no file; all connections end."""
     with room("--workers", workers) as here:
         members = here.join_all(addresses(10))
         os.kill(here.pid, signal.SIGKILL)
         here.expect_exit(-signal.SIGKILL)
         for member in members:
-            member.hear_end()
+            member.expect_end()
 
 
 def test_the_main_process_is_killed_under_load() -> None:
-    """Even if a worker waits for another."""
+    """The other processes also end if a worker waits for another worker."""
     with room("--workers", 2, *SMALL_LOG) as here:
         client, other = here.join_all(addresses(2))
         stopped = here.serving(other)
         os.kill(stopped.pid, signal.SIGSTOP)
-        client.say_what_fits(b"flood\n" * 8 * MIB)
+        client.send_what_fits(b"flood\n" * 8 * MIB)
         os.kill(here.pid, signal.SIGKILL)
         os.kill(stopped.pid, signal.SIGCONT)
         here.expect_exit(-signal.SIGKILL)
 
 
 def test_the_main_process_is_killed_while_it_starts() -> None:
-    """Its processes notice this at every stage of their start."""
+    """The child processes notice this at every stage of their start."""
     for processes in (2, 3, 4):
         with started(command("--workers", 2)) as here:
             wait_until_there(here, processes)
             os.kill(here.pid, signal.SIGKILL)
             here.process.wait()
-            until(lambda: not here.processes(), "all of its processes end")
+            until(lambda: not here.processes(), "all processes of the room end")
             assert here.files_when_killed() == []
 
 
-def test_a_room_ends_when_its_window_is_closed() -> None:
-    """It does not end by a SIGHUP while the terminal is open."""
+def test_a_room_ends_when_its_terminal_is_closed() -> None:
+    """A SIGHUP does not end the room while the terminal is open."""
     window, inside = os.openpty()
     with started(command("--workers", 1), setup=f"exec <'{os.ttyname(inside)}'") as here:
         here.listen()
         os.close(inside)
         first = here.workers()[0].pid
         os.kill(here.pid, signal.SIGHUP)
-        until(lambda: here.workers() and here.workers()[0].pid != first, "another has begun")
+        until(lambda: here.workers() and here.workers()[0].pid != first, "a new worker has started")
         os.close(window)
         here.expect_exit()

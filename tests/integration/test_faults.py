@@ -1,4 +1,4 @@
-"""Workers die at chosen places of their code (LOAD-4): see faults.py."""
+"""Workers die at chosen places in their code (LOAD-4): see faults.py."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from tests.integration.waiting import PATIENCE, until
 OPTIONS = ("--quiet", *SMALL_LOG, *NEVER_SILENT)
 
 
-#: Points of the code, and how often each worker passes them unharmed.
+#: Points in the code, and how often each worker passes the point without dying.
 TALKING = [
     ("turn", 3),
     ("read", 20),
@@ -46,9 +46,9 @@ TALKING = [
 
 @pytest.mark.sample(5)
 @pytest.mark.parametrize(("point", "skip"), TALKING)
-def test_load_4_a_worker_dies_while_all_talk(tmp_path: Path, point: str, skip: int) -> None:
-    """LOAD-4: two workers die, at once or one after the other. The second one may have taken over
-    from the first, or replaced it."""
+def test_load_4_a_worker_dies_while_all_send(tmp_path: Path, point: str, skip: int) -> None:
+    """LOAD-4: two workers die, at the same time or one after the other. The second worker may have
+    taken over members of the first worker, or may be its replacement."""
     with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, skip=skip, logs=DIED) as (
         here,
         rounds,
@@ -56,7 +56,7 @@ def test_load_4_a_worker_dies_while_all_talk(tmp_path: Path, point: str, skip: i
         crowd = Crowd(here.join_all(addresses(7)))
         crowd.talk_on(20)
         rounds.load(2)
-        crowd.talk(lambda: not rounds.left, f"two die at {point!r}")
+        crowd.talk(lambda: not rounds.left, f"two workers die at {point!r}")
         here.wait_until_replaced(2, 2)
         crowd.talk_on()
         here.stop()
@@ -81,9 +81,10 @@ MOVING = [
 @pytest.mark.sample(3)
 @pytest.mark.parametrize(("point", "skip"), MOVING)
 def test_load_4_a_worker_dies_while_members_move(tmp_path: Path, point: str, skip: int) -> None:
-    """LOAD-4: a worker dies, and then a second one, which takes over its members or yields members.
+    """LOAD-4: a worker dies. Then a second worker dies, while it takes over members or yields
+    members.
 
-    Each member has typed half a line.
+     Each member has sent part of a line.
     """
     with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, skip=skip, logs=DIED) as (
         here,
@@ -92,11 +93,11 @@ def test_load_4_a_worker_dies_while_members_move(tmp_path: Path, point: str, ski
         crowd = Crowd(here.join_all(addresses(9)))
         crowd.talk_on(20)
         for client in crowd.present()[1:]:
-            crowd.say(client, "half a word… and the rest\n".encode(), part=13)
+            crowd.send(client, "half a word… and the rest\n".encode(), part=13)
             here.wait_until_read(client)
         rounds.load()
         here.workers()[0].kill()
-        crowd.talk(lambda: not rounds.left, f"one dies at {point!r}")
+        crowd.talk(lambda: not rounds.left, f"a worker dies at {point!r}")
         here.wait_until_replaced(2, 2)
         crowd.talk_on()
         here.wait_until_even(crowd.present(), 2)
@@ -110,7 +111,7 @@ def test_load_4_a_worker_dies_while_members_move(tmp_path: Path, point: str, ski
     [("handed", 0), ("ungreeted", 1), ("half greeted", 1), ("greeted", 1), ("adopted", 0)],
 )
 def test_load_4_a_worker_dies_while_clients_join(tmp_path: Path, point: str, skip: int) -> None:
-    """LOAD-4, WELCOME-1: each newcomer receives the welcome once, and all messages from then on."""
+    """LOAD-4, WELCOME-1: each newcomer receives the welcome once, and all messages after that."""
     with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, skip=skip, logs=DIED) as (
         here,
         rounds,
@@ -119,7 +120,7 @@ def test_load_4_a_worker_dies_while_clients_join(tmp_path: Path, point: str, ski
         rounds.load(2)
         for source in addresses(20)[5:]:
             crowd.add(here.connect(source))
-        crowd.talk(lambda: not rounds.left, f"two die at {point!r}")
+        crowd.talk(lambda: not rounds.left, f"two workers die at {point!r}")
         here.wait_until_replaced(2, 2)
         crowd.talk_on(200)
         here.stop()
@@ -132,7 +133,7 @@ LEAVING = ["closed", "leaving", "left", "parted", "unreported", "reported"]
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("point", LEAVING)
 def test_load_4_a_worker_dies_while_members_leave(tmp_path: Path, point: str) -> None:
-    """LOAD-4, LEAVE-2: their last text is delivered, half a line too; then they have left."""
+    """LOAD-4, LEAVE-2: the last text of a leaving member is delivered, even an unfinished line."""
     with faulty_room(tmp_path, point, "--workers", 2, *SMALL_LOG, *NEVER_SILENT, logs=DIED) as (
         here,
         rounds,
@@ -142,7 +143,7 @@ def test_load_4_a_worker_dies_while_members_leave(tmp_path: Path, point: str) ->
         rounds.load(2)
         for number in range(2, 10):
             leaver = crowd.present()[-1]
-            crowd.say(leaver, b"%d: this is the last of me\n" % number, part=number)
+            crowd.send(leaver, b"%d: this is the last of me\n" % number, part=number)
             crowd.leave(leaver)
             crowd.talk_on(10)
         assert not rounds.left
@@ -157,31 +158,32 @@ def test_load_4_a_worker_dies_while_members_leave(tmp_path: Path, point: str) ->
 
 
 def test_load_4_a_worker_dies_during_an_unfinished_line(tmp_path: Path) -> None:
-    """LOAD-4, LINE-5: the worker dies when it is about to append the beginning of the line. The
-    sender then continues the line."""
+    """LOAD-4, LINE-5: the worker dies when it is about to append the beginning of a line, after a
+    silence. The sender continues the line later."""
     options = ("--workers", 2, "--quiet", "--flush-after", 0.1)
     with faulty_room(tmp_path, "flushed", *options, logs=DIED) as (here, rounds):
         client, other, third = here.join_all(addresses(3))
         for number in range(3):
             rounds.load()
-            client.say("who is")
+            client.send("who is")
             for listener in (other, third):
-                listener.hear("<127.0.0.2>who is")
+                listener.expect("<127.0.0.2>who is")
             assert not rounds.left
             here.wait_until_replaced(number + 1, 2)
-            other.say("me\n")
-            client.hear("<127.0.0.3>me\n")
-            third.hear("\n<127.0.0.3>me\n")
-            other.hear("\n")
-            client.say(" there?\n")
+            other.send("me\n")
+            client.expect("<127.0.0.3>me\n")
+            third.expect("\n<127.0.0.3>me\n")
+            other.expect("\n")
+            client.send(" there?\n")
             for listener in (other, third):
-                listener.hear("<127.0.0.2> there?\n")
+                listener.expect("<127.0.0.2> there?\n")
 
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("point", ["partly sent", "resuming", "resumed"])
 def test_load_4_a_worker_dies_while_a_member_lags(tmp_path: Path, point: str) -> None:
-    """LOAD-4, LOAD-1, LOAD-2: a member that lags, but not too far, stays, and has lost nothing."""
+    """LOAD-4, LOAD-1, LOAD-2: a member that lags less than the limit stays, and receives all
+    messages."""
     options = ("--workers", 2, "--quiet", "--max-lag", "8M", *NEVER_SILENT, *UNLIMITED)
     with faulty_room(tmp_path, point, *options, logs=DIED) as (here, rounds):
         speaker, listener = here.join_all(addresses(2))
@@ -193,25 +195,26 @@ def test_load_4_a_worker_dies_while_a_member_lags(tmp_path: Path, point: str) ->
             rounds.load(2)
             deaths = 2
         exchange({speaker: grouped(text.splitlines(keepends=True), 64)}, {listener: len(heard)})
-        listener.hear(heard)
+        listener.expect(heard)
         if not deaths:
             rounds.load(3)
             deaths = 3
         parts = [bytearray(), bytearray()]
         while any(len(part) < len(heard) for part in parts):
             for client, part in zip(slow, parts, strict=True):
-                part.extend(client.hear_bytes(min(50_000, len(heard) - len(part))))
+                part.extend(client.receive_bytes(min(50_000, len(heard) - len(part))))
         for part in parts:
             assert part == heard
         assert not rounds.left
         here.wait_until_replaced(deaths, 2)
-        listener.say("all here\n")
+        listener.send("all here\n")
         for client in (speaker, *slow):
-            client.hear("<127.0.0.3>all here\n")
+            client.expect("<127.0.0.3>all here\n")
 
 
 def test_load_4_a_worker_dies_while_it_waits_for_space_in_the_log(tmp_path: Path) -> None:
-    """LOAD-4: another worker was stopped; the batch that waited is not lost."""
+    """LOAD-4: the log is full because another worker is stopped. No message of the waiting batch is
+    lost."""
     with faulty_room(tmp_path, "full", "--workers", 2, *OPTIONS, logs=DIED) as (
         here,
         rounds,
@@ -222,35 +225,35 @@ def test_load_4_a_worker_dies_while_it_waits_for_space_in_the_log(tmp_path: Path
         os.kill(sleeping.pid, signal.SIGSTOP)
         rounds.load()
         text = b"".join(b"%d\n" % number for number in range(50_000))
-        assert client.say_what_fits(text) == len(text)
+        assert client.send_what_fits(text) == len(text)
         rounds.wait_until_fired()
         os.kill(sleeping.pid, signal.SIGCONT)
         for listener in (slow, other):
-            listener.hear(b"".join(b"<127.0.0.2>%d\n" % number for number in range(50_000)))
+            listener.expect(b"".join(b"<127.0.0.2>%d\n" % number for number in range(50_000)))
         here.wait_until_replaced(1, 2)
 
 
 def test_load_4_all_workers_die_at_once_with_unappended_input(tmp_path: Path) -> None:
-    """LOAD-4: all workers die at once, each with input that is not appended."""
+    """LOAD-4: each worker dies with input that is not appended yet."""
     with faulty_room(tmp_path, "batch", "--workers", 3, *OPTIONS, logs=DIED) as (
         here,
         rounds,
     ):
         clients = here.join_all(addresses(6))
         for number in range(2):
-            # The workers are stopped until each has something to read.
+            # Stop the workers until each of them has something to read.
             for worker in here.workers():
                 rounds.load(pid=worker.pid)
                 os.kill(worker.pid, signal.SIGSTOP)
             for client in clients:
-                client.say(f"{number} from {client.address}\n")
+                client.send(f"{number} from {client.address}\n")
             for worker in here.workers():
                 os.kill(worker.pid, signal.SIGCONT)
             rounds.wait_until_fired()
             heard: dict[Client, set[bytes]] = {client: set() for client in clients}
             for client in clients:
                 for _ in clients[1:]:
-                    heard[client].add(client.hear_until("\n"))
+                    heard[client].add(client.receive_until("\n"))
             said = {
                 client: client.prefix + b"%d from %s\n" % (number, client.prefix[1:-1])
                 for client in clients
@@ -262,14 +265,14 @@ def test_load_4_all_workers_die_at_once_with_unappended_input(tmp_path: Path) ->
 
 
 def test_load_4_a_member_that_keeps_killing_workers_is_disconnected(tmp_path: Path) -> None:
-    """LOAD-4: at the third death, the member is disconnected; the others stay."""
+    """LOAD-4: at the third or fourth death, the room disconnects this member; the others stay."""
     options = ("--workers", 2, *SMALL_LOG, *NEVER_SILENT)
     with faulty_room(tmp_path, "word", *options, logs=DIED) as (here, rounds):
         crowd = Crowd(here.join_all(addresses(6)))
         culprit = here.join("127.0.9.9")
         rounds.load(1000)
-        culprit.say(b"this is " + WORD + b"\n")
-        culprit.hear_rest()
+        culprit.send(b"this is " + WORD + b"\n")
+        culprit.receive_rest()
         here.read_until("127.0.9.9 disconnected\n")
         died = 1000 - rounds.left
         assert 3 <= died <= 4
@@ -282,7 +285,7 @@ def test_load_4_a_member_that_keeps_killing_workers_is_disconnected(tmp_path: Pa
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("point", ["going on", "yielding", "read", "stopping"])
 def test_load_4_the_room_stops_during_a_recovery(tmp_path: Path, point: str) -> None:
-    """LOAD-4: it ends in time, and nothing of it is left."""
+    """LOAD-4: the room ends in time, and leaves no process and no file."""
     with faulty_room(tmp_path, point, "--workers", 2, *OPTIONS, logs=DIED) as (
         here,
         rounds,
@@ -292,10 +295,10 @@ def test_load_4_the_room_stops_during_a_recovery(tmp_path: Path, point: str) -> 
         here.workers()[0].kill()
         if point == "stopping":
             crowd.talk_on(20)
-            until(lambda: here.errors, "its death is noticed")
+            until(lambda: here.errors, "the death is logged")
         else:
-            crowd.talk(lambda: not rounds.left, f"one dies at {point!r}")
+            crowd.talk(lambda: not rounds.left, f"a worker dies at {point!r}")
         here.stop()
         for client in crowd.present():
             client.socket.settimeout(PATIENCE)
-            client.hear_rest()
+            client.receive_rest()

@@ -1,4 +1,4 @@
-"""Leaving: in each way, with text before it; the room frees all resources."""
+"""Leaves of all kinds, after text of all kinds. The room frees all resources."""
 
 import socket
 from collections.abc import Callable
@@ -14,7 +14,7 @@ WAYS: list[Callable[[Client], None]] = [Client.close, Client.reset, Client.finis
 
 
 LAST_WORDS = [
-    # Text before a leave, and the message that it becomes, on a line of its own.
+    # Text that a member sends before it leaves, and the messages that others receive.
     (b"one\ntwo", "<127.0.0.2>one\n<127.0.0.2>two"),
     (b"caf\xc3", "<127.0.0.2>caf\ufffd"),
     (b"end\r", "<127.0.0.2>end\u240d"),
@@ -24,8 +24,8 @@ LAST_WORDS = [
 
 
 def test_text_sent_before_a_leave_is_delivered() -> None:
-    """LEAVE-2: this includes an unfinished line, even with an incomplete character or a CR at its
-    end."""
+    """LEAVE-2: all text is delivered, including an unfinished line that ends with an incomplete
+    character or a CR."""
     with room("--workers", 2, "--flush-after", 60) as here:
         witness, other = here.join_all(["127.0.0.9", "127.0.0.8"])
         for leave in WAYS:
@@ -33,15 +33,15 @@ def test_text_sent_before_a_leave_is_delivered() -> None:
                 leaver = here.join("127.0.0.2")
                 if not said:
                     here.read_until("127.0.0.2 connected\n")
-                leaver.say(said)
+                leaver.send(said)
                 leave(leaver)
                 here.read_until("127.0.0.2 disconnected\n")
-                other.say("nothing more\n")
-                witness.hear(heard + ("\n" if heard else "") + "<127.0.0.8>nothing more\n")
+                other.send("nothing more\n")
+                witness.expect(heard + ("\n" if heard else "") + "<127.0.0.8>nothing more\n")
 
 
 def test_a_member_may_come_back_from_the_same_port() -> None:
-    """LEAVE-5: at once, and from the same port."""
+    """LEAVE-5: a member joins again at once, from the same port."""
     with room("--workers", 2) as here:
         witness = here.join("127.0.0.9")
         port = 0
@@ -53,17 +53,17 @@ def test_a_member_may_come_back_from_the_same_port() -> None:
             client.connect((here.host, here.port))
             port = client.getsockname()[1]
             client.sendall(b"%d\n" % number)
-            witness.hear(f"<127.0.0.2>{number}\n")
+            witness.expect(f"<127.0.0.2>{number}\n")
             here.read_until(f"<127.0.0.2>{number}\n")
-            # An orderly close would occupy the port for a minute (TIME_WAIT).
+            # After an orderly close, the port could not be used for a minute (TIME_WAIT).
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             client.close()
             here.read_until("127.0.0.2 disconnected\n")
 
 
 def test_the_resources_of_500_members_are_released() -> None:
-    """LEAVE-3: their connections were closed, reset or half-closed, after silence or half a
-    line."""
+    """LEAVE-3: the members close, reset or half-close their connections, after no text or after an
+    unfinished line."""
     with room("--workers", 3) as here:
         empty = here.descriptors()
         witness = here.join("127.0.0.1")
@@ -74,14 +74,14 @@ def test_the_resources_of_500_members_are_released() -> None:
         come_and_go(here, 500)
         until(lambda: here.descriptors() == before, "no more descriptors than before")
         assert here.memory() - memory < 4 * MIB
-        until(here.is_idle, "the room does nothing")
+        until(here.is_idle, "the room is idle")
 
         witness.close()
-        until(lambda: here.descriptors() == empty, "no more than when it was empty")
-        until(here.is_idle, "the room that all have left does nothing")
+        until(lambda: here.descriptors() == empty, "no more descriptors than before")
+        until(here.is_idle, "the room is idle")
         client, other = here.join_all(addresses(2))
-        client.say("we are back\n")
-        other.hear("<127.0.0.2>we are back\n")
+        client.send("we are back\n")
+        other.expect("<127.0.0.2>we are back\n")
 
 
 def come_and_go(here: Room, count: int) -> None:
@@ -89,9 +89,9 @@ def come_and_go(here: Room, count: int) -> None:
         guests = [here.connect(source) for source in addresses(start + 50)[start:]]
         for number, guest in enumerate(guests):
             if number % 4:
-                guest.hear("Welcome to socket practice\n")
+                guest.expect("Welcome to socket practice\n")
             if number % 3:
-                guest.say("a line\nand" if number % 2 else "a line\n")
+                guest.send("a line\nand" if number % 2 else "a line\n")
             WAYS[number % 5 % 3](guest)
         for guest in guests:
             guest.close()

@@ -1,6 +1,6 @@
-"""LOAD-1 and LOAD-2, with a log that wraps, and with a full log, in which senders wait for space.
+"""LOAD-1 and LOAD-2 with a log that wraps, and with a full log, in which senders wait for space.
 
-Every byte is counted at each receiver.
+Each receiver counts every byte.
 """
 
 import itertools
@@ -19,7 +19,8 @@ MIB = 1024 * KIB
 
 
 def lines(client: Client, size: int, width: int = 64) -> list[bytes]:
-    """Return numbered lines of a client that make `size` bytes when they are delivered."""
+    """Return numbered lines of `width` bytes. With the client's prefix, they have about `size`
+    bytes."""
     count = size // (width + len(client.prefix))
     return [(b"%06d" % number).ljust(width, b".")[1 - width :] + b"\n" for number in range(count)]
 
@@ -28,20 +29,20 @@ def delivered(client: Client, said: list[bytes]) -> bytes:
     return b"".join(client.prefix + line for line in said)
 
 
-def check_order(speeches: dict[Client, list[bytes]], listeners: list[Client]) -> None:
-    """Check that all received everything but their own lines, in the same order as the first
-    listener, which is silent."""
-    size = sum(len(delivered(speaker, said)) for speaker, said in speeches.items())
+def check_order(sent: dict[Client, list[bytes]], listeners: list[Client]) -> None:
+    """Check that each client has received all lines but its own, in one order. This is the order of
+    the first listener, which sends nothing."""
+    size = sum(len(delivered(speaker, said)) for speaker, said in sent.items())
     order = listeners[0].take(size)
     for listener in listeners[1:]:
         assert listener.take(size) == order
     entries = order.splitlines(keepends=True)
-    for speaker, said in speeches.items():
+    for speaker, said in sent.items():
         own = [line for line in entries if line.startswith(speaker.prefix)]
         assert b"".join(own) == delivered(speaker, said)
         others = b"".join(line for line in entries if not line.startswith(speaker.prefix))
         assert speaker.take(len(others)) == others
-    assert not any(client.unread for client in [*listeners, *speeches])
+    assert not any(client.unread for client in [*listeners, *sent])
 
 
 # --- the log wraps -------------------------------------------------------------------------------
@@ -53,8 +54,8 @@ def check_order(speeches: dict[Client, list[bytes]], listeners: list[Client]) ->
     [(1, 64, MIB), (3, 64, 2 * MIB), (2, 8, MIB // 2), (3, 8, MIB // 2), (2, 4000, 4 * MIB)],
 )
 def test_a_flood_through_a_small_log(workers: int, width: int, total: int) -> None:
-    """CAST-1 to CAST-5: the log wraps dozens of times, in text or in entries. Each worker waits for
-    all others."""
+    """CAST-1 to CAST-5: the log's ring of text or its ring of entries wraps many times. Each worker
+    must wait for the others."""
     with room("--workers", workers, "--quiet", *SMALL_LOG, *NEVER_SILENT) as here:
         speakers = here.join_all(addresses(3))
         listeners = here.join_all(addresses(6)[3:])
@@ -74,8 +75,8 @@ def test_a_flood_through_a_small_log(workers: int, width: int, total: int) -> No
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("width", [2, 64, 2000])
 def test_senders_wait_for_the_slowest_worker(width: int) -> None:
-    """CAST-1: while one worker is stopped, the log fills up, in text or in entries. Senders wait,
-    and nothing is lost when it continues."""
+    """CAST-1: one worker is stopped, so the log's ring of text or its ring of entries becomes full.
+    Senders wait, and nothing is lost when the worker continues."""
     with room("--workers", 2, "--quiet", *SMALL_LOG, *NEVER_SILENT) as here:
         speaker, sleeper = here.join_all(addresses(2))
         listener = here.join("127.0.0.9")
@@ -84,37 +85,38 @@ def test_senders_wait_for_the_slowest_worker(width: int) -> None:
         said = lines(speaker, MIB, width)
         heard = delivered(speaker, said)
         os.kill(sleeping.pid, signal.SIGSTOP)
-        assert speaker.say_what_fits(b"".join(said)) == len(said) * width
+        assert speaker.send_what_fits(b"".join(said)) == len(said) * width
         until(here.is_idle, "the log is full, and no process spins")
         waiting = listener.arrived()
         assert 0 < len(waiting) <= 64 * KIB
         os.kill(sleeping.pid, signal.SIGCONT)
-        sleeper.hear(heard)
-        listener.hear(heard)
-        speaker.say("at last\n")
-        sleeper.hear("<127.0.0.2>at last\n")
+        sleeper.expect(heard)
+        listener.expect(heard)
+        speaker.send("at last\n")
+        sleeper.expect("<127.0.0.2>at last\n")
 
 
 # --- slow readers --------------------------------------------------------------------------------
 
 
 def test_a_member_that_does_not_read_delays_nobody() -> None:
-    """LOAD-1: ncat --chat freezes here. LOAD-2: the member reads on later, and has lost nothing."""
+    """LOAD-1: ncat --chat would freeze. LOAD-2: the member receives everything when it reads
+    again."""
     options = ("--max-lag", "12M", "--log-size", "16M", "--quiet", *NEVER_SILENT, *UNLIMITED)
     with room("--workers", 2, *options) as here:
         speaker, listener = here.join_all(addresses(2))
-        # One on each worker.
+        # One slow reader on each worker.
         slow = [here.join(source) for source in ("127.0.9.8", "127.0.9.9")]
         said = lines(speaker, 10 * MIB, 1000)
         heard = delivered(speaker, said)
         exchange({speaker: grouped(said, 64)}, {listener: len(heard)}, ahead=MIB)
-        listener.hear(heard)
-        # The slow readers are far behind now, and the others go on talking.
+        listener.expect(heard)
+        # The slow readers lag far behind, but the others continue to exchange messages.
         for number in range(100):
-            listener.say(f"{number}\n")
-            speaker.hear(f"<127.0.0.3>{number}\n")
+            listener.send(f"{number}\n")
+            speaker.expect(f"<127.0.0.3>{number}\n")
         heard += b"".join(b"<127.0.0.3>%d\n" % number for number in range(100))
-        # While they catch up, the others talk on, and the log wraps.
+        # While the slow readers catch up, the log wraps.
         more = lines(speaker, 8 * MIB, 1000)
         heard += delivered(speaker, more)
         exchange(
@@ -123,11 +125,11 @@ def test_a_member_that_does_not_read_delays_nobody() -> None:
             ahead=MIB,
         )
         for client in slow:
-            client.hear(heard)
+            client.expect(heard)
 
 
 def test_a_member_that_lags_too_far_is_disconnected() -> None:
-    """LOAD-2: the console reports this, and the others have received everything."""
+    """LOAD-2: the console reports this, and the other members receive everything."""
     with room("--workers", 2, *SMALL_LOG, *NEVER_SILENT) as here:
         speaker, listener = here.join_all(addresses(2))
         before = here.descriptors()
@@ -137,15 +139,15 @@ def test_a_member_that_lags_too_far_is_disconnected() -> None:
         repeats = 0
         while here.descriptors() > before:
             exchange({speaker: grouped(said, 8)}, {listener: len(heard)}, ahead=48 * KIB)
-            listener.hear(heard)
+            listener.expect(heard)
             repeats += 1
-            assert repeats < 64, "their lag is unbounded"
+            assert repeats < 64, "the room never disconnects the slow readers"
         for client in slow:
-            got = client.hear_rest()
+            got = client.receive_rest()
             assert len(got) < repeats * len(heard)
             assert (heard * repeats).startswith(got)
-        listener.say("and now?\n")
-        speaker.hear("<127.0.0.3>and now?\n")
+        listener.send("and now?\n")
+        speaker.expect("<127.0.0.3>and now?\n")
         printed = here.read_until("\n")
         for _ in slow:
             printed += here.read_until(" disconnected: lagged too far behind\n")
@@ -154,7 +156,7 @@ def test_a_member_that_lags_too_far_is_disconnected() -> None:
 
 
 def test_a_member_that_lags_too_many_messages_is_disconnected() -> None:
-    """LOAD-2: the lag is limited in entries, too, because many short messages also lap the log."""
+    """LOAD-2: the lag is also limited in entries, because many short messages also lap the log."""
     lag = ("--log-size", "512K", "--max-lag", "384K")  # a log with one entry per 256 bytes
     with room("--workers", 1, *lag, *NEVER_SILENT, *UNLIMITED) as here:
         speaker, listener = here.join_all(addresses(2))
@@ -162,20 +164,20 @@ def test_a_member_that_lags_too_many_messages_is_disconnected() -> None:
         said = lines(speaker, 64 * KIB, 1000)
         taken = [0]
         while len(taken) < 4 or taken[-1] > taken[-4]:
-            speaker.say(b"".join(said))
-            listener.hear(delivered(speaker, said))
+            speaker.send(b"".join(said))
+            listener.expect(delivered(speaker, said))
             taken.append(here.unsent(slow))
-        # Its socket took nothing in the last three bursts of 64 KiB, and something in the one
-        # before. So it lags by less than 384 KiB.
+        # The slow member's socket took nothing of the last three bursts of 64 KiB, but took some
+        # bytes of the burst before them. So the member lags by less than 384 KiB.
         for _ in range(2048):
-            speaker.say("x\n")
-            listener.hear("<127.0.0.2>x\n")
+            speaker.send("x\n")
+            listener.expect("<127.0.0.2>x\n")
         here.read_until("127.0.9.9 disconnected: lagged too far behind\n")
-        slow.hear_rest()
+        slow.receive_rest()
 
 
 def test_slow_readers_that_leave_release_their_resources() -> None:
-    """LOAD-1, LEAVE-1: they reset or close their connections while they are far behind."""
+    """LOAD-1, LEAVE-1: slow readers reset or close their connections while they lag far behind."""
     with room("--workers", 2, "--max-lag", "8M", "--quiet", *NEVER_SILENT, *UNLIMITED) as here:
         speaker, listener = here.join_all(addresses(2))
         before = here.descriptors()
@@ -184,17 +186,17 @@ def test_slow_readers_that_leave_release_their_resources() -> None:
             said = lines(speaker, 4 * MIB, 2000)
             heard = delivered(speaker, said)
             exchange({speaker: grouped(said, 16)}, {listener: len(heard)}, ahead=MIB)
-            listener.hear(heard)
+            listener.expect(heard)
             for client in slow:
                 leave(client)
-            until(lambda: here.descriptors() == before, "their descriptors are given back")
-        until(here.is_idle, "the room does nothing")
-        listener.say("still here\n")
-        speaker.hear("<127.0.0.3>still here\n")
+            until(lambda: here.descriptors() == before, "the slow readers' descriptors are closed")
+        until(here.is_idle, "the room is idle")
+        listener.send("still here\n")
+        speaker.expect("<127.0.0.3>still here\n")
 
 
 def test_the_memory_for_slow_readers_is_bounded() -> None:
-    """LOAD-2: with twenty that do not read, the room's private memory does not grow."""
+    """LOAD-2: twenty members do not read, and the room's private memory does not grow."""
     with room("--workers", 2, "--quiet", *NEVER_SILENT, *UNLIMITED) as here:
         speaker, listener = here.join_all(addresses(2))
         here.join_all(addresses(22)[2:])
@@ -216,13 +218,14 @@ def test_members_that_flood_and_do_not_read_are_disconnected() -> None:
         with suppress(ConnectionError):
             for number in itertools.count():
                 for mute in mutes:
-                    mute.say(b"shout\n" * 1000)
-                # Not too much at once: these two must hear it all.
-                client.say(f"{number}\n")
-                other.hear_until(f"<127.0.0.2>{number}\n")
-                other.say(f"{number}\n")
-                client.hear_until(f"<127.0.0.3>{number}\n")
-        client.say("peace\n")
-        other.hear_until("<127.0.0.2>peace\n")
-        other.say("at last\n")
-        client.hear_until("<127.0.0.3>at last\n")
+                    mute.send(b"shout\n" * 1000)
+                # Send little at once, because these two members must also receive the floods
+                # completely.
+                client.send(f"{number}\n")
+                other.receive_until(f"<127.0.0.2>{number}\n")
+                other.send(f"{number}\n")
+                client.receive_until(f"<127.0.0.3>{number}\n")
+        client.send("peace\n")
+        other.receive_until("<127.0.0.2>peace\n")
+        other.send("at last\n")
+        client.receive_until("<127.0.0.3>at last\n")

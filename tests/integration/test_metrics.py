@@ -1,4 +1,4 @@
-"""Prometheus scrapes a running room."""
+"""A running room that Prometheus scrapes."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ METRICS = ("--metrics", "127.0.0.1:0")
 
 
 def where(here: Room) -> str:
-    """Return the URL that the room prints."""
+    """Read the URL of the metrics from the room's output."""
     line = here.read_until("\n").decode()
     assert line.startswith("metrics on http://127.0.0.1:"), line
     return line.removeprefix("metrics on ").strip()
@@ -48,7 +48,7 @@ def scrape(url: str) -> dict[str, float]:
 
 
 def server(here: Room) -> Process:
-    """Return the metrics process: it does not map the log, and is younger than the registry."""
+    """Return the metrics process: it does not map the log, and started after the registry."""
     return [client for client in here.children() if not client.maps_log][-1]
 
 
@@ -63,14 +63,14 @@ def test_scraped_figures_match_what_clients_saw() -> None:
         assert abs(first["chatroom_start_time_seconds"] - time.time()) < 60
         members = here.join_all(addresses(4))
         talk(members)
-        until(lambda: scrape(url)["chatroom_deliveries_total"] == 12, "all is counted")
-        until(lambda: scrape(url)["chatroom_joins_total"] == 4, "all are announced")
+        until(lambda: scrape(url)["chatroom_deliveries_total"] == 12, "all deliveries are counted")
+        until(lambda: scrape(url)["chatroom_joins_total"] == 4, "all joins are counted")
         members.pop().close()
         left = 'chatroom_leaves_total{reason="closed"}'
-        until(lambda: scrape(url)[left] == 1, "one has left")
+        until(lambda: scrape(url)[left] == 1, "one member has left")
         here.workers()[0].kill()
         talk(members)
-        until(lambda: scrape(url)["chatroom_recovery_seconds_count"] == 1, "it is over")
+        until(lambda: scrape(url)["chatroom_recovery_seconds_count"] == 1, "the recovery is over")
         found = scrape(url)
         assert found["chatroom_members"] == 3
         assert found["chatroom_joins_total"] == 4
@@ -97,14 +97,14 @@ METRICS_DIED = r" level=warning event=metrics-died exit=(-9|1) again_in=[\d.]+ s
 
 
 def test_a_metrics_process_that_dies_is_replaced() -> None:
-    """A scrape during the change waits, and is served."""
+    """A scrape between the death and the replacement waits, and then succeeds."""
     with room("--workers", 2, *METRICS, logs=METRICS_DIED) as here:
         url, members = where(here), here.join_all(addresses(3))
         for number in range(3):
             scrape(url)
             server(here).kill()
             talk(members)
-            until(lambda n=number: here.errors.count("\n") == n + 1, "it is noticed")  # type: ignore[misc]
+            until(lambda n=number: here.errors.count("\n") == n + 1, "the death is logged")  # type: ignore[misc]
             assert scrape(url)["chatroom_members"] == 3
         assert len(here.children()) == 4
 
@@ -125,11 +125,12 @@ def test_the_metrics_process_ends_with_a_killed_main_process() -> None:
         scrape(where(here))
         os.kill(here.pid, signal.SIGKILL)
         here.process.wait()
-        until(lambda: not here.processes(), "all of it end")
+        until(lambda: not here.processes(), "all processes of the room end")
 
 
 def test_bad_scrapes_disturb_nobody() -> None:
-    """Silent, broken and too many connections: the room continues, and other scrapes are served."""
+    """There are silent, broken and too many connections. The room continues, and other scrapes
+    succeed."""
     with room("--workers", 2, *METRICS) as here, ExitStack() as leaving:
         url, members = where(here), here.join_all(addresses(3))
         scrape(url)
@@ -149,15 +150,15 @@ def test_bad_scrapes_disturb_nobody() -> None:
         for end in slow:
             end.sendall(b"GET /metr")
         assert scrape(url)["chatroom_members"] == 3
-        for end in slow[:2]:  # the server waits for them: reset them
+        for end in slow[:2]:  # The server waits for these connections, so reset them.
             end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             end.close()
         crowd = [connect() for _ in range(30)]
-        until(lambda: has_ended(crowd[-1]), "it is hung up on at once", SCRAPE_WITHIN / 2)
+        until(lambda: has_ended(crowd[-1]), "the last connection is closed", SCRAPE_WITHIN / 2)
         talk(members)
-        until(here.is_idle, "they cost nothing")
+        until(here.is_idle, "the room is idle")
         leaving.close()
-        until(lambda: works(url), "others are served again")
+        until(lambda: works(url), "other scrapes are served again")
         assert here.errors == ""
 
 
@@ -177,7 +178,7 @@ def test_an_address_in_use_is_an_error() -> None:
 
 def test_metrics_without_the_extra_are_an_error() -> None:
     if not Path(chatroom.__file__).is_relative_to(ROOT):
-        pytest.skip("chatroom is in site-packages, which -S leaves out, as it does the extra")
+        pytest.skip("-S would hide chatroom too, which is in site-packages")
     words = command("--workers", 1, *METRICS)
     with started([words[0], "-S", *words[1:]], logs=ERROR_LINE) as here:
         here.expect_error(1, "--metrics needs prometheus-client: pip install 'chatroom[metrics]'")

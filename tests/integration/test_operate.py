@@ -46,7 +46,8 @@ NOBODY = 65534
 
 @pytest.fixture(name="folder")
 def fixture_folder() -> Iterator[Path]:
-    """A private folder with a short path, because a socket's path may not be long."""
+    """Yield a private folder with a short path, because the path of a socket has a maximum
+    length."""
     with tempfile.TemporaryDirectory(prefix="run-") as folder:
         yield Path(folder)
 
@@ -58,7 +59,7 @@ def fixture_owner(folder: Path) -> Owner:
 
 @pytest.fixture(name="shared", scope="module")
 def fixture_shared() -> Iterator[tuple[Room, Owner]]:
-    """A room, for tests that do not change it, and its owner."""
+    """Yield a room that tests share but do not change, and its owner."""
     with tempfile.TemporaryDirectory(prefix="run-") as folder:
         owner = Owner(Path(folder))
         with room("--workers", 2, "--run-dir", owner.folder) as here:
@@ -71,8 +72,8 @@ def fixture_shared() -> Iterator[tuple[Room, Owner]]:
 def test_status_prints_the_figures_of_the_room(owner: Owner) -> None:
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         member, other = here.join_all(["127.0.0.2", "127.0.0.3"])
-        member.say("hello\n")
-        other.hear("<127.0.0.2>hello\n")
+        member.send("hello\n")
+        other.expect("<127.0.0.2>hello\n")
         owner.until(
             lambda found: (found["room"]["deliveries"], found["room"]["joins"]) == (1, 2),
             "that is counted",
@@ -86,7 +87,7 @@ def test_status_prints_the_figures_of_the_room(owner: Owner) -> None:
         assert re.fullmatch(r"2 members of [\d,]+; 2 joined, 0 left, 0 refused", lines[1])
         assert re.match(r"1 message \(.*/s\), 1 delivery \(.*/s\), 17 bytes", lines[2])
         assert lines[4].split()[0] == "worker"
-        assert [line.split()[2] for line in lines[5:7]] == ["1", "1"], "each has one member"
+        assert [line.split()[2] for line in lines[5:7]] == ["1", "1"], "one member on each worker"
         ends = [line.split()[1] for line in lines[-2:]]
         requests: list[dict[str, object]] = [{}, {"ask": "x"}, {"do": "x"}, {"ask": []}]
         for request in requests:
@@ -111,15 +112,16 @@ def test_status_finds_a_room_in_the_default_run_dir() -> None:
 
 
 def test_status_as_json_matches_what_clients_saw(owner: Owner) -> None:
-    """Deliveries, messages and bytes, by worker and by member, and leaves by reason."""
+    """The status counts deliveries, messages and bytes, by worker and by member, and leaves by
+    reason."""
     with room("--workers", 2, *NEVER_SILENT, "--run-dir", owner.folder) as here:
         crowd = here.join_all(addresses(5))
         for number in range(3):
             for client in crowd:
-                client.say(f"{number}\n")
+                client.send(f"{number}\n")
                 for other in crowd:
                     if other is not client:
-                        other.hear(f"<{client.address}>{number}\n")
+                        other.expect(f"<{client.address}>{number}\n")
         found = owner.until(
             lambda now: (now["room"]["deliveries"], now["room"]["joins"]) == (60, 5),
             "all is counted",
@@ -143,7 +145,7 @@ def test_status_as_json_matches_what_clients_saw(owner: Owner) -> None:
         crowd[0].close()
         crowd[1].reset()
         reasons = {"closed": 1, "reset": 1}
-        owner.until(lambda now: now["room"]["leaves"] == reasons, "two have left")
+        owner.until(lambda now: now["room"]["leaves"] == reasons, "two members have left")
         _, said, _ = owner.run("status", "--json")
         (found,) = status_json(said)
         assert (found["room"]["members"], found["room"]["joins"]) == (3, 5)
@@ -155,10 +157,10 @@ def test_status_shows_the_lag_of_a_slow_reader(owner: Owner) -> None:
         slow = here.join("127.0.9.9", receive_buffer=4096)
         text = b"x" * 1000 + b"\n"
         times = 0
-        # The kernel takes some bytes. A smaller lag may end as soon as the worker sends.
+        # The kernel's buffers take the first bytes. A small lag may end when the worker sends.
         while owner.member(slow)["lag"] <= 64 * KIB:
-            speaker.say(text * 128)
-            other.hear((speaker.prefix + text) * 128)
+            speaker.send(text * 128)
+            other.expect((speaker.prefix + text) * 128)
             times += 128
         size = times * len(speaker.prefix + text)
         found = owner.status()
@@ -168,7 +170,7 @@ def test_status_shows_the_lag_of_a_slow_reader(owner: Owner) -> None:
         assert found["room"]["lag"] == told["lag"]
         assert max(worker["lag"] for worker in found["workers"]) == told["lag"]
         assert owner.member(other)["lag"] == 0
-        slow.hear((speaker.prefix + text) * times)
+        slow.expect((speaker.prefix + text) * times)
         assert owner.member(slow)["lag"] == 0
 
 
@@ -231,12 +233,12 @@ def test_an_output_that_cannot_be_written_is_reported(
 
 
 EVERY = 0.1
-"""Seconds between two reports of `watch`: the least that the command accepts."""
+"""Seconds between two reports of `watch`: the minimum that the command accepts."""
 
 
 @contextmanager
 def watch(owner: Owner, out: int | IO[str], *options: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run chatroom.status --watch; kill it at the end."""
+    """Run chatroom.status --watch, and kill it at the end of the block."""
     arguments = owner.command("chatroom.status", "--watch", EVERY, *options)
     with subprocess.Popen(
         arguments, cwd=ROOT, stdout=out, stderr=subprocess.PIPE, text=True
@@ -250,9 +252,9 @@ def watch(owner: Owner, out: int | IO[str], *options: str) -> Iterator["subproce
 def test_watch_shows_rates_per_interval_and_ends_with_the_room(owner: Owner) -> None:
     with room("--workers", 1, "--run-dir", owner.folder) as here:
         client = here.join()
-        client.say("x\n" * 50)
+        client.send("x\n" * 50)
         here.read_until("x\n" * 1)
-        owner.until(lambda found: found["room"]["messages"] == 50, "all are counted")
+        owner.until(lambda found: found["room"]["messages"] == 50, "all messages are counted")
         with watch(owner, subprocess.PIPE) as process:
             assert process.stdout is not None
             assert process.stderr is not None
@@ -260,7 +262,7 @@ def test_watch_shows_rates_per_interval_and_ends_with_the_room(owner: Owner) -> 
             here.stop()
             assert process.wait(PATIENCE) == 1
             assert process.stderr.read() == "python -m chatroom.status: the room has ended\n"
-        assert re.match(r"50 messages \([\d.]*[1-9][\d.]*/s\)", counted[0]), "since it began"
+        assert re.match(r"50 messages \([\d.]*[1-9][\d.]*/s\)", counted[0]), "a rate above 0"
         assert counted[1].startswith("50 messages (0.0/s), 0 deliveries (0.0/s), "), counted
 
 
@@ -268,7 +270,7 @@ RATES = "/s)"
 
 
 def read_until(file: IO[str], times: int) -> list[str]:
-    """Return the lines of `times` reports; the last report ends with its line of rates."""
+    """Read `times` reports, and return their lines. A report ends with the line of its rates."""
     found: list[str] = []
     while sum(RATES in line for line in found) < times:
         line = file.readline()
@@ -315,7 +317,7 @@ def test_commands_need_the_option_room_if_several_rooms_run(owner: Owner) -> Non
 def test_a_run_dir_that_another_user_can_change_is_not_trusted(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Root does not trust such a folder either, even if it is root's default run-dir."""
+    """Root, too, does not trust such a folder, even if it is root's default run-dir."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     theirs = tmp_path / "chatroom"
     theirs.mkdir(0o700)
@@ -340,20 +342,20 @@ def test_a_room_that_does_not_answer_is_reported(owner: Owner) -> None:
 
 
 def test_the_control_socket_of_a_killed_room_is_replaced(owner: Owner) -> None:
-    """JOIN-3: its port is free at once, too, although clients were connected."""
+    """JOIN-3: the port is also free at once, although clients were connected."""
     options = ("--workers", 1, "--run-dir", owner.folder)
     with room(*options, port=free_port()) as there:
         members = there.join_all(addresses(3))
         os.kill(there.pid, signal.SIGKILL)
         there.process.wait()
-        until(lambda: not there.processes(), "all of it end")
+        until(lambda: not there.processes(), "all processes of the room end")
         assert len(list(owner.folder.iterdir())) == 1
         assert owner.run("status")[0] == 1
         with room(*options, port=there.port) as here:
             assert owner.status()["room"]["pid"] == here.pid
             talk(here.join_all(addresses(2)))
         for member in members:
-            member.hear_end()
+            member.expect_end()
     assert list(owner.folder.iterdir()) == []
 
 
@@ -378,7 +380,8 @@ status.main(["--run-dir", os.path.dirname(sys.argv[1])])
 
 @pytest.mark.skipif(not is_root(), reason="only root can be another user")
 def test_another_user_cannot_use_the_control_socket(owner: Owner) -> None:
-    """The folder keeps another user out, and so does the socket, if the folder is open."""
+    """The run-dir keeps other users out. If the mode of the run-dir lets them in, the socket
+    refuses them."""
     with room("--workers", 1, "--run-dir", owner.folder) as here:
         client = here.join()
         path = find(owner.folder, None)
@@ -413,7 +416,8 @@ def test_another_user_cannot_use_the_control_socket(owner: Owner) -> None:
 
 
 def test_bad_clients_of_the_control_socket_disturb_nobody(owner: Owner) -> None:
-    """Garbage, floods, many requests at once, unread answers, too many connections."""
+    """Some clients send garbage, floods or many requests at once; some do not read answers. There
+    are also too many clients."""
     options = ("--workers", 2, "--quiet", "--run-dir", owner.folder)
     with room(*options) as here, ExitStack() as leaving:
         crowd = here.join_all(addresses(60))
@@ -424,7 +428,7 @@ def test_bad_clients_of_the_control_socket_disturb_nobody(owner: Owner) -> None:
             flood.sendall(b"x" * (1 << 23))
         many.sendall(b'{"ask": "status"}\n' * 300)
         for end in slow:
-            end.sendall(b'{"ask": "status"}\n' * 300)  # and reads no byte
+            end.sendall(b'{"ask": "status"}\n' * 300)  # This client never reads.
         for end in owner.connect(3):
             leaving.enter_context(end)
         talk([*crowd[:4], here.join("127.0.9.9")])
@@ -438,7 +442,7 @@ def test_bad_clients_of_the_control_socket_disturb_nobody(owner: Owner) -> None:
                 assert json.loads(answers.readline()) == {
                     "error": "a request must be a JSON object"
                 }
-        until(here.is_idle, "unread answers cost nothing")
+        until(here.is_idle, "the room is idle")
         leaving.close()
         assert owner.status()["room"]["members"] == 61
         talk(crowd[:4])
@@ -451,19 +455,19 @@ KICKED = "<room>You were kicked\n"
 
 
 def test_kick_disconnects_members_by_id_address_or_network(owner: Owner) -> None:
-    """Kicked members may join again, and the others stay."""
+    """Kicked members may join again. The other members stay."""
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         sources = ["127.0.0.2", "127.0.0.3", "127.0.0.3", "127.0.1.4", "127.0.1.5", "127.0.2.6"]
         crowd = [here.join(source) for source in sources]
         ids = [owner.member(client)["id"] for client in crowd]
         assert owner.admin("kick", ids[0]) == f"kicked: {ids[0]}\n"
-        crowd[0].hear(KICKED)
-        crowd[0].hear_end()
+        crowd[0].expect(KICKED)
+        crowd[0].expect_end()
         assert owner.admin("kick", "127.0.0.3") == f"kicked: {ids[1]}, {ids[2]}\n"
         assert owner.admin("kick", "127.0.1.0/24") == f"kicked: {ids[3]}, {ids[4]}\n"
         for client in crowd[1:5]:
-            client.hear(KICKED)
-            client.hear_end()
+            client.expect(KICKED)
+            client.expect_end()
         for _ in range(5):
             here.read_until(" disconnected: kicked\n")
         assert owner.status()["room"]["leaves"] == {"kicked": 5}
@@ -477,34 +481,35 @@ def test_the_text_of_a_kicked_member_is_delivered(owner: Owner) -> None:
     with room("--workers", 2, *NEVER_SILENT, "--run-dir", owner.folder) as here:
         client, other = here.join_all(addresses(2))
         id = owner.member(client)["id"]
-        client.say("first\nhalf")
-        other.hear("<127.0.0.2>first\n")
+        client.send("first\nhalf")
+        other.expect("<127.0.0.2>first\n")
         owner.admin("kick", id)
-        client.hear(KICKED)
-        client.hear_end()
-        other.hear("<127.0.0.2>half")
+        client.expect(KICKED)
+        client.expect_end()
+        other.expect("<127.0.0.2>half")
 
 
 def test_the_flood_of_a_throttled_member_ends_with_a_kick(owner: Owner) -> None:
-    """The room does not read the rest of the flood. Reading it would take a minute here."""
+    """The room does not read the rest of the flood, which would take a minute at this rate."""
     options = ("--workers", 2, "--rate", "1K", "--burst", "4K", "--run-dir", owner.folder)
     with room(*options) as here:
         client, other = here.join_all(addresses(2))
-        client.say("flood\n" * 8000)
-        other.hear("<127.0.0.2>flood\n")
+        client.send("flood\n" * 8000)
+        other.expect("<127.0.0.2>flood\n")
         owner.admin("kick", "127.0.0.2")
         here.read_until("127.0.0.2 disconnected: kicked\n")
 
 
 def test_the_line_for_a_kicked_member_begins_a_line(owner: Owner) -> None:
-    """PREFIX-4: also after another's unfinished text."""
+    """PREFIX-4: the reason is on a line of its own, even after unfinished text of another
+    member."""
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         client, other = here.join_all(addresses(2))
-        other.say("half")
-        client.hear("<127.0.0.3>half")
+        other.send("half")
+        client.expect("<127.0.0.3>half")
         owner.admin("kick", "127.0.0.2")
-        client.hear("\n" + KICKED)
-        client.hear_end()
+        client.expect("\n" + KICKED)
+        client.expect_end()
 
 
 def test_a_banned_address_stays_out_until_the_ban_is_lifted(owner: Owner) -> None:
@@ -513,13 +518,13 @@ def test_a_banned_address_stays_out_until_the_ban_is_lifted(owner: Owner) -> Non
         ids = [owner.member(client)["id"] for client in (member, other, stays)]
         assert owner.admin("ban", ids[0]) == f"banned 127.0.0.2; kicked: {ids[0]}, {ids[1]}\n"
         for client in (member, other):
-            client.hear("<room>You were banned\n")
-            client.hear_end()
+            client.expect("<room>You were banned\n")
+            client.expect_end()
         assert owner.admin("ban", "127.0.2.0/24") == "banned 127.0.2.0/24; kicked: none\n"
         for source in ("127.0.0.2", "127.0.2.9"):
             client = here.connect(source)
-            client.hear("You are banned from this room\n")
-            client.hear_end()
+            client.expect("You are banned from this room\n")
+            client.expect_end()
         assert owner.admin("list").splitlines() == [
             "id    address   port  worker",
             f" {ids[2]}  127.0.1.3  {stays.end[1]:5}       {owner.member(stays)['worker']}",
@@ -539,21 +544,22 @@ def test_a_banned_address_stays_out_until_the_ban_is_lifted(owner: Owner) -> Non
 
 
 def test_say_reaches_all_members_in_one_order_with_the_others(owner: Owner) -> None:
-    """CAST-5."""
+    """CAST-5: all members receive the members' and the room's messages in one order."""
     with room("--workers", 2, *NEVER_SILENT, "--run-dir", owner.folder) as here:
         client, other, *listeners = here.join_all(addresses(7))
         witnesses = listeners[:2]
         listeners = listeners[2:]
         for number in range(10):
-            client.say(f"{number}\n" * 20)
-            other.say(f"{number}\n" * 20)
+            client.send(f"{number}\n" * 20)
+            other.send(f"{number}\n" * 20)
             owner.ask(do="say", text=f"{number}\r\nand more")
         for speaker, witness in zip((client, other), witnesses, strict=True):
-            speaker.say("done\n")  # so the room's last line comes after all of theirs
-            witness.hear_until(speaker.prefix.decode() + "done\n")
+            # The room's last line must come after all lines of the senders.
+            speaker.send("done\n")
+            witness.receive_until(speaker.prefix.decode() + "done\n")
         assert owner.admin("say", "the\x1bend") == "said to 7 members\n"
         end = "<room>the␛end\n"
-        first, *rest = [listener.hear_until(end) for listener in listeners]
+        first, *rest = [listener.receive_until(end) for listener in listeners]
         assert all(heard == first for heard in rest)
         lines = first.decode().splitlines()
         assert [line for line in lines if line.startswith("<room>")] == [
@@ -563,25 +569,25 @@ def test_say_reaches_all_members_in_one_order_with_the_others(owner: Owner) -> N
         assert len(lines) == 423
         for speaker in (client, other):
             own = speaker.prefix.decode()
-            heard = speaker.hear_until(end).decode().splitlines()
+            heard = speaker.receive_until(end).decode().splitlines()
             assert heard == [line for line in lines if not line.startswith(own)]
-        assert here.read_until(end).decode().count("<room>") == 21, "its own terminal shows it too"
+        assert here.read_until(end).decode().count("<room>") == 21, "lines on the console"
 
 
 def test_say_ends_an_unfinished_line_first(owner: Owner) -> None:
-    """LINE-6."""
+    """LINE-6: the room's message ends an unfinished line of a member."""
     with room("--workers", 1, "--flush-after", 0.01, "--run-dir", owner.folder) as here:
         client, other = here.join_all(addresses(2))
-        client.say("half")
-        other.hear("<127.0.0.2>half")
+        client.send("half")
+        other.expect("<127.0.0.2>half")
         owner.admin("say", "x")
-        other.hear("\n<room>x\n")
-        client.hear("<room>x\n")
+        other.expect("\n<room>x\n")
+        client.expect("<room>x\n")
 
 
 def test_say_works_while_a_worker_hangs(owner: Owner) -> None:
-    """The main process does not wait for a worker, not even for one that holds the log's lock. It
-    refuses the text."""
+    """The main process does not wait for a worker, even if this worker holds the log's lock. In
+    this case, the main process refuses the text."""
     with room("--workers", 2, "--run-dir", owner.folder) as here:
         client, other = here.join_all(addresses(2))
         for text in ("", "x" * 4097):
@@ -591,9 +597,9 @@ def test_say_works_while_a_worker_hangs(owner: Owner) -> None:
         victim = here.serving(client)
         os.kill(victim.pid, signal.SIGSTOP)
         owner.admin("say", "x")
-        other.hear("<room>x\n")
+        other.expect("<room>x\n")
         os.kill(victim.pid, signal.SIGCONT)
-        client.hear("<room>x\n")
+        client.expect("<room>x\n")
 
 
 # --- bans that are kept --------------------------------------------------------------------------
@@ -611,7 +617,7 @@ def test_bans_are_kept_when_the_room_restarts(owner: Owner) -> None:
         here.admin("unban", "127.0.0.2")
     for kept, answer in (("--keep-bans", b"You are banned from this room\n"), ("", WELCOME)):
         with room(*options, *filter(None, [kept]), port=port) as again:
-            again.connect("127.0.3.1").hear(answer)
+            again.connect("127.0.3.1").expect(answer)
             again.join("127.0.0.2")
             again.join("127.0.4.1")
     names = {path.name for path in owner.folder.iterdir()}
@@ -642,9 +648,9 @@ def test_a_ban_that_cannot_be_written_still_applies(owner: Owner) -> None:
         code, _, error = owner.run("admin", "ban", "127.0.0.2")
         assert code == 1
         assert error.endswith(f"127.0.0.1:{port}.bans can't be written: Is a directory\n")
-        client.hear("<room>You were banned\n")
-        client.hear_end()
-        here.connect("127.0.0.2").hear("You are banned from this room\n")
+        client.expect("<room>You were banned\n")
+        client.expect_end()
+        here.connect("127.0.0.2").expect("You are banned from this room\n")
 
 
 # --- the run-dir ---------------------------------------------------------------------------------
@@ -683,22 +689,22 @@ def test_clients_of_a_unix_socket_are_members(owner: Owner) -> None:
         assert here.where.endswith(f", unix:{path}")
         with UnixClient(path) as member, UnixClient(path) as other:
             for client in (member, other):
-                client.hear(WELCOME)
+                client.expect(WELCOME)
             three = here.join()
             talk([member, three, other])
-            told = owner.until(lambda found: len(found["members"]) == 3, "all are in")
+            told = owner.until(lambda found: len(found["members"]) == 3, "all clients are members")
             assert [member["address"] for member in told["members"]].count("unix") == 2
             assert "  unix  " in owner.run("status")[1]
             assert len(owner.admin("kick", "unix").split(",")) == 2
             for client in (member, other):
-                client.hear(KICKED)
-                client.hear_end()
+                client.expect(KICKED)
+                client.expect_end()
         assert path.exists()
     assert list(owner.folder.iterdir()) == []
 
 
 def test_a_room_can_listen_at_several_addresses(owner: Owner) -> None:
-    """No HOST and PORT are needed with --listen; the first address names the room."""
+    """HOST and PORT are not needed with --listen; the first address names the room."""
     member, other = owner.folder / "one", owner.folder / "other"
     listen = ("--listen", f"unix:{member}", "--listen", "127.0.0.1:0", "--listen", f"unix:{other}")
     arguments = [*command("--workers", 1, *listen, "--run-dir", owner.folder)[:-2]]
@@ -711,7 +717,7 @@ def test_a_room_can_listen_at_several_addresses(owner: Owner) -> None:
         here.host, here.port = "127.0.0.1", int(found[1])
         with UnixClient(member) as a, UnixClient(other) as b:
             for client in (a, b):
-                client.hear(WELCOME)
+                client.expect(WELCOME)
             talk([a, b, here.join()])
         for name in (f"unix:{member}", str(member), "one"):
             assert Owner(owner.folder, name).status()["room"]["pid"] == here.pid
@@ -727,10 +733,10 @@ def test_the_unix_socket_of_a_killed_room_is_replaced(owner: Owner) -> None:
             here.expect_error(1, f"can't listen on unix:{path}: Address already in use")
         os.kill(there.pid, signal.SIGKILL)
         there.process.wait()
-        until(lambda: not there.processes(), "all of it end")
+        until(lambda: not there.processes(), "all processes of the room end")
         assert path.exists()
     with room(*listen), UnixClient(path) as client:
-        client.hear(WELCOME)
+        client.expect(WELCOME)
     assert not path.exists()
 
 
@@ -752,19 +758,19 @@ def test_the_log_names_addresses_without_recovery_at_the_start(owner: Owner) -> 
 def test_a_worker_s_death_disconnects_only_clients_of_a_unix_socket(
     owner: Owner,
 ) -> None:
-    """LOAD-4: the kernel counts the bytes of TCP only."""
+    """LOAD-4: the kernel counts received bytes only for TCP."""
     path = owner.folder / "room"
     options = ("--workers", 1, "--listen", f"unix:{path}", "--run-dir", owner.folder)
     with room(*options, logs=DIED) as here, UnixClient(path) as client:
-        client.hear(WELCOME)
+        client.expect(WELCOME)
         others = here.join_all(addresses(2))
         talk([client, *others])
         here.workers()[0].kill()
-        client.hear_end()
+        client.expect_end()
         talk(others)
         assert owner.status()["room"]["leaves"] == {"its worker died": 1}
         with UnixClient(path) as again:
-            again.hear(WELCOME)
+            again.expect(WELCOME)
             talk([again, *others])
 
 
@@ -773,16 +779,16 @@ def test_balancing_does_not_move_clients_of_a_unix_socket(owner: Owner) -> None:
     options = ("--workers", 2, "--listen", f"unix:{path}", "--run-dir", owner.folder)
     with room(*options) as here:
         clients: list[Client] = []
-        for _ in range(4):  # each worker gets half of both
+        for _ in range(4):  # Each worker gets two clients of each kind.
             for _ in range(2):
                 clients.append(UnixClient(path))
-                clients[-1].hear(WELCOME)
+                clients[-1].expect(WELCOME)
             clients += here.join_all(addresses(2))
         unix = [client for client in clients if isinstance(client, UnixClient)]
         tcp = [client for client in clients if not isinstance(client, UnixClient)]
         by_port = {member.end[1]: member for member in tcp}
         found = owner.status()["members"]
-        # Members that joined one after another have increasing ids.
+        # The ids of members increase in the order in which they joined.
         unix_ids = [member["id"] for member in found if member["address"] == "unix"]
         home = {member["id"]: member["worker"] for member in found}
         stay: list[Client] = []
@@ -810,7 +816,7 @@ def test_balancing_does_not_move_clients_of_a_unix_socket(owner: Owner) -> None:
 
 
 def test_the_prefix_option_sets_the_form_of_prefixes(owner: Owner) -> None:
-    """PREFIX-1: also after a worker's death, and for clients of a Unix socket."""
+    """PREFIX-1: the form also applies after a worker's death, and for clients of a Unix socket."""
     path = owner.folder / "room"
     form = "{{{id}}} {ip}:{port} said: "
     listen = ("--listen", f"unix:{path}", "--run-dir", owner.folder)
@@ -818,23 +824,23 @@ def test_the_prefix_option_sets_the_form_of_prefixes(owner: Owner) -> None:
         members = here.join_all(addresses(4))
         ids = [owner.member(member)["id"] for member in members]
 
-        def talk_a_little() -> None:
+        def talk_shortly() -> None:
             for client, id in zip(members, ids, strict=True):
-                client.say("hi\n\n")
+                client.send("hi\n\n")
                 line = f"{{{id}}} {client.address}:{client.end[1]} said: "
                 for other in members:
                     if other is not client:
-                        other.hear(f"{line}hi\n{line}\n")
+                        other.expect(f"{line}hi\n{line}\n")
 
-        talk_a_little()
+        talk_shortly()
         for victim in here.workers():
             victim.kill()
-            talk_a_little()
+            talk_shortly()
         with UnixClient(path) as client:
-            client.hear(WELCOME)
-            client.say("hi\n")
+            client.expect(WELCOME)
+            client.send("hi\n")
             for member in members:
-                member.hear("{5} unix:0 said: hi\n")
+                member.expect("{5} unix:0 said: hi\n")
 
 
 # --- a service manager ---------------------------------------------------------------------------
@@ -874,7 +880,8 @@ def test_a_service_manager_is_notified_of_the_room_s_state(folder: Path) -> None
         manager.settimeout(PATIENCE)
 
         def expect_notification(what: str) -> str:
-            """Return the next notification that begins with `what`; skip keepalives."""
+            """Return the next notification that is not a keepalive; check that it begins with
+            `what`."""
             while True:
                 told = manager.recv(999).decode()
                 if told.startswith(what):
@@ -891,11 +898,11 @@ def test_a_service_manager_is_notified_of_the_room_s_state(folder: Path) -> None
             here.join()
             for _ in range(15):
                 expect_notification("WATCHDOG=1")
-            # The first keepalive may have come at once. A busy machine only delays keepalives.
-            assert time.monotonic() - began >= 14 * 0.1, "every 0.1 s, and no more often"
+            # The first keepalive may come at once. A busy machine only delays keepalives.
+            assert time.monotonic() - began >= 14 * 0.1, "15 keepalives, one per 0.1 s"
             until(
                 lambda: "STATUS=1 member, 2 workers, " in expect_notification("WATCHDOG=1"),
-                "it reports its status",
+                "the room reports its status",
             )
             here.process.send_signal(signal.SIGHUP)
             expect_notification("RELOADING=1\nMONOTONIC_USEC=")

@@ -1,4 +1,4 @@
-"""Only a room's owner controls it: no other user on its machine does."""
+"""Only a room's owner can control it; other users of its machine can't."""
 
 import os
 from pathlib import Path
@@ -12,12 +12,12 @@ NOBODY = 65534
 SO_ACCEPTCON = 1 << 16
 """Flag of a listening socket in /proc/net/unix."""
 
-as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 
 
 @pytest.fixture(name="folder")
 def fixture_folder(tmp_path: Path) -> Path:
-    """A run-dir whose parents are open to all users."""
+    """Yield a run-dir whose parent folders are open to all users."""
     for above in (tmp_path, *tmp_path.parents[:2]):
         above.chmod(above.stat().st_mode | 0o011)
     folder = tmp_path / "run"
@@ -49,7 +49,8 @@ def test_a_folder_of_another_user_is_refused(folder: Path) -> None:
 
 
 def test_a_room_listens_at_nothing_but_its_own_addresses(folder: Path) -> None:
-    """Not even on an abstract Unix socket, to which every user of the machine can connect."""
+    """The room also has no abstract Unix socket. Every user of the machine could connect to such a
+    socket."""
     options = ("--listen", f"unix:{folder}/room", "--run-dir", folder)
     with room("--workers", 2, "--transcript", folder / "said", *options) as here:
         held = {descriptor for process in here.processes() for descriptor in process.descriptors}
@@ -58,7 +59,7 @@ def test_a_room_listens_at_nothing_but_its_own_addresses(folder: Path) -> None:
         listening = [fields[7:] for fields in ours if int(fields[3], 16) & SO_ACCEPTCON]
         control = f"{folder}/127.0.0.1:{here.port}.sock"
         assert sorted(listening) == sorted([[control], [f"{folder}/room"]])
-        assert all(fields[7:] in listening for fields in ours if fields[7:]), "no other has a name"
+        assert all(fields[7:] in listening for fields in ours if fields[7:]), "another named socket"
         tcp = [found for found in connections() if f"socket:[{found.inode}]" in held]
         assert [found.state for found in tcp] == [LISTENS]
         assert tcp[0].local == ("127.0.0.1", here.port)

@@ -1,4 +1,4 @@
-"""OpenBSD's and Nmap's netcat are full clients, and so is telnet."""
+"""Programs that are full clients: OpenBSD's netcat, Nmap's netcat, and telnet."""
 
 import os
 import pty
@@ -13,7 +13,7 @@ from tests.integration.rooms import room
 from tests.integration.waiting import PATIENCE
 from tests.programs import program
 
-#: Options of each: local address, and shutdown at the end of its input.
+#: Options of each netcat: the local address, and a shutdown at the end of the input.
 NETCATS = {
     "nc.openbsd": ["-s", "127.0.0.7", "-N"],
     "ncat": ["--source", "127.0.0.7"],
@@ -31,7 +31,7 @@ def netcat(name: str, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]
 
 
 def wait_for_line(process: subprocess.Popen[bytes], line: bytes) -> None:
-    """Check that this is the next line that it prints."""
+    """Check that the process prints this line next."""
     assert process.stdout is not None
     assert process.stdout.readline() == line
 
@@ -50,14 +50,14 @@ def test_people_talk_with_netcat(name: str) -> None:
         with netcat(name, here.host, here.port) as client:
             wait_for_line(client, b"Welcome to socket practice\n")
             type_text(client, b"hello\n")
-            witness.hear("<127.0.0.7>hello\n")
-            witness.say("hello yourself\r\n")
+            witness.expect("<127.0.0.7>hello\n")
+            witness.send("hello yourself\r\n")
             wait_for_line(client, b"<127.0.0.2>hello yourself\n")
             with netcat(name, here.host, here.port) as other:
                 wait_for_line(other, b"Welcome to socket practice\n")
                 type_text(other, "Chào 👋\n".encode())
                 wait_for_line(client, "<127.0.0.7>Chào 👋\n".encode())
-                witness.hear("<127.0.0.7>Chào 👋\n")
+                witness.expect("<127.0.0.7>Chào 👋\n")
 
 
 @pytest.mark.parametrize("name", NETCATS)
@@ -70,12 +70,12 @@ def test_a_file_is_piped_into_the_room(name: str) -> None:
         with netcat(name, here.host, here.port) as client:
             output, _ = client.communicate(text.encode(), PATIENCE)
             assert output == b"Welcome to socket practice\n"
-        witness.hear(heard + "<127.0.0.7>the end")
+        witness.expect(heard + "<127.0.0.7>the end")
 
 
 @pytest.mark.parametrize("name", NETCATS)
 def test_netcat_ends_with_the_room(name: str) -> None:
-    """JOIN-3, LEAVE-4: netcat sees the end of the connection; `nc` also waits for the end of its
+    """JOIN-3, LEAVE-4: netcat ends when the connection ends; `nc` also waits for the end of its
     input."""
     with room("--workers", 1) as here, netcat(name, here.host, here.port) as client:
         wait_for_line(client, b"Welcome to socket practice\n")
@@ -85,11 +85,11 @@ def test_netcat_ends_with_the_room(name: str) -> None:
 
 
 class Telnet:
-    """A telnet at a terminal, and what it shows."""
+    """A telnet process at a terminal, and the text that it prints."""
 
     def __init__(self, host: str, port: int) -> None:
         self._terminal, its_end = pty.openpty()
-        # The terminal's Ctrl-C interrupts the session that it controls.
+        # Ctrl-C interrupts the session that the terminal controls, so telnet needs its own session.
         command = [program("setsid"), "--ctty", program("telnet"), host, str(port)]
         self._process = subprocess.Popen(command, stdin=its_end, stdout=its_end, stderr=its_end)
         os.close(its_end)
@@ -98,29 +98,29 @@ class Telnet:
         os.write(self._terminal, text)
 
     def wait_for(self, text: bytes) -> None:
-        """Wait until it shows a text."""
+        """Wait until telnet prints the text."""
         shown = b""
         while text not in shown:
             assert select.select([self._terminal], [], [], PATIENCE)[0], shown
             shown += os.read(self._terminal, 1 << 16)
 
     def close(self) -> None:
-        """End it, and close its terminal."""
+        """End telnet and close its terminal."""
         self._process.kill()
         self._process.wait()
         os.close(self._terminal)
 
 
 def test_people_talk_with_telnet() -> None:
-    """TEXT-2: telnet's commands never become text. After a Ctrl-C, telnet shows nothing until the
-    server has answered DO TIMING-MARK."""
+    """TEXT-2: telnet's commands never become text. After Ctrl-C, telnet prints nothing until the
+    server answers DO TIMING-MARK."""
     with room("--workers", 1) as here, closing(Telnet(here.host, here.port)) as telnet:
         telnet.wait_for(b"Welcome to socket practice")
         witness = here.join("127.0.0.2")
         telnet.type(b"hello\n")
-        witness.hear("<127.0.0.1>hello\n")
+        witness.expect("<127.0.0.1>hello\n")
         telnet.type(b"\x03")
         telnet.type(b"still here\n")
-        witness.hear("<127.0.0.1>still here\n")
-        witness.say("so am I\n")
+        witness.expect("<127.0.0.1>still here\n")
+        witness.send("so am I\n")
         telnet.wait_for(b"<127.0.0.2>so am I")

@@ -1,4 +1,5 @@
-"""Behind a proxy: the prefix stays true (PREFIX-2), with HAProxy itself in front."""
+"""A room behind a proxy: the prefix has the client's own address (PREFIX-2). Some tests use
+HAProxy."""
 
 import socket
 import struct
@@ -35,7 +36,7 @@ listen room
 
 @contextmanager
 def haproxy(folder: Path, host: str, server: str, options: str) -> Iterator[int]:
-    """HAProxy in front of a room; yields its port."""
+    """Run HAProxy in front of a room, and yield its port."""
     port = free_port(host)
     bind = f"{host}:{port}" if ":" not in host else f"[{host}]:{port}"
     file = folder / "haproxy.cfg"
@@ -60,10 +61,10 @@ def listens(process: "subprocess.Popen[bytes]", host: str, port: int) -> bool:
 
 @contextmanager
 def client_through(port: int, source: str) -> Iterator[Client]:
-    """A member that joins through the proxy."""
+    """Yield a member that has joined through the proxy."""
     host = "::1" if ":" in source else "127.0.0.1"
     with Client(host, port, source) as client:
-        client.hear(WELCOME)
+        client.expect(WELCOME)
         yield client
 
 
@@ -77,12 +78,12 @@ def test_prefix_2_a_client_behind_a_proxy_has_its_own_address(options: str, tmp_
         client_through(port, "127.0.0.8") as other,
     ):
         direct = here.join("127.0.0.9")
-        client.say("hello\n")
+        client.send("hello\n")
         for each in (other, direct):
-            each.hear("<127.0.0.7>hello\n")
-        direct.say("hello yourself\n")
+            each.expect("<127.0.0.7>hello\n")
+        direct.send("hello yourself\n")
         for each in (client, other):
-            each.hear("<127.0.0.9>hello yourself\n")
+            each.expect("<127.0.0.9>hello yourself\n")
 
 
 def test_prefix_2_an_ipv6_client_behind_a_proxy_has_its_own_address(tmp_path: Path) -> None:
@@ -92,8 +93,8 @@ def test_prefix_2_an_ipv6_client_behind_a_proxy_has_its_own_address(tmp_path: Pa
         client_through(port, "::1") as client,
         client_through(port, "::1") as other,
     ):
-        client.say("hello\n")
-        other.hear("<::1>hello\n")
+        client.send("hello\n")
+        other.expect("<::1>hello\n")
 
 
 def test_prefix_2_a_proxy_on_a_unix_socket_passes_on_addresses() -> None:
@@ -106,12 +107,12 @@ def test_prefix_2_a_proxy_on_a_unix_socket_passes_on_addresses() -> None:
             client_through(port, "127.0.0.7") as client,
         ):
             direct = here.join("127.0.0.9")
-            client.say("hello\n")
-            direct.hear("<127.0.0.7>hello\n")
+            client.send("hello\n")
+            direct.expect("<127.0.0.7>hello\n")
 
 
 def test_load_4_clients_behind_a_proxy_stay_when_their_workers_die(tmp_path: Path) -> None:
-    """The kernel counts the header, too."""
+    """The kernel's count of received bytes includes the header of the PROXY protocol."""
     with (
         room("--workers", 2, *BEHIND, *NEVER_SILENT, logs=DIED) as here,
         haproxy(tmp_path, "127.0.0.1", here.where, "send-proxy-v2") as port,
@@ -119,14 +120,14 @@ def test_load_4_clients_behind_a_proxy_stay_when_their_workers_die(tmp_path: Pat
         client_through(port, "127.0.0.8") as other,
     ):
         for number in range(5):
-            client.say(f"half {number}")
-            until(lambda: has_read_all(here), "what was said is read")
+            client.send(f"half {number}")
+            until(lambda: has_read_all(here), "the room has read all input")
             for worker in here.workers():
                 worker.kill()
             deaths = 2 * (number + 1)
             here.wait_until_replaced(deaths, 2)
-            client.say(" whole\n")
-            other.hear(f"<127.0.0.7>half {number} whole\n")
+            client.send(" whole\n")
+            other.expect(f"<127.0.0.7>half {number} whole\n")
 
 
 def has_read_all(here: Room) -> bool:
@@ -137,7 +138,7 @@ def has_read_all(here: Room) -> bool:
     )
 
 
-# --- by hand -------------------------------------------------------------------------------------
+# --- without HAProxy -----------------------------------------------------------------------------
 
 V2 = b"\r\n\r\n\0\r\nQUIT\n"
 
@@ -148,34 +149,35 @@ def header(source: str, port: int) -> bytes:
 
 
 def test_welcome_1_the_welcome_waits_for_the_header() -> None:
-    """A header from an address that is not a proxy's is ordinary text."""
+    """A header is ordinary text if the connection does not come from a trusted proxy."""
     with room("--workers", 1, *BEHIND) as here, here.connect() as client, here.connect() as other:
-        client.say(header("192.0.2.7", 5000)[:20])
-        other.say(header("192.0.2.8", 5000) + b"hello\n")
-        other.hear(WELCOME)
+        client.send(header("192.0.2.7", 5000)[:20])
+        other.send(header("192.0.2.8", 5000) + b"hello\n")
+        other.expect(WELCOME)
         assert client.unread == b""
-        client.say(header("192.0.2.7", 5000)[20:])
-        client.hear(WELCOME)
-        client.say("hello\n")
-        other.hear("<192.0.2.7>hello\n")
-        here.join("127.0.0.3").say("PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n")
+        client.send(header("192.0.2.7", 5000)[20:])
+        client.expect(WELCOME)
+        client.send("hello\n")
+        other.expect("<192.0.2.7>hello\n")
+        here.join("127.0.0.3").send("PROXY TCP4 192.0.2.7 192.0.2.8 1 2\r\n")
         for each in (client, other):
-            each.hear("<127.0.0.3>PROXY TCP4 192.0.2.7 192.0.2.8 1 2\n")
+            each.expect("<127.0.0.3>PROXY TCP4 192.0.2.7 192.0.2.8 1 2\n")
 
 
 def test_a_health_check_of_a_proxy_is_not_a_member() -> None:
-    """The check is not logged. A connection that stays is welcomed, under its own address."""
+    """The check is not logged. A connection that stays open gets the welcome, and its prefix is its
+    own address."""
     local = V2 + b"\x20\x00\x00\x00"
     with room("--workers", 1, *BEHIND) as here:
         for _ in range(3):
             with here.connect() as looks:
-                looks.say(local)
+                looks.send(local)
         with here.connect() as stays:
-            stays.say(local)
-            stays.hear(WELCOME)
+            stays.send(local)
+            stays.expect(WELCOME)
             assert here.read_until("connected\n") == b"127.0.0.1 connected\n"
-            here.join("127.0.0.2").say("hello\n")
-            stays.hear("<127.0.0.2>hello\n")
+            here.join("127.0.0.2").send("hello\n")
+            stays.expect("<127.0.0.2>hello\n")
 
 
 def test_an_invalid_header_is_refused_and_logged() -> None:
@@ -184,8 +186,8 @@ def test_an_invalid_header_is_refused_and_logged() -> None:
         room("--workers", 1, *BEHIND, logs=logs) as here,
         here.connect() as client,
     ):
-        client.say("hello\n")
-        client.hear_end()
+        client.send("hello\n")
+        client.expect_end()
         here.join("127.0.0.2")
 
 
@@ -196,10 +198,10 @@ def test_join_5_the_limit_counts_the_address_behind_the_proxy() -> None:
         here.connect() as client,
         here.connect() as other,
     ):
-        client.say(header("192.0.2.7", 5000))
-        client.hear(WELCOME)
-        other.say(header("192.0.2.8", 5000))
-        other.hear(WELCOME)
+        client.send(header("192.0.2.7", 5000))
+        client.expect(WELCOME)
+        other.send(header("192.0.2.8", 5000))
+        other.expect(WELCOME)
         with here.connect() as third:
-            third.say(header("192.0.2.7", 5001))
-            third.hear("Too many connections from your address\n")
+            third.send(header("192.0.2.7", 5001))
+            third.expect("Too many connections from your address\n")

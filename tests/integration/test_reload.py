@@ -1,4 +1,4 @@
-"""Settings from a file, read again on SIGHUP while members talk."""
+"""Settings from a file that SIGHUP reads again while members send."""
 
 import re
 import signal
@@ -25,7 +25,7 @@ def fixture_file(tmp_path: Path) -> Path:
 
 @contextmanager
 def room_by(file: Path, text: str, *options: object, logs: str = "") -> Iterator[Room]:
-    """A room with settings from a file, and few from the command line."""
+    """Start a room with most settings from a file, and a few from the command line."""
     file.write_text(f'listen = "127.0.0.1:0"\nworkers = 2\n{text}')
     with started([*CODE, "--config", str(file), *map(str, options)], logs=logs) as here:
         here.listen()
@@ -43,11 +43,11 @@ def rewrite(file: Path, *changes: tuple[str, str]) -> None:
 
 
 def time_of(sender: Client, hearer: Client, size: int) -> float:
-    """Return the seconds until a client has received `size` bytes of another client."""
+    """Return the seconds until a client has received `size` bytes that another client sends."""
     line = b"x" * 1023 + b"\n"
     began = time.monotonic()
-    sender.say(line * (size // len(line)))
-    hearer.hear((sender.prefix + line) * (size // len(line)))
+    sender.send(line * (size // len(line)))
+    hearer.expect((sender.prefix + line) * (size // len(line)))
     return time.monotonic() - began
 
 
@@ -55,8 +55,8 @@ NEEDS = r" level=warning event=needs-restart settings=max-line,log-size says=\"n
 
 
 def test_sighup_reads_the_file_again_while_all_talk(file: Path) -> None:
-    """Present members notice nothing; newcomers get the new welcome. Settings that need a restart
-    are logged."""
+    """SIGHUP reads the file again, and present members are not affected. Newcomers get the new
+    welcome. Changes that need a restart are logged."""
     text = """
         welcome = "Welcome to socket practice"
         max-clients-per-address = 2
@@ -75,27 +75,27 @@ def test_sighup_reads_the_file_again_while_all_talk(file: Path) -> None:
             ("4K", "8K"),
             ("8M", "16M"),
         )
-        crowd.talk(here.replace_workers(2), "all are replaced")
+        crowd.talk(here.replace_workers(2), "all workers are replaced")
         assert here.errors.count("\n") == 1
         newcomer = here.connect("127.0.9.9")
-        newcomer.hear("Welcome back\n")
-        here.connect("127.0.9.9").hear("Too many connections from your address\n")
+        newcomer.expect("Welcome back\n")
+        here.connect("127.0.9.9").expect("Too many connections from your address\n")
         crowd.talk_on()
         here.stop()
         crowd.end()
 
 
 def test_load_3_a_new_rate_applies_to_all_members(file: Path) -> None:
-    """LOAD-3: for present members, too."""
+    """LOAD-3: the new rate also applies to present members."""
     size = 64 * KIB
     with room_by(file, "rate = 0\nburst = '1K'\nquiet = true", *NEVER_SILENT) as here:
         client, other = here.join_all(addresses(2))
         rewrite(file, ("rate = 0", "rate = '32K'"))
-        until(here.replace_workers(2), "all are replaced")
-        # A read may exceed the burst; the member is throttled longer afterwards.
+        until(here.replace_workers(2), "all workers are replaced")
+        # A read may exceed the burst. Then the member is throttled for a longer time.
         assert time_of(client, other, size) >= (size - 32 * KIB - KIB) / (32 * KIB)
         rewrite(file, ("'32K'", "0"))
-        until(here.replace_workers(2), "all are replaced")
+        until(here.replace_workers(2), "all workers are replaced")
         assert time_of(client, other, 16 * size) < 16 * size / (32 * KIB) / 2
 
 
@@ -103,45 +103,45 @@ BROKEN = r" level=error event=not-reloaded error=\".*room.toml: line 5, .*\" say
 
 
 def test_a_broken_file_changes_nothing(file: Path) -> None:
-    """One line names the error; once the file is repaired, it is read."""
+    """One log line names the error. After the file is corrected, SIGHUP reads it again."""
     with room_by(file, 'welcome = "Hello"\nquiet = true\n', logs=BROKEN) as here:
         client, other = here.connect("127.0.0.2"), here.connect("127.0.0.3")
-        client.hear("Hello\n")
-        other.hear("Hello\n")
+        client.expect("Hello\n")
+        other.expect("Hello\n")
         workers = {worker.pid for worker in here.workers()}
         whole = file.read_text()
         file.write_text(whole + 'welcome = "twice"\n')
         here.process.send_signal(signal.SIGHUP)
-        until(lambda: here.errors, "it is logged")
-        client.say("still here?\n")
-        other.hear(client.prefix + b"still here?\n")
-        here.connect("127.0.0.4").hear("Hello\n")
+        until(lambda: here.errors, "the error is logged")
+        client.send("still here?\n")
+        other.expect(client.prefix + b"still here?\n")
+        here.connect("127.0.0.4").expect("Hello\n")
         assert {worker.pid for worker in here.workers()} == workers
         file.write_text(whole.replace("Hello", "Hi"))
-        until(here.replace_workers(2), "all are replaced")
-        here.connect("127.0.0.5").hear("Hi\n")
+        until(here.replace_workers(2), "all workers are replaced")
+        here.connect("127.0.0.5").expect("Hi\n")
         assert here.errors.count("\n") == 1
-        other.say("yes\n")
-        client.hear(other.prefix + b"yes\n")
+        other.send("yes\n")
+        client.expect(other.prefix + b"yes\n")
 
 
 def test_sighup_applies_verbose_and_workers(file: Path) -> None:
-    """SIGHUP applies another number of workers, too."""
+    """SIGHUP also applies another number of workers."""
     with room_by(file, "quiet = true", logs=" level=info ") as here:
         assert here.errors == ""
         rewrite(file, ("workers = 2", "workers = 3\nverbose = true"))
-        until(here.replace_workers(3), "all are replaced")
+        until(here.replace_workers(3), "all workers are replaced")
         assert re.search(r" event=reloaded changed=verbose$", here.errors, re.MULTILINE)
 
 
 def test_options_of_the_command_line_stay_after_sighup(file: Path) -> None:
-    """WELCOME-4: this includes a welcome that is not ASCII."""
+    """WELCOME-4: the command line sets a welcome that is not ASCII."""
     welcome = "Xin chào! 你好 👋"
     with room_by(file, 'welcome = "Hello"', "--welcome", welcome, "--quiet") as here:
-        here.connect().hear(f"{welcome}\n")
+        here.connect().expect(f"{welcome}\n")
         rewrite(file, ("Hello", "Hi"))
-        until(here.replace_workers(2), "all are replaced")
-        here.connect().hear(f"{welcome}\n")
+        until(here.replace_workers(2), "all workers are replaced")
+        here.connect().expect(f"{welcome}\n")
 
 
 @pytest.mark.sample(1)
@@ -158,7 +158,7 @@ def test_options_of_the_command_line_stay_after_sighup(file: Path) -> None:
 def test_invalid_settings_are_named_in_one_line(
     text: str, variables: dict[str, str], words: list[str], file: Path
 ) -> None:
-    """The line names the file or the variable, and the key; the exit code is 2."""
+    """The line names the file or the variable, and the key. The exit code is 2."""
     file.write_text(text)
     arguments = [*CODE, "127.0.0.1", "0", *([] if variables else ["--config", str(file)])]
     with started(arguments, environment=variables, logs=ERROR_LINE) as here:
@@ -176,5 +176,5 @@ def test_variables_configure_a_room() -> None:
     with started(CODE, environment=variables, logs=" name=CHATROOM_MAX_CLIENT says=") as here:
         here.listen()
         assert len(here.workers()) == 1
-        here.connect().hear("Hello\n")
+        here.connect().expect("Hello\n")
         here.stop()

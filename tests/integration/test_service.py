@@ -1,4 +1,4 @@
-"""docs/chatroom.service: its restrictions hold, and the room works under them."""
+"""Tests of docs/chatroom.service: its restrictions hold, and a room works under them."""
 
 import json
 import os
@@ -28,7 +28,7 @@ SAID = unit(SERVICE)
 
 @pytest.fixture(name="units")
 def fixture_units(tmp_path: Path) -> Path:
-    """Both unit files, with a command that exists here."""
+    """Write both unit files, with a command that exists on this machine; return their folder."""
     text = SERVICE.read_text().replace("/opt/chatroom/bin/chatroom", sys.executable)
     (tmp_path / SERVICE.name).write_text(text)
     (tmp_path / SOCKET.name).write_text(SOCKET.read_text())
@@ -68,14 +68,14 @@ def test_system_calls_that_no_room_needs_are_forbidden() -> None:
 
 
 def confined(folder: Path, *command: str) -> list[str]:
-    """Return a command that runs `command` confined; skip the test if the kernel forbids that."""
+    """Return a command that runs `command` confined. Skip the test if the kernel forbids this."""
     program("systemd-analyze")
     found = [sys.executable, "-m", "tests.integration.confined", str(SERVICE), str(folder)]
     tried = subprocess.run(
         [*found, "/bin/true"], check=False, cwd=ROOT, env=environment(), capture_output=True
     )
     if tried.returncode and not os.environ.get("CI"):
-        pytest.skip(f"nothing can be confined here: {tried.stderr.decode().splitlines()[-1]}")
+        pytest.skip(f"the kernel forbids this: {tried.stderr.decode().splitlines()[-1]}")
     assert tried.returncode == 0, tried.stderr.decode()
     return [*found, *command]
 
@@ -87,7 +87,7 @@ def environment() -> dict[str, str]:
 
 @dataclass
 class Service:
-    """A room and its service manager."""
+    """A confined room, and the test as its service manager."""
 
     process: "subprocess.Popen[bytes]"
     notified: socket.socket
@@ -95,13 +95,13 @@ class Service:
     port: int
 
     def expect_notification(self, word: str) -> None:
-        """Wait until the room sends a notification."""
+        """Wait until the room sends a notification that contains `word`."""
         while word not in self.notified.recv(4096).decode().splitlines():
             pass
 
     def join(self) -> Client:
         client = Client("127.0.0.1", self.port, "127.0.0.1")
-        client.hear(WELCOME)
+        client.expect(WELCOME)
         return client
 
     def status(self) -> Any:
@@ -140,7 +140,8 @@ def service(folder: Path) -> Iterator[Service]:
 
 
 def test_a_room_works_under_the_restrictions(tmp_path: Path) -> None:
-    """A room starts, is joined, reports its status, reloads, survives a death, and stops."""
+    """The room starts, serves a member, reports its status, reloads, survives a death, and
+    stops."""
     with service(tmp_path) as here:
         try:
             here.expect_notification("READY=1")
@@ -149,22 +150,22 @@ def test_a_room_works_under_the_restrictions(tmp_path: Path) -> None:
             pytest.fail(here.process.communicate()[1].decode())
         here.expect_notification("WATCHDOG=1")
         with here.join() as client, here.join() as other:
-            client.say("hello\n")
-            other.hear("<127.0.0.1>hello\n")
+            client.send("hello\n")
+            other.expect("<127.0.0.1>hello\n")
             told = here.status()
             assert told["room"]["members"] == 2
             for worker in told["workers"]:
                 os.kill(worker["pid"], signal.SIGKILL)
-            client.say("still here\n")
-            other.hear("<127.0.0.1>still here\n")
+            client.send("still here\n")
+            other.expect("<127.0.0.1>still here\n")
             [reload] = SAID["ExecReload"]
             subprocess.run(
                 ["sh", "-c", reload], env={"MAINPID": str(here.process.pid)}, check=True, timeout=10
             )
             here.expect_notification("RELOADING=1")
             here.expect_notification("READY=1")
-            other.say("and I\n")
-            client.hear("<127.0.0.1>and I\n")
+            other.send("and I\n")
+            client.expect("<127.0.0.1>and I\n")
             here.process.terminate()
             here.expect_notification("STOPPING=1")
             assert here.process.wait(10) == 0
@@ -174,7 +175,7 @@ def test_a_room_works_under_the_restrictions(tmp_path: Path) -> None:
 
 
 def test_the_restrictions_forbid_sockets_and_executable_memory(tmp_path: Path) -> None:
-    """Without this, test_a_room_works_under_the_restrictions would prove nothing."""
+    """Without these restrictions, test_a_room_works_under_the_restrictions would prove nothing."""
     script = """
 import mmap, os, socket, sys
 def forbidden(what):

@@ -1,7 +1,7 @@
 """Signals in the first and the last moments of a process.
 
-Python itself starts before it runs a program's first line. During that time, signals act as on any
-Python program. The moments are hooks in the process, not times.
+Python starts before it runs the first line of a program. In this phase, signals act as in any
+Python program. The tests send signals from hooks in the process, not after fixed times.
 """
 
 import os
@@ -44,7 +44,8 @@ if sys.argv[0] != "-c":
 
 
 def prepared(tmp_path: Path, code: str, number: signal.Signals, module: str = "") -> dict[str, str]:
-    """Return the environment of a Python that signals itself at a moment."""
+    """Return the environment of a Python process that sends the signal to itself at a chosen
+    moment."""
     token = str(tmp_path / "signalled")
     text = code.format(token=token, number=int(number), module=module)
     (tmp_path / "sitecustomize.py").write_text(text)
@@ -58,7 +59,7 @@ FIRST = ["chatroom.cli", "chatroom.supervisor.registry"]
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("module", FIRST)
 @pytest.mark.parametrize("number", KEPT)
-def test_a_room_that_starts_does_not_end_by_a_signal_that_stops_none(
+def test_a_starting_room_is_not_ended_by_a_signal_that_stops_no_room(
     number: signal.Signals, module: str, tmp_path: Path
 ) -> None:
     environment = prepared(tmp_path, AT_IMPORT, number, module)
@@ -75,7 +76,8 @@ def test_a_room_that_starts_does_not_end_by_a_signal_that_stops_none(
 def test_a_stop_signal_ends_a_room_that_has_not_begun(
     number: signal.Signals, module: str, tmp_path: Path
 ) -> None:
-    """The signal ends the process at once, without a traceback: nothing needs a cleanup yet."""
+    """The signal ends the process at once, without a traceback, because nothing needs a cleanup
+    yet."""
     environment = prepared(tmp_path, AT_IMPORT, number, module)
     with started(command("--workers", 1), environment=environment, measured=False) as here:
         here.expect_exit(-number)
@@ -99,7 +101,7 @@ PROGRAMS = {
     "chatroom.client": ("chatroom.client.command", 0),
     "harness": ("harness.cli", -signal.SIGINT),
 }
-"""Programs, with a module that each imports first, and the exit code after Ctrl-C."""
+"""For each program, a module that it imports early, and its exit code after Ctrl-C."""
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

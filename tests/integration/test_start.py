@@ -1,4 +1,4 @@
-"""Failures at the start: one line on standard error, an exit code, nothing left."""
+"""Failures at the start: one line on standard error, an exit code, and no process or file left."""
 
 from pathlib import Path
 
@@ -37,13 +37,13 @@ def test_invalid_arguments_are_named_in_one_line(arguments: list[str], named: st
 
 
 def test_a_port_in_use_is_an_error() -> None:
-    """The error names the port, and the room that has it continues."""
+    """The error names the port. The room that uses the port continues."""
     with room("--workers", 1) as there:
         client, other = there.join_all(["127.0.0.2", "127.0.0.3"])
         with started(command(port=there.port), logs=ERROR_LINE) as here:
             here.expect_error(1, f"127.0.0.1:{there.port}", "in use")
-        client.say("mine\n")
-        other.hear("<127.0.0.2>mine\n")
+        client.send("mine\n")
+        other.expect("<127.0.0.2>mine\n")
 
 
 def test_the_error_comes_after_the_logged_warnings() -> None:
@@ -58,7 +58,7 @@ def test_the_error_comes_after_the_logged_warnings() -> None:
 
 
 def test_an_unread_error_does_not_delay_the_end(full_pipe: Path) -> None:
-    """The room ends nevertheless."""
+    """Nobody reads the room's standard error, but the room ends."""
     with room("--workers", 1) as there:
         arguments = command("--workers", 1, port=there.port)
         with started(arguments, setup=f"exec 2<>'{full_pipe}'") as here:
@@ -68,12 +68,12 @@ def test_an_unread_error_does_not_delay_the_end(full_pipe: Path) -> None:
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("host", ["x" * 64, "fe80::1%nowhere", "", "two words\n"])
 def test_a_host_that_does_not_resolve_is_an_error(host: str) -> None:
-    """No resolver is asked for these names."""
+    """These names are resolved without a name server."""
     with started(command(host=host), logs=ERROR_LINE) as here:
         here.expect_error(1, repr(host))
 
 
-# For root, the capability is dropped from the bounding set, too.
+# Drop the capability from the bounding set too, so that root also loses it.
 WITHOUT_PRIVILEGE = """
 import ctypes, os, sys
 PR_CAPBSET_DROP, CAP_NET_BIND_SERVICE = 24, 10
@@ -119,7 +119,7 @@ def test_too_few_descriptors_are_an_error() -> None:
 
 
 def test_a_console_that_cannot_start_its_thread_is_an_error(tmp_path: Path) -> None:
-    """For example, there is too little address space (`ulimit -v`)."""
+    """This happens, for example, with too little address space (`ulimit -v`)."""
     (tmp_path / "sitecustomize.py").write_text(
         """
 import threading
@@ -132,7 +132,7 @@ threading.Thread.start = broken
         here.expect_error(1, "can't start new thread")
 
 
-# Code that each child of the main process runs first; the registry maps no memory.
+# Code that each child process runs first. The registry maps no memory, so only workers fail.
 BROKEN = {
     "OSError: [Errno 12] Cannot allocate memory": """
 def broken(*_): raise OSError(12, "Cannot allocate memory")
@@ -152,7 +152,7 @@ def broken(*_): raise MemoryError
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("reason", BROKEN)
 def test_a_worker_that_cannot_start_ends_the_room(reason: str, tmp_path: Path) -> None:
-    """The room ends with the worker's error, without more attempts."""
+    """The room ends with the worker's error, and does not start the worker again."""
     (tmp_path / "sitecustomize.py").write_text(
         f"""
 import mmap, os, sys
@@ -167,7 +167,7 @@ if sys.argv[0] == "-c":  # in a child
 
 
 def test_a_registry_that_cannot_start_ends_the_room(tmp_path: Path) -> None:
-    """The room ends with an error, too."""
+    """The room also ends with an error."""
     (tmp_path / "sitecustomize.py").write_text(
         """
 import os, sys

@@ -1,6 +1,6 @@
-"""A member whose machine has vanished: no packet arrives from it any more, not even a FIN.
+"""A member whose machine has vanished: no more packets arrive from it, not even a FIN.
 
-The room and its members are in a network namespace of their own, whose link is cut.
+The room and its members are in a new network namespace. The test takes the namespace's link down.
 """
 
 import os

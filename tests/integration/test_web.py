@@ -50,42 +50,42 @@ def test_browsers_and_line_clients_are_members_of_one_room() -> None:
         url = where(here)
         with Browser(url) as anna, Browser(url) as ben:
             line = here.join("127.0.0.9")
-            anna.hear(WELCOME)
-            ben.hear(WELCOME)
+            anna.expect(WELCOME)
+            ben.expect(WELCOME)
             anna.say("hello ü 🎉")
-            line.hear("<127.0.0.1>hello ü 🎉\n")
-            ben.hear("<127.0.0.1>hello ü 🎉")
-            line.say("one\ntwo\n")
-            anna.hear("<127.0.0.9>one", "<127.0.0.9>two")
+            line.expect("<127.0.0.1>hello ü 🎉\n")
+            ben.expect("<127.0.0.1>hello ü 🎉")
+            line.send("one\ntwo\n")
+            anna.expect("<127.0.0.9>one", "<127.0.0.9>two")
             ben.say("")
-            anna.hear("<127.0.0.1>")
-            ben.hear("<127.0.0.9>one", "<127.0.0.9>two")
+            anna.expect("<127.0.0.1>")
+            ben.expect("<127.0.0.9>one", "<127.0.0.9>two")
             anna.until(lambda: anna.reached == 1)
-            line.hear("<127.0.0.1>\n")
+            line.expect("<127.0.0.1>\n")
 
 
 def test_unfinished_text_is_shown_and_then_finished() -> None:
     """LINE-5, LINE-6: the line has one number, and comes once when it is finished."""
     with room("--workers", 1, *WEB) as here, Browser(where(here)) as anna:
-        anna.hear(WELCOME)
+        anna.expect(WELCOME)
         line = here.join()
-        line.say("unfin")
+        line.send("unfin")
         anna.until(lambda: anna.unfinished == {2: "<127.0.0.1>unfin"})
-        line.say("ished\n")
-        anna.hear("<127.0.0.1>unfin", "<127.0.0.1>ished")
+        line.send("ished\n")
+        anna.expect("<127.0.0.1>unfin", "<127.0.0.1>ished")
 
 
 def test_a_browser_that_resumes_has_lost_nothing() -> None:
     """Lines that were sent meanwhile come once, and what was typed meanwhile is sent once."""
     with room("--workers", 2, *WEB) as here, Browser(where(here)) as anna:
-        anna.hear(WELCOME)
+        anna.expect(WELCOME)
         line, session = here.join(), anna.session
         anna.cut()
-        line.say("a\nb\nc\n")
+        line.send("a\nb\nc\n")
         anna.said.append("typed offline")
         anna.connect()
-        anna.hear("<127.0.0.1>a", "<127.0.0.1>b", "<127.0.0.1>c")
-        line.hear("<127.0.0.1>typed offline\n")
+        anna.expect("<127.0.0.1>a", "<127.0.0.1>b", "<127.0.0.1>c")
+        line.expect("<127.0.0.1>typed offline\n")
         assert (anna.session, anna.missed) == (session, 0)
         members = Owner(here.run_dir).status()["members"]
         assert len(members) == 2
@@ -102,7 +102,7 @@ def test_random_cuts_lose_and_double_nothing(seed: int) -> None:
         line = here.join()
         for number in range(count):
             anna.said.append(f"a{number}")
-            line.say(f"l{number}\n")
+            line.send(f"l{number}\n")
             if chance.random() < 0.2:
                 anna.cut()
                 anna.connect()
@@ -114,11 +114,11 @@ def test_random_cuts_lose_and_double_nothing(seed: int) -> None:
                 anna.send({"seen": anna.seen})
         anna.cut()
         anna.connect()
-        anna.hear(WELCOME, *(f"<127.0.0.1>l{number}" for number in range(count)))
+        anna.expect(WELCOME, *(f"<127.0.0.1>l{number}" for number in range(count)))
         anna.until(lambda: anna.reached == count)
-        line.hear("".join(f"<127.0.0.1>a{number}\n" for number in range(count)))
+        line.expect("".join(f"<127.0.0.1>a{number}\n" for number in range(count)))
         anna.say("end")
-        line.hear("<127.0.0.1>end\n")
+        line.expect("<127.0.0.1>end\n")
         assert anna.missed == 0
 
 
@@ -127,13 +127,13 @@ def test_what_is_not_kept_is_counted() -> None:
         room("--workers", 1, *WEB, "--room-rate", 0, "--rate", 0) as here,
         Browser(where(here)) as anna,
     ):
-        anna.hear(WELCOME)
+        anna.expect(WELCOME)
         line = here.join()
         anna.cut()
-        line.say("".join(f"{number}\n" for number in range(3000)))
+        line.send("".join(f"{number}\n" for number in range(3000)))
         witness = here.join()
-        line.say("end\n")
-        witness.hear_until("end\n")
+        line.send("end\n")
+        witness.receive_until("end\n")
         # The gateway got the last line at the same time, at most a moment later.
         until(lambda: resumed(anna), "it resumes with the last line")
         assert anna.missed + len(anna.lines) == 3002
@@ -154,15 +154,15 @@ def test_a_second_websocket_takes_the_session_over() -> None:
     with room("--workers", 1, *WEB) as here:
         url = where(here)
         with Browser(url) as anna:
-            anna.hear(WELCOME)
+            anna.expect(WELCOME)
             old, anna.session = anna.websocket, anna.session
             anna.connect()
             assert TAKEN_OVER in str(old.recv(PATIENCE))
             with pytest.raises(ConnectionClosedOK):
                 old.recv(PATIENCE)
             line = here.join()
-            line.say("still here\n")
-            anna.hear("<127.0.0.1>still here")
+            line.send("still here\n")
+            anna.expect("<127.0.0.1>still here")
 
 
 def test_a_browser_that_leaves_on_purpose_is_gone_at_once() -> None:
@@ -192,7 +192,7 @@ def test_the_room_sees_the_true_address() -> None:
     with room("--workers", 1, *WEB, *options) as here:
         url, owner = where(here), Owner(here.run_dir)
         with Browser(url, X_Forwarded_For="10.0.0.1, 192.0.2.7") as anna:
-            anna.hear(WELCOME)
+            anna.expect(WELCOME)
             [member] = owner.status()["members"]
             assert member["address"] == "192.0.2.7"
             with Browser(url, X_Forwarded_For="192.0.2.7") as second:
@@ -206,14 +206,14 @@ def test_the_room_sees_the_true_address() -> None:
         room("--workers", 1, *WEB) as here,
         Browser(where(here), X_Forwarded_For="192.0.2.7") as anna,
     ):
-        anna.hear(WELCOME)
+        anna.expect(WELCOME)
         [member] = Owner(here.run_dir).status()["members"]
         assert member["address"] == HERE
 
 
 def test_a_kicked_browser_is_told_why() -> None:
     with room("--workers", 1, *WEB) as here, Browser(where(here)) as anna:
-        anna.hear(WELCOME)
+        anna.expect(WELCOME)
         Owner(here.run_dir).admin("kick", HERE)
         assert anna.until_closed() == "You were kicked"
 
@@ -229,14 +229,14 @@ def test_a_full_room_tells_so() -> None:
 def test_a_killed_worker_disconnects_no_browser() -> None:
     """LOAD-4"""
     with room("--workers", 2, *WEB, logs=DIED) as here, Browser(where(here)) as anna:
-        anna.hear(WELCOME)
+        anna.expect(WELCOME)
         line = here.join()
         for number, worker in enumerate(here.workers()):
-            line.say(f"{number}\n")
+            line.send(f"{number}\n")
             worker.kill()
-            anna.hear(f"<127.0.0.1>{number}")
+            anna.expect(f"<127.0.0.1>{number}")
             anna.say(f"{number}")
-            line.hear(f"<127.0.0.1>{number}\n")
+            line.expect(f"<127.0.0.1>{number}\n")
             here.wait_until_replaced(number + 1, 2)
 
 
@@ -245,28 +245,28 @@ def test_a_killed_gateway_is_back_within_a_second() -> None:
     with room("--workers", 2, *WEB, logs=WEB_DIED) as here:
         url, members = where(here), [here.join(), here.join("127.0.0.2")]
         anna = Browser(url)
-        anna.hear(WELCOME)
+        anna.expect(WELCOME)
         gateway(here).kill()
         began = time.monotonic()
-        members[0].say("still here\n")
-        members[1].hear("<127.0.0.1>still here\n")
+        members[0].send("still here\n")
+        members[1].expect("<127.0.0.1>still here\n")
         assert anna.until_closed() is None
         anna.connect()
         assert time.monotonic() - began < 3.0, "a second, on a machine that is not busy"
         anna.until(lambda: anna.lines == {1: WELCOME})
-        members[0].say("again\n")
+        members[0].send("again\n")
         anna.until(lambda: anna.lines.get(2) == "<127.0.0.1>again")
-        members[1].hear("<127.0.0.1>again\n")
+        members[1].expect("<127.0.0.1>again\n")
         anna.websocket.close()
 
 
 def test_a_gateway_that_hangs_does_not_delay_the_room() -> None:
     with room("--workers", 2, *WEB) as here, Browser(where(here)) as anna:
-        anna.hear(WELCOME)
+        anna.expect(WELCOME)
         first, second = here.join(), here.join()
         os.kill(gateway(here).pid, signal.SIGSTOP)
-        first.say("1\n")
-        second.hear("<127.0.0.1>1\n")
+        first.send("1\n")
+        second.expect("<127.0.0.1>1\n")
         here.stop()
 
 
@@ -274,17 +274,17 @@ def test_browsers_are_told_that_the_room_stops() -> None:
     with room("--workers", 2, *WEB) as here:
         line = here.join()
         with Browser(where(here)) as anna:
-            anna.hear(WELCOME)
-            line.say("last words\n")
+            anna.expect(WELCOME)
+            line.send("last words\n")
             here.stop()
-            anna.hear("<127.0.0.1>last words")
+            anna.expect("<127.0.0.1>last words")
             assert anna.until_closed() is None
             assert anna.websocket.close_code in (1001, 1012)
 
 
 def test_the_gateway_ends_with_a_killed_main_process() -> None:
     with room("--workers", 1, *WEB) as here, Browser(where(here)) as anna:
-        anna.hear(WELCOME)
+        anna.expect(WELCOME)
         os.kill(here.pid, signal.SIGKILL)
         here.process.wait()
         until(lambda: not here.processes(), "all of it end")
@@ -292,7 +292,7 @@ def test_the_gateway_ends_with_a_killed_main_process() -> None:
 
 def test_a_room_with_browsers_is_idle() -> None:
     with room("--workers", 1, *WEB) as here, Browser(where(here)) as anna:
-        anna.hear(WELCOME)
+        anna.expect(WELCOME)
         until(here.is_idle, "they cost nothing")
 
 
@@ -346,7 +346,7 @@ def test_pages_of_other_sites_may_not_join() -> None:
                 open_websocket(url, Origin=origin)
         for origin in (url.rstrip("/"), "https://chat.example"):
             with Browser(url, Origin=origin) as anna:
-                anna.hear(WELCOME)
+                anna.expect(WELCOME)
 
 
 # --- errors ---------------------------------------------------------------------------------------

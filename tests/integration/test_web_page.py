@@ -356,10 +356,10 @@ def test_join_speak_and_hear(here: Here) -> None:
     """Also: text is never HTML; notices, names, links and unfinished lines."""
     page, member = here.page("Clara"), here.member()
     say(page, "hello <b>all</b>\nsecond")
-    member.hear("<127.0.0.1>Clara: hello <b>all</b>\n<127.0.0.1>Clara: second\n")
+    member.expect("<127.0.0.1>Clara: hello <b>all</b>\n<127.0.0.1>Clara: second\n")
     assert texts(page, "own") == ["hello <b>all</b>", "second"]
 
-    member.say("anna: <img src=x onerror=alert(1)> https://a.example/ for clara\n")
+    member.send("anna: <img src=x onerror=alert(1)> https://a.example/ for clara\n")
     wait_for(page, "say", "<img src=x onerror=alert(1)> https://a.example/ for clara")
     row = page.locator(".row", has=page.locator(".say"))
     expect(row.locator("b")).to_have_text("anna")
@@ -369,12 +369,12 @@ def test_join_speak_and_hear(here: Here) -> None:
     expect(row.get_by_role("link")).to_have_attribute("href", "https://a.example/")
     expect(row.get_by_role("link")).to_have_attribute("rel", "noreferrer")
     assert page.locator("img").count() == 0
-    member.say("שלום\n")
+    member.send("שלום\n")
     assert wait_for(page, "say", "שלום").evaluate("e => getComputedStyle(e).direction") == "rtl"
 
-    member.say("unfinished")
+    member.send("unfinished")
     wait_for(page, "say", "unfinished")
-    member.say("next\n")
+    member.send("next\n")
     wait_for(page, "say", "next")
     assert texts(page, "say")[2:] == ["unfinished", "next"]
     here.order("say", text="Lunch")
@@ -394,11 +394,11 @@ def test_a_mention_calls_somebody_who_is_away(here: Here) -> None:
     )
     page, member = here.joined(context), here.member()
     title = page.title()
-    member.say("read\n")
+    member.send("read\n")
     wait_for(page, "say", "read")
     assert page.title() == title
     page.evaluate(COUNT_AS_AWAY)
-    member.say("one\nben: @clara, two\n" + "".join(f"{n}\n" for n in range(60)))
+    member.send("one\nben: @clara, two\n" + "".join(f"{n}\n" for n in range(60)))
     expect(page).to_have_title(f"@1 (62) {title}")
     calls = page.evaluate("calls")
     assert [(head, rest["body"]) for head, rest in calls] == [("ben", "@clara, two")]
@@ -418,10 +418,10 @@ def test_a_mention_calls_somebody_who_is_away(here: Here) -> None:
 
 def test_a_reload_resumes(here: Here) -> None:
     page, member = here.page("Clara"), here.member()
-    member.say("before\n")
+    member.send("before\n")
     wait_for(page, "say", "before")
     say(page, "mine")
-    member.hear("<127.0.0.1>Clara: mine\n")
+    member.expect("<127.0.0.1>Clara: mine\n")
     page.get_by_label("Message", exact=True).fill("a draft")
     here.cutter.refuses = True
     here.cutter.cut()
@@ -430,18 +430,18 @@ def test_a_reload_resumes(here: Here) -> None:
     say(page, "while away")
     expect(page.locator(".waits .text").last).to_have_text("while away")
     page.get_by_label("Message", exact=True).fill("a draft")
-    member.say("missed\n")
+    member.send("missed\n")
     here.cutter.refuses = False
     page.reload()
     wait_for(page, "say", "missed")
-    member.hear("<127.0.0.1>Clara: while away\n")
+    member.expect("<127.0.0.1>Clara: while away\n")
     expect(page.locator(".waits")).to_have_count(0)
     assert texts(page, "say") == ["before", "missed"]
     assert texts(page, "own") == ["mine", "while away"]
     assert page.get_by_label("Message", exact=True).input_value() == "a draft"
     assert page.locator(".notice").count() == 1  # the welcome
     say(page, "again")
-    member.hear("<127.0.0.1>Clara: again\n")
+    member.expect("<127.0.0.1>Clara: again\n")
 
 
 def test_cuts_anywhere_lose_and_double_nothing(here: Here) -> None:
@@ -453,13 +453,13 @@ def test_cuts_anywhere_lose_and_double_nothing(here: Here) -> None:
         said += [f"a{number}", f"b{number}", f"c{number}"]
         heard += [f"{number}", f"{number} more"]
         say(page, "\n".join(said[-3:]))
-        member.say("".join(f"{line}\n" for line in heard[-2:]))
+        member.send("".join(f"{line}\n" for line in heard[-2:]))
         wait_for(page, "say", heard[-1])
         if number % 3 == 2:
             here.cutter.cut_never()  # the page itself must arrive
             page.reload()
     here.cutter.cut_never()
-    member.hear("".join(f"<127.0.0.1>{line}\n" for line in said))
+    member.expect("".join(f"<127.0.0.1>{line}\n" for line in said))
     expect(page.locator(".waits")).to_have_count(0)
     assert texts(page, "say") == heard
     assert texts(page, "own") == said
@@ -477,10 +477,10 @@ def test_an_expired_session_begins_again(browser: Browser) -> None:
         expect(page.locator(".waits")).to_have_count(1)
         say(page, "kept")
         here.cutter.refuses = here.cutter.is_silent = False
-        member.hear("<127.0.0.1>kept\n")
+        member.expect("<127.0.0.1>kept\n")
         expect(page.locator(".notice.gap")).to_contain_text("joined again")
         page.get_by_role("button", name="Send again").click()
-        member.hear("<127.0.0.1>doubtful\n")
+        member.expect("<127.0.0.1>doubtful\n")
         expect(page.locator(".waits")).to_have_count(0)
 
 
@@ -496,7 +496,7 @@ def test_a_connection_that_died_in_silence_is_noticed(here: Here) -> None:
     page.clock.run_for(20_000)
     assert not reload.value.is_closed()
     here.cutter.is_silent = True
-    member.say("missed\n")
+    member.send("missed\n")
     page.clock.run_for(30_000)
     here.cutter.is_silent = False
     page.clock.run_for(20_000)
@@ -508,7 +508,7 @@ def test_two_tabs_are_two_members(here: Here) -> None:
     context = here.context()
     first, member = here.joined(context), here.member()
     say(first, "one")
-    member.hear("<127.0.0.1>one\n")
+    member.expect("<127.0.0.1>one\n")
     stored = first.evaluate("({...sessionStorage})")
     assert stored[KEY]
     copy = context.new_page()
@@ -522,7 +522,7 @@ def test_two_tabs_are_two_members(here: Here) -> None:
     wait_for(first, "say", "two")
     say(first, "three")
     wait_for(copy, "say", "three")
-    member.hear("<127.0.0.1>two\n<127.0.0.1>three\n")
+    member.expect("<127.0.0.1>two\n<127.0.0.1>three\n")
 
 
 def test_somebody_is_kicked_and_joins_again(here: Here) -> None:
@@ -535,7 +535,7 @@ def test_somebody_is_kicked_and_joins_again(here: Here) -> None:
     expect(page.locator(".waits .text")).to_have_text("kept")
     page.get_by_role("button", name="Join again").click()
     expect(page.locator("#state")).to_have_text("Connected")
-    member.hear("<127.0.0.1>kept\n")
+    member.expect("<127.0.0.1>kept\n")
     expect(page.locator(".notice.gap")).to_contain_text("joined again")
 
 
@@ -555,10 +555,10 @@ def test_a_full_room(browser: Browser) -> None:
 def test_ten_thousand_lines(here: Here) -> None:
     """The document stays small, all lines can be reached, search finds them."""
     page, member = here.page(), here.member()
-    member.say("".join(f"line {n} of many\n" for n in range(10_000)))
+    member.send("".join(f"line {n} of many\n" for n in range(10_000)))
     wait_for(page, "say", "line 9999 of many")
     for start in (10_000, 10_090, 10_180):
-        member.say("".join(f"line {n} of many\n" for n in range(start, start + 90)))
+        member.send("".join(f"line {n} of many\n" for n in range(start, start + 90)))
         wait_for(page, "say", f"line {start + 89} of many")
         assert page.locator(".row").count() <= 200
     assert is_at_end(page)
@@ -589,9 +589,9 @@ def test_every_size_and_both_colours_are_accessible(here: Here) -> None:
     """axe-core finds nothing: light and dark, wide and 320 px, with search and settings."""
     page, member = here.page("Clara", viewport={"width": 1100, "height": 700}), here.member()
     say(page, "mine")
-    member.hear("<127.0.0.1>Clara: mine\n")
+    member.expect("<127.0.0.1>Clara: mine\n")
     long = "word" * 200
-    member.say(f"anna: {long}\nhi Clara https://a.example/{long}\nmore\n🎉\n")
+    member.send(f"anna: {long}\nhi Clara https://a.example/{long}\nmore\n🎉\n")
     wait_for(page, "say", "🎉")
     here.order("say", text="A notice")
     expect(page.locator(".notice.room")).to_have_count(1)
@@ -629,11 +629,11 @@ def test_the_keyboard_alone(here: Here) -> None:
     page.keyboard.press("Shift+Enter")
     page.keyboard.type("in two lines")
     page.keyboard.press("Enter")
-    member.hear("<127.0.0.1>Clara: typed\n<127.0.0.1>Clara: in two lines\n")
+    member.expect("<127.0.0.1>Clara: typed\n<127.0.0.1>Clara: in two lines\n")
     page.keyboard.press("ArrowUp")
     expect(page.locator("#text")).to_have_value("in two lines")
     page.locator("#text").fill("")
-    member.say("anna: one\ntwo\n")
+    member.send("anna: one\ntwo\n")
     wait_for(page, "say", "two")
     copied = page.evaluate(
         """() => {

@@ -1,4 +1,4 @@
-"""Workers are replaced, added and removed, and members are balanced (LOAD-4)."""
+"""Workers that are replaced, added and removed, and members that move between workers (LOAD-4)."""
 
 import re
 import signal
@@ -21,11 +21,11 @@ LIMIT = r" level=warning event=workers-limit wanted=0 most=9 says="
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_load_4_all_workers_are_replaced(workers: int) -> None:
-    """LOAD-4: by SIGHUP, under load, twice."""
+    """LOAD-4: SIGHUP replaces all workers, twice, while members send."""
     with room("--workers", workers, *OPTIONS) as here:
         crowd = Crowd(here.join_all(addresses(15)))
         for _ in range(2):
-            crowd.talk(here.replace_workers(workers), "all are replaced")
+            crowd.talk(here.replace_workers(workers), "all workers are replaced")
             here.wait_until_even(crowd.present(), workers)
         crowd.talk_on()
         here.stop()
@@ -37,7 +37,8 @@ def has(here: Room, workers: int) -> bool:
 
 
 def test_load_4_workers_are_added_and_removed() -> None:
-    """LOAD-4: SIGTTIN and SIGTTOU, under load; at least one worker stays."""
+    """LOAD-4: SIGTTIN adds and SIGTTOU removes a worker while members send. At least one worker
+    stays."""
     with room("--workers", 1, *OPTIONS, logs=LIMIT) as here:
         crowd = Crowd(here.join_all(addresses(22)))
         for number, workers in (
@@ -71,11 +72,11 @@ def test_load_4_members_are_balanced_when_others_leave() -> None:
         crowd.end()
 
 
-def test_load_4_a_small_room_is_packed_and_a_smaller_one_gathered() -> None:
-    """LOAD-4, CAST-5: one worker serves up to --pack members, and two serve more. One serves all
-    again when most have left.
+def test_load_4_a_small_room_is_spread_over_more_workers_and_packed_again() -> None:
+    """LOAD-4, CAST-5: one worker serves up to --pack members, and two workers serve more. When most
+    members have left, one worker serves all again.
 
-    Members talk all the time.
+    Members send all the time.
     """
     with room("--workers", 3, "--pack", 10, *OPTIONS) as here:
         clients = here.join_all(addresses(10))
@@ -86,7 +87,7 @@ def test_load_4_a_small_room_is_packed_and_a_smaller_one_gathered() -> None:
         crowd.talk_on(20)
         for client in clients[1:5] + clients[11:]:
             crowd.leave(client)
-        crowd.talk(lambda: sorted(here.spread(crowd.present())) == [0, 0, 7], "all are gathered")
+        crowd.talk(lambda: sorted(here.spread(crowd.present())) == [0, 0, 7], "one serves all")
         crowd.talk_on()
         here.stop()
         crowd.end()
@@ -96,7 +97,8 @@ CANT = r' event=worker-failed worker=\d+ error="OSError: out of luck" next=0.[12
 
 
 def test_load_4_a_replacement_cannot_start(tmp_path: Path) -> None:
-    """LOAD-4: the start is retried, with a growing backoff; the others serve all members."""
+    """LOAD-4: the start is tried again, with a growing backoff. The other workers serve all
+    members."""
     with faulty_room(
         tmp_path, "starting", "--workers", 2, *OPTIONS, act=fail, logs=f"{CANT}|{DIED}"
     ) as (here, rounds):
@@ -127,6 +129,6 @@ def test_load_4_no_replacement_can_start(tmp_path: Path) -> None:
         rounds.load(2 * ATTEMPTS)
         here.workers()[0].kill()
         here.expect_exit(1, within=PATIENCE)
-        client.hear_rest()
+        client.receive_rest()
         assert rounds.left == ATTEMPTS
         assert here.errors.splitlines()[-1].endswith("can't start: OSError: out of luck")

@@ -1,4 +1,4 @@
-"""Timeouts of tests, and the only place where they poll."""
+"""Timeouts of the tests, and the functions with which tests poll."""
 
 import time
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: Timeout (s) of every wait. It is far longer than any operation takes, because the tests run in
-#: parallel, and under coverage.
+#: Timeout (s) of every wait. It is much longer than any operation takes, because tests run in
+#: parallel and under coverage.
 PATIENCE = 20.0
 
 #: Seconds between two polls.
@@ -15,10 +15,10 @@ STEP = 0.005
 
 
 def until(condition: Callable[[], T | None], what: str, patience: float = PATIENCE) -> T:
-    """Poll until `condition` holds, and return its value.
+    """Poll until `condition` returns a true value, and return this value.
 
-    Only for state that sends no event, such as that in /proc. Events (bytes, EOF, the end of a
-    process) are waited for where they occur.
+    Use this only for a state that sends no event, such as the state in /proc. For events (bytes,
+    EOF, the end of a process), wait where they occur.
     """
     deadline = time.monotonic() + patience
     while not (found := condition()):
@@ -28,7 +28,7 @@ def until(condition: Callable[[], T | None], what: str, patience: float = PATIEN
 
 
 def over(window: float, measure: Callable[[], float]) -> float:
-    """Return the growth of a measure over `window` seconds, in which nothing else happens."""
+    """Return how much a measure grows during `window` seconds, in which the test does nothing."""
     before = measure()
     time.sleep(window)
     return measure() - before

@@ -9,7 +9,7 @@ from chatroom.log.origin import Origin
 from chatroom.log.ring import Batch, Geometry, Log
 from chatroom.system.memory import anonymous_file
 
-#: A log so small that a few messages wrap both rings.
+#: Sizes of a log so small that a few messages wrap both of its rings.
 TINY = Geometry(text=64, entries=16, kept=16, kept_entries=4)
 
 
@@ -27,7 +27,7 @@ def new_log(geometry: Geometry = TINY, workers: int = 1) -> Iterator[Log]:
 
 
 class Run(NamedTuple):
-    """An entry with its text."""
+    """An entry to append, or an entry of the log with its text."""
 
     sender: int
     text: bytes
@@ -36,7 +36,7 @@ class Run(NamedTuple):
 
 
 def batch_of(*runs: Run) -> Batch:
-    """Return a batch of runs. A sender's prefix is the text up to the first ">"."""
+    """Return a batch of runs. The prefix of a run is its text up to the first ">"."""
     batch = Batch()
     for run in runs:
         origin = Origin(f"at{run.sender}", run.text.find(b">") + 1)
@@ -45,13 +45,14 @@ def batch_of(*runs: Run) -> Batch:
 
 
 def append(log: Log, *runs: Run) -> int | None:
-    """Append runs as one batch; return the offset of its start, or None if there is no room."""
+    """Append runs as one batch; return the offset of its start, or None if the log has no space for
+    it."""
     with log:
         return log.append(batch_of(*runs))
 
 
 def append_message(log: Log, text: bytes, sender: int = 1) -> int:
-    """Append one message, for which there must be room; return its offset."""
+    """Append one message, for which the log must have space; return its offset."""
     start = append(log, Run(sender, text))
     assert start is not None
     return start
@@ -67,7 +68,7 @@ def text(log: Log, start: int, end: int) -> bytes:
 
 
 def runs(log: Log, first: int = 1, last: int | None = None) -> list[Run]:
-    """Return the entries from position `first` up to `last`, by default the head, as runs."""
+    """Return the entries from position `first` up to `last`, or up to the head, as runs."""
     found = []
     with log:
         begin, before = log.offset(first), log.messages(first)

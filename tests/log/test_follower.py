@@ -1,4 +1,4 @@
-"""A follower reads all messages, or counts the missed ones, and delays nobody."""
+"""Tests of Follower: it reads every message or counts it as missed, and delays nobody."""
 
 import os
 from collections.abc import Iterator
@@ -22,7 +22,8 @@ def fixture_log() -> Iterator[Log]:
 
 
 class RecordingFollower:
-    """A follower with the messages that it has read, by number, and the numbers it has missed."""
+    """A follower with the texts of all messages that it has read, and the numbers of those it
+    missed."""
 
     def __init__(self, log: Log, number: int = 0) -> None:
         self.follower = Follower(log, number)
@@ -31,7 +32,7 @@ class RecordingFollower:
         self.next = number + 1
 
     def read(self, size: int = CHUNK) -> bool:
-        """Read a chunk; return True if the follower moved."""
+        """Read a chunk; return True if the follower advanced."""
         chunk = self.follower.read(size)
         assert chunk is not None
         if chunk.missed:
@@ -59,7 +60,7 @@ def test_a_follower_begins_at_the_first_message(log: Log) -> None:
     append(log, Run(2, b"two\nthree\n", messages=2), Run(3, b"four"))
     assert recording.all() == {1: b"one", 2: b"two", 3: b"three", 4: b"four"}
     append_message(log, b"five\n")
-    assert recording.all()[5] == b"five", "LINE-6: the LF before it is no message"
+    assert recording.all()[5] == b"five", "LINE-6: the LF that ends 'four' is not a message"
     assert recording.follower.number == 5
 
 
@@ -107,7 +108,7 @@ def test_long_texts_lap_a_follower_too(log: Log) -> None:
 def test_a_follower_that_is_lapped_during_a_read_reads_nothing(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`read` returns None instead of overwritten text."""
+    """`read` returns None, not text that was overwritten during the read."""
     append_message(log, b"1\n")
     recording = RecordingFollower(log)
     views = log.views
@@ -129,7 +130,7 @@ def test_a_follower_never_takes_the_lock(log: Log, monkeypatch: pytest.MonkeyPat
     """While another process holds the lock, `read` returns None at once."""
 
     def refuse(log: Log) -> Any:
-        raise AssertionError("it takes the lock")
+        raise AssertionError("the follower takes the lock")
 
     append_message(log, b"1\n")
     ready, done = os.pipe(), os.pipe()
@@ -168,13 +169,13 @@ def test_a_follower_reads_up_to_a_given_position(log: Log) -> None:
 
 
 def test_a_follower_too_far_behind_skips_to_the_given_place(log: Log) -> None:
-    """The follower leaves out messages that the log still holds."""
+    """A follower that is too far behind skips messages, even if the log still has them."""
     follower = Follower(log, 0, max_behind=10, skip_to=0)
     for number in range(5):
         append_message(log, b"%d\n" % number)
     chunk = follower.read(size=6)
     assert chunk is not None
-    assert chunk.text == b"0\n1\n2\n", "not yet"
+    assert chunk.text == b"0\n1\n2\n", "5 messages behind: no skip"
     append_message(log, b"5\n")
     chunk = follower.read()
     assert chunk is not None

@@ -1,4 +1,4 @@
-"""The packed origin of an entry, which has a fixed size."""
+"""Tests of an entry's origin, which is packed into a fixed number of bytes."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The room's log: two rings, one head, one lock that survives its holder."""
+"""Tests of the room's log: two rings, one head, and a lock that is released if its holder dies."""
 
 import json
 import os
@@ -56,8 +56,8 @@ def test_appended_entries_can_be_read(log: Log) -> None:
     ]
 
 
-def test_an_entry_holds_its_sender_s_origin(log: Log) -> None:
-    """The entry of the LF that ends its line has the same origin (LINE-6)."""
+def test_an_entry_contains_its_sender_s_origin(log: Log) -> None:
+    """The LF that ends a sender's unfinished line is an entry with the same origin (LINE-6)."""
     append(log, Run(7, b"<at7>hi\n<at7>hel", messages=2))
     append(log, Run(8, b"<8>hi\n"))
     origins = [Origin.unpack(origin) for *_, origin in log.entries(1, head(log))]
@@ -108,7 +108,7 @@ def test_text_that_wraps_is_two_views(log: Log) -> None:
         b"012345678901234567890123",
         b"4567890123456789\n",
     ]
-    assert len(log.views(start, TINY.text)) == 1, "one view up to the end of the ring"
+    assert len(log.views(start, TINY.text)) == 1, "text up to the end of the ring is one view"
     assert [bytes(view) for view in log.views(TINY.text, end)] == [b"4567890123456789\n"]
     assert log.offset(head(log)) == end
 
@@ -124,7 +124,7 @@ def test_unfinished_works_at_the_end_of_the_ring(log: Log) -> None:
 def test_entries_wrap_in_their_ring(log: Log) -> None:
     for number in range(40):
         append_message(log, b"%d\n" % (number % 10), sender=number)
-    # An entry begins where the one before it ends, so only 15 of 16 entries can be read.
+    # An entry begins where the previous entry ends. So only 15 of 16 entries can be read.
     assert runs(log, head(log) - 15) == [Run(n, b"%d\n" % (n % 10)) for n in range(25, 40)]
     assert log.messages(head(log)) == 40
 
@@ -164,11 +164,11 @@ def test_every_seat_has_its_own_words() -> None:
             log.wait_for_space(worker)
         assert log.serving() == [*range(SEATS)]
         assert log.retire(0) == [*range(SEATS)]
-        assert log.head == 1, "no other word was overwritten"
+        assert log.head == 1, "a seat's words overwrite the head"
         assert log.offset(1) == 0
 
 
-# --- room to append ------------------------------------------------------------------------------
+# --- space to append ------------------------------------------------------------------------------
 
 WINDOW = TINY.text - TINY.kept
 
@@ -182,7 +182,7 @@ def test_the_slowest_worker_limits_an_append_in_bytes(log: Log) -> None:
     assert append(log, Run(1, b"\n")) is None
     with log:
         log.advance(0, 2)
-    assert append(log, Run(1, b"\n")) is None, "worker 1 has not delivered it yet"
+    assert append(log, Run(1, b"\n")) is None, "worker 1 has not advanced yet"
     with log:
         log.advance(1, 2)
     assert append(log, Run(1, b"x" * (WINDOW - 1) + b"\n")) == WINDOW
@@ -200,13 +200,13 @@ def test_the_slowest_worker_limits_an_append_in_entries(log: Log) -> None:
     assert append(log, Run(1, b"\n")) == most
 
 
-def test_the_lf_that_ends_a_line_needs_room_too(log: Log) -> None:
+def test_the_lf_that_ends_a_line_needs_space_too(log: Log) -> None:
     most = TINY.entries - TINY.kept_entries
     with log:
         log.serve(0, 1)
     append(log, Run(1, b"x"))
-    assert append(log, Run(1, b"y" * (WINDOW - 1))) is None, "in bytes"
-    assert append(log, *[Run(1, b"\n")] * (most - 1)) is None, "in entries"
+    assert append(log, Run(1, b"y" * (WINDOW - 1))) is None, "no space in bytes"
+    assert append(log, *[Run(1, b"\n")] * (most - 1)) is None, "no space in entries"
     assert append(log, *[Run(1, b"\n")] * (most - 2)) == 2
 
 
@@ -234,10 +234,10 @@ def test_a_worker_without_members_does_not_limit_appends(log: Log) -> None:
         assert append(log, Run(1, b"x" * (WINDOW - 1) + b"\n")) == number * WINDOW
 
 
-def test_room_that_was_found_earlier_ends_at_a_worker_that_has_begun_to_serve_since(
+def test_a_worker_that_begins_to_serve_limits_space_found_earlier(
     log: Log,
 ) -> None:
-    append(log, Run(1, b"x" * (WINDOW // 2 - 1) + b"\n"))  # nobody serves: there is room
+    append(log, Run(1, b"x" * (WINDOW // 2 - 1) + b"\n"))  # No worker serves, so there is space.
     with log:
         log.serve(0, log.head)
     said = 0
@@ -249,12 +249,12 @@ def test_room_that_was_found_earlier_ends_at_a_worker_that_has_begun_to_serve_si
     assert append(log, Run(1, b"x" * (WINDOW - 1) + b"\n")) == WINDOW // 2 + said
 
 
-def test_waiting_workers_are_returned_once_there_may_be_room(log: Log) -> None:
+def test_waiting_workers_are_returned_once_there_may_be_space(log: Log) -> None:
     with log:
         log.serve(0, 1)
         log.wait_for_space(1)
         log.wait_for_space(1)
-        assert log.advance(0, 1) == [], "no room was made"
+        assert log.advance(0, 1) == [], "no space was freed"
         assert log.advance(0, 2) == [1]
         assert log.advance(0, 3) == []
         log.wait_for_space(1)
@@ -266,7 +266,7 @@ def test_waiting_workers_are_returned_once_there_may_be_room(log: Log) -> None:
 
 
 def test_load_4_the_spans_of_each_sender_are_found_in_one_pass(log: Log) -> None:
-    """The pass may start at any entry that is not lapped; the entries may wrap."""
+    """The pass may start at any entry that is not overwritten, and the entries may wrap."""
     appended = [
         Run(number % 3, b"%d\n" % (number % 10) * (number % 2 + 1), number) for number in range(40)
     ]
@@ -304,15 +304,15 @@ def test_a_worker_that_takes_a_seat_resets_its_words() -> None:
         log.wait_for_space(1)
         log.prepare_seat(1)
         assert log.suspect(1) == 0
-        assert log.retire(0) == [], "it was retired before"
+        assert log.retire(0) == [], "the dead worker, which waited, was retired before"
         log.serve(0, 5)
-        assert log.retire(0) == [], "the new worker does not wait"
+        assert log.retire(0) == [], "the new worker waits for space"
         assert not log.has_waiting
         log.turn(1)
-        assert log.turns(1) == 2, "the count goes on with the next worker"
+        assert log.turns(1) == 2, "the next worker continues the count"
         log.prepare_seat(7)
         log.serve(7, 6)
-        assert log.serving() == [7], "also in a higher seat"
+        assert log.serving() == [7], "a seat with a higher number also serves"
 
 
 # --- against a model -----------------------------------------------------------------------------
@@ -329,7 +329,7 @@ STEPS: SearchStrategy[list[tuple[str, Any]]] = lists(
 
 
 class Model:
-    """A model of the log that keeps everything, with the workers' positions."""
+    """A model of the log, which keeps all entries and the positions of the workers."""
 
     def __init__(self) -> None:
         self.appended: list[Run] = []
@@ -343,7 +343,7 @@ class Model:
         return sum(len(run.text) for run in self.appended[: position - 1])
 
     def grown(self, batch: list[Run]) -> list[Run]:
-        """Return all runs as they would be after appending a batch."""
+        """Return all runs as they would be after an append of the batch."""
         appended = list(self.appended)
         if appended and not appended[-1].text.endswith(b"\n"):
             appended.append(appended[-1]._replace(text=b"\n", messages=0))
@@ -394,13 +394,15 @@ def test_the_log_equals_its_model(steps: list[tuple[str, Any]]) -> None:
 
 
 def check(log: Log, model: Model) -> None:
-    """Check that the log keeps all entries that it must keep, and that it equals the model."""
+    """Check that the log has all entries that it must keep, and that these equal the model's
+    entries."""
     end = len(model.stream)
     assert head(log) == len(model.appended) + 1
     assert log.offset(head(log)) == end
     assert log.unfinished(end) == (not model.stream.endswith(b"\n") and end > 0)
     slowest = min(*model.positions.values(), head(log))
-    # An entry begins where the one before it ends, so the start of the first kept entry is unknown.
+    # An entry begins where the previous entry ends. So the start of the first kept entry is
+    # unknown.
     first = max(slowest - TINY.kept_entries + 1, 1)
     for position in range(first, head(log) + 1):
         assert log.offset(position) == model.offset(position)
@@ -419,7 +421,7 @@ def check(log: Log, model: Model) -> None:
 def python(
     code: str, log: Log, *arguments: object, env: dict[str, str] | None = None
 ) -> "subprocess.Popen[str]":
-    """Run code in another process, with the log as `log`."""
+    """Run code in another process, in which the name `log` is this log."""
     begin = f"""
 import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -464,11 +466,11 @@ def test_load_4_the_lock_of_a_killed_holder_is_released(log: Log) -> None:
         assert log.head == 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="this system does not tell")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the holder")
 def test_load_4_the_holder_of_the_lock_is_known(log: Log) -> None:
     assert log.holder() is None
     with log:
-        assert log.holder() is None, "this process is not another one"
+        assert log.holder() is None, "only other processes count as holder"
     with python("with log: print('held', flush=True); signal.pause()", log) as holder:
         assert line_of(holder) == "held\n"
         assert log.holder() == holder.pid
@@ -516,9 +518,10 @@ print(json.dumps([[status, str(between), str(after)] for status, between, after 
 
 @pytest.mark.pure
 def test_load_4_a_writer_killed_during_an_append_has_appended_nothing(log: Log) -> None:
-    """The writer is killed at each line of `append`. The next writer is not affected."""
-    append_message(log, b"<7>" + b"before" * 7, sender=7)  # long enough that the next text wraps
-    # The process traces its lines itself, because no other process can.
+    """The writer is killed at each line of `append`. The next append by another process
+    succeeds."""
+    append_message(log, b"<7>" + b"before" * 7, sender=7)  # so long that the next text wraps
+    # The process traces its own lines, because no other process can trace them.
     unmeasured = {name: value for name, value in os.environ.items() if "COVERAGE" not in name}
     with python(KILLED_AT_EVERY_LINE, log, env=unmeasured) as process:
         out, _ = process.communicate(timeout=60)
@@ -537,7 +540,7 @@ def test_load_4_a_writer_killed_during_an_append_has_appended_nothing(log: Log) 
         assert after == str([Run(ender, b"\n", reach, 0), Run(7, b"<7>after")])
     killed_before, killed_after, survived = deaths.items()
     assert killed_before[0] == (signal.SIGKILL, str(nothing))
-    assert killed_before[1] > 20, "at each line up to the one that publishes"
+    assert killed_before[1] > 20, "a death at each line before the new head is stored"
     assert killed_after[0] == (signal.SIGKILL, str(whole))
     assert survived == ((0, str(whole)), 1)
 
@@ -553,7 +556,7 @@ for reach in range(1000):
 """
 
 
-def test_concurrent_appends_tear_no_entry() -> None:
+def test_concurrent_appends_mix_no_entries() -> None:
     senders = [1, 2]
     with new_log(Geometry(1 << 20, 1 << 14, 1 << 10, 10)) as log:
         append_message(log, b"so that no batch begins at 0\n", sender=0)
@@ -572,7 +575,7 @@ def test_concurrent_appends_tear_no_entry() -> None:
         for run in appended:
             if run.sender == sender:
                 parts[run.reach] = parts.get(run.reach, b"") + run.text
-        assert list(parts) == [*range(1000)], "all are there, in order"
+        assert list(parts) == [*range(1000)], "the log lacks an entry, or their order is wrong"
         for reach, found in parts.items():
             name = b"%d-%d-" % (sender, reach)
             more = name * 3 + b"\n" if reach % 3 else b""
@@ -585,7 +588,7 @@ def test_concurrent_appends_tear_no_entry() -> None:
 
 @pytest.fixture(name="views")
 def fixture_views() -> Iterator[tuple[Log, Log]]:
-    """Yield two views of one log, for the main process and for another one."""
+    """Yield two views of one log, one for the main process and one for another process."""
     settings = Settings(log_size=1 << 20, max_lag=1 << 18)
     geometry = Geometry.of(settings.limits)
     fd = anonymous_file("a test's log", geometry.file_size)
@@ -610,7 +613,8 @@ def test_append_within_appends_if_the_lock_is_free(views: tuple[Log, Log]) -> No
 def test_load_4_append_within_does_not_wait_for_a_hung_holder(
     views: tuple[Log, Log],
 ) -> None:
-    """The main process uses it, and must be able to kill the hung process."""
+    """The main process uses `append_within`. It must not hang, because it has to kill the hung
+    process."""
     main, other = views
     begun, go_on = os.pipe(), os.pipe()
     child = os.fork()
@@ -632,7 +636,7 @@ def test_load_4_append_within_does_not_wait_for_a_hung_holder(
 def test_try_head_does_not_disturb_an_append_of_another_thread(
     views: tuple[Log, Log], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On systems that do not tell the lock's holder, `try_head` takes the lock."""
+    """On systems that do not tell the holder of a lock, `try_head` takes the lock itself."""
     main, other = views
     append_, heads = main.append, []
 
@@ -660,7 +664,7 @@ def test_try_head_returns_none_while_another_process_holds_the_lock(log: Log) ->
     assert log.try_head() == 1
 
 
-def test_append_within_appends_nothing_without_room(views: tuple[Log, Log]) -> None:
+def test_append_within_appends_nothing_without_space(views: tuple[Log, Log]) -> None:
     main, _ = views
     with main:
         main.serve(0, 1)

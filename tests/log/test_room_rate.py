@@ -1,4 +1,4 @@
-"""The rate limit of the room, and the tags of its sources."""
+"""Tests of the room's rate limit, and of the sources' tags, with which this rate is shared."""
 
 import os
 import random
@@ -51,9 +51,8 @@ def test_a_cost_above_the_burst_waits_for_the_whole_burst(room_rate: RoomRate) -
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_rate_is_kept_whatever_comes(room_rate: RoomRate, seed: int) -> None:
-    """In every interval, the appended messages cost at most as much as the burst and the rate
-    permit."""
+def test_random_costs_never_exceed_the_rate(room_rate: RoomRate, seed: int) -> None:
+    """In each interval, the appended messages cost at most the burst plus rate times duration."""
     chance = random.Random(seed)
     now, appended = 1000.0, [(1000.0, 0)]
     for _ in range(300):
@@ -64,7 +63,7 @@ def test_the_rate_is_kept_whatever_comes(room_rate: RoomRate, seed: int) -> None
         appended.append((now, appended[-1][1] + cost))
     for start, (begin, before) in enumerate(appended):
         for end, total in appended[start + 1 :]:
-            assert total - before <= BURST + (end - begin) * RATE + 300  # bytes lost by rounding
+            assert total - before <= BURST + (end - begin) * RATE + 300  # 300: rounding errors
 
 
 def test_the_debt_is_at_most_the_burst_after_a_change_of_the_rate(room_rate: RoomRate) -> None:
@@ -89,15 +88,15 @@ def test_the_virtual_time_is_the_lowest_tag_that_waits(room_rate: RoomRate) -> N
     room_rate.publish(1, 500)
     assert room_rate.virtual_time() == 500
     room_rate.charge_sources([(3, 10)], 1000.0)
-    assert room_rate.tag(3) == 510, "a source that was idle earns nothing"
+    assert room_rate.tag(3) == 510, "an idle source gets no credit"
     room_rate.publish(1, NONE)
     assert room_rate.virtual_time() == 900
     room_rate.charge_sources([(1, 10)], 1000.0)
     room_rate.publish(0, NONE)
-    assert room_rate.virtual_time() == 900, "it never decreases"
+    assert room_rate.virtual_time() == 900, "the virtual time decreases"
 
 
-def test_a_room_without_debt_forgets_who_sent_much(room_rate: RoomRate) -> None:
+def test_a_room_without_debt_forgets_earlier_costs(room_rate: RoomRate) -> None:
     room_rate.charge(BURST // 2, 1000.0)
     room_rate.charge_sources([(1, BURST // 2)], 1000.0)
     room_rate.charge_sources([(2, 100)], 1000.0 + BURST / RATE)

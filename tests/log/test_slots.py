@@ -1,4 +1,4 @@
-"""Slots: the state that another worker needs to continue with a member."""
+"""Tests of slots: the state that another worker needs to continue with a member."""
 
 import mmap
 import os
@@ -69,7 +69,7 @@ class Killed(Exception):
 
 
 class Stores:
-    """Memory that takes `left` more words, and then raises Killed."""
+    """Memory that accepts `left` stores of a word, and then raises Killed."""
 
     def __init__(self, words: memoryview, left: int) -> None:
         self._words = words

@@ -1,4 +1,4 @@
-"""The canonical form of a sender's address."""
+"""Tests of the canonical form of a sender's address."""
 
 import re
 from ipaddress import IPv4Address, IPv6Address

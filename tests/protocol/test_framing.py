@@ -1,4 +1,4 @@
-"""Framing: input that is cut anywhere becomes whole messages."""
+"""Tests of framing: input in arbitrary pieces becomes whole messages."""
 
 from collections.abc import Iterator
 from itertools import combinations, pairwise
@@ -25,8 +25,8 @@ SMILE = "😀".encode()
 NOP = b"\xff\xf1"
 DO_TIMING_MARK = b"\xff\xfd\x06"
 
-#: Pieces that are easily cut in the wrong places: line ends, characters, telnet commands and other
-#: bytes.
+#: Pieces at whose borders a framer may make errors: line ends, characters, telnet commands and
+#: others.
 TRICKY = [b"\r", b"\n", b"\r\n", b"\r\0", b"a", b"bc", "é".encode(), EURO, SMILE]
 TRICKY += [NOP, DO_TIMING_MARK, b"\xff\xff", b"\xff\xfa\n", b"\xff\xf0", *b"\xff\xe2\x82\xf0\x9f\0"]
 streams = lists(
@@ -53,7 +53,7 @@ def cut(stream: bytes, *places: int) -> list[bytes]:
 
 
 def without_commands(stream: bytes) -> bytes:
-    """Return a member's input without telnet commands. A byte 0xFF alone at its end is text."""
+    """Return a member's input without telnet commands. A single 0xFF at its end is text."""
     parsed = telnet.parse(stream)
     return parsed.text + (telnet.LITERAL if parsed.incomplete == telnet.IAC else b"")
 
@@ -64,7 +64,7 @@ def letters(stream: bytes) -> bytes:
 
 
 def framed_letters(framed: bytes) -> bytes:
-    """Return a framer's output without line ends. A CR before a LF is text there."""
+    """Return a framer's output without line ends. A CR before an LF is text in this output."""
     return framed.replace(LF, b"")
 
 
@@ -214,7 +214,7 @@ def test_leave_2_an_incomplete_telnet_command_is_no_last_word() -> None:
 
 
 def test_few_telnet_commands_wait_with_an_unfinished_line() -> None:
-    """So the input that waits fits into a slot (Settings.input_size)."""
+    """The limit makes the waiting input fit into a slot (Settings.input_size)."""
     framer = Framer(LIMIT)
     framed = b""
     for _ in range(MAX_COMMANDS):
@@ -225,7 +225,7 @@ def test_few_telnet_commands_wait_with_an_unfinished_line() -> None:
 
 
 def test_a_line_with_many_telnet_commands_is_split() -> None:
-    """Each command that waits takes memory."""
+    """Each waiting telnet command occupies memory, so their number is limited."""
     framer = Framer(2 * MAX_GAPS)
     assert framer.feed((b"a" + NOP) * MAX_GAPS) == b""
     assert framer.feed(b"a" + NOP) == b"a" * (MAX_GAPS + 1) + LF
@@ -282,7 +282,7 @@ def test_line_2_no_cut_changes_the_messages(stream: bytes, places: list[int], li
 
 @given(streams | binary())
 def test_cast_3_short_lines_change_only_in_cr_lf(stream: bytes) -> None:
-    """CAST-3: apart from telnet commands, and CR NUL."""
+    """CAST-3: only CR LF, CR NUL and telnet commands change."""
     assert whole(stream, 1 << 20) == without_commands(stream).replace(CRLF, LF).replace(CR_NUL, LF)
 
 
@@ -304,14 +304,15 @@ def test_line_7_a_long_line_is_cut_at_the_last_possible_character(line: str, lim
 @given(binary(min_size=40), limits)
 def test_line_7_no_message_is_longer_than_the_limit(stream: bytes, limit: int) -> None:
     lines = whole(stream, limit).split(LF)
-    # A CR or a 0xFF at the end does not count: it waited for a LF, or for the rest of a command.
+    # A CR or 0xFF at the end does not count, because it waits for an LF or for the rest of a
+    # command.
     last = lines[-1].removesuffix(telnet.LITERAL).removesuffix(b"\r")
     assert max(map(len, [*lines[:-1], last])) <= limit
 
 
 # --- `framed` ------------------------------------------------------------------------------------
 
-#: Steps of a worker: feed input to the framer, or flush it after a silence (None).
+#: Steps of a worker: feed input to the framer, or flush the framer after a silence (None).
 histories = lists(none() | streams | binary(max_size=20), max_size=8)
 
 
@@ -334,14 +335,14 @@ def test_all_input_is_either_returned_or_waiting(history: list[bytes | None], li
 
 
 @given(histories, histories, limits)
-def test_a_new_framer_continues_at_the_old_one_s_framed_offset(
+def test_a_new_framer_continues_at_the_framed_offset_of_the_old_one(
     before: list[bytes | None], after: list[bytes | None], limit: int
 ) -> None:
     old = Framer(limit)
     run(old, before)
     fed = b"".join(piece for piece in before if piece is not None)
     new = Framer(limit)
-    assert new.feed(fed[old.framed :]) == b"", "the waiting text is not a message yet"
+    assert new.feed(fed[old.framed :]) == b"", "waiting text is a message only later"
     assert new.unfinished == old.unfinished
     assert run(new, after) == run(old, after)
     assert new.close() == old.close()

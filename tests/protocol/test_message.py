@@ -1,4 +1,4 @@
-"""Messages as they are delivered: the sender's prefix, then the text."""
+"""Tests of messages as they are delivered: the sender's prefix, then the text."""
 
 import pytest
 from hypothesis import given
@@ -44,7 +44,7 @@ def test_prefix_4_every_line_of_any_input_begins_with_the_true_prefix(
     rendered = b"".join(render(ALICE, sanitize(block)) for block in blocks)
     lines = rendered.decode().splitlines()
     assert all(line.startswith(ALICE.decode()) for line in lines)
-    assert len(lines) == sum(map(count, blocks)), "only LF ends a line"
+    assert len(lines) == sum(map(count, blocks)), "a line ends without LF"
     without = "".join(line.removeprefix(ALICE.decode()) + "\n" for line in lines)
     assert without.removesuffix("\n") == sanitize(b"".join(blocks)).decode().removesuffix("\n")
     assert rendered.endswith(LF) == (not last or last.endswith(LF)) or not rendered

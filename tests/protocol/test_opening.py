@@ -1,4 +1,4 @@
-"""Other protocols are recognised by a connection's first bytes."""
+"""Tests of how other protocols are recognised by the first bytes of a connection."""
 
 import pytest
 from hypothesis import example, given
@@ -52,7 +52,7 @@ def test_an_opening_is_text_or_another_protocol(opening: bytes, reason: LeaveRea
     "opening",
     [POST, HELLO[:6], ALLOCATE, BINDING, b"GET /" + b"a" * LIMIT + b" HTTP/1.1\n"],
 )
-def test_it_may_come_byte_by_byte(opening: bytes) -> None:
+def test_an_opening_may_arrive_byte_by_byte(opening: bytes) -> None:
     size = 1
     while other_protocol(opening[:size], LIMIT) is None:
         assert is_undecided(opening[:size], LIMIT), opening[:size]
@@ -63,8 +63,8 @@ def test_it_may_come_byte_by_byte(opening: bytes) -> None:
 @given(binary() | text(alphabet="GET /HTP1.\r\né").map(str.encode), integers(0, 30))
 @example(b"GET / HTTP/1.1\r\n", 15)
 @example(b"GET / HTTP/1.1\n", 14)
-def test_what_is_decided_stays_so(stream: bytes, size: int) -> None:
-    """Once an opening is decided to be text, more bytes can't turn it into another protocol."""
+def test_more_bytes_do_not_change_a_decision(stream: bytes, size: int) -> None:
+    """If an opening counts as text, more bytes can't make it count as another protocol."""
     if other_protocol(stream[:size], LIMIT) is None and not is_undecided(stream[:size], LIMIT):
         assert other_protocol(stream, LIMIT) is None
 

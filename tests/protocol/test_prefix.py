@@ -1,4 +1,4 @@
-"""The prefix before each of a sender's messages, in the form that an option sets."""
+"""Tests of the prefix before each message, in the form that an option sets."""
 
 import pytest
 from hypothesis import given

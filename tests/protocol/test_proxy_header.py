@@ -1,4 +1,4 @@
-"""The PROXY header. The quotations are from HAProxy's doc/proxy-protocol.txt."""
+"""Tests of the PROXY header. Quotations are from HAProxy's doc/proxy-protocol.txt."""
 
 import struct
 from ipaddress import IPv4Address, IPv6Address
@@ -34,7 +34,7 @@ from chatroom.protocol.proxy_header import (
 )
 
 Expected = tuple[str | None, int | None]
-"""Address and port of a client."""
+"""Address and port of a client, or None if the header has none."""
 
 LOCAL, PROXY = b"\x20", b"\x21"
 TCP4, UDP4, TCP6, UDP6, STREAM, DATAGRAM = b"\x11", b"\x12", b"\x21", b"\x22", b"\x31", b"\x32"
@@ -55,7 +55,7 @@ def block(command: bytes, family: bytes, rest: bytes) -> bytes:
 
 
 def bitwise(data: bytes) -> int:
-    """Return the CRC32c by its definition, without a table."""
+    """Return the CRC32c of the data, computed bit by bit from its definition."""
     crc = 0xFFFFFFFF
     for bit in (byte >> at & 1 for byte in data for at in range(8)):
         crc = crc >> 1 ^ (0x82F63B78 if (crc ^ bit) & 1 else 0)
@@ -63,7 +63,7 @@ def bitwise(data: bytes) -> int:
 
 
 def signed(command: bytes, family: bytes, before: bytes, after: bytes = b"") -> bytes:
-    """Return a block with a checksum between `before` and `after`."""
+    """Return a block whose checksum is between the bytes `before` and `after`."""
     checksum = bitwise(block(command, family, before + CHECKSUM_LATER + after))
     return block(command, family, before + struct.pack("!BHI", CRC32C, 4, checksum) + after)
 
@@ -76,7 +76,7 @@ def answer(data: bytes) -> Header | type[HeaderError] | None:
 
 
 def refused(data: bytes) -> str:
-    """Assert that `data` is refused, with a reason in one line; return the reason."""
+    """Check that `data` is refused with a reason of one line; return this reason."""
     with pytest.raises(HeaderError) as caught:
         parse(data)
     (line,) = str(caught.value).splitlines()
@@ -186,7 +186,7 @@ def test_the_limits_are_those_of_the_specification() -> None:
     ("data", "checksum"),
     [
         pytest.param(b"123456789", 0xE3069283, id="the usual"),
-        # RFC 3720, Appendix B.4, whose bytes are in the order in which iSCSI sends them.
+        # RFC 3720, Appendix B.4. The RFC lists the bytes in the order in which iSCSI sends them.
         pytest.param(bytes(32), 0x8A9136AA, id="zeros"),
         pytest.param(b"\xff" * 32, 0x62A8AB43, id="ones"),
         pytest.param(bytes(range(32)), 0x46DD794E, id="upwards"),
@@ -206,7 +206,7 @@ IPV6_IN_DOTS = b"ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255"
 
 
 def started(family: bytes, length: int, rest: bytes = b"") -> bytes:
-    """Return the beginning of a block."""
+    """Return the beginning of a block whose length field is `length`."""
     return SIGNATURE + PROXY + family + struct.pack("!H", length) + rest
 
 
@@ -311,7 +311,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("data", NO_BEGINNING)
-def test_data_that_begins_wrong_is_refused_at_the_first_wrong_byte(data: bytes) -> None:
+def test_data_that_is_no_header_is_refused_at_the_first_wrong_byte(data: bytes) -> None:
     """ "It is recommended to abort the connection as soon as possible"."""
     assert parse(data[:-1]) is None
     for more in (b"", b"\r\n", bytes(LONGEST)):
@@ -334,7 +334,8 @@ def test_an_invalid_block_is_refused_before_its_end(data: bytes) -> None:
     refused(data)
 
 
-# All bytes after the length except the checksum's type: if that changes, there is no checksum.
+# These are all bytes after the length field, except the type of the checksum. If this type changes,
+# the header has no checksum.
 @pytest.mark.parametrize("at", [*range(16, 32), *range(33, 43)])
 def test_a_changed_byte_is_found_by_the_checksum(at: int) -> None:
     """ "If it is not [the same], the receiver MUST treat the TCP connection […] as invalid"."""
@@ -395,7 +396,7 @@ versions: SearchStrategy[Literal[4, 6]] = sampled_from([4, 6])
 
 
 def spellings(address: IPv4Address | IPv6Address) -> SearchStrategy[str]:
-    """Return a strategy for the forms of an address in version 1."""
+    """Return a strategy for all spellings of an address in version 1."""
     if isinstance(address, IPv4Address):
         return just(str(address))
     groups, last_two = address.exploded[:30], IPv4Address(address.packed[12:])
@@ -428,7 +429,7 @@ tlvs = lists(
 
 @composite
 def addresses(draw: DrawFn) -> tuple[bytes, bytes, Expected]:
-    """Draw the byte of a family and transport, a block of addresses, and its meaning."""
+    """Draw a byte for family and transport, a block of addresses, and the client that they name."""
     transport = draw(sampled_from([1, 2]))
     if draw(booleans()):
         return bytes([0x30 + transport]), draw(binary(min_size=216, max_size=216)), NOTHING
@@ -464,7 +465,7 @@ headers = short_lines | unknown_lines | blocks() | ignored_blocks()
 
 @composite
 def streams(draw: DrawFn) -> bytes:
-    """Draw headers, most of them damaged or cut, with other bytes after them."""
+    """Draw headers, most of them damaged or truncated, with other bytes after them."""
     stream, _ = draw(headers)
     for _ in range(draw(integers(0, 2))):
         at = draw(integers(0, len(stream)))

@@ -1,4 +1,4 @@
-"""Telnet commands are separated from text."""
+"""Tests of how telnet commands are separated from text."""
 
 import pytest
 from hypothesis import given
@@ -37,7 +37,7 @@ def iac(*codes: int) -> bytes:
         ),
     ],
 )
-def test_commands_are_no_text(sent: bytes, text: bytes) -> None:
+def test_commands_are_not_text(sent: bytes, text: bytes) -> None:
     parsed = parse(sent)
     assert (parsed.text, parsed.incomplete) == (text, b"")
     assert len(parsed.text) + sum(size for _, size in parsed.gaps) == len(sent)
@@ -53,7 +53,7 @@ def test_an_incomplete_command_waits(incomplete: bytes) -> None:
 
 def test_gaps_are_where_bytes_were_removed() -> None:
     parsed = parse(b"a" + iac(NOP) + b"bc" + iac(IAC) + iac(DO, ECHO) + b"d")
-    # The gap of a doubled 0xFF lies behind the byte that stands for it.
+    # The gap of a doubled 0xFF is after the byte that replaces it.
     assert (parsed.text, parsed.gaps) == (b"abc\xfed", [(1, 2), (4, 1), (4, 3)])
 
 
@@ -77,7 +77,7 @@ def test_gaps_are_where_bytes_were_removed() -> None:
         ),
     ],
 )
-def test_requests_are_refused_but_a_timing_mark(sent: bytes, answers: bytes) -> None:
+def test_all_requests_but_a_timing_mark_are_refused(sent: bytes, answers: bytes) -> None:
     assert parse(sent).answers == answers
 
 
@@ -95,7 +95,7 @@ def test_no_iac_is_left_and_nothing_is_lost(sent: bytes) -> None:
 
 
 @given(streams | binary(), streams | binary())
-def test_a_cut_changes_nothing(first: bytes, second: bytes) -> None:
+def test_the_result_does_not_depend_on_pieces(first: bytes, second: bytes) -> None:
     before = parse(first)
     after = parse(before.incomplete + second)
     whole = parse(first + second)

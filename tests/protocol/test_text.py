@@ -1,4 +1,4 @@
-"""Text that is safe to show."""
+"""Tests of how text is made safe for a terminal."""
 
 import sys
 import unicodedata
@@ -12,7 +12,7 @@ from chatroom.protocol.text import printable, sanitize
 C0 = [chr(code) for code in range(0x20)]
 DEL = "\x7f"
 C1 = [chr(code) for code in range(0x80, 0xA0)]
-# Bidi_Control in the Unicode Character Database, PropList.txt.
+# Characters with Bidi_Control in PropList.txt of the Unicode Character Database.
 BIDIRECTIONAL = [
     *"\N{ARABIC LETTER MARK}\N{LEFT-TO-RIGHT MARK}\N{RIGHT-TO-LEFT MARK}",
     *(chr(code) for code in range(0x202A, 0x202F)),
@@ -32,7 +32,7 @@ FILLERS = [
 WITH_PICTURE = [char for char in [*C0, DEL] if char not in "\t\n"]
 REPLACED = [*C1, *BIDIRECTIONAL, *SEPARATORS, *DEPRECATED, *ANNOTATIONS, *FILLERS]
 HARMFUL = {*WITH_PICTURE, *REPLACED}
-#: A few harmless ones with them.
+#: The harmful characters, and a few harmless ones.
 LETTERS = sorted({*HARMFUL, *"a<\t\né€😀\N{COMBINING DIAERESIS}"})
 
 
@@ -56,7 +56,7 @@ def test_text_3_c0_and_del_arrive_as_their_control_pictures(char: str) -> None:
         (DEL, "SYMBOL FOR DELETE"),
     ],
 )
-def test_text_3_the_picture_is_that_of_the_character(char: str, name: str) -> None:
+def test_text_3_a_control_picture_shows_the_right_character(char: str, name: str) -> None:
     assert unicodedata.name(printable(char)) == name
 
 
@@ -78,7 +78,7 @@ def test_text_1_every_other_character_arrives_unchanged() -> None:
 
 
 def test_text_1_flags_and_braille_are_text() -> None:
-    """They need tag characters, and a pattern without dots."""
+    """Some flags contain tag characters, and Braille has a pattern without dots."""
     england = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
     for shown in (england, "\u2800\u28ff"):
         assert sanitize(shown.encode()) == shown.encode()
@@ -112,10 +112,10 @@ def test_text_2_bytes_that_are_not_utf_8_are_replaced(sent: bytes, shown: str) -
 
 @given(binary())
 def test_text_2_and_3_any_input_becomes_harmless_utf_8(sent: bytes) -> None:
-    """TEXT-2, TEXT-3."""
+    """TEXT-2, TEXT-3: random bytes."""
     shown = sanitize(sent)
     assert harmless(shown.decode())
-    assert shown.count(b"\n") == sent.count(b"\n"), "the number of lines stays the same"
+    assert shown.count(b"\n") == sent.count(b"\n"), "the number of lines changes"
     assert sanitize(shown) == shown
 
 

@@ -1,4 +1,4 @@
-"""The metrics of a room, and the server for them, without starting its process."""
+"""Tests of a room's metrics, and of the server that exposes them, without its process."""
 
 import json
 import re
@@ -53,9 +53,20 @@ FOUND: dict[str, Any] = {
     ],
 }
 
+CLUSTER: dict[str, Any] = {
+    "url": "nats://127.0.0.1:4222/room",
+    "up": True,
+    "round_trip": 0.25,
+    "unchanged": 8.0,
+    "pending": 7,
+    "pending_bytes": 700,
+    "lost": 2,
+    "missed": 3,
+}
+
 
 def exposed(found: Any) -> dict[str, float]:
-    """Return the samples that a scrape would read."""
+    """Return the samples that a scrape reads from this status."""
     registry = CollectorRegistry()
     registry.register(Room(lambda: found))
     return samples(generate_latest(registry).decode())
@@ -112,9 +123,23 @@ def test_figures_are_exposed_under_prometheus_names() -> None:
     }
 
 
+def test_a_room_in_a_cluster_has_metrics_of_the_engine() -> None:
+    of_cluster = exposed(FOUND | {"cluster": CLUSTER})
+    assert {name: of_cluster[name] for name in of_cluster.keys() - exposed(FOUND).keys()} == {
+        "chatroom_cluster_engine_up": 1,
+        "chatroom_cluster_round_trip_seconds": 0.25,
+        "chatroom_cluster_pending_messages": 7,
+        "chatroom_cluster_pending_bytes": 700,
+        "chatroom_cluster_lost_messages_total": 2,
+        "chatroom_cluster_missed_publications_total": 3,
+    }
+    down = exposed(FOUND | {"cluster": CLUSTER | {"up": False}})
+    assert down["chatroom_cluster_engine_up"] == 0
+
+
 def test_every_metric_has_a_description_and_the_right_unit() -> None:
-    for family in families(FOUND):
-        assert re.fullmatch(r"[A-Z].*\.", family.documentation)
+    for family in families(FOUND | {"cluster": CLUSTER}):
+        assert re.fullmatch(r"[A-Z0-9].*\.", family.documentation)
         assert re.fullmatch(r"chatroom(_[a-z]+)*", family.name)
         if family.type == "summary" or "time" in family.name or "lag" in family.name:
             assert family.name.endswith(("_seconds", "_bytes"))
@@ -124,7 +149,7 @@ def test_every_metric_has_a_description_and_the_right_unit() -> None:
 
 
 def names() -> set[str]:
-    return {sample.split("{")[0] for sample in exposed(FOUND)}
+    return {sample.split("{")[0] for sample in exposed(FOUND | {"cluster": CLUSTER})}
 
 
 def used(expression: str) -> set[str]:
@@ -144,6 +169,9 @@ def test_the_dashboard_uses_existing_metrics() -> None:
         "worker_restarts_total",
         "recovery_seconds_sum",
         "append_waits_total",
+        "cluster_engine_up",
+        "cluster_round_trip_seconds",
+        "cluster_pending_messages",
     ):
         assert f"chatroom_{name}" in shown
     assert len({panel["id"] for panel in panels}) == len(panels)
@@ -194,7 +222,8 @@ def test_a_metrics_address_must_have_a_port() -> None:
 
 
 def test_a_slow_scraper_is_cut_off_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The timeout does not start again with each byte. Sixteen such clients would block others."""
+    """The timeout does not start again with each byte. Otherwise, sixteen such clients would block
+    all others."""
     monkeypatch.setattr(module, "SCRAPE_WITHIN", 0.2)
     deadline = monotonic() + 10
     with (

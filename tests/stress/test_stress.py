@@ -1,7 +1,7 @@
 """Stress runs of this project's server: simulated people and networks, and killed workers.
 
-Each run is one command that can be typed by hand. It judges itself: exit status 0 means that every
-client received what it had to receive, byte for byte.
+Each run is one command, which can also be typed by hand. Its exit status is 0 if every client has
+received exactly the bytes that it had to receive.
 """
 
 import shlex
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 SERVER = f"{shlex.quote(sys.executable)} -m chatroom --quiet --workers 2 --pack 1 {{host}} {{port}}"
 
-#: All scenarios, with a duration in seconds if a shorter run than the default shows the same.
+#: All scenarios, and a duration (s) if a run shorter than the default tests the same behaviour.
 SCENARIOS = [
     ("classroom", 5),
     ("lunch-rush", None),
@@ -33,14 +33,14 @@ SCENARIOS = [
     pytest.param("chaos", 30, marks=pytest.mark.thorough),
 ]
 
-#: Exit status of a simulation in which the harness itself was late because the machine was busy, or
-#: in which the faults missed a moment that the scenario must reach.
+#: Exit status of a simulation that can't judge the server: the harness itself was late, because the
+#: machine was busy, or the faults missed a moment that the scenario must reach.
 CANNOT_JUDGE = 2
 
 
 @pytest.fixture
 def seed(pytestconfig: pytest.Config) -> str:
-    """Return the seed of the run, so that its failure can be repeated."""
+    """Return the seed of the run. With the same seed, a failure can be repeated."""
     return str(pytestconfig.option.seed)
 
 
@@ -49,7 +49,7 @@ def seed(pytestconfig: pytest.Config) -> str:
 def test_simulated_people_receive_every_message(
     scenario: str, seconds: int | None, seed: str
 ) -> None:
-    """LOAD-1 to LOAD-4, and all clauses that a simulation judges."""
+    """LOAD-1 to LOAD-4, and all other clauses that a simulation judges."""
     duration = [] if seconds is None else ["--duration", str(seconds)]
     command = (
         *("harness", "simulate", scenario, *duration, "--seed", seed),
@@ -64,7 +64,7 @@ FLOODS = ["empty lines", "lines of 80 bytes", "control characters", "empty lines
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("payload", FLOODS)
-def test_strangers_that_flood_disconnect_no_reader_and_no_message_is_missing(payload: str) -> None:
+def test_a_flood_neither_disconnects_a_reader_nor_loses_a_message(payload: str) -> None:
     done = run("tests.integration.floods", "--seconds", "4", "--only", "40", "--payload", payload)
     assert done.returncode == 0, done.stdout
 
@@ -76,7 +76,7 @@ def test_each_shipped_scenario_is_run() -> None:
 
 @pytest.mark.parametrize("deaths", [20, pytest.param(100, marks=pytest.mark.thorough)])
 def test_workers_are_killed_at_random(deaths: int, seed: str) -> None:
-    """LOAD-4."""
+    """LOAD-4: killed workers neither disconnect members nor lose messages."""
     done = run(
         *("tests.integration.deaths", "--deaths", str(deaths)),
         *("--workers", "4", "--clients", "30", "--seed", seed),

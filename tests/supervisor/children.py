@@ -1,4 +1,4 @@
-"""Fake child processes, which a test controls, and the event loop that watches them."""
+"""Fake child processes, which the test controls, and the event loop that watches them."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ from tests.system.loops import ManualLoop
 
 
 class FakeProcess:
-    """A fake process, which the test controls."""
+    """A child process that the test controls; there is no real process."""
 
     def __init__(self, args: tuple[Any, ...]) -> None:
         self.pid = 1
@@ -23,10 +23,10 @@ class FakeProcess:
         self.exitcode: int | None = None
         self.sentinel, self._alive = socket.socketpair()
         self.descriptors: list[int] = []
-        """Descriptors received with the records."""
+        """Descriptors that came with the records."""
 
     def records(self) -> list[Record]:
-        """Return the records received since the last call."""
+        """Return the records that the child has received since the last call."""
         records = []
         for record, descriptors in self.channel.receive():
             records.append(record)
@@ -45,18 +45,18 @@ class FakeProcess:
         self.die(-9)
 
     def wait(self) -> int:
-        assert self.exitcode is not None, "the main process would wait for it"
+        assert self.exitcode is not None, "the main process would wait for a living process"
         return self.exitcode
 
 
 class Spawned(Protocol):
-    """The part of a fake process that `fake_spawn` uses."""
+    """Attribute of a fake process that `fake_spawn` uses."""
 
     sentinel: socket.socket
 
 
 def fake_spawn(monkeypatch: pytest.MonkeyPatch, make: Callable[[tuple[Any, ...]], Spawned]) -> None:
-    """Replace `spawn`: `make` gets the target's arguments and the child's end of the channel."""
+    """Replace `spawn`. `make` gets the target's arguments and the child's end of the channel."""
 
     def spawn(target: object, *args: Any) -> tuple[Spawned, socket.socket, socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, KIND)
@@ -72,13 +72,13 @@ def fake_spawn(monkeypatch: pytest.MonkeyPatch, make: Callable[[tuple[Any, ...]]
 
 
 class Children:
-    """The started processes, in order."""
+    """All started processes, in order."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.loop = ManualLoop()
         self.started: list[FakeProcess] = []
         self.error: OSError | None = None
-        """Error for the next starts to raise."""
+        """Error that the next starts raise."""
         fake_spawn(monkeypatch, self._start)
 
     def _start(self, args: tuple[Any, ...]) -> FakeProcess:
@@ -93,5 +93,5 @@ class Children:
 
     def close(self) -> None:
         for process in self.started:
-            assert process.exitcode is not None, "a process was left behind"
+            assert process.exitcode is not None, "a process was not ended"
         self.loop.close()

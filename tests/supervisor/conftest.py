@@ -1,4 +1,4 @@
-"""The fixture of main_process.py, for all tests of the main process."""
+"""The fixture `main` for all tests of the main process."""
 
 from tests.supervisor.main_process import fixture_main
 

@@ -1,7 +1,8 @@
 """A main process with fake workers, which the test controls.
 
-A test is a generator, its *steps*. It continues whenever the main process would wait, so the events
-of a test are in order, without a thread, a process or a clock.
+A test is written as a generator, which is called its *steps*. The generator continues whenever the
+main process would wait. So the events of a test have a fixed order, without a thread, a real worker
+or a real clock.
 """
 
 import contextlib
@@ -37,7 +38,7 @@ from tests.integration.waiting import PATIENCE
 from tests.supervisor.children import FakeProcess, fake_spawn
 
 Steps = Iterator[None]
-"""A test's generator; at each yield, the main process runs until it would wait."""
+"""Generator of a test. At each yield, the main process runs until it would wait."""
 
 
 class Adopted(NamedTuple):
@@ -48,7 +49,7 @@ class Adopted(NamedTuple):
 
 
 class FakeWorker(FakeProcess):
-    """A fake worker's process, which the test controls."""
+    """A worker that the test controls; there is no real process."""
 
     def __init__(self, args: tuple[int, Settings, socket.socket]) -> None:
         super().__init__(args)
@@ -60,7 +61,7 @@ class FakeWorker(FakeProcess):
         self.channel.send(record)
 
     def records(self) -> list[Record]:
-        """Return the records received since the last call, except `adopt`."""
+        """Return the records that the worker has received since the last call, except `adopt`."""
         records = []
         for record, descriptors in self.channel.receive():
             match record:
@@ -75,7 +76,7 @@ class FakeWorker(FakeProcess):
         return records
 
     def serve(self) -> list[Record]:
-        """Handle the records adopt, yield and ack; return the other records."""
+        """Answer `yield` and `ack`, accept the members of `adopt`, and return all other records."""
         records = []
         for record in self.records():
             match record:
@@ -102,7 +103,7 @@ class FakeWorker(FakeProcess):
 
 
 class LocalRegistry(Registry):
-    """A registry in this process."""
+    """A registry in the test's own process."""
 
     def __init__(
         self,
@@ -136,7 +137,7 @@ class MainLoop(EventLoop):
 
 
 class MainProcess:
-    """A main process; the parts that a test can't use unchanged are replaced."""
+    """A real main process, in which the parts that a test can't use are replaced."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -145,17 +146,17 @@ class MainProcess:
         self.quiet = False
         self.closed = 0
         self.started_before_registry = 0
-        """Number of workers that were started before the room waited for the registry."""
+        """Number of workers that were started before the main process waited for the registry."""
         self.left: dict[int, LeaveReason] = {}
-        """Reason for which each member left, by id."""
+        """Reason for which each member has left, by the member's id."""
         self.waits_for: float | None = None
-        """Seconds that the main process would wait now; None: for ever."""
+        """Timeout (s) with which the main process would wait now; None: it would wait for ever."""
         self.steps: Steps = iter(())
         self.notifier: SystemdNotifier | None = None
         self.reload: Callable[[], Settings] | None = self._read_again
         self.reload_error: ChatroomError | None = None
-        """Error for the next reload to raise."""
-        # Parts of the main process, noted when it makes them.
+        """Error that the next reload raises."""
+        # Parts of the main process, recorded when the main process creates them.
         self.log: Log
         self.slots: Slots
         self.registry: LocalRegistry
@@ -189,7 +190,7 @@ class MainProcess:
         self._note_parts(monkeypatch)
 
     def _note_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Note each part of the main process when it is made."""
+        """Record each part of the main process when it is created."""
         main = self
 
         class NotedLog(Log):
@@ -238,7 +239,7 @@ class MainProcess:
         monkeypatch.setattr(supervisor, "WorkerPool", NotedPool)
 
     def run(self, steps: Steps, **options: Any) -> None:
-        """Run a room and the steps of a test to their ends. A reload reads `self.settings`."""
+        """Run a room and the steps until both end. A reload reads the attribute `settings`."""
         here = (Endpoint("127.0.0.1"),)
         defaults: dict[str, Any] = {"listen": here, "watchdog": 0, "workers": 1, "pack": 1}
         self.settings = Settings(**defaults | options)
@@ -247,8 +248,8 @@ class MainProcess:
         try:
             supervisor.run(self.settings, (), self.notifier, self.reload, loop)
         except StopIteration:
-            pytest.fail("the steps are over, and the main process waits")
-        assert next(steps, "over") == "over", "the main process has ended before the steps"
+            pytest.fail("the steps have ended, but the main process waits")
+        assert next(steps, "over") == "over", "the main process ended before the steps"
 
     def _read_again(self) -> Settings:
         if self.reload_error is not None:
@@ -258,8 +259,8 @@ class MainProcess:
     def close(self) -> None:
         """Free the resources that a real main process frees at its end."""
         for process in self.processes:
-            assert process.exitcode is not None, "a worker was left behind"
-        with contextlib.suppress(AttributeError):  # the main process did not get so far
+            assert process.exitcode is not None, "a worker was not ended"
+        with contextlib.suppress(AttributeError):  # a main process whose start failed
             os.close(self.log.fd)
             os.close(self.slots.fd)
             for doorbell in self.doorbells:
@@ -269,12 +270,12 @@ class MainProcess:
 
     @property
     def workers(self) -> list[FakeWorker]:
-        """Processes of the living workers, by number."""
+        """Living workers, in the order of their numbers."""
         alive = [process for process in self.processes if process.exitcode is None]
         return sorted(alive, key=lambda process: process.number)
 
     def rung(self, seat: int) -> bool:
-        """Return whether a seat's doorbell was rung since the last call."""
+        """Return True if the doorbell of this seat was rung since the last call."""
         bell = self.doorbells[seat]
         ringing = bool(select.select([bell], [], [], 0)[0])
         bell.clear()
@@ -314,7 +315,7 @@ def fixture_main(monkeypatch: pytest.MonkeyPatch) -> Iterator[MainProcess]:
     handlers = {number: signal.getsignal(number) for number in HANDLED_SIGNALS}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     yield main
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # pending signals go to the test's handlers
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # pending signals go to the test
     for number, handler in handlers.items():
         signal.signal(number, handler)
     main.close()

@@ -1,4 +1,4 @@
-"""The acceptor: admit or refuse connections."""
+"""Tests of the acceptor, which admits or refuses connections."""
 
 import contextlib
 import errno
@@ -33,7 +33,7 @@ from tests.system.loops import ManualLoop
 
 
 class AcceptorDriver:
-    """An acceptor, its parts, and an event loop that the test steps."""
+    """An acceptor, the parts that it uses, and an event loop that the test runs by hand."""
 
     def __init__(self, *, host: str = "127.0.0.1", **limits: int) -> None:
         self.loop = ManualLoop()
@@ -55,7 +55,7 @@ class AcceptorDriver:
         self.counters, self.bans = Counters(), Bans()
         self.shown: list[str] = []
         registry = cast(RegistryProcess, self.registry)
-        log = cast(Log, None)  # only a member that is disconnected needs it
+        log = cast(Log, None)  # The log is needed only to disconnect a member.
         sources = Sources(settings.sources)
         self.members = Members(
             self.loop, log, self.slots, sources, registry, self.counters, self._reserve_line
@@ -69,6 +69,7 @@ class AcceptorDriver:
             self.counters,
             self.bans,
             self._hand_over,
+            log,
         )
 
     def _reserve_line(self) -> Callable[[str | None], None]:
@@ -79,14 +80,14 @@ class AcceptorDriver:
         self.admitted.append(id)
 
     def connect(self, host: str | None = None, source: str = "") -> socket.socket:
-        """Return a client's connection, which waits in the kernel's queue."""
+        """Return a client's connection, which waits in the kernel's queue to be accepted."""
         where, by = (host or self.where[0], self.where[1]), (source, 0) if source else None
         peer = socket.create_connection(where, PATIENCE, by)
         self.peers.append(peer)
         return peer
 
     def turn(self) -> float | None:
-        """Do one turn of the event loop; return the seconds that the next one may wait."""
+        """Do one turn of the event loop; return the timeout (s) of the next turn."""
         return self.loop.step()
 
     def leave(self, *ids: int) -> None:
@@ -116,7 +117,7 @@ def fixture_driver() -> Iterator[AcceptorDriver]:
 
 @pytest.fixture(name="full_driver")
 def fixture_full_driver() -> Iterator[AcceptorDriver]:
-    """An acceptor whose room is full, with one member."""
+    """Yield an acceptor whose room is full: its maximum is one member."""
     driver = AcceptorDriver(clients=1)
     driver.acceptor.accept(True)
     driver.connect()
@@ -144,7 +145,7 @@ def test_prefix_3_an_ipv4_client_of_an_ipv6_listener_has_an_ipv4_address() -> No
     try:
         driver = AcceptorDriver(host="::")
     except Exception:
-        pytest.skip("this system has no IPv6")
+        pytest.skip("no IPv6 on this system")
     driver.acceptor.accept(True)
     with contextlib.closing(driver):
         driver.connect("127.0.0.1")
@@ -155,7 +156,7 @@ def test_prefix_3_an_ipv4_client_of_an_ipv6_listener_has_an_ipv4_address() -> No
 
 
 def test_a_missing_header_times_out_even_without_free_descriptors(driver: AcceptorDriver) -> None:
-    """Otherwise connections that never send a header would keep their descriptors."""
+    """Otherwise, connections that never send a header would keep their descriptors."""
     silent, sender = driver.connect(source="127.0.0.9"), driver.connect(source="127.0.0.9")
     driver.turn()
     waited = 0.0
@@ -201,7 +202,7 @@ def test_a_closed_acceptor_accepts_no_connection(driver: AcceptorDriver) -> None
 # --- refused -------------------------------------------------------------------------------------
 
 
-def test_join_5_a_full_room_refuses_a_newcomer_and_goes_on(full_driver: AcceptorDriver) -> None:
+def test_join_5_a_full_room_refuses_a_newcomer_and_continues(full_driver: AcceptorDriver) -> None:
     refused = full_driver.connect()
     assert full_driver.turn() == pytest.approx(LINGER)
     assert receive_all(refused) == b"The room is full\n"
@@ -223,7 +224,7 @@ def test_join_5_an_address_at_its_limit_is_refused() -> None:
         assert receive_all(refused) == b"Too many connections from your address\n"
 
 
-def test_join_5_a_client_that_speaks_at_once_is_refused_too(full_driver: AcceptorDriver) -> None:
+def test_join_5_a_client_that_sends_at_once_is_also_refused(full_driver: AcceptorDriver) -> None:
     refused = full_driver.connect()
     refused.sendall(b"hello, is this\nthe room?\n")
     full_driver.turn()
@@ -240,7 +241,7 @@ def test_refused_connections_linger_for_a_limited_time(full_driver: AcceptorDriv
     later = full_driver.connect()
     assert full_driver.turn() == pytest.approx(LINGER / 2)
     full_driver.loop.time += LINGER / 2
-    assert full_driver.turn() == pytest.approx(LINGER / 2), "the later one lingers as long"
+    assert full_driver.turn() == pytest.approx(LINGER / 2), "the later connection lingers as long"
     full_driver.loop.time += LINGER / 2
     assert full_driver.turn() is None
     for peer in (refused, later):
@@ -295,10 +296,12 @@ def test_leave_3_the_resources_of_a_member_that_left_are_released(driver: Accept
     assert client.connection.fileno() == -1
     assert receive_all(peers[1]) == b""
     assert set(driver.members.by_id) == set(driver.registry.members()) == {1, 3}
-    assert driver.slots.checkpoint(client.slot) == (0, 0, 0, 0), "its slot was cleared"
+    assert driver.slots.checkpoint(client.slot) == (0, 0, 0, 0), "the member's slot was cleared"
 
 
-def test_leave_4_a_connection_ends_while_a_worker_still_holds_it(driver: AcceptorDriver) -> None:
+def test_leave_4_a_connection_ends_while_a_worker_has_a_duplicate_of_it(
+    driver: AcceptorDriver,
+) -> None:
     peer = driver.connect()
     driver.turn()
     with driver.members.by_id[1].connection.dup():

@@ -1,4 +1,4 @@
-"""The commands of a room's owner: kick, ban, unban, say."""
+"""Tests of the commands of a room's owner: kick, ban, unban, say."""
 
 import os
 import signal
@@ -17,17 +17,19 @@ from chatroom.log.origin import ROOM, Origin
 from chatroom.log.ring import Geometry, Log
 from chatroom.protocol.leave_reason import LeaveReason
 from chatroom.protocol.message import ROOM_ID
-from chatroom.supervisor.admin_commands import MAX_TEXT, SPEAKER, AdminCommands
+from chatroom.supervisor.admin_commands import MAX_TEXT, AdminCommands
 from chatroom.supervisor.members import Client, Members
+from chatroom.supervisor.room_voice import PREFIX, RoomVoice
 from chatroom.system.memory import anonymous_file
 from chatroom.system.networks import UNIX
 from tests.log.entries import Run, append
+from tests.system.loops import ManualLoop
 
 SETTINGS = Settings(log_size=128 << 10, max_lag=32 << 10, max_line=1 << 10)
 
 
 class Room:
-    """The commands, and the parts that they use."""
+    """The commands, and the parts of a room that they use."""
 
     def __init__(self) -> None:
         geometry = Geometry.of(SETTINGS.limits)
@@ -45,9 +47,9 @@ class Room:
         self.members = cast(
             Members, SimpleNamespace(by_id=self.clients, disconnect=self.note_removed)
         )
-        self.commands = AdminCommands(
-            self.members, self.bans, self.log, self.wake, self.ended.extend
-        )
+        self.loop = ManualLoop()
+        self.voice = RoomVoice(self.loop, self.log, self.wake)
+        self.commands = AdminCommands(self.members, self.bans, self.voice, self.ended.extend)
 
     def note_removed(self, members: list[int], why: LeaveReason) -> None:
         self.removed += [(id, why) for id in members]
@@ -92,7 +94,7 @@ def test_kick_disconnects_the_matching_members(who: object, members: list[int], 
     assert room.run("kick", who=who) == {"kicked": members}
     assert room.removed == [(id, LeaveReason.KICKED) for id in members]
     assert room.ended == members
-    assert room.bans.all() == [], "they may join again"
+    assert room.bans.all() == [], "a kick does not ban"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,7 @@ def test_a_ban_of_a_unix_socket_s_client_bans_all_of_them(room: Room) -> None:
 
 def test_a_ban_that_cannot_be_written_still_disconnects(room: Room, tmp_path: Path) -> None:
     bans = Bans(tmp_path / "gone" / "bans.json")
-    commands = AdminCommands(room.members, bans, room.log, room.wake, room.ended.extend)
+    commands = AdminCommands(room.members, bans, room.voice, room.ended.extend)
     answer = commands.run({"do": "ban", "who": "2"})
     assert answer is not None
     assert "can't be written" in answer["error"]
@@ -175,14 +177,14 @@ def test_say_appends_a_message_of_the_room(
     assert room.run("say", text=text) == {"said": lines, "members": 5}
     assert room.text() == appended
     assert room.log.messages(room.log.head) == lines
-    assert room.log.sender(room.log.head) == ROOM_ID, "no member has this id, so all receive it"
+    assert room.log.sender(room.log.head) == ROOM_ID, "so that all members receive the message"
     ((*_, origin),) = room.log.entries(1, 2)
-    assert Origin.unpack(origin) == (ROOM, len(SPEAKER))
+    assert Origin.unpack(origin) == (ROOM, len(PREFIX))
     assert room.woken == 1
 
 
 def test_say_ends_an_unfinished_line_first(room: Room) -> None:
-    """LINE-6."""
+    """LINE-6: the message of `say` begins a new line."""
     append(room.log, Run(7, b"<a>half", 3))
     room.run("say", text="x")
     assert room.text() == b"<a>half\n<room>x\n"
@@ -200,16 +202,16 @@ def test_say_refuses_an_empty_or_too_long_text(text: str, room: Room) -> None:
 BUSY = {"error": "the room is too busy; try again"}
 
 
-def test_say_does_not_wait_for_room_in_the_log(room: Room) -> None:
+def test_say_does_not_wait_for_space_in_the_log(room: Room) -> None:
     with room.log as log:
-        log.serve(0, log.head)  # the worker never delivers
+        log.serve(0, log.head)  # The worker never advances.
     text = "x\n" * 2000
     while (answer := room.run("say", text=text)) == {"said": 2000, "members": 5}:
         pass
     assert answer == BUSY
     with room.log as log:
         log.advance(0, log.head)
-    assert room.run("say", text=text) == {"said": 2000, "members": 5}, "the lock was released"
+    assert room.run("say", text=text) == {"said": 2000, "members": 5}, "BUSY has released the lock"
 
 
 HOLDER = """

@@ -1,4 +1,7 @@
-"""Assignment of newcomers and of a dead worker's members; balance. See main_process.py."""
+"""Tests of which worker serves a member: newcomers, members of a dead worker, and balance.
+
+See main_process.py.
+"""
 
 import contextlib
 import socket
@@ -23,7 +26,7 @@ from tests.supervisor.main_process import FakeWorker, MainProcess, Steps
 
 
 class Crowd:
-    """Members of a room."""
+    """Clients that join the room, and the workers that serve them."""
 
     def __init__(self, main: MainProcess, closing: contextlib.ExitStack) -> None:
         self.main = main
@@ -37,19 +40,20 @@ class Crowd:
         self.serve()
 
     def serve(self) -> list[Record]:
-        """Let all workers carry out adopt, yield and ack; return their other records."""
+        """Let each worker answer `yield` and `ack`, and accept members; return all other
+        records."""
         return [record for worker in self.main.workers for record in worker.serve()]
 
     def settle(self) -> Steps:
-        """Let all workers carry out their records until nothing changes any more."""
+        """Let the workers answer their records until no members move any more."""
         for _ in range(20):
             self.serve()
             self.main.now += BALANCE_AFTER
             yield
 
     def load(self) -> dict[int, int]:
-        """Return the number of members of each worker, by seat. Assert that each member has one
-        worker."""
+        """Return the number of members of each worker, by seat. Check that each member has exactly
+        one worker."""
         clients = self.main.members.by_id
         served = Counter(id for worker in self.main.workers for id in worker.adopted)
         assert served == Counter(clients.keys())
@@ -62,7 +66,7 @@ class Crowd:
         return {worker.number: len(worker.adopted) for worker in self.main.workers}
 
     def start(self, number: int) -> FakeWorker:
-        """Make the worker in a seat, which has just been started, ready; return its process."""
+        """Make the new worker in this seat ready, and return this worker."""
         (worker,) = (worker for worker in self.main.workers if worker.number == number)
         worker.records()
         worker.tell({"ready": True})
@@ -76,14 +80,14 @@ def fixture_crowd(main: MainProcess) -> Iterator[Crowd]:
 
 
 def has_pinned_seat(main: MainProcess) -> bool:
-    """Return whether the log still waits for a dead worker."""
+    """Return True if the log still waits for a dead worker."""
     return main.pool.pinned_seat is not None
 
 
 # --- records to a worker -------------------------------------------------------------------------
 
 
-def test_load_4_a_handed_over_member_keeps_its_own_welcome(main: MainProcess, crowd: Crowd) -> None:
+def test_load_4_a_reassigned_member_keeps_its_own_welcome(main: MainProcess, crowd: Crowd) -> None:
     def steps() -> Steps:
         yield from main.begin()
         for number in range(4):
@@ -101,10 +105,11 @@ def test_load_4_a_handed_over_member_keeps_its_own_welcome(main: MainProcess, cr
     main.run(steps(), workers=2)
 
 
-def test_load_4_many_members_with_long_prefixes_are_handed_over_at_once(
+def test_load_4_many_members_with_long_prefixes_are_reassigned_at_once(
     main: MainProcess, crowd: Crowd
 ) -> None:
-    """Prefixes and addresses have the maximum length, and characters that JSON escapes."""
+    """Prefixes and addresses have the maximum length. Their characters take even more space,
+    because JSON escapes them."""
 
     def steps() -> Steps:
         yield from main.begin()
@@ -170,7 +175,7 @@ def test_load_4_a_dead_worker_s_members_go_to_the_least_loaded_workers(
     main.run(steps(), workers=4)
 
 
-def test_load_4_a_seat_is_free_once_each_worker_has_sent_its_last_ack(
+def test_load_4_a_seat_is_free_after_the_last_ack_of_each_worker(
     main: MainProcess, crowd: Crowd
 ) -> None:
     def steps() -> Steps:
@@ -181,14 +186,14 @@ def test_load_4_a_seat_is_free_once_each_worker_has_sent_its_last_ack(
         yield
         first = {worker.number: worker.records() for worker in (other, third)}
         assert all(len(records) == 1 for records in first.values())
-        fourth.die(-9)  # it had to serve two members of the dead worker
+        fourth.die(-9)  # This worker has to serve two members of the dead worker.
         yield
         second = {worker.number: worker.records() for worker in (other, third)}
         for worker in (other, third):
             for record in first[worker.number]:
                 worker.tell(record)
         yield
-        assert has_pinned_seat(main), "an older ack does not cover all members"
+        assert has_pinned_seat(main), "an earlier ack does not cover the latest members"
         for worker in (other, third):
             for record in second[worker.number]:
                 worker.tell(record)
@@ -201,7 +206,7 @@ def test_load_4_a_seat_is_free_once_each_worker_has_sent_its_last_ack(
 
 
 def test_load_4_the_next_worker_adopts_unassigned_members(main: MainProcess, crowd: Crowd) -> None:
-    """Several workers in a row may die before they are ready, or before they adopt the members."""
+    """Several workers in a row may die, before they are ready or before they adopt the members."""
 
     def steps() -> Steps:
         yield from main.begin()
@@ -220,7 +225,7 @@ def test_load_4_the_next_worker_adopts_unassigned_members(main: MainProcess, cro
         (second, *_) = main.workers
         crowd.start(second.number)
         yield
-        assert has_pinned_seat(main), "the log still has their messages"
+        assert has_pinned_seat(main), "the log keeps messages for unassigned members"
         second.serve()
         yield
         assert not has_pinned_seat(main)
@@ -262,9 +267,7 @@ def test_load_4_a_member_that_kills_several_workers_is_disconnected(
     main.run(steps())
 
 
-def test_no_member_is_blamed_for_a_worker_that_was_ended_on_purpose(
-    main: MainProcess, crowd: Crowd
-) -> None:
+def test_no_member_is_suspected_if_the_pool_ends_a_worker(main: MainProcess, crowd: Crowd) -> None:
     def steps() -> Steps:
         yield from main.begin()
         yield from crowd.join(1)
@@ -295,7 +298,7 @@ def test_load_4_a_member_that_hangs_several_workers_is_disconnected(
             (worker,) = main.workers
             main.log.mark_suspect(worker.number, 1)
             while worker.exitcode is None:
-                assert main.waits_for is not None, "the next balance is scheduled"
+                assert main.waits_for is not None, "the next check of the watchdog is scheduled"
                 main.now += main.waits_for
                 yield
             worker = crowd.start(main.workers[0].number)
@@ -309,7 +312,8 @@ def test_load_4_a_member_that_hangs_several_workers_is_disconnected(
 
 
 def test_the_registry_counts_unassigned_members_correctly(main: MainProcess, crowd: Crowd) -> None:
-    """The counts stay correct when the members are served again, also in a dead worker's seat."""
+    """The counts are correct after new workers, perhaps in the seats of the dead ones, have adopted
+    the members."""
 
     def steps() -> Steps:
         yield from main.begin()
@@ -332,13 +336,13 @@ def test_the_registry_counts_unassigned_members_correctly(main: MainProcess, cro
 def test_the_registry_is_not_called_for_an_empty_list_of_members(
     main: MainProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A call takes a while, and three seconds if the registry's process hangs."""
+    """A call takes time, up to three seconds if the registry's process hangs."""
 
     def steps() -> Steps:
         yield from main.begin()
         with monkeypatch.context() as asked:
             for call in ("leave", "move"):
-                asked.setattr(Registry, call, lambda *_: pytest.fail("it is asked"))
+                asked.setattr(Registry, call, lambda *_: pytest.fail("the registry is called"))
             main.workers[0].die(-9)
             yield
         (worker,) = main.workers
@@ -432,8 +436,8 @@ def test_load_4_a_worker_is_told_when_all_yielded_members_are_adopted(
         yield
         main.now += BALANCE_AFTER
         yield
-        assert first.records() == other.records() == [], "the record was sent already"
-        for id in (1, 3, 5, 7):  # 9 has left a moment ago
+        assert first.records() == other.records() == [], "yield is sent only once"
+        for id in (1, 3, 5, 7):  # 9 has left.
             first.adopted.pop(id).connection.close()
         first.tell({"left": [[9, "closed"]]})
         first.adopted.pop(9).connection.close()
@@ -504,7 +508,7 @@ def test_an_even_spread_is_not_changed(main: MainProcess, crowd: Crowd) -> None:
         yield
         main.now += BALANCE_AFTER
         yield
-        assert first.records() == other.records() == [], "the difference is within a tenth"
+        assert first.records() == other.records() == [], "a difference of a tenth is allowed"
         assert main.waits_for is None
         yield from main.end()
 

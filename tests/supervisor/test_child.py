@@ -1,4 +1,4 @@
-"""Child processes: start, records, timeout, reaping, restart."""
+"""Tests of child processes: start, records, timeout, reaping, and restart."""
 
 import errno
 import gc
@@ -32,7 +32,7 @@ def fixture_children(monkeypatch: pytest.MonkeyPatch) -> Iterator[Children]:
 
 
 class RecordingChild:
-    """A child, the records that it has sent, and whether it has ended."""
+    """A child, the records that it has sent, and the number of its reported ends."""
 
     def __init__(self, children: Children) -> None:
         self.records: list[Record] = []
@@ -114,11 +114,11 @@ def test_records_for_a_full_channel_are_sent_later(children: Children) -> None:
         children.loop.turn()
     assert [record["number"] for record in received] == list(range(count))
     children.loop.turn()
-    assert children.loop.ready == 0, "the channel is not watched for writing any more"
+    assert children.loop.ready == 0, "the channel is no longer watched for writing"
     recording.child.end()
 
 
-def test_records_that_the_system_refuses_are_sent_a_moment_later(
+def test_records_that_the_system_refuses_are_sent_later(
     children: Children, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording = RecordingChild(children)
@@ -169,7 +169,8 @@ def end_at_once(end: socket.socket) -> None:
 
 
 def test_a_child_that_was_reaped_leaves_no_descriptor() -> None:
-    """Without the help of the garbage collector, which may not run for a long time."""
+    """The descriptors are closed without the garbage collector, which may not run for a long
+    time."""
     loop = EventLoop()
     gc.collect()
     gc.disable()
@@ -192,7 +193,7 @@ def test_a_child_that_was_reaped_leaves_no_descriptor() -> None:
 
 
 class Restarted:
-    """A RestartedChild with fake processes."""
+    """A RestartedChild whose processes are fakes."""
 
     def __init__(self, children: Children) -> None:
         self.records: list[Record] = []
@@ -224,7 +225,8 @@ def test_the_backoff_grows_with_each_death_of_a_process(
         children.loop.turn()
         assert len(children.started) == failures + 2
     assert caplog.messages[0] == (
-        'event=thing-died file=a.txt exit=0 again_in=0 says="the process ended; it is restarted"'
+        "event=thing-died file=a.txt exit=0 again_in=0"
+        ' says="the process ended; it is started again"'
     )
     assert " again_in=0.1 " in caplog.messages[1]
     restarted.child.end()

@@ -1,4 +1,4 @@
-"""The console: it prints the conversation and the main process's lines."""
+"""Tests of the console, which prints messages and the main process's own lines (notices)."""
 
 import os
 import select
@@ -23,7 +23,7 @@ ROOMY = Geometry(text=1 << 16, entries=1 << 10, kept=1 << 15, kept_entries=1 << 
 
 
 class ManualConsole(Console):
-    """A console without a thread: it prints when the test calls `print`."""
+    """A console without a thread. The console prints when the test calls `print`."""
 
     def __init__(self, log: Log | None, doorbell: Doorbell) -> None:
         with pytest.MonkeyPatch.context() as monkeypatch:
@@ -32,7 +32,7 @@ class ManualConsole(Console):
         self.printed = b""
 
     def print(self, most: int = 1 << 30) -> bytes:
-        """Print `most` times, or until it has caught up; return everything printed so far."""
+        """Print up to `most` chunks, or until nothing is left; return everything printed so far."""
         while most and (text := self._next()):
             self.printed += text
             most -= 1
@@ -92,7 +92,7 @@ def test_notices_are_printed_after_earlier_messages(console: ManualConsole) -> N
     )
 
 
-def test_an_undecided_line_holds_back_what_follows_and_keeps_its_place(
+def test_an_undecided_line_delays_later_text_and_keeps_its_place(
     console: ManualConsole,
 ) -> None:
     log = log_of(console)
@@ -108,7 +108,7 @@ def test_an_undecided_line_holds_back_what_follows_and_keeps_its_place(
 
 
 def test_undecodable_bytes_in_a_notice_are_escaped(console: ManualConsole) -> None:
-    """For example, the notice is an error with a path."""
+    """For example, the notice is an error that contains a path."""
     console.print_line("no folder /x\udcff")
     assert console.print() == b"no folder /x\\udcff\n"
 
@@ -157,13 +157,13 @@ def test_a_chunk_is_bounded(console: ManualConsole, monkeypatch: pytest.MonkeyPa
         append_message(log, line)
     assert console.print(1) == b"<a>1\n<a>2\n"
     assert console.print(1) == b"<a>1\n<a>2\n<a>3\n"
-    assert console.print(1).endswith(b"<a>3\n<a>as long as it is\n"), "one message at least"
+    assert console.print(1).endswith(b"<a>3\n<a>as long as it is\n"), "one message or more"
 
 
 def test_a_chunk_of_only_an_omitted_line_end_is_skipped(
     console: ManualConsole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A chunk may consist of nothing else."""
+    """The omitted line end may be the only text of a chunk."""
     monkeypatch.setattr(module, "CHUNK", 10)
     log = log_of(console)
     append_message(log, b"<a>hel")
@@ -264,7 +264,9 @@ def test_every_notice_is_a_line_in_its_place(steps: list[Any], chunk: int) -> No
             assert notice
             expected = appended[at:place]
             if at and appended[at - 1 : at] != b"\n":
-                expected = expected.removeprefix(b"\n")  # the notice before had ended the line
+                expected = expected.removeprefix(
+                    b"\n"
+                )  # The previous notice has already ended the line.
             if expected and not expected.endswith(b"\n"):
                 expected += b"\n"
             assert before == expected
@@ -285,7 +287,7 @@ def test_a_stream_closed_before_the_start_becomes_dev_null() -> None:
 
 
 class Reader:
-    """The reader of standard output: a pipe's other end."""
+    """The other end of the pipe that is the console's output."""
 
     def __init__(self) -> None:
         self.fd, self.output = os.pipe()
@@ -311,7 +313,7 @@ class Reader:
         self.fd = -1
 
     def end(self) -> bytes:
-        """Return the rest, once the pipe's writers are closed."""
+        """Return the rest of the output, after the writing end of the pipe is closed."""
         os.close(self.output)
         self.output = -1
         text = b""
@@ -334,11 +336,11 @@ def fixture_doorbell() -> Iterator[Doorbell]:
 
 
 def thread() -> threading.Thread | None:
-    """Return the console's thread, or None if it has ended."""
+    """Return the console's thread, or None if this thread has ended."""
     return next((thread for thread in threading.enumerate() if thread.name == "console"), None)
 
 
-def test_the_console_prints_when_it_is_rung(reader: Reader, doorbell: Doorbell) -> None:
+def test_the_console_prints_when_its_doorbell_is_rung(reader: Reader, doorbell: Doorbell) -> None:
     with new_log(ROOMY) as log:
         console = Console(log, doorbell, reader.output)
         console.print_line("a connected")
@@ -363,7 +365,8 @@ def test_an_undecided_line_is_left_out_at_the_end(reader: Reader, doorbell: Door
 def test_the_console_reads_again_while_another_process_holds_the_lock(
     reader: Reader, doorbell: Doorbell
 ) -> None:
-    """Nobody rings again. The console neither waits for that process nor forgets the log."""
+    """The doorbell is not rung again. The console neither waits for the other process nor misses
+    the message."""
     begin, written, end = os.pipe(), os.pipe(), os.pipe()
     with new_log(ROOMY) as log:
         child = os.fork()
@@ -381,7 +384,7 @@ def test_the_console_reads_again_while_another_process_holds_the_lock(
         os.write(begin[1], b".")
         assert os.read(written[0], 1)
         console.close(0)
-        assert thread() is not None, "the thread must still print"
+        assert thread() is not None, "the thread still has a message to print"
         assert not select.select([reader.fd], [], [], 0)[0]
         os.write(end[1], b".")
         assert reader.read_until(b"\n") == b"<a>hello\n"
@@ -415,7 +418,8 @@ def test_close_prints_the_remaining_notices(reader: Reader, doorbell: Doorbell) 
 def test_a_notice_during_close_is_printed(
     reader: Reader, doorbell: Doorbell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The main thread prints its last line just when the console has found nothing to print."""
+    """The main thread prints its last line at the moment when the console finds nothing to
+    print."""
     monkeypatch.setattr(module, "PAUSE", 0)
     talk: list[Callable[[], None]] = []
 
@@ -446,15 +450,15 @@ def test_a_notice_during_close_is_printed(
 
 
 def test_an_unread_pipe_delays_nobody(reader: Reader, doorbell: Doorbell) -> None:
-    """Lines that were printed meanwhile appear once the output is read."""
+    """Lines that wait while nobody reads the output are printed later."""
     console = Console(None, doorbell, reader.output)
     line = "x" * 1000
     for _ in range(MAX_LINES):
         console.print_line(line)
     expected = (line.encode() + b"\n") * MAX_LINES
-    text = reader.read(1)  # the console has begun to write more than a pipe holds
+    text = reader.read(1)  # The console now writes more than a pipe holds.
     console.close(0)
-    assert thread() is not None, "close has not waited"
+    assert thread() is not None, "close returns before the thread ends"
     while len(text) < len(expected):
         text += reader.read()
     assert text == expected
@@ -482,5 +486,5 @@ def test_a_closed_pipe_ends_only_the_console(reader: Reader, doorbell: Doorbell)
     assert thread() is None
     for _ in range(MAX_LINES + 5):
         console.print_line("nor this")
-    assert len(console._lines) <= MAX_LINES, "the queue is bounded"
+    assert len(console._lines) <= MAX_LINES, "the queue of lines has a limit"
     console.close(PATIENCE)

@@ -1,4 +1,4 @@
-"""The members of a room: which of them are announced, and when."""
+"""Tests of the members of a room: which joins and leaves are announced, and when."""
 
 import os
 import socket
@@ -29,13 +29,14 @@ GEOMETRY = Geometry.of(SETTINGS.limits)
 
 
 class MembersDriver:
-    """Members, and their peers."""
+    """Members, and the other ends of their connections."""
 
     def __init__(self) -> None:
         self.loop = ManualLoop()
         self.counters = Counters()
         self.lines: list[str | None] = []
-        """Decided lines of the console; None for a line that is not printed."""
+        """Lines for the console, in the order of the decisions; None for a line that is not
+        printed."""
         file = anonymous_file("a test's slots", Slots.file_size(SETTINGS.limits))
         self.slots = Slots(file, SETTINGS.limits)
         self._listener = listen(Endpoint("127.0.0.1"), 0)
@@ -53,7 +54,7 @@ class MembersDriver:
         return self.lines.append
 
     def join(self) -> socket.socket:
-        """Return the other end of a new member's connection; ids count from 1."""
+        """Add a member; return the other end of its connection. Ids count from 1."""
         peer = socket.create_connection(self._listener.getsockname())
         self._peers.append(peer)
         connection, (address, port) = self._listener.accept()
@@ -141,7 +142,8 @@ def test_a_member_that_is_kicked_at_once_is_announced(driver: MembersDriver) -> 
 def test_another_protocol_is_refused_and_its_connection_is_no_member(
     driver: MembersDriver, silence: float
 ) -> None:
-    """A browser may connect before it has a request to send: then it has joined, and leaves."""
+    """A browser may connect before it has a request to send. Such a connection counts as a member
+    until its request arrives."""
     driver.join()
     driver.wait(silence)
     driver.leave(reason=LeaveReason.HTTP)
@@ -158,7 +160,7 @@ KICKED = b"<room>You were kicked\n"
 
 
 def served(driver: MembersDriver) -> tuple[socket.socket, Client]:
-    """Return a member that has received the welcome, and no message yet: its peer, and itself."""
+    """Add a member that has received only the welcome; return the other end and the client."""
     peer = driver.join()
     client = driver.members.by_id[1]
     client.connection.setblocking(False)
@@ -179,7 +181,9 @@ def test_a_member_receives_the_reason_of_its_disconnection(driver: MembersDriver
 
 
 @pytest.mark.parametrize(("sender", "begin"), [(2, b"\n"), (1, b"")], ids=["another's", "its own"])
-def test_prefix_4_the_line_begins_a_line(driver: MembersDriver, sender: int, begin: bytes) -> None:
+def test_prefix_4_the_reason_begins_a_line(
+    driver: MembersDriver, sender: int, begin: bytes
+) -> None:
     peer, client = served(driver)
     append(driver.log, Run(sender, b"<x>half"))
     if sender != 1:
@@ -188,8 +192,8 @@ def test_prefix_4_the_line_begins_a_line(driver: MembersDriver, sender: int, beg
     assert receive_all(peer).removesuffix(KICKED).endswith(begin or b"hi\n")
 
 
-def test_a_member_that_is_behind_receives_no_line(driver: MembersDriver) -> None:
-    """The line could arrive inside a message."""
+def test_a_member_that_lags_receives_no_reason(driver: MembersDriver) -> None:
+    """The line with the reason could arrive in the middle of a message."""
     peer, client = served(driver)
     append(driver.log, Run(2, b"<b>hello\n"))
     client.connection.send(b"<b>he")
@@ -198,7 +202,7 @@ def test_a_member_that_is_behind_receives_no_line(driver: MembersDriver) -> None
 
 
 @pytest.mark.parametrize("sent", [b"", b"h"])
-def test_welcome_1_a_connection_without_the_welcome_receives_no_line(
+def test_welcome_1_a_connection_without_the_welcome_receives_no_reason(
     driver: MembersDriver, sent: bytes
 ) -> None:
     peer = driver.join()

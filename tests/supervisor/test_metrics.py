@@ -1,4 +1,4 @@
-"""The main process's part of the metrics: the listener, and the process that serves on it."""
+"""Tests of the metrics in the main process: the listener, and the process that serves it."""
 
 import socket
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def test_the_metrics_process_is_answered_and_replaced(children: Children) -> Non
     children.loop.turn()
     children.loop.turn()
     assert len(children.started) == 2
-    assert children.loop.idle() is None, "it has no start timeout"
+    assert children.loop.idle() is None, "the metrics process has no start timeout"
     metrics.stop()
     assert children.last.exitcode is not None
 

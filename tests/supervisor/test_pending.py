@@ -1,4 +1,4 @@
-"""Connections through a trusted proxy, until their PROXY header has arrived."""
+"""Tests of connections through a trusted proxy whose PROXY header has not arrived yet."""
 
 import socket
 import struct
@@ -21,7 +21,7 @@ Admitted = tuple[socket.socket, str, int, int]
 
 
 class PendingDriver:
-    """Pending connections, and an event loop that the test steps."""
+    """Pending connections, and an event loop that the test runs by hand."""
 
     def __init__(self) -> None:
         self.loop = ManualLoop()
@@ -67,7 +67,7 @@ def fixture_driver() -> Iterator[PendingDriver]:
 def is_dropped(peer: socket.socket) -> bool:
     try:
         return peer.recv(9) == b""
-    except ConnectionError:  # with something unread
+    except ConnectionError:  # The connection was closed with unread input.
         return True
 
 
@@ -145,7 +145,7 @@ def test_a_header_may_arrive_byte_by_byte(header: bytes, driver: PendingDriver) 
         assert driver.admitted == []
         peer.sendall(header[number : number + 1])
         driver.turn()
-        driver.turn()  # the part that was read is not seen again
+        driver.turn()  # Bytes that were peeked at before do not make the source ready again.
     peer.sendall(b"x")
     ((connection, *client),) = driver.admitted
     assert client == ["192.0.2.7", 5000, len(header)]
@@ -157,7 +157,7 @@ def test_an_invalid_header_is_refused(
     data: bytes, driver: PendingDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
     if data.startswith(SIGNATURE):
-        data = data[:12] + b"\x31" + data[13:]  # version 3
+        data = data[:12] + b"\x31" + data[13:]  # This becomes version 3.
     assert is_dropped(driver.connect(data))
     assert driver.admitted == []
     assert "event=proxy-refused address=127.0.0.1 says=" in caplog.text

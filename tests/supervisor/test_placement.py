@@ -1,4 +1,4 @@
-"""Which worker serves a member, and when members move."""
+"""Tests of which worker serves a new member, and of when members move."""
 
 import random
 
@@ -56,8 +56,8 @@ def test_members_move_if_a_worker_has_too_many_or_fewer_workers_suffice(
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_members_come_to_rest_wherever_they_were(seed: int) -> None:
-    """No member moves for ever, and at the end the load is even, or packed."""
+def test_moves_end_from_any_distribution(seed: int) -> None:
+    """After a limited number of moves, the load is even or packed."""
     chance = random.Random(seed)
     pack = chance.choice([1, 3, 8, 64])
     loads = {worker: chance.choice([0, 1, 5, 70, 200]) for worker in range(chance.randint(1, 6))}
@@ -80,8 +80,8 @@ def test_members_come_to_rest_wherever_they_were(seed: int) -> None:
         assert total > GATHER_AT * pack * (len(used) - 1)
 
 
-def test_a_room_whose_size_changes_little_stays_where_it_is() -> None:
-    """One member joins and leaves, at each size: no other member moves."""
+def test_a_small_change_of_the_size_moves_no_member() -> None:
+    """At each size of the room, one member joins or leaves, and no other member moves."""
     loads = {0: 0, 1: 0}
     for _ in range(2 * PACK):
         loads[place(loads, PACK)] += 1

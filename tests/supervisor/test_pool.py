@@ -1,4 +1,4 @@
-"""The pool of workers: start, watch, reap, replace. See main_process.py."""
+"""Tests of the pool of workers: start, watch, reap, replace. See main_process.py."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ def numbers(main: MainProcess) -> list[int]:
 
 
 def ready(main: MainProcess, number: int) -> None:
-    """Make the worker in a seat, which has just been started, ready."""
+    """Make the new worker in this seat ready."""
     (worker,) = (worker for worker in main.workers if worker.number == number)
     worker.records()
     worker.tell({"ready": True})
@@ -45,7 +45,7 @@ def test_load_4_the_pauses_between_attempts_grow_while_others_are_alive(
         main.workers[1].die(-9)
         yield
         for attempt in range(attempts):
-            assert numbers(main) == [0, 1], "at once, or after the backoff"
+            assert numbers(main) == [0, 1], "the worker is started again"
             main.workers[1].die(1)
             yield
             assert numbers(main) == [0]
@@ -59,7 +59,7 @@ def test_load_4_the_pauses_between_attempts_grow_while_others_are_alive(
         yield
         main.workers[1].die(-9)
         yield
-        assert numbers(main) == [0, 1], "a ready worker is replaced at once again"
+        assert numbers(main) == [0, 1], "a worker that was ready is replaced at once"
         main.workers[1].die(1)
         yield
         yield from restart_after_first_pause(main)
@@ -87,7 +87,7 @@ def test_a_room_ends_if_no_worker_can_start_any_more(main: MainProcess) -> None:
 
 
 def test_load_4_one_pinned_seat_suffices_for_several_dead_workers(main: MainProcess) -> None:
-    """The log waits for the dead worker with the lowest position."""
+    """The log waits for the dead worker with the lowest position, so one pinned seat is enough."""
 
     def steps() -> Steps:
         yield from main.begin()
@@ -103,8 +103,8 @@ def test_load_4_one_pinned_seat_suffices_for_several_dead_workers(main: MainProc
             other.die(-9)
             yield
             with log:
-                assert log.serving() == [1, 2], "the first one's position covers the second"
-            assert numbers(main) == [0, 2, 3], "the first one's seat is free"
+                assert log.serving() == [1, 2], "the lowest position covers both dead workers"
+            assert numbers(main) == [0, 2, 3], "the seat of the first worker is free"
             assert main.pool.pinned_seat == 1
             third.serve()
             yield
@@ -119,7 +119,7 @@ def test_load_4_one_pinned_seat_suffices_for_several_dead_workers(main: MainProc
 def retry_after_refusal(
     main: MainProcess, monkeypatch: pytest.MonkeyPatch, target: object, name: str, refuse: object
 ) -> Steps:
-    """End a worker; the start of another one is refused, and succeeds a moment later."""
+    """End a worker. The next start is refused. The start after the pause succeeds."""
     yield from main.begin()
     with monkeypatch.context() as full:
         full.setattr(target, name, refuse)
@@ -132,7 +132,8 @@ def retry_after_refusal(
 
 
 def restart_after_first_pause(main: MainProcess) -> Steps:
-    """Expect a start of worker 1 after the first pause: earlier failures do not count."""
+    """Check that worker 1 starts after the first pause. A longer pause would count earlier
+    failures."""
     main.now += FIRST_PAUSE + 0.01
     yield
     assert numbers(main) == [0, 1]
@@ -172,18 +173,16 @@ def test_sighup_replaces_all_workers_one_after_another(
             oldest, other = before = main.workers
             os.kill(os.getpid(), signal.SIGHUP)
             yield
-            assert numbers(main) == [0, 1, 2], (
-                "a new one starts first, so that there are always enough"
-            )
+            assert numbers(main) == [0, 1, 2], "the new worker starts before an old one ends"
             yield
             assert numbers(main) == [0, 1, 2]
             ready(main, 2)
             yield
-            assert [worker.exitcode for worker in before] == [-9, None], "the other one later"
+            assert [worker.exitcode for worker in before] == [-9, None], "one after the other"
             assert numbers(main) == [1, 2, 3]
             ready(main, 3)
             yield
-            assert [worker.exitcode for worker in before] == [-9, None], "not all are served yet"
+            assert [worker.exitcode for worker in before] == [-9, None], "members still move"
             for worker in main.workers:
                 worker.serve()
             yield
@@ -199,10 +198,10 @@ def test_sighup_replaces_all_workers_one_after_another(
             yield from main.end()
 
     main.run(steps(), workers=2)
-    assert "event=worker-died" not in caplog.text, "the pool has killed it"
+    assert "event=worker-died" not in caplog.text, "a kill by the pool is not a death"
 
 
-def test_sighup_waits_for_a_worker_that_is_about_to_die(
+def test_sighup_waits_for_a_worker_that_the_pool_has_killed(
     main: MainProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed: list[FakeWorker] = []
@@ -265,7 +264,8 @@ def test_load_4_a_worker_that_makes_no_progress_is_replaced(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """If the log's lock is held, only its holder is stuck: the others wait for it."""
+    """If a worker holds the log's lock, only this holder is stuck: the other workers wait for the
+    lock."""
     pid = None if holder is None else 1_000_000 + holder
     monkeypatch.setattr(Log, "holder", lambda log: pid)
 
@@ -283,7 +283,7 @@ def test_load_4_a_worker_that_makes_no_progress_is_replaced(
             main.now += main.waits_for
             yield
             assert [main.rung(seat) for seat in range(3)] == [True] * 3
-            assert not main.rung(3) or turn == CHECKS, "no bell is rung for an absent worker"
+            assert not main.rung(3) or turn == CHECKS, "the doorbell of an empty seat is not rung"
         for worker in first:
             stuck = worker.number in ([1] if holder == 1 else [0, 1])
             assert (worker.exitcode == -9) == stuck
@@ -303,8 +303,8 @@ def test_load_4_a_worker_that_makes_no_progress_is_replaced(
 def test_load_4_a_stuck_holder_of_the_lock_is_killed_first(
     main: MainProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A check took place between the last turns of the waiting workers and the last turn of the
-    holder."""
+    """A check takes place after the last turn of the waiting workers, and before the last turn of
+    the holder."""
     monkeypatch.setattr(Log, "holder", lambda log: 1_000_001)
 
     def steps() -> Steps:

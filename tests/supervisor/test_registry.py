@@ -1,4 +1,4 @@
-"""The registry: ids, limits and load; its process dies or is stopped."""
+"""Tests of the registry: ids, limits and load. The registry's process may die or be stopped."""
 
 import errno
 import os
@@ -59,7 +59,7 @@ def test_the_registry_returns_a_copy_of_its_members() -> None:
     members = registry.members()
     assert members == {1: (ALICE, 4), 2: (BOB, 4)}
     members.clear()
-    assert len(registry.members()) == 2, "it returned a copy"
+    assert len(registry.members()) == 2, "the returned members are a copy"
 
 
 def test_newcomers_are_placed_on_the_worker_with_the_fewest_members() -> None:
@@ -77,7 +77,7 @@ def test_a_dismissed_worker_gets_no_newcomers() -> None:
     registry.dismiss(0)
     registry.dismiss(0)
     assert {admit(registry).worker for _ in range(3)} == {1}
-    assert len(registry.members()) == 7, "only the main process removes its members"
+    assert len(registry.members()) == 7, "dismiss does not remove the worker's members"
 
 
 def test_the_limit_for_an_address_may_change() -> None:
@@ -88,7 +88,7 @@ def test_the_limit_for_an_address_may_change() -> None:
     assert registry.admit(ALICE) == TOO_MANY
     admit(registry, BOB)
     registry.limit(1)
-    assert len(registry.members()) == 3, "members stay"
+    assert len(registry.members()) == 3, "a lower limit removes no member"
     registry.leave([1])
     assert registry.admit(ALICE) == TOO_MANY
     registry.limit(0)
@@ -120,12 +120,12 @@ def test_load_4_members_may_move_to_another_worker() -> None:
         5: 1,
         6: 2,
     }
-    assert [admit(registry).worker for _ in range(3)] == [1, 1, 1], "2 has four of them"
+    assert [admit(registry).worker for _ in range(3)] == [1, 1, 1], "worker 2 has four members"
     registry.leave([1, 3, 4, 6])
-    assert [admit(registry).worker for _ in range(4)] == [2, 2, 2, 2], "no worker has more"
+    assert [admit(registry).worker for _ in range(4)] == [2, 2, 2, 2], "2 has the fewest"
     registry.move([2], 0)
     registry.leave([2])
-    assert len(registry.members()) == 8, "a move to a dismissed worker is harmless"
+    assert len(registry.members()) == 8, "the count is right after a move to a dismissed worker"
 
 
 def test_a_second_enroll_has_no_effect() -> None:
@@ -150,7 +150,7 @@ def test_join_5_an_address_at_its_limit_is_refused() -> None:
     admit(registry, ALICE)
     admit(registry, ALICE)
     assert registry.admit(ALICE) == TOO_MANY
-    assert admit(registry, BOB).id == 3, "a refusal takes no id"
+    assert admit(registry, BOB).id == 3, "a refusal uses no id"
     registry.leave([1])
     assert admit(registry, ALICE).id == 4
     assert registry.admit(ALICE) == TOO_MANY
@@ -171,7 +171,7 @@ def test_a_second_leave_has_no_effect() -> None:
     registry.leave([1, 99])
     assert registry.members() == {2: (ALICE, 1)}
     assert admit(registry, ALICE).worker == 0
-    assert registry.admit(ALICE) == TOO_MANY, "the second leave did not count"
+    assert registry.admit(ALICE) == TOO_MANY, "a second leave does not change the count"
 
 
 def test_a_registry_can_be_restored() -> None:
@@ -182,7 +182,7 @@ def test_a_registry_can_be_restored() -> None:
     assert admit(registry, BOB).id == 8
     assert registry.admit("::1") == FULL
     registry.leave([3, 5])
-    assert {admit(registry, ALICE).worker for _ in range(2)} == {0, 1}, "2 had not been enrolled"
+    assert {admit(registry, ALICE).worker for _ in range(2)} == {0, 1}, "worker 2 was not enrolled"
 
 
 @given(
@@ -224,7 +224,7 @@ def test_limits_and_balance_hold_for_any_sequence_of_steps(steps: list[tuple[str
                 before.pop(id, None)
                 assert registry.members() == before
             case ("dismiss", int(worker)):
-                # The main process assigns a dead worker's members to others.
+                # The main process assigns the members of a dead worker to other workers.
                 registry.dismiss(worker)
                 registry.move([id for id, (_, on) in before.items() if on == worker], 0)
                 enrolled.discard(worker)
@@ -241,7 +241,7 @@ def test_limits_and_balance_hold_for_any_sequence_of_steps(steps: list[tuple[str
 
 
 class Room:
-    """The main process's members, and the registry that it calls."""
+    """The members of a room, and the registry that the main process calls."""
 
     def __init__(self) -> None:
         self.held: Directory = {}
@@ -251,7 +251,7 @@ class Room:
 
     @property
     def pid(self) -> int:
-        """Id of the registry's current process."""
+        """Process id of the current registry."""
         assert self.registry._child is not None
         return self.registry._child.pid
 
@@ -278,7 +278,7 @@ def fixture_room() -> Iterator[Room]:
 
 
 def is_gone(pid: int) -> bool:
-    """Return True if the process has been reaped."""
+    """Return True if the process has ended and was reaped."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -324,7 +324,7 @@ def test_load_4_a_killed_process_is_replaced_with_the_same_state(room: Room) -> 
     room.registry.dismiss(0)
     room.kill()
     assert room.registry.admit(ALICE) == TOO_MANY
-    assert room.admit(BOB) == Admission(3, 1), "no id twice, and no dismissed worker"
+    assert room.admit(BOB) == Admission(3, 1), "a new id, and no dismissed worker"
     assert room.registry.admit(BOB) == FULL
 
 
@@ -370,7 +370,8 @@ def test_load_4_the_process_may_die_repeatedly(room: Room) -> None:
 
 
 def test_load_4_the_process_is_replaced_without_a_call(room: Room) -> None:
-    """The event loop sees the process's end, so the next newcomer does not wait for a start."""
+    """The event loop notices that the process has ended, so the next newcomer need not wait for a
+    start."""
     for _ in range(2):
         room.kill()
         killed = room.pid
@@ -382,10 +383,10 @@ def test_load_4_the_process_is_replaced_without_a_call(room: Room) -> None:
 def test_load_4_a_stopped_process_is_replaced_with_the_same_state(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The wait for the process has a timeout, and the process is killed."""
+    """A call to the stopped process waits for a limited time. Then the process is killed."""
     monkeypatch.setattr(module, "ANSWER_WITHIN", 0.2)
     room.kill()
-    room.admit(ALICE)  # by the next process, which is given 0.2 s
+    room.admit(ALICE)  # The answer is from the next process, which has a limit of 0.2 s.
     stopped = room.pid
     os.kill(stopped, signal.SIGSTOP)
     os.waitid(os.P_PID, stopped, os.WSTOPPED | os.WNOWAIT)
@@ -422,7 +423,7 @@ def test_a_stopped_or_dead_process_can_be_ended(what: signal.Signals, room: Room
 
 
 def test_a_stopped_registry_is_not_called(room: Room, caplog: pytest.LogCaptureFixture) -> None:
-    """The end of a room waits for no registry, and starts none."""
+    """When a room ends, calls neither wait for a stopped registry nor start a new one."""
     room.admit(ALICE)
     os.kill(room.pid, signal.SIGSTOP)
     room.registry.stop()
@@ -434,7 +435,7 @@ def test_a_stopped_registry_is_not_called(room: Room, caplog: pytest.LogCaptureF
 
 
 def test_the_registry_needs_no_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The user already has as many processes and threads as `ulimit -u` allows."""
+    """The user may already have as many processes and threads as `ulimit -u` allows."""
     (tmp_path / "sitecustomize.py").write_text(
         """
 import threading
@@ -443,7 +444,7 @@ threading.Thread.start = refuse
 """
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(threading.Thread, "start", lambda _: pytest.fail("a thread"))
+    monkeypatch.setattr(threading.Thread, "start", lambda _: pytest.fail("a thread is started"))
     room = Room()
     try:
         assert room.admit(ALICE).id == 1
@@ -480,7 +481,7 @@ signal.pause()
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system has no pidfd")
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="no pidfd on this system")
 def test_the_process_ends_with_a_killed_main_process() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLD_A_REGISTRY], cwd=ROOT, stdout=subprocess.PIPE
@@ -489,6 +490,6 @@ def test_the_process_ends_with_a_killed_main_process() -> None:
         registry = os.pidfd_open(int(main.stdout.readline()))
         main.kill()
     try:
-        assert select.select([registry], [], [], 30)[0], "it has not ended"
+        assert select.select([registry], [], [], 30)[0], "the registry's process has not ended"
     finally:
         os.close(registry)

@@ -1,4 +1,4 @@
-"""The numbers of the sources that share the room's rate."""
+"""Tests of the numbers of sources, which share the room's rate."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def test_the_source_that_was_idle_longest_is_forgotten_first() -> None:
         assert sources.join(address) == number
     for address in ("b", "a"):
         sources.leave(address)
-    assert sources.join("d") == 1, "b left first"
+    assert sources.join("d") == 1, "the source b has been idle the longest"
     assert sources.join("a") == 0
     sources.leave("c")
     assert sources.join("b") == 2

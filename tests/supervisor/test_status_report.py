@@ -1,4 +1,4 @@
-"""The status report of a room."""
+"""Tests of the status report of a room."""
 
 import os
 import socket
@@ -30,7 +30,7 @@ SETTINGS = Settings(workers=2, max_clients=10, log_size=64 << 10, max_lag=8 << 1
 
 
 class Room:
-    """The main process's parts of a room, with real connections and fake workers."""
+    """Parts of a room's main process, with real connections and fake workers."""
 
     def __init__(self) -> None:
         geometry = Geometry.of(SETTINGS.limits)
@@ -59,7 +59,7 @@ class Room:
         return SimpleNamespace(pid=100 + number, ready=number == 0)
 
     def join(self, id: int, worker: int = 0) -> Client:
-        """Add a member whose cursor is at the log's head, greeted with ten bytes."""
+        """Add a member that has received ten bytes, and whose cursor is at the log's head."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             peer = socket.create_connection(listener.getsockname())
             connection, (address, port) = listener.accept()
@@ -73,7 +73,7 @@ class Room:
     def note(self, client: Client) -> None:
         head = self.log.head
         gone = taken(client.connection)
-        assert gone is not None, "this system does not count bytes"
+        assert gone is not None, "the kernel does not count bytes"
         self.slots.note(client.slot, Checkpoint(self.log.offset(head), head, gone, 0))
 
     def append(self, sender: int, text: bytes) -> None:
@@ -93,7 +93,8 @@ class Room:
 
 @pytest.fixture(name="clocks", autouse=True)
 def fixture_clocks(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """The times that the monotonic and the system's clock show."""
+    """Return the times of the monotonic clock and of the system's clock, which a test can
+    change."""
     clocks = {"monotonic": 100.0, "time": 1060.0}
     for name in clocks:
         monkeypatch.setattr(status_report, name, partial(clocks.__getitem__, name))
@@ -154,8 +155,8 @@ def test_an_empty_room(room: Room) -> None:
 def test_durations_do_not_depend_on_the_system_s_clock(
     step: float, room: Room, clocks: dict[str, float]
 ) -> None:
-    """`since` follows the system's clock. So a reader that subtracts it from the current time gets
-    the right duration, too."""
+    """`since` is a time of the system's clock. So a reader may also compute the duration from the
+    current time and `since`."""
     room.join(3)
     clocks["monotonic"] += 5
     clocks["time"] += 5 + step
@@ -165,7 +166,7 @@ def test_durations_do_not_depend_on_the_system_s_clock(
     assert (member["here"], member["since"]) == (35.0, 1030.0 + step)
 
 
-def test_the_report_holds_all_counters(room: Room) -> None:
+def test_the_report_contains_all_counters(room: Room) -> None:
     counters = room.counters
     counters.joins = 7
     counters.leaves[LeaveReason.CLOSED] += 2
@@ -175,7 +176,7 @@ def test_the_report_holds_all_counters(room: Room) -> None:
     counters.recovered(0.25)
     counters.recovered(0.75)
     counters.recovered(0.5)
-    for seat, waits in ((0, 1), (5, 2)):  # no worker has the latter any more
+    for seat, waits in ((0, 1), (5, 2)):  # Seat 5 has no worker any more.
         room.log.count_work(seat, 10 * waits, 100 * waits)
         for _ in range(waits):
             room.log.wait_for_space(seat)
@@ -212,7 +213,7 @@ def test_the_report_holds_all_counters(room: Room) -> None:
 def test_the_report_describes_a_member(room: Room) -> None:
     client = room.join(3, worker=1)
     room.peers[0].sendall(b"hello\n")
-    assert client.connection.recv(2) == b"he", "read and unread bytes count as said"
+    assert client.connection.recv(2) == b"he", "both read and unread bytes count as said"
     (found,) = room.report.full()["members"]
     assert found == {
         "id": 3,
@@ -234,11 +235,11 @@ def test_the_lag_counts_unsent_bytes_without_a_member_s_own(room: Room) -> None:
     room.append(2, b"<b>3\n")
     room.append(1, b"<a>456\n")
     room.append(2, b"<b>78\n")
-    assert room.lags() == [18, 24], "a lag includes its own text behind other text"
+    assert room.lags() == [18, 24], "own text after unsent text counts"
     assert [worker["lag"] for worker in room.report.full()["workers"]] == [18, 24]
     assert room.report.full()["room"]["lag"] == 24
     client.connection.sendall(b"<b>3\n")
-    assert room.lags()[0] == 6, "its cursor has passed its own text"
+    assert room.lags()[0] == 6, "own text before the cursor does not count"
     client.connection.sendall(b"<b>")
     assert room.lags()[0] == 3
     client.connection.sendall(b"78\n")
@@ -255,8 +256,8 @@ def test_the_lag_without_a_checkpoint_is_unknown(room: Room) -> None:
     assert room.report.full()["room"]["lag"] == 0
 
 
-def test_the_lag_is_unknown_once_the_checkpoint_is_lapped(room: Room) -> None:
-    """This happens only to a broken connection: a served member gets a new checkpoint earlier."""
+def test_the_lag_is_unknown_after_the_checkpoint_is_overwritten(room: Room) -> None:
+    """A served member gets new checkpoints in time, so this happens only to a broken connection."""
     room.join(1)
     room.join(2)
     for _ in range(SETTINGS.log_entries - 1):
@@ -284,6 +285,6 @@ def test_totals_are_the_same_without_a_list_of_members(room: Room) -> None:
     whole = room.report.full()
     assert [member["lag"] for member in whole.pop("members")] == [6, 6, 3]
     assert [worker["lag"] for worker in whole["workers"]] == [6, 6], (
-        "a worker's lag is its slowest member's"
+        "a worker's lag is that of its slowest member"
     )
     assert room.report.totals() == whole

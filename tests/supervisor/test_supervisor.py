@@ -1,4 +1,5 @@
-"""The main process: start, admit, signals, reload, stop. Workers are fakes: main_process.py."""
+"""Tests of the main process: start, admit, signals, reload, stop. The workers are fakes; see
+main_process.py."""
 
 import contextlib
 import errno
@@ -43,7 +44,7 @@ def test_a_room_begins_when_all_workers_are_ready(main: MainProcess) -> None:
         for worker in (first, other):
             assert worker.records() == [{"doorbells": 2 + SPARE_SEATS + 1}]
             assert len(worker.descriptors) == 3 + 2 + SPARE_SEATS + 1, (
-                "and those of the log, the slots and the room's rate"
+                "doorbells, log, slots and the room's rate"
             )
         first.tell({"ready": True})
         yield
@@ -95,7 +96,7 @@ def test_a_worker_that_cannot_start_ends_the_room_with_its_error(
     reason = "OSError: no memory" if reported else "ended with exit code 1"
     with pytest.raises(WorkerError, match=f"worker 1 can't start: {reason}"):
         main.run(steps(), workers=2)
-    assert main.processes[0].exitcode == -9, "no other worker was left"
+    assert main.processes[0].exitcode == -9, "the other worker was killed"
 
 
 def test_a_log_that_is_too_large_is_an_error(
@@ -123,7 +124,7 @@ def test_the_limit_of_descriptors_limits_the_room(
     assert ("allow only 500" in caplog.text) == (granted < wanted)
 
 
-def test_the_control_socket_accepts_again_once_descriptors_are_free(
+def test_the_control_socket_accepts_again_after_descriptors_are_freed(
     main: MainProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures: list[int] = []
@@ -169,7 +170,7 @@ def test_newcomers_are_spread_and_leave_when_their_workers_report_it(main: MainP
             first.tell({"left": [[1, "closed"]]})
             yield
             assert main.printed[3:] == ["127.0.0.1 disconnected"]
-            assert alice.recv(1) == b"", "LEAVE-4: the main process closed its dup"
+            assert alice.recv(1) == b"", "LEAVE-4: the main process closes its own duplicate"
             first.tell({"left": [[1, "closed"]]})
             yield
             assert main.printed[4:] == [], "a second leave is ignored"
@@ -192,7 +193,7 @@ def test_load_2_the_console_names_a_member_that_lagged(main: MainProcess) -> Non
 
 
 def test_a_worker_that_is_slow_to_adopt_delays_nobody(main: MainProcess) -> None:
-    """The worker adopts all members in the end, though its channel was full."""
+    """The worker's channel becomes full, but the worker adopts all members in the end."""
 
     def steps() -> Steps:
         yield from main.begin()
@@ -245,15 +246,15 @@ def test_load_4_others_serve_a_dead_worker_s_members_until_it_is_replaced(
             (ack,) = other.records()
             assert other.adopted[1].connection.getpeername() == alice.getsockname()
             assert other.adopted[1].address == "127.0.0.1"
-            assert other.adopted[1].slot == slot, "the dead worker's checkpoint is there"
+            assert other.adopted[1].slot == slot, "the slot has the dead worker's checkpoint"
             with main.log as log:
-                assert log.serving() == [0, 1], "the log keeps her messages"
+                assert log.serving() == [0, 1], "the log keeps messages for the dead worker"
             other.tell(ack)
             yield
             with main.log as log:
                 assert log.serving() == [1], "the dead worker's seat is released"
             replacement = main.workers[1]
-            assert replacement.number == 2, "the dead worker's seat was still taken"
+            assert replacement.number == 2, "the dead worker's seat was not free yet"
             assert replacement.records() == [{"doorbells": 2 + SPARE_SEATS + 1}]
             with main.connect() as carol:
                 yield
@@ -282,7 +283,7 @@ def test_newcomers_wait_for_a_worker_if_none_is_alive(main: MainProcess) -> None
             yield
             assert replacement.records() == [{"doorbells": 1 + SPARE_SEATS + 1}]
             assert replacement.adopted == {}
-            assert main.members.by_id == {}, "it could not leave before a worker serves it"
+            assert main.members.by_id == {}, "a newcomer is a member only when a worker is alive"
             replacement.tell({"ready": True})
             yield
             replacement.serve()
@@ -337,7 +338,8 @@ def test_a_worker_s_channel_and_its_process_end_in_any_order(last: str, main: Ma
 
 @pytest.mark.parametrize("last", ["channel", "process"])
 def test_load_4_a_worker_may_die_while_records_wait_for_it(last: str, main: MainProcess) -> None:
-    """The next worker adopts the members of unsent records, however full its channel is."""
+    """The next worker adopts the members in the unsent records, although its own channel becomes
+    full."""
 
     def steps() -> Steps:
         yield from main.begin()
@@ -354,7 +356,7 @@ def test_load_4_a_worker_may_die_while_records_wait_for_it(last: str, main: Main
             yield
             (replacement,) = main.workers
             yield from main.begin()
-            while main.pool.pinned_seat is not None:  # until it has said that it serves them
+            while main.pool.pinned_seat is not None:  # until the replacement serves all members
                 replacement.serve()
                 yield
             assert list(replacement.adopted) == [*range(1, 401)]
@@ -365,7 +367,7 @@ def test_load_4_a_worker_may_die_while_records_wait_for_it(last: str, main: Main
 
 
 def test_newcomers_may_be_assigned_to_a_worker_with_a_closed_channel(main: MainProcess) -> None:
-    """The process has not ended yet, or its end was not seen yet."""
+    """The worker's process has not ended yet, or the main process has not noticed its end."""
 
     def steps() -> Steps:
         yield from main.begin()
@@ -402,14 +404,14 @@ def test_the_last_records_of_a_dead_worker_are_handled(main: MainProcess) -> Non
             (replacement,) = main.workers
             yield from main.begin()
             assert replacement.serve() == []
-            assert list(replacement.adopted) == [2], "a member that has left is not handed over"
+            assert list(replacement.adopted) == [2], "a member that has left is not adopted"
             assert is_open(bob)
             yield from main.end()
 
     main.run(steps())
 
 
-def test_the_main_process_holds_what_the_registry_needs(main: MainProcess) -> None:
+def test_the_main_process_has_the_directory_for_the_next_registry(main: MainProcess) -> None:
     def steps() -> Steps:
         yield from main.begin()
         with main.connect(), main.connect():
@@ -426,7 +428,7 @@ def test_the_main_process_holds_what_the_registry_needs(main: MainProcess) -> No
 
 
 class RecordingNotifier(SystemdNotifier):
-    """A service manager that records its notifications."""
+    """A notifier that records its notifications instead of sending them."""
 
     def __init__(self) -> None:
         super().__init__({})
@@ -440,7 +442,7 @@ class RecordingNotifier(SystemdNotifier):
 
 
 def renewed(main: MainProcess) -> Steps:
-    """Send SIGHUP, and continue until all workers are replaced."""
+    """Send SIGHUP; continue until all workers are replaced."""
     count = len(main.workers)
     os.kill(os.getpid(), signal.SIGHUP)
     yield
@@ -475,7 +477,7 @@ def test_sighup_applies_the_settings_that_may_change(
             for worker in main.workers:
                 its = worker.limits
                 assert its.rate == 1000
-                assert its.max_lag == Settings().max_lag, "the log's geometry depends on it"
+                assert its.max_lag == Settings().max_lag, "max-lag needs a restart"
                 assert its.seats == first[0].limits.seats
             (message,) = caplog.messages
             assert message.startswith("event=needs-restart settings=max-lag,quiet says=")
@@ -483,7 +485,7 @@ def test_sighup_applies_the_settings_that_may_change(
             main.now += BALANCE_AFTER
             yield
             rest = 8 / CHECKS - BALANCE_AFTER
-            assert main.waits_for == pytest.approx(rest), "the watchdog looks at them"
+            assert main.waits_for == pytest.approx(rest), "the next check of the watchdog"
             with main.connect():
                 yield
                 for worker in main.workers:
@@ -527,7 +529,7 @@ def test_settings_that_cannot_be_read_change_nothing(
         main.reload_error = ConfigError("room.toml: rate is\nno more")
         caplog.clear()
         yield from renewed(main)
-        assert main.workers == first, "the workers, too"
+        assert main.workers == first, "no worker is replaced"
         (record,) = caplog.records
         assert record.levelname == "ERROR"
         assert record.getMessage() == (
@@ -738,7 +740,7 @@ def test_a_room_can_stop_before_it_has_begun(main: MainProcess) -> None:
 
 
 def test_leave_2_a_room_stops_after_moving_members_input_is_appended(main: MainProcess) -> None:
-    """A worker dies with input that is not appended, after the other one has drained."""
+    """A worker dies with input that is not appended, after the other worker has drained."""
 
     def steps() -> Steps:
         yield from main.begin()
@@ -757,7 +759,7 @@ def test_leave_2_a_room_stops_after_moving_members_input_is_appended(main: MainP
             (ack,) = other.records()
             assert len(other.adopted) == 2
             yield
-            assert other.records() == [], "it is stopped only after it serves them"
+            assert other.records() == [], "a worker stops only after it has adopted the members"
             other.tell(ack)
             yield
             assert other.records() == [{"stop": True}]

@@ -1,4 +1,4 @@
-"""The main process's part of the transcript, with a fake process that the test controls."""
+"""Tests of the transcript in the main process, with a fake process that the test controls."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ SMALL = Geometry(text=1024, entries=64, kept=512, kept_entries=32)
 
 
 class TranscriptDriver(Children):
-    """The main process's event loop and transcript."""
+    """The event loop and the transcript of a main process."""
 
     def __init__(self, log: Log, bell: Doorbell, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(monkeypatch)
@@ -33,12 +33,13 @@ class TranscriptDriver(Children):
         self.transcript.start()
 
     def report(self, record: Record, *descriptors: int) -> None:
-        """Send a record as the process."""
+        """Send a record from the transcript's process."""
         self.last.channel.send(record, descriptors)
         self.loop.turn()
 
     def die(self, exitcode: int = -9) -> None:
-        """End the process; another one is started, at once or after the backoff."""
+        """End the process; run the loop until a new process is started, perhaps after the
+        backoff."""
         process = self.last
         process.die(exitcode)
         while self.last is process:
@@ -85,7 +86,7 @@ def test_a_rotation_is_logged(
     assert driver.last.records() == [{"bell": 1, "file": [0, 7]}]
 
 
-def test_a_request_to_reopen_outlives_the_process(driver: TranscriptDriver) -> None:
+def test_a_request_to_reopen_is_repeated_to_the_next_process(driver: TranscriptDriver) -> None:
     driver.transcript.reopen()
     driver.transcript.reopen()
     driver.report({"reopened": 1})
@@ -141,7 +142,8 @@ def test_a_process_that_dies_at_the_end_is_replaced_a_few_times(
 def test_a_process_that_makes_no_progress_is_replaced(
     driver: TranscriptDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A process that has nothing to write, has reported trouble or makes progress is not stuck."""
+    """A process is not stuck if it has nothing to write, has reported trouble, or makes
+    progress."""
     driver.transcript.renew(replace(driver.settings, watchdog=8))
 
     def wait_turn(signs: Record | None = None) -> None:
@@ -164,7 +166,7 @@ def test_a_process_that_makes_no_progress_is_replaced(
     hung = driver.last
     wait_turn()
     assert hung.exitcode == -9
-    assert len(driver.started) == 2, "the next one has time to start"
+    assert len(driver.started) == 2, "the next process has time to start"
     driver.report({"at": driver.log.head})
     wait_turn()
     wait_turn()
@@ -172,8 +174,9 @@ def test_a_process_that_makes_no_progress_is_replaced(
     assert caplog.text.count("event=transcript-stuck file=said.jsonl says=") == 1
 
 
-def test_a_process_has_at_least_five_seconds_and_thirty_to_start(driver: TranscriptDriver) -> None:
-    """It reports its position once a second; a start under load takes longer than a second."""
+def test_a_process_has_five_seconds_or_more_and_thirty_to_start(driver: TranscriptDriver) -> None:
+    """The process reports its position once per second. A start under load takes longer than a
+    second."""
     driver.transcript.renew(replace(driver.settings, watchdog=0.5))
     append_message(driver.log, b"<a>hello\n")
     begun = driver.loop.time

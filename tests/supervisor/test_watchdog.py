@@ -1,4 +1,4 @@
-"""The watchdog finds workers that make no progress."""
+"""Tests of the watchdog, which finds workers that make no progress."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ PAUSE = WITHIN / CHECKS
 
 
 class WatchdogDriver:
-    """A watchdog, and a clock that advances from check to check."""
+    """A watchdog, and a clock that the test advances between checks."""
 
     def __init__(self) -> None:
         self.loop = ManualLoop()
@@ -24,7 +24,7 @@ class WatchdogDriver:
         self.found.append(self.watchdog.check(dict(enumerate(self.turns))))
 
     def check(self, *turns: int, late: float = 0.0) -> list[int]:
-        """Check when it is due, or `late` seconds later; return the stuck workers."""
+        """Advance to the next check, or `late` seconds further; return the stuck workers."""
         assert self.loop.idle() == pytest.approx(PAUSE)
         self.loop.time += PAUSE + late
         self.turns = turns
@@ -62,7 +62,7 @@ def test_a_new_worker_in_a_seat_starts_without_a_record(driver: WatchdogDriver) 
 
 
 def test_a_check_that_is_late_does_not_count(driver: WatchdogDriver) -> None:
-    """For example, the machine was asleep, and the workers too."""
+    """For example, the machine was suspended, and the workers with it."""
     for _ in range(CHECKS):
         assert driver.check(7) == []
     assert driver.check(7, late=1000.0) == []

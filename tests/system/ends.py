@@ -1,4 +1,4 @@
-"""Connections to their end, and a listener with failing accepts."""
+"""Helpers for the end of a connection, and a listener whose accepts fail."""
 
 import socket
 from typing import Any
@@ -13,7 +13,7 @@ def receive_all(end: socket.socket) -> bytes:
 
 
 def has_ended(end: socket.socket) -> bool:
-    """Return whether all input was read, and EOF after it. Makes the socket non-blocking."""
+    """Make the socket non-blocking; return True if it has no unread input and is at EOF."""
     end.setblocking(False)
     try:
         return end.recv(1, socket.MSG_PEEK) == b""
@@ -24,7 +24,7 @@ def has_ended(end: socket.socket) -> bool:
 
 
 class Reluctant:
-    """A listener that fails at its next accepts, once with each error (errno) of `failures`."""
+    """A listener whose next accepts fail, once with each error number in `failures`."""
 
     def __init__(self, listener: socket.socket, failures: list[int]) -> None:
         self._listener = listener

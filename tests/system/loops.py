@@ -1,4 +1,4 @@
-"""An event loop that a test runs step by step."""
+"""An event loop that a test runs turn by turn."""
 
 from collections.abc import Callable
 from selectors import SelectorKey
@@ -7,10 +7,10 @@ from chatroom.system.event_loop import EventLoop
 
 
 class ManualLoop(EventLoop):
-    """An event loop that never waits. Its clock stands still until the test adds to `time`."""
+    """An event loop that never waits. Its clock changes only when the test adds to `time`."""
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
-        """`clock`: replaces `time`."""
+        """`clock` replaces `time`."""
         self.time = 1000.0
         self.ready = 0
         """Number of sources that were ready in the last turn."""
@@ -22,11 +22,11 @@ class ManualLoop(EventLoop):
         return found
 
     def step(self) -> float | None:
-        """Do one turn; return the seconds that the next one may wait."""
+        """Do one turn; return the timeout (s) of the next turn."""
         self.turn()
         return self.idle()
 
     def idle(self) -> float | None:
-        """Return the seconds until the first timer is due; None if none is set."""
+        """Return the seconds until the first timer is due, or None if no timer is set."""
         first = min(self.timers.values(), default=None)
         return None if first is None else max(0.0, first - self.now())

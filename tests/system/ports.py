@@ -1,4 +1,4 @@
-"""Free ports, for servers that can't take port 0 or are started again at the same port."""
+"""Free ports, for servers that can't use port 0 or that start again at the same port."""
 
 import errno
 import os
@@ -6,14 +6,14 @@ import random
 import socket
 from itertools import cycle
 
-#: Each test process has this many ports for itself. They are below the kernel's ephemeral ports and
-#: below those that the harness draws from, so nothing takes one between our check and the server's
-#: bind.
+#: Each test process has this many ports of its own. These ports are below the kernel's ephemeral
+#: ports and below the ports that the harness uses. So no other program takes one between our check
+#: and the bind.
 EACH, FIRST, END = 1_000, 11_000, 20_000
 
 
 def _own() -> list[int]:
-    """Return this process's ports, shuffled, as another user may run the tests at the same time."""
+    """Return this process's ports in random order, because another user may run the tests too."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     first = FIRST + worker * EACH % (END - FIRST)
     return random.sample(range(first, first + EACH), EACH)
@@ -23,7 +23,7 @@ _ports = cycle(_own())
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a free port that is not soon returned again."""
+    """Return a free port. It is not returned again soon."""
     return next(port for port in _ports if _is_free(host, port))
 
 

@@ -1,4 +1,4 @@
-"""Connections are accepted, with a pause when the system runs out of resources."""
+"""Tests of accepting connections. Accepting pauses when the system has no resources left."""
 
 import errno
 import socket
@@ -17,7 +17,7 @@ from tests.system.loops import ManualLoop
 
 
 class Entrance:
-    """A listener, its accepted connections and errors, and an event loop."""
+    """A listener, its accepted connections, its errors, and an event loop."""
 
     def __init__(self) -> None:
         self.loop = ManualLoop()
@@ -94,7 +94,7 @@ def test_join_2_a_reset_before_the_accept_does_not_affect_others(
 
 
 @pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM])
-def test_join_2_accepting_goes_on_after_a_failed_accept(number: int, opened: Entrance) -> None:
+def test_join_2_accepting_continues_after_a_failed_accept(number: int, opened: Entrance) -> None:
     opened.failures[:] = [number]
     opened.connect()
     assert opened.loop.step() is None
@@ -110,7 +110,7 @@ def test_accepting_pauses_without_descriptors_or_memory(number: int, opened: Ent
     assert opened.errors == [number]
     opened.loop.time += PAUSE / 2
     assert opened.loop.step() == pytest.approx(PAUSE / 2)
-    assert opened.loop.sources == 0, "the loop does not spin meanwhile"
+    assert opened.loop.sources == 0, "the paused listener is not a source of the loop"
     opened.loop.time += PAUSE
     assert opened.loop.step() is None
     opened.loop.turn()

@@ -1,4 +1,4 @@
-"""The channel between the main process and a child."""
+"""Tests of the channel between the main process and a child."""
 
 import contextlib
 import errno
@@ -21,9 +21,9 @@ Ends = tuple[Channel, Channel]
 
 @pytest.fixture(params=["SOCK_SEQPACKET", "SOCK_DGRAM"], name="ends")
 def fixture_ends(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ends]:
-    """A channel of each kind: as on Linux, and as on macOS."""
+    """Yield both ends of a channel, of each kind: the one for Linux and the one for macOS."""
     if sys.platform == "darwin" and request.param == "SOCK_SEQPACKET":
-        pytest.skip("this system has no such sockets")
+        pytest.skip("no such sockets on this system")
     kind = getattr(socket, request.param)
     monkeypatch.setattr(channel_module, "KIND", kind)
     ends = Channel.pair()
@@ -35,9 +35,9 @@ def fixture_ends(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture(name="seqpacket")
 def fixture_seqpacket() -> Iterator[Ends]:
-    """A channel that reports the close of its other end (SEQPACKET), where the system has it."""
+    """Yield a channel that reports the close of its other end (SEQPACKET)."""
     if sys.platform == "darwin":
-        pytest.skip("this system has no such sockets")
+        pytest.skip("no such sockets on this system")
     ends = Channel.pair()
     yield ends
     for end in ends:
@@ -67,7 +67,7 @@ def readable(source: Any) -> bool:
 
 
 def fill(end: Channel) -> int:
-    """Send until a record waits; return the number of sent ones."""
+    """Send records until one must wait; return the number of records sent before it."""
     sent = 0
     while not end.backlog:
         end.send({"number": sent, "padding": "x" * 1000})
@@ -136,7 +136,7 @@ def test_descriptors_arrive_with_their_record_and_in_order(ends: Ends) -> None:
     first, none, others = descriptors
     assert none == []
     assert [os.read(fd, 9) for fd in (*first, *others)] == [b"0", b"1", b"2"]
-    assert not {*first, *others} & {fd for pipe in pipes for fd in pipe}, "they are new descriptors"
+    assert not {*first, *others} & {fd for pipe in pipes for fd in pipe}, "they have new numbers"
     for fd in (*first, *others, *(fd for pipe in pipes for fd in pipe)):
         os.close(fd)
 
@@ -183,7 +183,7 @@ def test_a_record_does_not_overtake_waiting_ones(ends: Ends) -> None:
     ours, theirs = ends
     sent = fill(ours)
     arrived = numbers(received(theirs))
-    ours.send({"number": sent})  # there is room for it now
+    ours.send({"number": sent})  # The channel now has space for it.
     ours.flush()
     assert arrived + numbers(received(theirs)) == [*range(sent + 1)]
 
@@ -270,7 +270,7 @@ def test_a_flush_to_a_closed_end_is_an_error(seqpacket: Ends) -> None:
     ours, theirs = seqpacket
     fill(ours)
     theirs.close()
-    ours.send({"number": -1})  # it waits behind others
+    ours.send({"number": -1})  # This record waits behind earlier records.
     with pytest.raises(ChannelClosed):
         ours.flush()
 
@@ -294,7 +294,7 @@ def test_a_closed_channel_has_no_waiting_records(ends: Ends) -> None:
 def test_a_record_waits_for_a_full_channel_with_either_error(
     number: int, ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ENOBUFS comes from macOS's datagrams."""
+    """ENOBUFS is the error of datagram sockets on macOS."""
 
     class Full(socket.socket):
         def send(self, *_: Any) -> int:
@@ -313,7 +313,8 @@ def test_a_record_waits_for_a_full_channel_with_either_error(
 def test_a_record_waits_while_the_system_refuses_it(
     number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For example, many workers start, and the user may have few descriptors in flight."""
+    """For example, many workers start at the same time, and the limit of descriptors in flight is
+    low."""
     ours, theirs = Channel.pair()
 
     def refuse(*arguments: object) -> int:
@@ -333,7 +334,7 @@ def test_a_record_waits_while_the_system_refuses_it(
 
 
 def test_a_record_that_cannot_be_sent_is_an_error() -> None:
-    """If the error counted as the end of the channel, the record would be lost silently."""
+    """If this error counted as the channel's end, the record would be lost without a notice."""
     ours, theirs = Channel.pair()
     with contextlib.closing(ours), contextlib.closing(theirs), pytest.raises(OSError, match="long"):
         ours.send({"long": "x" * (64 << 20)})

@@ -1,4 +1,4 @@
-"""The limit of open descriptors."""
+"""Tests of the limit of open descriptors."""
 
 import resource
 import subprocess
@@ -15,7 +15,7 @@ RESERVED = 64
 
 
 class Limits:
-    """Fake limits of a process."""
+    """Fake soft and hard limits of a process."""
 
     def __init__(self, soft: int, hard: int, grants: bool = True) -> None:
         self.limits = soft, hard
@@ -57,12 +57,12 @@ def test_an_unlimited_hard_limit_becomes_a_number(monkeypatch: pytest.MonkeyPatc
     assert raised(limits, monkeypatch) == ENOUGH - RESERVED
 
 
-def test_room_for_one_member_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_descriptors_for_one_member_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     assert raised(Limits(RESERVED + 1, RESERVED + 1), monkeypatch) == 1
 
 
 @pytest.mark.parametrize("hard", [0, RESERVED])
-def test_room_for_no_member_is_an_error(hard: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_descriptors_for_no_member_are_an_error(hard: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LimitError, match=f"too few descriptors: {hard}, but more than 64"):
         raised(Limits(hard, hard), monkeypatch)
 

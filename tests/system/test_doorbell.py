@@ -1,4 +1,4 @@
-"""A doorbell: a signal from one process to another."""
+"""Tests of a doorbell, with which one process wakes another."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ def fixture_doorbell(
     if request.param == "pipe":
         monkeypatch.delattr(os, "eventfd", raising=False)
     elif not hasattr(os, "eventfd"):
-        pytest.skip("this system has no eventfd")
+        pytest.skip("no eventfd on this system")
     doorbell = Doorbell.new()
     assert len(doorbell.fds) == (2 if request.param == "pipe" else 1)
     yield doorbell

@@ -1,4 +1,4 @@
-"""Addresses at which a room listens: parse and format."""
+"""Tests of the addresses at which a room listens: parse and format."""
 
 import pytest
 from hypothesis import given

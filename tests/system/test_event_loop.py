@@ -1,4 +1,4 @@
-"""The event loop: sources and timers."""
+"""Tests of the event loop: sources and timers."""
 
 import socket
 from collections.abc import Iterator
@@ -131,7 +131,7 @@ def test_a_timer_may_set_itself_again(loop: ManualLoop) -> None:
     timer = loop.timer(again)
     timer.set_after(0)
     loop.turn()
-    assert called == [1], "once per turn, so that sources are called too"
+    assert called == [1], "one call per turn, so that sources are also called"
     loop.turn()
     assert called == [1, 1]
 

@@ -1,4 +1,4 @@
-"""Listening sockets."""
+"""Tests of listening sockets."""
 
 import errno
 import re
@@ -16,7 +16,8 @@ from chatroom.system.listening import endpoint, listen, resolve, set_keepalive
 HOSTS = ["127.0.0.1", "::1"]
 
 LIFE = 300
-"""Seconds without a sign of life after which the kernel breaks a connection."""
+"""Peer timeout (s): the kernel breaks a connection after this time without a packet from the
+peer."""
 
 
 def has_ipv6() -> bool:
@@ -27,7 +28,7 @@ def has_ipv6() -> bool:
         return False
 
 
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this system has no IPv6")
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this system")
 EITHER = [pytest.param(host, marks=[needs_ipv6] if ":" in host else []) for host in HOSTS]
 
 
@@ -70,7 +71,7 @@ def test_accepted_connections_have_nodelay_and_inline_urgent_bytes() -> None:
 
 @pytest.mark.parametrize(("life", "idle"), [(300, 150), (2, 1)])
 def test_leave_1_accepted_connections_have_keepalive_probes(life: int, idle: int) -> None:
-    """The probes are so frequent that a silent peer is detected in time."""
+    """The probes are so frequent that the kernel detects a silent peer in time."""
     with listen(Endpoint("127.0.0.1"), life) as listener:
         listener.setblocking(True)
         with closing(socket.create_connection(listener.getsockname(), timeout=10)):
@@ -94,7 +95,7 @@ def test_a_peer_timeout_of_0_leaves_keepalive_to_the_system() -> None:
 
 
 def test_the_peer_timeout_of_a_listener_can_be_changed() -> None:
-    """The change applies to connections that are accepted later."""
+    """The change applies to connections that are accepted after it."""
 
     def options(listener: socket.socket) -> list[int]:
         with closing(socket.create_connection(listener.getsockname(), timeout=10)):
@@ -124,7 +125,7 @@ def test_join_3_a_room_starts_again_at_once_on_the_same_port() -> None:
         listener.setblocking(True)
         client = socket.create_connection(where, timeout=10)
         accepted, _ = listener.accept()
-    accepted.close()  # the side that closes first enters TIME_WAIT
+    accepted.close()  # The side that closes first enters TIME_WAIT.
     with client:
         assert client.recv(1) == b""
         with listen(Endpoint(*where), LIFE) as again:
@@ -155,7 +156,7 @@ def test_ipv6_is_served_alone_where_families_cannot_be_joined(
             super().setsockopt(*arguments)
 
     if not has_ipv6():
-        pytest.skip("this system has no IPv6")
+        pytest.skip("no IPv6 on this system")
     monkeypatch.setattr(socket, "socket", Stubborn)
     with listen(Endpoint("::1"), LIFE) as listener:
         assert listener.getsockname()[0] == "::1"
@@ -212,7 +213,7 @@ def test_a_port_in_use_is_an_error(host: str) -> None:
 def test_an_address_of_another_machine_is_an_error() -> None:
     assert error("192.0.2.1", 8080) == (
         "can't listen on 192.0.2.1:8080: Cannot assign requested address; this machine does not"
-        " have this address: 0.0.0.0 and :: stand for all of its own"
+        " have this address: 0.0.0.0 and :: stand for all its addresses"
     )
 
 
@@ -229,8 +230,8 @@ def test_an_address_of_another_machine_is_an_error() -> None:
         pytest.param("0.0.0.0", "::1", False, marks=needs_ipv6),
     ],
 )
-def test_an_address_that_the_room_itself_has_taken(first: str, second: str, by_us: bool) -> None:
-    """If another program has taken it, this room is not blamed."""
+def test_an_address_in_use_by_the_room_is_named(first: str, second: str, by_us: bool) -> None:
+    """If another program uses the address, the error does not name this room."""
     with ExitStack() as leaving:
         ours = leaving.enter_context(listen(Endpoint(first), LIFE))
         port = ours.getsockname()[1]
@@ -258,7 +259,7 @@ def test_a_low_port_without_privilege(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_family_that_the_system_lacks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For example, IPv6 is disabled."""
+    """For example, IPv6 is disabled on this system."""
 
     def refuse(*arguments: Any) -> None:
         raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
@@ -302,7 +303,8 @@ def test_an_error_leaves_no_socket_behind(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_join_1_a_crowd_may_arrive_at_once() -> None:
-    """No connection is accepted meanwhile. The tutorial's queue, of 100, was too short."""
+    """No connection is accepted while the crowd connects. The tutorial's queue of 100 is too
+    short."""
     with listen(Endpoint("127.0.0.1"), LIFE) as listener, ExitStack() as leaving:
         where = listener.getsockname()
         for _ in range(120):
@@ -344,7 +346,7 @@ def test_a_file_that_is_not_a_socket_stays(tmp_path: Path) -> None:
     [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("fe80::1%1", "fe80::1%1")],
 )
 def test_resolve_keeps_a_numeric_address(host: str, address: str) -> None:
-    """This includes a link-local address with its scope."""
+    """A link-local address keeps its scope."""
     assert resolve(Endpoint(host, 4000)) == Endpoint(address, 4000)
     assert resolve(resolve(Endpoint(host, 4000))) == Endpoint(address, 4000)
     assert resolve(Endpoint(path="/x")) == Endpoint(path="/x")

@@ -1,4 +1,4 @@
-"""Anonymous shared memory."""
+"""Tests of anonymous shared memory."""
 
 import mmap
 import os
@@ -19,7 +19,7 @@ def fixture_fd(
 ) -> Iterator[int]:
     if request.param == "memfd":
         if not hasattr(os, "memfd_create"):
-            pytest.skip("this system has no memfd")
+            pytest.skip("no memfd on this system")
     else:
         monkeypatch.delattr(os, "memfd_create", raising=False)
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Addresses and networks: parse, format, membership."""
+"""Tests of addresses and networks: parse, format, membership."""
 
 import pytest
 
@@ -33,7 +33,8 @@ def test_an_invalid_network_is_an_error_with_the_valid_forms(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["::ffff:10.0.0.1", "::ffff:10.0.0.0/104"])
 def test_an_ipv4_address_is_no_ipv6_address(text: str) -> None:
-    """Members' mapped addresses are formatted as IPv4, so such a network would match nobody."""
+    """Members' mapped addresses are formatted as IPv4. So a mapped network would match no
+    member."""
     with pytest.raises(ValueError, match="a plain IPv4 address or network"):
         parse_network(text)
 

@@ -1,4 +1,4 @@
-"""The handled signals are blocked in child processes; the check for a terminal."""
+"""Tests of blocked signals in child processes, and of the check for a terminal."""
 
 import signal
 import subprocess
@@ -52,7 +52,7 @@ print(before, while_it_is_there == b"1", os.read(begun[0], 1) == b"1")
 """
 
 
-def test_a_terminal_is_gone_once_its_window_is_closed() -> None:
+def test_a_terminal_is_gone_after_its_window_is_closed() -> None:
     found = subprocess.run(
         [sys.executable, "-c", ON_TERMINAL],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""A spawned process: its arguments, its end, and the end of the process that spawned it."""
+"""Tests of a spawned process: its arguments, its end, and the end of its parent."""
 
 import os
 import select
@@ -62,7 +62,8 @@ def test_a_spawned_process_has_its_arguments_and_blocks_the_signals() -> None:
 def test_a_process_may_end_before_it_reads_its_arguments(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The arguments are sent to a process that does not read them. The sentinel shows its end."""
+    """The arguments are sent to a process that does not read them. The sentinel reports the end of
+    this process."""
     monkeypatch.setattr("chatroom.system.spawn._PROGRAM", "raise SystemExit(4)")
     with socket.socket() as shared:
         process, sentinel, end = spawn(say, "x" * (1 << 22), shared)
@@ -105,7 +106,7 @@ time.sleep(60)
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system has no pidfd")
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="no pidfd on this system")
 def test_a_spawned_process_sees_the_end_of_its_parent() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", SPAWN_AND_WAIT], cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -115,7 +116,7 @@ def test_a_spawned_process_sees_the_end_of_its_parent() -> None:
         spawned = os.pidfd_open(int("".join(filter(str.isdigit, told))))
         parent.kill()
     try:
-        assert readable(spawned), "it has not ended"
+        assert readable(spawned), "the spawned process has not ended"
     finally:
         os.close(spawned)
 
@@ -123,7 +124,7 @@ def test_a_spawned_process_sees_the_end_of_its_parent() -> None:
 def test_no_module_comes_from_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Other users may be able to write to it, for example to /tmp."""
+    """Other users may be able to write to the working directory, for example to /tmp."""
     (tmp_path / "pickle.py").write_text("raise SystemExit(5)")
     monkeypatch.chdir(tmp_path)
     process, sentinel, end = spawn(fail_at_once)
@@ -133,8 +134,8 @@ def test_no_module_comes_from_the_working_directory(
 
 
 def test_a_spawn_starts_no_other_process() -> None:
-    """multiprocessing would start a resource tracker. Signals to the process group would end or
-    stop it."""
+    """multiprocessing would start a resource tracker. A signal to the process group would end
+    it."""
     before = children()
     process, sentinel, end = spawn(wait_for_the_end)
     with sentinel, end:

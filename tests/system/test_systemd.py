@@ -1,4 +1,4 @@
-"""The protocols of a service manager: socket activation and notification."""
+"""Tests of the protocols of a service manager: socket activation and notification."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ from chatroom.system.systemd import SystemdNotifier, passed_to_another
 
 @pytest.fixture(name="heard")
 def fixture_heard(tmp_path: Path) -> Iterator[socket.socket]:
-    """The service manager's end of NOTIFY_SOCKET."""
+    """Yield the service manager's end of NOTIFY_SOCKET."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
         end.bind(str(tmp_path / "notify"))
         end.setblocking(False)
@@ -44,7 +44,7 @@ def test_the_manager_s_address_may_be_abstract() -> None:
         assert end.recv(99).startswith(b"READY=1")
 
 
-def test_a_missing_manager_is_no_error(tmp_path: Path) -> None:
+def test_a_missing_manager_is_not_an_error(tmp_path: Path) -> None:
     for environment in ({}, {"NOTIFY_SOCKET": str(tmp_path / "nobody")}):
         notifier = SystemdNotifier(environment)
         notifier.ready("")
@@ -85,7 +85,7 @@ except ListenError as error:
 
 
 def activated(fd: int, count: str = "1", pid: str = "") -> str:
-    """Return the output of a process that calls `inherited` with `fd` as its descriptor 3."""
+    """Return the output of a process that calls `inherited`, with `fd` as its descriptor 3."""
     command = [sys.executable, "-c", ACTIVATED, str(fd), count, pid]
     return subprocess.run(
         command, pass_fds=[fd], capture_output=True, text=True, check=True, timeout=30
@@ -96,7 +96,7 @@ def test_sockets_from_the_manager_are_inherited() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         where = listener.getsockname()
         assert activated(listener.fileno()) == f"[{where}] False"
-        assert activated(listener.fileno(), pid="1") == "[] True", "they are for another process"
+        assert activated(listener.fileno(), pid="1") == "[] True", "for another process"
         assert activated(listener.fileno(), count="0") == "[] True"
         assert activated(listener.fileno(), count="x") == "[] True"
 

@@ -1,4 +1,5 @@
-"""The kernel's byte counts of a connection, for every process that holds it."""
+"""Tests of the kernel's byte counts of a connection. Every process with the connection can read
+them."""
 
 import contextlib
 import random
@@ -14,14 +15,14 @@ from chatroom.system import tcp_counters as module
 from chatroom.system.tcp_counters import Counts, counts, taken
 from tests.integration.waiting import PATIENCE
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="this system does not count")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel does not count bytes")
 
 Pair = tuple[socket.socket, socket.socket]
 
 
 @pytest.fixture(name="pair")
 def fixture_pair() -> Iterator[Pair]:
-    """An accepted connection with small buffers, and its peer."""
+    """Yield an accepted connection with small buffers, and its peer."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         peer = socket.socket()
@@ -35,7 +36,7 @@ def fixture_pair() -> Iterator[Pair]:
 
 
 def arrives(ours: socket.socket) -> None:
-    """Wait until something has arrived."""
+    """Wait until some data has arrived."""
     assert select.select([ours], [], [], PATIENCE)[0]
 
 
@@ -45,8 +46,8 @@ def test_the_counts_of_a_new_connection_are_zero(pair: Pair) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_load_4_the_counts_are_exact_after_any_sends_and_reads(seed: int, pair: Pair) -> None:
-    """This holds even if the peer does not read. Another process that holds the connection sees the
-    same counts."""
+    """The counts are exact even if the peer does not read. Another process that has the connection
+    reads the same counts."""
     ours, peer = pair
     chance = random.Random(seed)
     sent = read = said = 0
@@ -67,7 +68,7 @@ def test_load_4_the_counts_are_exact_after_any_sends_and_reads(seed: int, pair: 
         with ours.dup() as other:
             assert counts(other) == Counts(sent, read)
         assert taken(ours) == sent
-    assert sent > 5000, "more than the peer's buffer takes"
+    assert sent > 5000, "more bytes than fit into the peer's buffer"
 
 
 @pytest.mark.parametrize("said", [b"", b"x", b"last words"])
@@ -123,7 +124,7 @@ def test_unread_bytes_of_a_reset_connection_are_not_counted_as_taken(pair: Pair)
     peer.close()
     with select.epoll() as epoll:
         epoll.register(ours, 0)
-        assert epoll.poll(PATIENCE), "the reset has come"
+        assert epoll.poll(PATIENCE), "the reset arrives"
     found = counts(ours)
     assert found is not None
     assert found.taken == 6
@@ -150,7 +151,7 @@ def test_load_4_a_fin_before_a_reset_is_not_counted_as_a_byte(
         ours.send(b"to nobody")
     with select.epoll() as epoll:
         epoll.register(ours, 0)
-        assert epoll.poll(PATIENCE), "the reset has come"
+        assert epoll.poll(PATIENCE), "the reset arrives"
     if told:
         with pytest.raises(ConnectionError):
             ours.send(b"more")
@@ -158,7 +159,7 @@ def test_load_4_a_fin_before_a_reset_is_not_counted_as_a_byte(
         found = counts(ours)
         assert found is not None
         assert found.read == read
-    assert len(ours.recv(9)) == 6 - read, "nothing was read"
+    assert len(ours.recv(9)) == 6 - read, "counts reads nothing from the socket"
 
 
 def test_only_tcp_connections_have_counts() -> None:
@@ -183,7 +184,7 @@ def test_no_connection_has_counts_where_the_kernel_reports_less(
 def test_bytes_that_arrive_during_the_count_do_not_disturb_it(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They count both as received and as unread, or as neither."""
+    """Such bytes count as both received and unread, or as neither."""
     ours, peer = pair
     info, pieces = module.traffic, [b"one", b"more", b"and more"]
 

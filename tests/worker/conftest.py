@@ -1,4 +1,4 @@
-"""Rooms of workers, for all tests of a worker's parts."""
+"""Fixtures with rooms of workers, for the tests of a worker's parts."""
 
 from collections.abc import Iterator
 

@@ -1,7 +1,7 @@
 """Drivers for the worker's tests: connections, a clock, and workers that never wait.
 
 Everything runs in the test's own process and thread. A worker runs until it would wait. Then the
-test continues, and knows how long the worker would have waited.
+test continues, and can check how long the worker would have waited.
 """
 
 import contextlib
@@ -41,11 +41,11 @@ SMALL: dict[str, Any] = {
     "log_size": 64 * KIB,
     "room_rate": 0,
 }
-"""Settings of a room with a small log and without a limit of its rate."""
+"""Options of a room with a small log and no rate limit for the room."""
 
 
 class FakeConnection:
-    """A connection that takes `space` bytes, and raises BrokenPipeError if it is `broken`."""
+    """A connection that takes `space` bytes. If it is `broken`, sends raise BrokenPipeError."""
 
     def __init__(self, space: int = EVERYTHING) -> None:
         self.space = space
@@ -71,11 +71,11 @@ class FakeConnection:
         return len(taken)
 
     def recv_into(self, buffer: memoryview) -> int:
-        raise AssertionError("delivery does not read")
+        raise AssertionError("delivery must not read")
 
 
 def fill(connection: socket.socket) -> None:
-    """Send until the connection takes no more."""
+    """Send until the connection would block."""
     connection.setblocking(False)
     with contextlib.suppress(BlockingIOError):
         while True:
@@ -90,7 +90,7 @@ def member_on(line: FakeConnection, id: int = 1) -> Member:
 
 
 class WouldWait(BaseException):
-    """Raised when a worker would wait for `timeout` seconds; None: without a timeout."""
+    """Raised when a worker would wait. `timeout` is in seconds; None means no timeout."""
 
     def __init__(self, timeout: float | None) -> None:
         super().__init__(timeout)
@@ -105,7 +105,7 @@ class NonWaitingEpoll:
     """An epoll that never waits."""
 
     polls_with_events = 0
-    """Number of `poll` calls, on all instances, that found an event."""
+    """Number of `poll` calls, on all instances, that returned an event or had the timeout 0."""
 
     def __init__(self) -> None:
         self._epoll = EPOLL()
@@ -127,14 +127,14 @@ class Clock:
     def __init__(self) -> None:
         self.now = 1000.0
         self.ticks = 0.0
-        """Seconds by which each call advances the clock."""
+        """Number of seconds by which each call advances the clock."""
 
     def __call__(self) -> float:
         self.now += self.ticks
         return self.now
 
     def install(self, monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> None:
-        """Replace the clock of workers and of other modules."""
+        """Replace the clock of the workers' modules, and of these modules."""
         for module in (delivery, input, loop, shutdown, *modules):
             monkeypatch.setattr(module, "monotonic", self)
 
@@ -156,7 +156,7 @@ class Client:
         assert self._end.send(data) == len(data)
 
     def send_what_fits(self, data: bytes | memoryview) -> int:
-        """Send until the connection takes no more; return the number of bytes sent."""
+        """Send until the connection would block; return the number of bytes sent."""
         sent = 0
         with contextlib.suppress(BlockingIOError):
             while sent < len(data):
@@ -164,7 +164,7 @@ class Client:
         return sent
 
     def receive(self, most: int = EVERYTHING) -> bytes:
-        """Receive the data that has arrived, at most `most` bytes."""
+        """Receive data that has arrived, up to `most` bytes."""
         received = b""
         with contextlib.suppress(BlockingIOError):
             while len(received) < most and (
@@ -174,15 +174,15 @@ class Client:
         return received
 
     def has_ended(self) -> bool:
-        """Return True if everything was received, and the end too."""
+        """Return True if the client has received everything and the connection has ended."""
         return has_ended(self._end)
 
     def shrink_send_buffer(self) -> None:
-        """Set a small send buffer."""
+        """Give the client a small send buffer."""
         self._end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
     def finish(self) -> None:
-        """Close the sending side; receiving is still possible."""
+        """Close the sending side. The client can still receive."""
         self._end.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
@@ -190,7 +190,7 @@ class Client:
 
 
 def new_room_rate(settings: Settings) -> RoomRate:
-    """Return the rate of a new room; the caller closes its file."""
+    """Return the rate limit of a new room. The caller must close its file."""
     size = RoomRate.file_size(settings.limits)
     room_rate = RoomRate(anonymous_file("a test's rate", size), settings.limits)
     room_rate.format()
@@ -199,7 +199,7 @@ def new_room_rate(settings: Settings) -> RoomRate:
 
 @contextlib.contextmanager
 def new_seat(**options: Any) -> Iterator[Seat]:
-    """Yield the seat of a single worker, without a doorbell."""
+    """Yield the seat of a single worker, without doorbells."""
     settings = Settings(**options)
     fd = anonymous_file("a test's slots", Slots.file_size(settings.limits))
     room_rate = new_room_rate(settings)
@@ -212,7 +212,7 @@ def new_seat(**options: Any) -> Iterator[Seat]:
 
 
 class Room:
-    """Workers, their shared resources, and the main process' ends of their channels."""
+    """Workers, their shared resources, and the main process's ends of their channels."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, workers: int = 1, **options: Any) -> None:
         self.clock = Clock()
@@ -262,7 +262,7 @@ class Room:
     def adopt(
         self, worker: int = 0, address: str | None = None, *, buffer: int | None = None
     ) -> Client:
-        """Hand a newcomer to a worker, without running the worker."""
+        """Assign a newcomer to a worker, without running the worker."""
         ours, theirs = socket.socketpair()
         if buffer is not None:
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
@@ -288,9 +288,9 @@ class Room:
         return client
 
     def run(self, number: int = 0) -> float | None:
-        """Run a worker until it would wait; return its timeout (s), or None without one.
+        """Run a worker until it would wait; return the timeout (s), or None for no timeout.
 
-        Raises WorkerEnded if the worker ends.
+        Raise WorkerEnded if the worker ends.
         """
         worker = self.workers[number]
         try:
@@ -300,14 +300,14 @@ class Room:
         raise WorkerEnded
 
     def settle(self) -> None:
-        """Run all workers until none has anything to do."""
+        """Run all workers until none of them has anything to do."""
         for _ in range(MANY):
             before = NonWaitingEpoll.polls_with_events
             for number in range(len(self.workers)):
                 self.run(number)
             if NonWaitingEpoll.polls_with_events == before:
                 return
-        raise AssertionError("the workers wake each other without end")
+        raise AssertionError("the workers wake each other forever")
 
     def head(self) -> int:
         with self.log:
@@ -324,13 +324,14 @@ class Room:
         self.channels[worker].send(record)
 
     def left(self, worker: int = 0) -> list[tuple[int, str]]:
-        """Return members that the worker has reported as left since the last call, with reasons."""
+        """Return the members that the worker has reported as left since the last call, with
+        reasons."""
         return [
             (id, reason) for record in self.records(worker) for id, reason in record.get("left", [])
         ]
 
     def records(self, worker: int = 0) -> list[Record]:
-        """Return the records that the worker has sent to the main process since the last call."""
+        """Return the records that the worker has sent since the last call."""
         records = []
         with contextlib.suppress(ChannelClosed):
             records += [record for record, _ in self.channels[worker].receive()]

@@ -1,7 +1,7 @@
-"""A whole room in one process and one thread: the main process' parts, and killable workers.
+"""A whole room in one process and one thread: parts of the main process, and killable workers.
 
-A worker runs until it would wait, or until it reaches a given line of its code. There it stops, as
-if it had been killed. The main process finds that it has ended when it runs the next time.
+A worker runs until it would wait, or until it reaches a given line of its code. At this line it
+stops, as if it had been killed. The main process notices this end when it runs the next time.
 """
 
 import array
@@ -17,7 +17,7 @@ import termios
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import monotonic
+from time import thread_time
 from types import FrameType, SimpleNamespace
 from typing import Any, cast
 
@@ -82,7 +82,7 @@ TELNET_ANSWER = re.compile(rb"\xff..", re.DOTALL)
 
 
 class Killed(BaseException):
-    """Raised in a worker's code at the line where it dies."""
+    """Raised in a worker's code, at the line at which the worker dies."""
 
 
 def descriptors() -> set[int]:
@@ -94,22 +94,22 @@ NODE = 7
 
 
 class KillableBridge:
-    """A stand-in for a cluster's bridge, and for the engine: the stream is a list.
+    """A bridge of a cluster that can be killed. The engine's stream is a list.
 
-    When a bridge is killed, the next one begins, as in chatroom.sidecars.cluster.bridge.
+    After a death, the next bridge begins in the same way as in chatroom.sidecars.cluster.bridge.
     """
 
     def __init__(self, room: "KillableRoom", uplink: Uplink) -> None:
         self._room = room
         self._uplink = uplink
         self.stream: list[bytes] = []
-        """The publications of all nodes. The first one has the sequence number 1."""
+        """Publications of all nodes. The first publication has the sequence number 1."""
         self._relay: Relay | None = None
         self._position = 0
 
     def run(self, line: int | None = None) -> bool:
-        """Publish and append everything, or die after `line` lines of code; return True if there
-        was something to do."""
+        """Publish and append all messages, or die at the `line`-th line of code that is executed;
+        return True if there was anything to do."""
         tracer = sys.gettrace()
         try:
             if line is not None:
@@ -142,7 +142,7 @@ class KillableBridge:
 
 
 class KillableWorker:
-    """A stand-in for a worker's process."""
+    """A worker in this process, with the attributes of a worker's process."""
 
     def __init__(self, room: "KillableRoom", number: int, end: socket.socket) -> None:
         self.number = number
@@ -155,16 +155,17 @@ class KillableWorker:
         self._held: list[socket.socket] = []
 
     def run(self, line: int | None = None) -> bool:
-        """Run until the worker would wait, or kill it after `line` lines of its code.
+        """Run until the worker would wait, or kill it at the `line`-th line of its code that it
+        executes.
 
-        Return True if it is alive.
+        Return True if the worker is still alive.
         """
         worker = self._worker or self._begin()
         self._room.hold = self._held.append
         before = descriptors()
         tracer = sys.gettrace()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # resources are left open where the worker dies
+            warnings.simplefilter("ignore")  # A dying worker leaves resources open.
             try:
                 if line is not None:
                     sys.settrace(_killing_tracer(line))
@@ -176,7 +177,7 @@ class KillableWorker:
             finally:
                 sys.settrace(tracer)
             self.kill()
-            for fd in descriptors() - before:  # received, but not used yet
+            for fd in descriptors() - before:  # received, but not in use yet
                 with contextlib.suppress(OSError):
                     os.close(fd)
         return False
@@ -224,16 +225,16 @@ class KillableWorker:
 
     @property
     def behind(self) -> bool:
-        """True while one of its members is behind."""
+        """True while a member of the worker is behind."""
         return self._worker is not None and bool(self._worker.delivery.behind)
 
     @property
     def throttled(self) -> bool:
-        """True while it waits before it reads from a member again."""
+        """True while the worker delays a read, because of a rate limit."""
         return self._worker is not None and self._worker.input.due() is not None
 
     def wait(self) -> int:
-        assert self.exitcode is not None, "the main process would wait for it"
+        assert self.exitcode is not None, "the main process would wait for a living process"
         return self.exitcode
 
 
@@ -262,7 +263,7 @@ def _unsent(connection: socket.socket) -> int:
 
 
 class RecordingLog(Log):
-    """A log that keeps a history of all entries."""
+    """A log that records all entries, even those that are overwritten later."""
 
     def __init__(self, fd: int, geometry: Geometry) -> None:
         super().__init__(fd, geometry)
@@ -281,7 +282,7 @@ class RecordingLog(Log):
 
 
 class RecordingUplink(RecordingLog, Uplink):
-    """An uplink that keeps a history of all entries."""
+    """An uplink that records all entries, even those that are overwritten later."""
 
     def __init__(self, fd: int, limits: Limits) -> None:
         Uplink.__init__(self, fd, limits)
@@ -290,7 +291,8 @@ class RecordingUplink(RecordingLog, Uplink):
 
 
 class RoomClient:
-    """A client of a KillableRoom. It records what it sent and received, and when it joined."""
+    """A client of a KillableRoom. The client records the bytes that it sent and received, and when
+    it joined."""
 
     def __init__(self, room: "KillableRoom", number: int, buffer: int | None) -> None:
         self.room = room
@@ -298,7 +300,8 @@ class RoomClient:
         self.end = socket.socket()
         if buffer is not None:
             self.end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-            # With a small MSS the kernel announces new space at once, without being probed.
+            # With a small MSS, the kernel announces free space at once, so that the sender need not
+            # probe.
             self.end.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
         self.end.bind((self.address, 0))
         self.end.connect(room.where)
@@ -307,9 +310,10 @@ class RoomClient:
         self.sent = b""
         self.received = b""
         self.not_before = room.entries()
-        """Number of entries in the log when it connected."""
+        """Number of entries in the log when the client connected."""
         self.not_after: int | None = None
-        """Number of entries in the log when it had received the greeting; None before that."""
+        """Number of entries in the log when the client had received the greeting, or None before
+        that."""
         self.sends = self.receives = True
         self.ended = False
         self.gone = False
@@ -328,9 +332,9 @@ class RoomClient:
                 self.sent += data[: self.end.send(data)]
 
     def receive(self, most: int = 1 << 20) -> int:
-        """Receive data that has arrived, at most `most` bytes; return the size."""
+        """Receive data that has arrived, up to `most` bytes; return the number of bytes."""
         before = len(self.received)
-        if hasattr(socket, "TCP_QUICKACK") and not self.ended:  # else the ACK takes 40 ms
+        if hasattr(socket, "TCP_QUICKACK") and not self.ended:  # otherwise the ACK takes 40 ms
             self.end.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         with contextlib.suppress(BlockingIOError):
             while self.receives and not self.ended and (more := most - len(self.received) + before):
@@ -345,14 +349,14 @@ class RoomClient:
         return len(self.received) - before
 
     def finish(self) -> None:
-        """Close the sending side; receiving is still possible."""
+        """Close the sending side. The client can still receive."""
         if self.sends:
             self.sends = False
             with contextlib.suppress(OSError):
                 self.end.shutdown(socket.SHUT_WR)
 
     def leave(self, how: str) -> None:
-        """Close the connection, or reset it. Data that arrives later is answered by a reset."""
+        """Close the connection, or reset it. The kernel answers later data with a reset."""
         self.sends = self.receives = False
         self.ended = self.gone = True
         if how == "reset":
@@ -360,14 +364,15 @@ class RoomClient:
         self.end.close()
 
     def check(self, said: list[Run], history: list[Run]) -> None:
-        """`said`: entries whose reaches count input; `history`: those of the room's log."""
+        """`said` are the entries whose reaches count input. `history` are the entries of the room's
+        log."""
         self._check_said(said)
         self._check_received(history)
 
     def _check_said(self, history: list[Run]) -> None:
-        """Check that each entry matches the input that it covers, and that no input is left.
+        """Check that each entry equals the input that it covers, and that no input is missing.
 
-        Input of a client that is gone may have been lost by a reset.
+        Input of a client that has left may be lost by a reset.
         """
         reach = 0
         limit = self.room.settings.max_line
@@ -376,11 +381,11 @@ class RoomClient:
                 continue
             chunk, reach = telnet.parse(self.sent[reach : run.reach]).text, run.reach
             if not chunk:
-                assert (run.text, run.messages) == (b"\n", 0), "only a line's end (LINE-6) is empty"
+                assert (run.text, run.messages) == (b"\n", 0), "only LINE-6 covers no input"
                 continue
             block = chunk.replace(b"\r\n", b"\n").replace(b"\r\0", b"\n")
             expected = render(self.prefix, sanitize(block))
-            if max(map(len, block.split(b"\n"))) > limit:  # it was cut
+            if max(map(len, block.split(b"\n"))) > limit:  # The line was split.
                 found = run.text.replace(b"\n" + self.prefix, b"\n").removeprefix(self.prefix)
                 assert found.replace(b"\n", b"") == sanitize(block).replace(b"\n", b"")
             else:
@@ -390,29 +395,59 @@ class RoomClient:
             return
         rest = telnet.parse(self.sent[reach:]).text
         begun = () if not self.sends else (b"\r", b"\xe2", b"\xe2\x82")
-        assert not rest or rest in begun, "all input was appended"
+        assert not rest or rest in begun, "input was not appended"
 
     def _check_received(self, history: list[Run]) -> None:
-        """Check that the client received exactly the others' entries, from one entry on."""
+        """Check that the client received exactly the entries of others, from some entry on."""
         greeting = self.room.settings.greeting
         if self.not_after is None:
             assert not self.receives or self.room.left.get(self.id) == LeaveReason.LAGGED
             return
         assert self.received.startswith(greeting)
+        if self.room.settings.history:
+            self._check_history(history)
+            return
         received = TELNET_ANSWER.sub(b"", self.received.removeprefix(greeting))
         whole = self.receives and self.room.left.get(self.id) is None
         for first in range(self.not_before, self.not_after + 1):
             expected = b"".join(run.text for run in history[first:] if run.sender != self.id)
             if first and not history[first - 1].text.endswith(b"\n") and first < len(history):
-                # The LF ends a line that the client has not received.
+                # This LF ends a line that the client has not received.
                 expected = expected[history[first].sender != self.id :]
             if expected == received if whole else expected.startswith(received):
                 return
         raise AssertionError(f"{self.address} received {received[:2000]!r}\n{history[-40:]}")
 
+    def _check_history(self, history: list[Run]) -> None:
+        """Check that the client received as many earlier messages as announced, and then exactly
+        the others' messages, from one moment of its join on."""
+        received = self.received.removeprefix(self.room.settings.greeting)
+        count = 0
+        if found := re.match(rb"<room>(\d+) earlier messages?:\n", received):
+            count, received = int(found[1]), received[found.end() :]
+        messages: list[tuple[int, bytes]] = []
+        numbers = [0]
+        """Number of messages before each entry."""
+        for run in history:
+            if not run.messages:  # a LF alone
+                sender, text = messages.pop()
+                messages.append((sender, text + run.text))
+            else:
+                messages += [(run.sender, text) for text in run.text.splitlines(keepends=True)]
+            numbers.append(len(messages))
+        assert self.not_after is not None
+        joins = range(numbers[self.not_before], numbers[self.not_after] + 1)
+        whole = self.receives and self.room.left.get(self.id) is None
+        for first in range(len(messages) + 1):
+            theirs = b"".join(text for sender, text in messages[first:] if sender != self.id)
+            fits = theirs == received if whole else theirs.startswith(received)
+            if fits and first + count in joins:
+                return
+        raise AssertionError(f"{self.address} received {received[:2000]!r}\n{messages[-40:]}")
+
 
 class KillableRoom:
-    """The main process with its parts, its workers, and their clients."""
+    """Parts of a main process, their workers, and the clients."""
 
     def __init__(
         self,
@@ -447,6 +482,7 @@ class KillableRoom:
             size = uplink.geometry(limits).file_size
             self.uplink = RecordingUplink(anonymous_file("a test's uplink", size), limits)
             self.uplink.format()
+            self.log.prepare_seat(self.uplink.bridge)
             self.bridge = KillableBridge(self, self.uplink)
         self.doorbells = [Doorbell.new() for _ in range(self.settings.seats + 1)]
         self._listener = listen(Endpoint("127.0.0.1"), 0)
@@ -488,10 +524,11 @@ class KillableRoom:
             counters,
             Bans(),
             self._hand_over,
+            self.log,
         )
         self.processes: list[KillableWorker] = []
         self.hold: Callable[[socket.socket], None]
-        """Function that notes a connection of the worker that is running."""
+        """Function that records a connection of the running worker."""
         self.clients: list[RoomClient] = []
         self.ids: dict[str, int] = {}
         self.pool.start(self.assignment)
@@ -545,10 +582,10 @@ class KillableRoom:
             self.loop.turn()
             if not (due or self.loop.ready):
                 return turn > 0
-        raise AssertionError("the main process turns without end")
+        raise AssertionError("the main process never waits")
 
     def settle(self) -> None:
-        """Run all processes until none has anything to do."""
+        """Run all processes until none of them has anything to do."""
         for _ in range(MANY):
             polls_with_events = NonWaitingEpoll.polls_with_events
             busy = self.run_main()
@@ -558,7 +595,7 @@ class KillableRoom:
                 busy = self.bridge.run() or busy
             if not busy and polls_with_events == NonWaitingEpoll.polls_with_events:
                 return
-        raise AssertionError("the processes wake each other without end")
+        raise AssertionError("the processes wake each other forever")
 
     def join(self, buffer: int | None = None) -> RoomClient:
         client = RoomClient(self, len(self.clients), buffer)
@@ -572,18 +609,18 @@ class KillableRoom:
         return clients
 
     def finish(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Run until everything is appended and received, or `until` returns True."""
-        deadline = monotonic() + PATIENCE
+        """Run until all input is appended and received, or until `until` returns True."""
+        deadline = thread_time() + PATIENCE  # processor time: the machine may be busy
         quiet = 0
         while quiet < 3 and not until():
-            assert monotonic() < deadline, "the room does not come to rest"
+            assert thread_time() < deadline, "the room does not become idle"
             before = self.entries()
             self.settle()
             self.clock.now += 0.3
             received = sum(client.receive() for client in self.clients)
             if received or self.entries() > before:
                 quiet = 0
-            elif self._in_flight():  # wait for the kernel, or for the clock
+            elif self._in_flight():  # Wait for the kernel, or for the clock.
                 quiet = 0
                 select.select(
                     [client.end for client in self.clients if not client.ended], [], [], 0.01
@@ -592,7 +629,7 @@ class KillableRoom:
                 quiet += 1
 
     def _in_flight(self) -> bool:
-        """Return True if data was sent that has not arrived."""
+        """Return True if some sent data has not arrived."""
         ours = [client.connection for client in self.members.by_id.values()]
         theirs = [client.end for client in self.clients if not client.ended]
         gone = [client for client in self.clients if self.ids.get(client.address) in self.left]
@@ -603,7 +640,8 @@ class KillableRoom:
         )
 
     def check(self) -> None:
-        """Check all clients' messages, and that no client was disconnected without a reason."""
+        """Check the messages of all clients, and that no client was disconnected without a
+        reason."""
         self.log.record()
         if self.uplink is not None:
             self.uplink.record()
@@ -625,7 +663,7 @@ class KillableRoom:
 
 @contextlib.contextmanager
 def killable_room(**options: Any) -> Iterator[KillableRoom]:
-    """Yield a room; skip the test if the workers' code is compiled."""
+    """Yield a room, or skip the test if the workers' code is compiled."""
     skip_if_compiled()
     with pytest.MonkeyPatch.context() as monkeypatch:
         room = KillableRoom(monkeypatch, **options)

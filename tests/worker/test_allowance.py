@@ -1,4 +1,4 @@
-"""The rate limit of each member's input."""
+"""Tests of the rate limit for the input of each member."""
 
 import random
 
@@ -35,7 +35,7 @@ def test_load_3_a_burst_is_read_at_once_and_the_excess_is_throttled() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_load_3_the_long_term_rate_is_exact_and_silence_earns_one_burst(seed: int) -> None:
-    """Reads occur at any time and have any size."""
+    """Reads occur at random times and have random sizes."""
     chance = random.Random(seed)
     allowance, member = Allowance(RATE, BURST), member_on(FakeConnection())
     now, read, most = 1000.0, 0, 1500
@@ -52,7 +52,7 @@ def test_load_3_the_long_term_rate_is_exact_and_silence_earns_one_burst(seed: in
     again = 0
     while allowance.spend(member, 100, now):
         again += 100
-    assert again == pytest.approx(BURST, abs=100), "an hour's silence earns one burst"
+    assert again == pytest.approx(BURST, abs=100), "one hour of silence gives one burst"
 
 
 def test_load_3_throttled_members_resume_in_the_order_of_their_times() -> None:
@@ -76,13 +76,14 @@ def test_load_3_a_flood_is_throttled_loses_nothing_and_delays_nobody() -> None:
             room.settle()
             received = len(witness.received)
             witness.receive()
-            assert b"still %d\n" % turns in witness.received[received:], "in this very turn"
+            assert b"still %d\n" % turns in witness.received[received:], "read in this turn"
             victim.receive()
             room.entries()
             read = max(run.reach for run in room.log.history if run.sender == flooder.id)
             since = room.clock.now - began
             assert read <= rate * since + burst + room.settings.read_size
-            # Far more than the rate requires: the kernel delivers some input a turn late.
+            # The limit is four times as long as the rate requires, because the kernel delivers some
+            # input a turn late.
             assert since < 4 * size / rate, "not slower than the rate allows"
             room.clock.now += 0.1
             turns += 1
@@ -102,8 +103,7 @@ def test_load_3_a_member_that_left_is_forgotten() -> None:
 
 
 def test_load_3_the_next_worker_counts_used_input_by_its_own_rate() -> None:
-    """After SIGHUP with a higher rate, a member does not wait as long as the lower rate
-    required."""
+    """After SIGHUP with a higher rate, a member waits only as long as the new rate requires."""
     low, member, read = Allowance(RATE, BURST), member_on(FakeConnection()), 1500
     assert low.spend(member, BURST, 50.0)
     assert not low.spend(member, read, 50.0)
@@ -117,7 +117,7 @@ def test_load_3_the_next_worker_counts_used_input_by_its_own_rate() -> None:
 
 @pytest.mark.parametrize("why", ["a death", "a move"])
 def test_load_3_the_next_worker_gives_no_new_burst(why: str) -> None:
-    """A member that has used its burst is throttled by the next worker, too."""
+    """A member that has used its burst is also throttled by the next worker."""
     burst = 16 * KIB
     with killable_room(workers=2, rate=1000, burst=burst) as room:
         clients = room.join_many(8)
@@ -132,7 +132,7 @@ def test_load_3_the_next_worker_gives_no_new_burst(why: str) -> None:
             even_the_spread(room, [client for client in clients if client not in theirs])
         room.settle()
         assert worker_of(room, flooder) != 0 or why == "a death"
-        most = room.settings.max_cost + 1000  # one read, and what the rate allows in a second
+        most = room.settings.max_cost + 1000  # one read, and the rate for a second
         assert cost_of(read_of(room, flooder)) <= cost_of(used) + most
         room.finish()
         room.check()
@@ -149,26 +149,26 @@ def test_load_3_the_rest_of_a_burst_moves_with_a_member() -> None:
             used += len(line * 40)
             room.settle()
             for client in clients:
-                client.receive()  # else it may lag too much
+                client.receive()  # otherwise the client could lag too much
         even_the_spread(room, [client for client in clients if client not in theirs])
         room.settle()
         assert worker_of(room, flooder) != 0
         assert read_of(room, flooder) == used
         flooder.send(line * 1600)
         room.settle()
-        most = room.settings.max_cost + 1000  # one read, and what the rate allows in a second
+        most = room.settings.max_cost + 1000  # one read, and the rate for a second
         assert burst - 1000 < cost_of(read_of(room, flooder)) <= burst + most
         room.finish()
         room.check()
 
 
 def cost_of(size: int) -> int:
-    """Return the cost of `size` bytes of lines of 50 bytes."""
+    """Return the cost of `size` bytes in lines of 50 bytes."""
     return size // 50 * MIN_COST
 
 
 def even_the_spread(room: KillableRoom, others: list[RoomClient]) -> None:
-    """Let all clients of one worker leave, so that the other yields some of its members."""
+    """Let all clients of one worker leave. Then the other worker yields some of its members."""
     for client in others:
         client.finish()
 
@@ -176,8 +176,8 @@ def even_the_spread(room: KillableRoom, others: list[RoomClient]) -> None:
         room.settle()
         return all(client.id in room.left for client in others)
 
-    until(gone, "their workers have reported to the main process that they left")
-    room.clock.now += 1  # the main process evens the spread once a second
+    until(gone, "the workers have reported these leaves")
+    room.clock.now += 1  # The main process balances the members once per second.
 
 
 def worker_of(room: KillableRoom, client: RoomClient) -> int:
@@ -185,6 +185,6 @@ def worker_of(room: KillableRoom, client: RoomClient) -> int:
 
 
 def read_of(room: KillableRoom, client: RoomClient) -> int:
-    """Return the number of bytes of a client's input that the log covers."""
+    """Return the number of bytes of a client's input that are covered by the log."""
     room.entries()
     return max(run.reach for run in room.log.history if run.sender == client.id)

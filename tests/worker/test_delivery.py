@@ -1,4 +1,5 @@
-"""Delivery: the text from a member's cursor to the head is sent, except the member's own."""
+"""Tests of delivery: a member receives the text from its cursor to the head, except its own
+text."""
 
 import contextlib
 import select
@@ -30,7 +31,7 @@ GEOMETRY = Geometry(text=256, entries=32, kept=LAG, kept_entries=LAG_ENTRIES)
 
 
 class FakeEpoll:
-    """An epoll for fake connections, which have no descriptors."""
+    """An epoll for fake connections, which have no real descriptors."""
 
     def __init__(self) -> None:
         self.fds: list[int] = []
@@ -43,7 +44,7 @@ class FakeEpoll:
 
 
 class DeliveryDriver:
-    """The delivery of one worker, and its log."""
+    """The delivery of one worker, and the room's log."""
 
     def __init__(self, log: Log, *doorbells: Doorbell) -> None:
         self.log = log
@@ -60,21 +61,22 @@ class DeliveryDriver:
         return member, connection
 
     def append(self, text: bytes, member: Member | None = None) -> None:
-        """Append a message of a member; by default of a member of another worker."""
+        """Append a message of a member, or of another worker's member if `member` is None."""
         with self.log:
             if self.delivery:
                 self.log.advance(0, self.delivery.position)
         start = append_message(self.log, text, member.id if member else 99)
         if member:
-            # As the loop does: the LF that will end the line is the member's own too.
+            # As in the worker's loop, an unfinished line's future LF counts as the member's own
+            # text.
             member.owns(start, start + len(text) + (not text.endswith(b"\n")))
 
     def turn(self) -> list[Member]:
-        """Deliver; return the members that fell behind."""
+        """Deliver; return the members that have fallen behind."""
         before = set(self.delivery.behind)
         self.delivery.deliver(head(self.log), 0, [])
         behind = self.delivery.behind.values()
-        assert self.writable.fds == [member.fileno() for member in behind], "these are watched"
+        assert self.writable.fds == [member.fileno() for member in behind], "watched connections"
         return [member for id, member in self.delivery.behind.items() if id not in before]
 
 
@@ -129,7 +131,7 @@ def test_cast_2_no_member_receives_its_own_message(driver: DeliveryDriver) -> No
     assert other.received == b"<a>1\n<a>3\n"
     assert third.received == b"<a>1\n<b>2\n<a>3\n"
     assert not alice.own
-    assert not bob.own, "spans behind the cursor are dropped"
+    assert not bob.own, "spans before the cursor are dropped"
 
 
 def test_line_6_the_lf_that_ends_a_line_does_not_reach_its_sender(driver: DeliveryDriver) -> None:
@@ -195,7 +197,7 @@ def test_load_1_a_partial_send_is_resumed_at_its_end(driver: DeliveryDriver) -> 
     assert not driver.delivery.behind
     driver.append(b"<a>again\n")
     assert driver.turn() == []
-    assert narrow.received == wide.received, "it is level again"
+    assert narrow.received == wide.received, "the member is level again"
 
 
 def test_load_1_a_member_that_takes_nothing_is_behind(driver: DeliveryDriver) -> None:
@@ -270,7 +272,7 @@ def test_leave_1_a_connection_may_break_while_it_is_behind(driver: DeliveryDrive
     driver.append(b"<a>1\n")
     assert driver.turn() == [gone]
     broken.broken = True
-    assert driver.delivery.resume(gone), "there is nothing to wait for"
+    assert driver.delivery.resume(gone), "a broken connection needs no more sends"
     assert not driver.delivery
     assert positions(driver.log) == [], "the log does not wait for this worker"
 
@@ -315,13 +317,13 @@ def test_leave_5_a_member_that_comes_back_begins_at_the_head(driver: DeliveryDri
     assert positions(driver.log) == [0]
 
 
-# --- served by another ---------------------------------------------------------------------------
+# --- served by another worker before -------------------------------------------------------------
 
 
 def test_load_4_a_pinned_worker_keeps_its_position_until_it_is_unpinned(
     driver: DeliveryDriver,
 ) -> None:
-    """Meanwhile the worker delivers, loses its last member and gets another one."""
+    """While pinned, the worker delivers, loses its last member and gets another member."""
     with driver.log:
         driver.log.wait_for_space(1)
     alice, connection = driver.join(1)
@@ -346,7 +348,8 @@ def test_load_4_a_pinned_worker_keeps_its_position_until_it_is_unpinned(
 def test_load_4_a_member_taken_over_continues_at_its_cursor(
     space: int, others: int, driver: DeliveryDriver
 ) -> None:
-    """All but its own messages are sent at once; the rest follows when the socket is writable."""
+    """All text but the member's own is sent at once. If the socket is full, the rest follows when
+    the socket is writable again."""
     start = append_message(driver.log, b"<a>1\n", 99)
     own = append_message(driver.log, b"<b>mine\n", 1)
     append_message(driver.log, b"<a>2", 99)
@@ -369,7 +372,7 @@ def test_load_4_a_member_taken_over_continues_at_its_cursor(
 
 
 @pytest.mark.parametrize("last", ["its own", "another's"])
-def test_line_6_a_member_taken_over_does_not_receive_its_own_lf(
+def test_line_6_a_member_taken_over_does_not_receive_the_lf_of_its_own_line(
     last: str, driver: DeliveryDriver
 ) -> None:
     sender = 1 if last == "its own" else 2
@@ -383,8 +386,9 @@ def test_line_6_a_member_taken_over_does_not_receive_its_own_lf(
     assert connection.received == (b"<c>hi\n" if sender == 1 else b"\n<c>hi\n")
 
 
-def test_line_6_a_checkpoint_behind_a_coming_lf_skips_that_lf(driver: DeliveryDriver) -> None:
-    """The member joined during the unfinished line, so its checkpoint lies behind the coming LF."""
+def test_line_6_a_checkpoint_after_a_future_lf_skips_this_lf(driver: DeliveryDriver) -> None:
+    """The member joined during an unfinished line, so its checkpoint is after the LF that will end
+    this line."""
     start = append_message(driver.log, b"<a>hel", 2)
     connection = FakeConnection()
     driver.delivery.take_over(member_on(connection, 1), start + 7, 1, [])
@@ -452,7 +456,7 @@ def test_load_2_a_level_member_is_never_too_slow(driver: DeliveryDriver) -> None
 def test_load_4_a_lagging_member_taken_over_has_a_grace_period(
     catches_up: bool, driver: DeliveryDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """LOAD-2: it is disconnected if it has not caught up when the grace period ends."""
+    """LOAD-2: the member is disconnected if it still lags too much when the grace period ends."""
     clock = Clock()
     monkeypatch.setattr(delivery, "monotonic", clock)
     start = append_message(driver.log, b"x" * LAG + b"\n", 99)
@@ -522,7 +526,7 @@ def test_others_yields_everything_but_the_own_spans(
     covered = [offset for begin, stop in spans for offset in range(begin, stop)]
     mine = {offset for begin, stop in own for offset in range(begin, stop)}
     assert covered == [offset for offset in range(start, end) if offset not in mine]
-    assert all(begin < stop for begin, stop in spans), "no empty view is sent"
+    assert all(begin < stop for begin, stop in spans), "no span is empty"
 
 
 @given(SPANS.filter(bool))
@@ -555,18 +559,18 @@ STEPS = lists(
 
 
 class Model:
-    """A model of the room in which every byte has an owner."""
+    """A model of the room, in which each byte has an owner: the id of its sender."""
 
     def __init__(self, driver: DeliveryDriver) -> None:
         self.driver = driver
         self.stream: list[tuple[int, int]] = []
-        """Bytes of the log, each with the id of its sender."""
+        """Bytes of the log, each with its owner."""
         self.joined: dict[int, tuple[Member, FakeConnection, int]] = {}
-        """Members by id, each with the offset at which it joined."""
+        """Members by id, with the offset at which each joined."""
 
     def append(self, id: int, text: bytes) -> None:
         member = self.joined[id][0] if id in self.joined else None
-        self.turn()  # without delivery, the log has no space
+        self.turn()  # Without a delivery, the log would have no space.
         self.driver.append(text, member)
         if self.stream and self.stream[-1][0] != ord("\n"):
             self.stream.append((ord("\n"), self.stream[-1][1]))
@@ -592,7 +596,7 @@ class Model:
             member, connection, offset = self.joined.pop(id)
             self.driver.delivery.leave(member)
             assert self.due(id, offset).startswith(connection.received)
-            # Another member may get the id, so the bytes have no owner from now on.
+            # Another member may get this id, so these bytes have no owner from now on.
             self.stream = [(byte, 0 if owner == id else owner) for byte, owner in self.stream]
 
     def resume(self, id: int) -> None:
@@ -602,8 +606,8 @@ class Model:
     def due(self, id: int, offset: int) -> bytes:
         """Return the bytes that a member must receive.
 
-        These are all bytes after `offset`, except the member's own, and except a LF that ends a
-        line begun before `offset`.
+        These are all bytes after `offset`, except the member's own. If `offset` is in an unfinished
+        line, the LF that ends this line is also omitted.
         """
         if offset > 0 and self.stream[offset - 1][0] != ord("\n"):
             offset += 1

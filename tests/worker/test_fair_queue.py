@@ -1,4 +1,4 @@
-"""The order in which members are read from while the room's rate is used up."""
+"""Tests of the order in which a worker reads from members while the room's rate is used up."""
 
 import os
 import socket
@@ -23,7 +23,7 @@ SETTINGS = Settings(room_rate=100 * KIB, room_burst=BURST, max_clients=50)
 @pytest.fixture
 def room_rate() -> Iterator[RoomRate]:
     room_rate = new_room_rate(SETTINGS)
-    room_rate.charge(BURST // 4, 1000.0)  # a room without debt forgets all tags
+    room_rate.charge(BURST // 4, 1000.0)  # a room without debt would forget all tags
     yield room_rate
     os.close(room_rate.fd)
 
@@ -63,9 +63,9 @@ def test_each_source_has_one_turn_in_a_turn_of_the_worker(room_rate: RoomRate) -
     assert room_rate.virtual_time() == 0
 
 
-def test_a_source_that_is_ahead_waits(room_rate: RoomRate) -> None:
-    """The source is read from when the room's debt is low, or when the virtual time is near its
-    tag."""
+def test_a_source_ahead_of_the_virtual_time_waits(room_rate: RoomRate) -> None:
+    """The worker reads from this source when the room's debt is low, or when the virtual time is
+    near the source's tag."""
     room_rate.charge_sources([(1, QUANTUM + 1)], 1000.0)
     room_rate.publish(1, 0)
     queue = FairQueue(room_rate, 0)
@@ -82,7 +82,7 @@ def test_a_source_that_is_ahead_waits(room_rate: RoomRate) -> None:
     assert queue.pop(CALM) is not None
 
 
-def test_the_last_part_of_the_burst_is_for_those_below_their_share(room_rate: RoomRate) -> None:
+def test_the_last_part_of_the_burst_is_for_sources_below_their_share(room_rate: RoomRate) -> None:
     room_rate.charge_sources([(1, 5000), (2, 100)], 1000.0)
     room_rate.publish(1, 3000)
     queue = FairQueue(room_rate, 0)
@@ -100,7 +100,7 @@ def test_a_queue_publishes_its_lowest_tag(room_rate: RoomRate) -> None:
         queue.put(member)
     queue.begin(1000.0)
     assert room_rate.virtual_time() == 700
-    room_rate.charge_sources([(1, 1000)], 1000.0)  # by another worker
+    room_rate.charge_sources([(1, 1000)], 1000.0)  # as another worker would do
     queue.begin(1000.0)
     assert room_rate.virtual_time() == 900
     room_rate.charge_sources([], 1000.0)
@@ -111,17 +111,17 @@ def test_a_queue_publishes_its_lowest_tag(room_rate: RoomRate) -> None:
     assert queue.due is None
     assert room_rate.virtual_time() == 900
     room_rate.publish(0, 950)
-    assert room_rate.virtual_time() == 950, "the queue publishes nothing any more"
+    assert room_rate.virtual_time() == 950, "an empty queue publishes nothing"
 
 
-def test_members_of_no_rate_do_not_wait(room_rate: RoomRate) -> None:
+def test_the_queue_is_needed_only_with_a_debt(room_rate: RoomRate) -> None:
     queue = FairQueue(room_rate, 0)
     assert not queue.is_needed(1000.0)
     room_rate.charge(BURST // 4 + 1, 1000.0)
     assert queue.is_needed(1000.0)
     assert not queue.is_needed(1000.1)
     queue.put(new_member(1, 1))
-    assert queue.is_needed(1000.1), "the waiting go first"
+    assert queue.is_needed(1000.1), "waiting members are read before others"
 
 
 # --- workers -------------------------------------------------------------------------------------
@@ -130,7 +130,8 @@ FLOOD = {"rate": 0, "room_rate": 64 * KIB, "log_size": 4 * MIB, "max_lag": 512 *
 
 
 class Flood:
-    """Members that always have something to send, and the cost of what each source has appended."""
+    """Members that always have input to send, and the number of bytes that each address has
+    appended."""
 
     def __init__(self, room: Room, flooders: list[Client]) -> None:
         self.room = room
@@ -139,7 +140,7 @@ class Flood:
         self._seen = room.log.head
 
     def run_for(self, seconds: float, payload: Callable[[], bytes]) -> None:
-        """Run the workers for some time, and receive everything."""
+        """Run the workers for some time, and let all clients receive everything."""
         until = self.room.clock.now + seconds
         while self.room.clock.now < until:
             for flooder in self.flooders:
@@ -162,7 +163,7 @@ class Flood:
 
 @pytest.fixture
 def flood(make_room: MakeRoom) -> Flood:
-    """Two sources: 192.0.2.1 floods through six connections, 192.0.2.2 through one."""
+    """Return a flood of two sources: 192.0.2.1 with six connections, and 192.0.2.2 with one."""
     room = make_room(workers=2, **FLOOD)
     flooders = [room.join(number % 2, "192.0.2.1") for number in range(6)]
     flooders.append(room.join(1, "192.0.2.2"))
@@ -182,14 +183,14 @@ PAYLOADS = {
 def test_sources_have_equal_shares_whatever_they_send(
     flood: Flood, payload: Callable[[], bytes]
 ) -> None:
-    flood.run_for(5, payload)  # use the burst up
+    flood.run_for(5, payload)  # This uses up the burst.
     flood.appended.clear()
     flood.run_for(20, payload)
     many, one = flood.appended["192.0.2.1"], flood.appended["192.0.2.2"]
     assert 0.8 < many / one < 1.25
 
 
-def test_the_room_s_rate_is_used_up(flood: Flood) -> None:
+def test_a_flood_uses_the_whole_rate_of_the_room(flood: Flood) -> None:
     payload = PAYLOADS["lines of 80 bytes"]
     flood.run_for(5, payload)
     flood.appended.clear()
@@ -210,11 +211,11 @@ def test_a_typist_s_line_is_read_at_once_during_a_flood(
         typist.send(b"line %d\n" % number)
         flood.room.settle()
         flood.note()
-        assert flood.appended["192.0.2.9"] >= (number + 1) * 18, "in this very turn"
+        assert flood.appended["192.0.2.9"] >= (number + 1) * 18, "the line is read in this turn"
 
 
 def test_a_room_without_a_rate_counts_no_reads(make_room: MakeRoom) -> None:
-    """Nothing grows with the number of messages."""
+    """The room's memory does not grow with the number of messages."""
     room = make_room(room_rate=0, rate=0)
     alice, bob = room.join(), room.join()
 

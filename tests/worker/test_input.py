@@ -1,4 +1,4 @@
-"""Members' input, up to the batch that is appended."""
+"""Tests of the members' input, up to the batch that is appended."""
 
 import contextlib
 import socket
@@ -16,7 +16,7 @@ from tests.worker.drivers import SMALL, Client, Clock, new_seat
 
 
 class Reader:
-    """An Input with members, and a loop that only records what it would append."""
+    """An Input with members. The class records the batches, and appends nothing."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, closing: contextlib.ExitStack) -> None:
         self.clock = Clock()
@@ -25,17 +25,17 @@ class Reader:
         self.members: list[Member] = []
         self.departures: list[Departure] = []
         self.runs: list[tuple[int, int, int]] = []
-        """Sender, reach and messages of each run that was appended."""
+        """Sender, reach and number of messages of each run in the batches."""
         self.begin()
 
     def begin(self, **options: object) -> None:
-        """Begin with other settings than the default ones."""
+        """Start again with these options instead of the defaults."""
         self.seat = self._closing.enter_context(new_seat(**options))
         self.settings = self.seat.limits
         self.input = Input(self.seat)
 
     def join(self, read: int = 0) -> Client:
-        """Return a member of which an earlier worker has read `read` bytes."""
+        """Add a member of which an earlier worker has read `read` bytes; return the client."""
         ours, theirs = (self._closing.enter_context(end) for end in socket.socketpair())
         ours.setblocking(False)
         id = len(self.members) + 1
@@ -48,7 +48,7 @@ class Reader:
         return client
 
     def turn(self) -> bytes:
-        """Read once; return the text to append."""
+        """Read once; return the text of the batch."""
         for member in self.input.events.poll(0):
             self.input.note_readable(member)
         departures = self.input.read()
@@ -68,7 +68,7 @@ class Reader:
         return [*iter(self.turn, b"")]
 
     def wait(self) -> float | None:
-        """Return the seconds to wait for an event; None: no timeout."""
+        """Return the seconds until the next timer is due, or None if no timer is set."""
         due = self.input.due()
         return None if due is None else max(0.0, due - self.clock.now)
 
@@ -89,14 +89,14 @@ def test_a_throttled_member_that_was_disconnected_is_not_read_from_any_more(
     flooder = reader.join()
     flooder.send(b"flood\n" * 1000 + b"rest")
     reader.turns()
-    assert reader.wait(), "it is throttled"
+    assert reader.wait(), "the flooder is throttled"
     [member] = reader.members
     covered = member.covered
     reader.input.end(member)
     member.socket.shutdown(socket.SHUT_RDWR)
     assert b"rest" not in reader.turn()
     assert reader.departures == [(member, LeaveReason.CLOSED)]
-    assert member.covered - covered < len(b"flood\n"), "at most an unfinished line"
+    assert member.covered - covered < len(b"flood\n"), "after the end, only half a line"
 
 
 # --- telnet commands -----------------------------------------------------------------------------
@@ -106,7 +106,7 @@ COMMANDS = 40
 
 
 @pytest.mark.parametrize("command", [b"\xff\xf1", b"\xff\xfd\x01", b"\xff\xff"])
-def test_telnet_commands_use_up_the_rates_once_although_nothing_is_appended(
+def test_telnet_commands_use_up_the_rates_once_even_if_nothing_is_appended(
     command: bytes, reader: Reader
 ) -> None:
     alice = reader.join()
@@ -129,7 +129,7 @@ def test_telnet_commands_use_up_the_rates_once_although_nothing_is_appended(
 def test_an_unfinished_line_costs_its_source_what_it_costs_the_room(
     end: str, reader: Reader
 ) -> None:
-    """Else an address that connects again for each line would have more than its share."""
+    """Otherwise, an address that connects again for each line would have more than its share."""
     alice = reader.join()
     [member] = reader.members
     alice.send(b"\x01" * 1000)
@@ -147,7 +147,7 @@ def test_an_unfinished_line_costs_its_source_what_it_costs_the_room(
 
 
 def test_line_2_and_3_pieces_join_and_lines_are_separate_messages(reader: Reader) -> None:
-    """LINE-2, LINE-3."""
+    """LINE-2, LINE-3: input in pieces, and several lines in one piece."""
     alice = reader.join()
     sent = b""
     for piece in (b"he", b"llo \xe2", b"\x82\xac", b"\r", b"\none\ntwo\n"):
@@ -166,19 +166,19 @@ def test_line_2_and_3_pieces_join_and_lines_are_separate_messages(reader: Reader
     ],
 )
 def test_line_4_an_empty_line_is_a_message(sent: bytes, received: bytes, reader: Reader) -> None:
-    """LINE-1, LINE-3, LINE-4, CAST-3: lines of all kinds, several at once, each with its prefix."""
+    """LINE-1, LINE-3, LINE-4, CAST-3: several lines of all kinds at once, each with its prefix."""
     reader.join().send(sent)
     assert reader.turn() == received
 
 
 def test_text_2_and_3_input_is_sanitised(reader: Reader) -> None:
-    """TEXT-2, TEXT-3."""
+    """TEXT-2, TEXT-3: bytes that are not UTF-8, and control characters, are replaced."""
     reader.join().send(b"\x1b[2J\xff\n")
     assert reader.turn() == "<192.0.2.1>␛[2J�\n".encode()
 
 
-def test_load_4_each_run_holds_its_end_in_the_sender_s_input(reader: Reader) -> None:
-    """LOAD-4: another worker can continue from there."""
+def test_load_4_each_run_contains_its_end_in_the_sender_s_input(reader: Reader) -> None:
+    """LOAD-4: another worker can continue from this end."""
     alice = reader.join()
     alice.send(b"one\r\ntwo\nthr")
     reader.turn()
@@ -193,7 +193,7 @@ def test_load_4_each_run_holds_its_end_in_the_sender_s_input(reader: Reader) -> 
 
 
 def test_cast_2_each_sender_s_spans_of_the_batch_are_recorded(reader: Reader) -> None:
-    """The LF that will end an unfinished text is the sender's own too (LINE-6)."""
+    """The LF that will end an unfinished text is also the sender's own (LINE-6)."""
     alice, bob = reader.join(), reader.join()
     first, second = reader.members
     bob.send(b"hel")
@@ -208,7 +208,7 @@ def test_cast_2_each_sender_s_spans_of_the_batch_are_recorded(reader: Reader) ->
 
 
 def test_load_4_input_read_by_a_dead_worker_is_framed_again(reader: Reader) -> None:
-    """The old input is framed before new input, which is read only afterwards."""
+    """The old input is framed first. New input is read only after that."""
     sent = b"one\ntw"
     reader.seat.slots.input_buffer(0, 0, len(sent))[:] = sent
     alice = reader.join(read=len(sent))
@@ -248,11 +248,11 @@ def test_leave_2_a_reset_ends_waiting_text(reader: Reader) -> None:
     alice.close()
     assert reader.turn() == b"<192.0.2.1>hel"
     assert reader.departures == [(reader.members[0], LeaveReason.RESET)]
-    assert reader.wait() is None, "it is not flushed again after a silence"
+    assert reader.wait() is None, "no silence is timed for text that is already flushed"
 
 
 def test_a_member_that_was_removed_is_not_read_from(reader: Reader) -> None:
-    """The member was readable, silent or throttled before."""
+    """Before its removal, the member was readable, silent or throttled."""
     reader.begin(rate=1000, burst=KIB)
     readable, silent, throttled = (reader.join() for _ in range(3))
     silent.send(b"half")
@@ -321,7 +321,8 @@ def test_line_5_a_line_end_before_the_silence_completes_the_line(reader: Reader)
 
 
 def test_line_5_time_in_which_the_worker_did_not_read_is_no_silence(reader: Reader) -> None:
-    """A busy worker finds the end of the line when it reads again."""
+    """A busy worker finds the end of the line at its next read. This is no silence of the
+    member."""
     alice = reader.join()
     alice.send(b"hel")
     reader.turn()
@@ -358,7 +359,7 @@ def test_line_5_an_incomplete_character_waits_for_its_end(reader: Reader) -> Non
     assert reader.turn() == b"<192.0.2.1>a"
     assert reader.wait() is None
     alice.send(b"\xac\n")
-    assert reader.turn() == "<192.0.2.1>€\n".encode(), "TEXT-1"
+    assert reader.turn() == "<192.0.2.1>€\n".encode(), "TEXT-1: the character is whole"
 
 
 def test_flush_after_is_a_setting(reader: Reader) -> None:
@@ -372,7 +373,7 @@ def test_flush_after_is_a_setting(reader: Reader) -> None:
 
 
 def senders(reader: Reader) -> list[int]:
-    """Return the sender of each run since the last call."""
+    """Return the senders of the runs since the last call."""
     found = [sender for sender, _, _ in reader.runs]
     reader.runs.clear()
     return found
@@ -396,7 +397,7 @@ def test_load_3_a_flood_is_read_in_small_parts_and_delays_nobody(reader: Reader)
     assert all(len(sent) < reader.settings.batch + most_at_once for sent in reader.turns())
     order = senders(reader)
     assert {*order[: len(reader.members)]} == {member.id for member in reader.members}, (
-        "each is read from once before one is read from twice"
+        "each member once before one member twice"
     )
     for client in flooders:
         assert order.count(client.id) >= 1000 // reader.settings.read_size
@@ -426,8 +427,8 @@ def test_batches_are_bounded_in_entries_too(text: bytes, later: float, reader: R
 # --- drain ---------------------------------------------------------------------------------------
 
 
-def test_drain_appends_all_input_read_and_stops_reading(reader: Reader) -> None:
-    """All of it is appended, batch by batch, in the usual order."""
+def test_drain_appends_all_input_that_was_read(reader: Reader) -> None:
+    """The input is appended in several batches, in the usual order."""
     reader.begin(**SMALL)
     clients = [reader.join() for _ in range(3 * reader.settings.batch_entries)]
     for client in clients:

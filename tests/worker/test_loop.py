@@ -1,4 +1,4 @@
-"""A worker's turns: its parts together, and several workers together."""
+"""Tests of a worker's turns, with all parts of one worker, and with several workers."""
 
 import os
 import socket
@@ -14,7 +14,7 @@ from tests.worker.drivers import SMALL, WELCOME, MakeRoom, NonWaitingEpoll, Room
 
 
 def test_cast_1_and_2_a_line_reaches_every_other_member_once(make_room: MakeRoom) -> None:
-    """CAST-1, CAST-2: with any number of workers."""
+    """CAST-1, CAST-2: the number of workers does not matter."""
     room = make_room(workers=2)
     alice, bob, carol, dave = (room.join(worker) for worker in (0, 0, 1, 1))
     alice.send(b"hello\n")
@@ -57,7 +57,7 @@ def test_cast_7_a_message_of_a_member_alone_reaches_nobody(room: Room) -> None:
 
 
 def test_cast_3_a_paste_of_a_megabyte_arrives_whole(make_room: MakeRoom) -> None:
-    """CAST-3, CAST-4, LINE-3: a paste larger than the socket's buffers."""
+    """CAST-3, CAST-4, LINE-3: the paste is larger than the socket's buffers."""
     room = make_room(workers=2, rate=0, room_rate=0)
     alice, bob = room.join(0), room.join(1)
     lines = [b"%05d %s\n" % (number, b"x" * 44) for number in range(20_000)]
@@ -67,7 +67,7 @@ def test_cast_3_a_paste_of_a_megabyte_arrives_whole(make_room: MakeRoom) -> None
         left = left[sent:]
         room.settle()
         more = bob.receive()
-        assert sent or more, "the transfer has stalled"
+        assert sent or more, "the transfer makes no progress"
         received += more
     assert received == b"".join(alice.prefix + line for line in lines)
 
@@ -92,13 +92,13 @@ def test_line_6_the_next_message_begins_a_line(make_room: MakeRoom) -> None:
     bob.send(b"hi\n")
     room.settle()
     assert carol.receive() == b"<192.0.2.1>hel\n<192.0.2.2>hi\n"
-    assert alice.receive() == b"<192.0.2.2>hi\n", "the LF counts as part of its own message"
+    assert alice.receive() == b"<192.0.2.2>hi\n", "the LF is part of the sender's own message"
     assert bob.receive() == b"<192.0.2.1>hel\n"
     assert late.receive() == b"<192.0.2.2>hi\n"
 
 
 def test_messages_are_counted_without_any_other_member(make_room: MakeRoom) -> None:
-    """They count as messages, but not as deliveries."""
+    """These messages count as messages, but not as deliveries."""
     room = make_room()
     for number in range(1, 4):
         guest = room.join()
@@ -158,7 +158,7 @@ def test_only_workers_with_members_are_woken(make_room: MakeRoom) -> None:
     assert room.rung() == []
 
 
-def test_a_silent_member_wakes_no_worker(make_room: MakeRoom) -> None:
+def test_a_silent_member_does_not_wake_a_worker(make_room: MakeRoom) -> None:
     room = make_room(workers=2)
     room.join(0)
     room.join(1)
@@ -169,7 +169,7 @@ def test_a_silent_member_wakes_no_worker(make_room: MakeRoom) -> None:
 
 
 class FullRoom:
-    """Two workers and a full log: the second worker has delivered nothing."""
+    """Two workers and a full log, because the second worker has delivered nothing."""
 
     def __init__(self, room: Room) -> None:
         self.room = room
@@ -183,7 +183,7 @@ class FullRoom:
         self.sent += more
 
     def rest(self) -> bytes:
-        """Return the rest of the line that was cut."""
+        """Return the rest of the line that was sent only in part."""
         return (b"x" * 50 + b"\n")[self.sent % 51 :] if self.sent % 51 else b""
 
 
@@ -194,12 +194,12 @@ def fixture_full(make_room: MakeRoom) -> FullRoom:
 
 def test_a_worker_that_cannot_append_does_not_read(full: FullRoom) -> None:
     head = full.room.head()
-    assert full.alice.send_what_fits(b"x") == 0, "the sender feels backpressure"
-    assert full.room.run(0) is None, "the worker does not spin"
+    assert full.alice.send_what_fits(b"x") == 0, "no more input fits into the connection"
+    assert full.room.run(0) is None, "the worker waits without a timeout"
     assert full.room.head() == head
 
 
-def test_a_worker_appends_again_once_the_slowest_has_delivered(
+def test_a_worker_appends_again_after_the_slowest_has_delivered(
     full: FullRoom,
 ) -> None:
     full.room.settle()
@@ -208,11 +208,11 @@ def test_a_worker_appends_again_once_the_slowest_has_delivered(
     lines = full.sent // 51 + bool(full.rest())
     expected = (full.alice.prefix + b"x" * 50 + b"\n") * lines
     assert full.bob.receive() == expected
-    assert full.carol.receive() == expected, "nothing is lost, and nothing doubled"
+    assert full.carol.receive() == expected, "each message once"
 
 
 def assert_two_wait(room: Room) -> None:
-    """Assert that the first two workers do not wake each other without end."""
+    """Check that the first two workers do not wake each other forever."""
     for _ in range(3):
         room.run(0)
         room.run(1)
@@ -226,7 +226,7 @@ def test_workers_that_wait_for_the_slowest_do_not_wake_each_other(make_room: Mak
     room = make_room(workers=3, **SMALL)
     alice = room.join(0)
     room.join(1)
-    room.join(2)  # its worker does not run
+    room.join(2)  # the third worker does not run
     fill_log(room, less=10)
     room.run(0)
     alice.send(b"hello\n")
@@ -236,7 +236,7 @@ def test_workers_that_wait_for_the_slowest_do_not_wake_each_other(make_room: Mak
 def test_workers_that_cannot_append_do_not_wake_each_other(make_room: MakeRoom) -> None:
     room = make_room(workers=3, **SMALL)
     alice, bob = room.join(0), room.join(1)
-    carol = room.join(2)  # its worker does not run
+    carol = room.join(2)  # the third worker does not run
     fill_log(room, less=10)
     room.run(0)
     room.run(1)
@@ -267,7 +267,8 @@ def test_a_worker_without_members_is_not_waited_for(full: FullRoom) -> None:
 
 
 def fill_log(room: Room, less: int = 0) -> None:
-    """Fill the log but for `less` bytes, as another worker, and ring."""
+    """Fill the log but for `less` bytes, as another worker would, and ring the first worker's
+    doorbell."""
     assert append(room.log, Run(99, b"x" * (room.settings.window - less - 1) + b"\n")) is not None
     room.doorbells[0].ring()
 
@@ -282,7 +283,7 @@ def test_a_worker_that_cannot_append_rings_the_slowest(make_room: MakeRoom) -> N
     room.run(0)
     assert room.rung() == [1]
     room.run(1)
-    assert room.rung() == [0], "it has made room"
+    assert room.rung() == [0], "worker 1 has freed space"
     room.settle()
     assert bob.receive().endswith(b"<192.0.2.1>hello\n")
 
@@ -306,7 +307,7 @@ def test_a_worker_that_cannot_append_still_delivers_and_adopts(make_room: MakeRo
 
 
 def test_a_worker_does_not_wait_for_itself(make_room: MakeRoom) -> None:
-    """The worker has not delivered yet; the other one, which filled the log, has no members."""
+    """The worker has not delivered yet. The other worker has filled the log, but has no members."""
     room = make_room(workers=2, **SMALL)
     alice, carol = room.join(0), room.join(0)
     fill_log(room)

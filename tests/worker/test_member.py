@@ -1,4 +1,4 @@
-"""A worker's state of one member."""
+"""Tests of a worker's state of one member."""
 
 import socket
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ Pair = tuple[Member, socket.socket]
 
 @pytest.fixture(name="pair")
 def fixture_pair() -> Iterator[Pair]:
-    """Return a member and the peer's end of its TCP connection."""
+    """Yield a member, and the peer's end of its TCP connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         theirs = socket.create_connection(listener.getsockname(), timeout=10)
         ours, _ = listener.accept()
@@ -43,7 +43,7 @@ def test_own_spans_are_ordered_and_merged(
     assert member.own == own
 
 
-def test_a_member_holds_its_prefix_and_its_connection(pair: Pair) -> None:
+def test_a_member_has_its_prefix_and_its_connection(pair: Pair) -> None:
     member, theirs = pair
     assert member.prefix == b"<192.0.2.1>"
     assert Origin.unpack(member.origin) == ("192.0.2.1", 11)
@@ -64,7 +64,7 @@ def test_cast_6_two_members_at_one_address_are_different() -> None:
     assert len({member: None, other: None}) == 2
 
 
-def test_leave_4_close_ends_a_connection_that_others_still_hold(pair: Pair) -> None:
+def test_leave_4_close_ends_a_connection_that_has_duplicates(pair: Pair) -> None:
     member, theirs = pair
     with member.socket.dup():
         member.send(b"bye")
@@ -73,7 +73,7 @@ def test_leave_4_close_ends_a_connection_that_others_still_hold(pair: Pair) -> N
     assert member.socket.fileno() == -1
 
 
-def test_close_after_a_reset_is_no_error(pair: Pair) -> None:
+def test_close_after_a_reset_is_not_an_error(pair: Pair) -> None:
     member, theirs = pair
     member.send(b"unread")
     theirs.close()

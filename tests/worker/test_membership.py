@@ -1,4 +1,4 @@
-"""Members that a worker adopts, and that leave it."""
+"""Tests of members that a worker adopts, and of members that leave."""
 
 import gc
 import os
@@ -13,8 +13,8 @@ from tests.worker.drivers import SMALL, WELCOME, MakeRoom, Room, fill
 # --- adopt ---------------------------------------------------------------------------------------
 
 
-def test_welcome_1_and_2_a_newcomer_alone_is_greeted(room: Room) -> None:
-    """WELCOME-1, WELCOME-2."""
+def test_welcome_1_and_2_only_a_newcomer_receives_the_welcome(room: Room) -> None:
+    """WELCOME-1, WELCOME-2: the welcome reaches the newcomer once, and no other member."""
     alice = room.join()
     bob = room.adopt()
     room.run()
@@ -33,7 +33,8 @@ def test_welcome_3_a_welcomed_member_receives_all_later_messages(room: Room) -> 
 
 
 def test_a_newcomer_receives_nothing_that_others_had_already_received(make_room: MakeRoom) -> None:
-    """The newcomer's worker has not delivered those messages yet."""
+    """Members of another worker have received these messages. The newcomer's worker delivers them
+    later."""
     room = make_room(workers=2)
     alice, witness, late = room.join(0), room.join(0), room.join(1)
     alice.send(b"before\n")
@@ -70,7 +71,8 @@ def test_a_client_that_takes_only_a_part_of_the_welcome_is_reset(make_room: Make
 
 
 def test_leave_2_and_4_a_half_close_delivers_all_input_and_is_answered(room: Room) -> None:
-    """LEAVE-2, LEAVE-4."""
+    """LEAVE-2, LEAVE-4: the input before the half-close is delivered, and then the worker closes
+    its side."""
     alice, bob = room.join(), room.join()
     alice.send(b"bye\nfor now\xc3")
     alice.finish()
@@ -81,11 +83,11 @@ def test_leave_2_and_4_a_half_close_delivers_all_input_and_is_answered(room: Roo
     assert not bob.has_ended()
 
 
-def test_leave_1_a_reset_member_has_left_and_others_go_on(room: Room) -> None:
+def test_leave_1_a_reset_member_has_left_and_others_continue(room: Room) -> None:
     alice, bob, carol = room.join(), room.join(), room.join()
     bob.send(b"unread\n")
     room.run()
-    alice.close()  # unread data makes this a reset
+    alice.close()  # The client has unread data, so this close is a reset.
     bob.send(b"still here\n")
     room.run()
     assert room.left() == [(alice.id, LeaveReason.RESET)]
@@ -95,7 +97,7 @@ def test_leave_1_a_reset_member_has_left_and_others_go_on(room: Room) -> None:
 def test_leave_2_a_flood_is_delivered_after_its_sender_has_left(
     make_room: MakeRoom,
 ) -> None:
-    """A member's own messages do not count as lag."""
+    """The sender's own messages do not count as its lag."""
     room = make_room(workers=2, **SMALL)
     alice, bob, carol = room.join(0), room.join(0), room.join(1)
     alice.send(b"hello\n")
@@ -108,7 +110,7 @@ def test_leave_2_a_flood_is_delivered_after_its_sender_has_left(
 
 def test_leave_3_a_room_that_all_have_left_is_idle(make_room: MakeRoom) -> None:
     room = make_room(workers=2)
-    gc.collect()  # else descriptors of older tests might be closed meanwhile
+    gc.collect()  # otherwise, descriptors of earlier tests might be closed during this test
     before = len(os.listdir("/dev/fd"))
     clients = [room.join(worker) for worker in (0, 1, 0, 1)]
     clients[0].send(b"hel")
@@ -151,7 +153,8 @@ def test_many_leaves_at_once_are_split_into_records_that_fit(
 
 
 def test_load_1_and_2_a_slow_member_delays_nobody_and_is_disconnected(make_room: MakeRoom) -> None:
-    """LOAD-1, LOAD-2."""
+    """LOAD-1, LOAD-2: other members receive everything, and the slow member leaves with the
+    reason."""
     room = make_room(**SMALL)
     alice, bob, slow = room.join(), room.join(), room.adopt(buffer=1)
     room.run()
@@ -204,7 +207,8 @@ def test_leave_1_a_lagging_member_that_is_reset_has_left(make_room: MakeRoom) ->
 
 
 def test_a_request_that_a_silence_interrupts_is_recognised_at_its_end(room: Room) -> None:
-    """LINE-5: the text before the silence was delivered, like any text. The rest never is."""
+    """LINE-5: the text before the silence was already delivered, like any text. The rest is never
+    delivered."""
     alice, page = room.join(), room.join()
     page.send(b"POST /a")
     room.run()

@@ -1,4 +1,4 @@
-"""Recovery of members that another worker has served, to the byte."""
+"""Tests of recovery: a worker continues with members of another worker, without losing a byte."""
 
 import contextlib
 import random
@@ -42,7 +42,7 @@ def test_load_4_walk_skips_the_member_s_own_spans(offset: int, size: int, own: l
     while size_left(offset, expected, mine) < size:
         expected += 1
     found = walk(offset, size, own)
-    # The cursor may lie before or behind the member's own spans: it receives the same bytes.
+    # The cursor may be before or after the member's own spans: the member receives the same bytes.
     assert expected <= found
     assert all(at in mine for at in range(expected, found))
 
@@ -54,18 +54,19 @@ def size_left(offset: int, end: int, mine: set[int]) -> int:
 # --- deaths at any line ---------------------------------------------------------------------------
 
 Scene = Callable[[KillableRoom], int]
-"""A function that prepares a room and returns the seat of the worker that dies when it runs."""
+"""Type of a function that prepares a room. It returns the seat of the worker that will die."""
 
 
 def lines(room: KillableRoom) -> int:
-    """Send whole lines from several clients, of both workers."""
+    """Send whole lines from clients of both workers."""
     for client in room.join_many(4):
         client.send(b"one of %s\r\n\ntwo\n" % client.address.encode())
     return 0
 
 
 def unfinished_lines(room: KillableRoom) -> int:
-    """Send the end of a line, the beginning of another, a long line and half a character."""
+    """Send the end of a line, the beginning of another line, a long line, and part of a
+    character."""
     alice, bob, carol, dave = room.join_many(4)
     alice.send(b"begun")
     bob.send(b"x" * 70 + b"\xe2\x82")
@@ -77,8 +78,8 @@ def unfinished_lines(room: KillableRoom) -> int:
 
 
 def flushed_texts(room: KillableRoom) -> int:
-    """Send unfinished texts, which are flushed after a silence. An earlier text was flushed,
-    too."""
+    """Send unfinished texts that are flushed after a silence. One client's earlier text was flushed
+    before."""
     alice, bob, carol, _ = room.join_many(4)
     alice.send(b"flushed before")
     room.settle()
@@ -92,7 +93,7 @@ def flushed_texts(room: KillableRoom) -> int:
 
 
 def telnet_commands(room: KillableRoom) -> int:
-    """Send telnet commands, alone and within lines, and half a command."""
+    """Send telnet commands, by themselves and within lines, and part of a command."""
     alice, bob, carol, dave = room.join_many(4)
     alice.send(b"begun \xff\xfd\x01and ")
     bob.send(b"\xff\xf4\xff\xfd\x06")
@@ -129,7 +130,8 @@ def leaves(room: KillableRoom) -> int:
 
 
 def a_death(room: KillableRoom) -> int:
-    """Kill a worker; return the one that takes over, which dies while it does so."""
+    """Kill a worker. Return the seat of another worker, which dies while it takes over the
+    members."""
     clients = room.join_many(4)
     for client in clients:
         client.send(b"said\nand begun")
@@ -143,7 +145,7 @@ def a_death(room: KillableRoom) -> int:
 
 
 def a_yield(room: KillableRoom) -> int:
-    """Let a worker yield some of its members to another one."""
+    """Let a worker yield some of its members to the other worker."""
     clients = room.join_many(6)
     for client in clients:
         client.send(b"begun")
@@ -159,7 +161,7 @@ def a_yield(room: KillableRoom) -> int:
 
 
 def a_slow_member(room: KillableRoom) -> int:
-    """Let a client receive only a part, so that its checkpoint must be noted again."""
+    """Let a client receive only a part, so that its checkpoint must be renewed."""
     slow = room.join(buffer=2048)
     alice, bob, _ = room.join_many(3)
     for number in range(60):
@@ -175,7 +177,7 @@ def a_slow_member(room: KillableRoom) -> int:
     return room.members.by_id[slow.id].worker
 
 
-#: Each scene with a stride: the worker dies at every stride-th line of its code. The strides are
+#: Scenes, each with a stride: the worker dies at every stride-th line of its code. The strides are
 #: prime numbers, so that each line of a loop is reached.
 SCENES: list[tuple[Scene, int]] = [
     (lines, 5),
@@ -190,8 +192,8 @@ SCENES: list[tuple[Scene, int]] = [
 ]
 
 
-#: Number of sweeps of a scene. One sweep takes every sixteenth stride. With ``--all``, all sweeps
-#: are run, which together take each stride.
+#: Number of sweeps of a scene. A sweep takes every sixteenth stride. With ``--all``, all sweeps are
+#: run, and together they take each stride.
 SWEEPS = 16
 
 
@@ -199,28 +201,29 @@ SWEEPS = 16
 @pytest.mark.parametrize(
     ("scene", "stride"), SCENES, ids=lambda scene: getattr(scene, "__name__", "")
 )
-def test_load_4_a_death_at_any_line_loses_and_doubles_nothing(
+def test_load_4_a_death_at_any_line_neither_loses_nor_repeats_a_message(
     scene: Scene, stride: int, cluster: bool, sample: Sample
 ) -> None:
-    """The worker dies at later and later lines of its code, until it survives."""
+    """The worker dies at a later line of its code each time, until it survives."""
     step = stride * SWEEPS
     for sweep in sample(range(SWEEPS), 2):
         line, survived = stride * (sweep + 1) - step, False
         while not survived:
             line += step
-            with killable_room(cluster=cluster) as room:
+            with killable_room(cluster=cluster, history=5 * cluster) as room:
                 seat = scene(room)
                 (victim,) = (process for process in room.alive if process.number == seat)
                 survived = victim.run(line)
                 room.finish()
                 room.check()
                 assert LeaveReason.LAGGED not in room.left.values()
-        assert line - step > 100, "the last death came too early to prove much"
+        assert line - step > 100, "the scene has too few lines to prove much"
 
 
 @pytest.mark.parametrize("sent_before_death", [b"POST / HT", b"POST / HTTP/1.1\r\nHost: x\r\n"])
 def test_another_protocol_is_recognised_by_the_next_worker(sent_before_death: bytes) -> None:
-    """The worker dies before it has seen the request line, or before it has reported it."""
+    """The worker dies before it has read the whole request line, or before it has reported the
+    protocol."""
     with killable_room(workers=1) as room, pytest.MonkeyPatch.context() as dying:
         page, bob = room.join_many(2)
 
@@ -241,11 +244,11 @@ def test_another_protocol_is_recognised_by_the_next_worker(sent_before_death: by
 
 
 TIMING_MARK = b"\xff\xfd\x06", b"\xff\xfb\x06"
-"""DO TIMING-MARK, and its answer."""
+"""DO TIMING-MARK, and the answer to it."""
 
 
-def test_telnet_commands_without_a_message_are_covered_too() -> None:
-    """LOAD-4: a slot holds less than a flood of commands, which is followed by a line."""
+def test_load_4_telnet_commands_without_a_message_are_covered() -> None:
+    """LOAD-4: a flood of commands is larger than a slot. A line follows the flood."""
     with killable_room(workers=1) as room:
         alice, bob = room.join_many(2)
         for _ in range(4 * room.settings.input_size // 4000):
@@ -259,7 +262,7 @@ def test_telnet_commands_without_a_message_are_covered_too() -> None:
 
 
 def test_a_telnet_command_is_answered_when_its_client_has_read_the_rest() -> None:
-    """The answer is not inside a message, and it is not forgotten."""
+    """The answer is sent after the text, not inside a message."""
     with killable_room(workers=1) as room:
         slow = room.join(buffer=2048)
         (sender,) = room.join_many(1)
@@ -275,8 +278,9 @@ def test_a_telnet_command_is_answered_when_its_client_has_read_the_rest() -> Non
         assert slow.received.endswith(b"\n" + answer)
 
 
-def test_load_4_a_telnet_answer_is_no_part_of_the_log() -> None:
-    """The worker has answered, and dies before it delivers a message of another worker's member."""
+def test_load_4_a_telnet_answer_is_not_part_of_the_log() -> None:
+    """The worker sends the answer, and dies before it delivers a message from another worker's
+    member."""
     with killable_room() as room:
         alice, bob, *_ = room.join_many(2)
         hers, his = (room.members.by_id[client.id].worker for client in (alice, bob))
@@ -308,7 +312,7 @@ def test_load_4_a_worker_dies_between_the_note_of_a_telnet_answer_and_the_answer
         assert alice.received.endswith(b"<127.0.0.3>hello\n")
 
 
-# --- members handed over -------------------------------------------------------------------------
+# --- members that move -------------------------------------------------------------------------
 
 
 def test_load_4_a_partly_welcomed_client_gets_the_rest_and_then_joins(
@@ -354,7 +358,8 @@ def test_load_4_a_partly_welcomed_client_gets_the_rest_and_then_joins(
 def test_welcome_1_each_client_gets_the_welcome_of_its_join_time(
     taken: int, later: bytes, changed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """WELCOME-1: the whole welcome, once, and then messages; also for a member taken over."""
+    """WELCOME-1: each client receives one whole welcome, and then messages, even if it is taken
+    over."""
 
     class TakesPart(Member):
         def __init__(
@@ -391,7 +396,7 @@ def test_welcome_1_each_client_gets_the_welcome_of_its_join_time(
 
 @pytest.mark.parametrize("why", ["a death", "a yield"])
 def test_load_4_the_log_keeps_entries_that_moving_members_need(why: str) -> None:
-    """During that time, members that send much have to wait."""
+    """While members move, members that send much must wait."""
     with killable_room() as room:
         clients = room.join_many(8)
         theirs = [client for client in clients if room.members.by_id[client.id].worker == 0]
@@ -417,14 +422,14 @@ def test_load_4_the_log_keeps_entries_that_moving_members_need(why: str) -> None
         room.finish()
         room.check()
         assert room.entries() > before, "some messages had to wait"
-        # The waiting messages now arrive all at once, so a client that does not catch up is
-        # disconnected (LOAD-2).
+        # The waiting messages now arrive all at once. A client that lags too much is disconnected
+        # (LOAD-2).
 
 
 def unserved(room: KillableRoom) -> tuple[RoomClient, RoomClient]:
-    """Let a client's worker hang while another client sends more than the lag limit; return both.
+    """Let the worker of a slow client hang, while a sender sends more than the lag limit.
 
-    The first client lags; the second is the sender.
+    Return the slow client and the sender.
     """
     slow = room.join(buffer=2048)
     sender, *_ = room.join_many(3)
@@ -445,7 +450,7 @@ def unserved(room: KillableRoom) -> tuple[RoomClient, RoomClient]:
 
 
 def test_load_4_a_member_of_a_hung_worker_has_time_to_catch_up() -> None:
-    """The member lags beyond the limit, and receives only a little at a time."""
+    """The member lags by more than the limit, and receives only a little at a time."""
     with killable_room(max_line=1024) as room:
         slow, sender = unserved(room)
         for _ in range(400):
@@ -474,7 +479,7 @@ def test_load_2_a_member_still_lagging_after_the_grace_is_disconnected() -> None
 
 
 def test_load_4_checkpoints_are_renewed_before_the_log_laps_them() -> None:
-    """This includes members that send nothing, and one that is behind."""
+    """Some members send nothing, and one member is behind."""
     with killable_room() as room:
         slow = room.join(buffer=2048)
         clients = room.join_many(4)
@@ -519,7 +524,7 @@ def test_leave_2_text_of_an_unassigned_member_that_leaves_arrives(how: str) -> N
             room.settle()
             return alice.id in room.left
 
-        until(gone, "the next worker has noticed its end")
+        until(gone, "the next worker has reported the leave")
         room.finish()
         room.log.record()
         mine = b"".join(run.text for run in room.log.history if run.sender == alice.id)
@@ -532,7 +537,8 @@ def test_leave_2_text_of_an_unassigned_member_that_leaves_arrives(how: str) -> N
 
 
 def test_load_4_unread_text_of_a_throttled_leaver_is_lost_only_by_a_reset() -> None:
-    """The member leaves while it is throttled, and answers later messages by a reset."""
+    """The member leaves while it is throttled, and its kernel answers later messages with a
+    reset."""
     with killable_room(workers=1, rate=2048, burst=1024) as room:
         alice, bob = room.join_many(2)
         alice.send(b"".join(b"%d\n" % number for number in range(400)))
@@ -560,7 +566,7 @@ def die(*_: object) -> None:
 @pytest.mark.parametrize("end", ["reset", "closed"])
 @pytest.mark.parametrize("again", [False, True])
 def test_load_4_input_read_before_a_death_and_a_reset_is_appended(again: bool, end: str) -> None:
-    """A worker dies after reading; with `again`, so does the one that takes over."""
+    """A worker dies after a read. With `again`, the worker that takes over dies too."""
     with killable_room(workers=1) as room, pytest.MonkeyPatch.context() as monkeypatch:
         alice, _ = room.join_many(2)
         with monkeypatch.context() as first:
@@ -580,7 +586,7 @@ def test_load_4_input_read_before_a_death_and_a_reset_is_appended(again: bool, e
         connection = room.members.by_id[alice.id].connection
         with EPOLL() as epoll:
             epoll.register(connection, select.EPOLLRDHUP)
-            assert epoll.poll(PATIENCE), "its end has arrived"
+            assert epoll.poll(PATIENCE), "the FIN has arrived"
             epoll.modify(connection, 0)
             with contextlib.suppress(ConnectionError):
                 connection.send(b"to nobody")
@@ -595,9 +601,10 @@ def test_load_4_input_read_before_a_death_and_a_reset_is_appended(again: bool, e
 def test_leave_2_a_stopping_worker_acks_after_appending_all_input(
     most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worker must stop after its ack, and would then lose input that is in no batch yet.
+    """A worker that has sent its ack is stopped. Input that is not in a batch yet would then be
+    lost.
 
-    With `most` 1, each text fills a batch; otherwise none does.
+     With `most` 1, each text fills a batch; otherwise, no text does.
     """
     monkeypatch.setattr(Settings, "batch", most)
     monkeypatch.setattr(Settings, "batch_entries", most)
@@ -650,12 +657,14 @@ WORDS = [
 
 @pytest.mark.sample(8)
 @pytest.mark.parametrize("seed", range(40))
-def test_load_4_random_steps_and_deaths_lose_and_double_nothing(seed: int) -> None:
-    """Random steps of all processes, and deaths of workers at random lines."""
+def test_load_4_random_steps_and_deaths_neither_lose_nor_repeat_a_message(seed: int) -> None:
+    """The room's processes take random steps, and workers die at random lines."""
     chance = random.Random(seed)
     limits = {"rate": 2048, "burst": 1024} if seed % 2 else {}
     if seed % 3 == 0:
         limits["room_rate"] = 16 * KIB
+    if seed % 5 >= 3:
+        limits["history"] = chance.choice([1, 5, 100])
     workers = chance.choice([1, 2, 2, 3])
     with killable_room(workers=workers, cluster=seed % 4 >= 2, **limits) as room:
         for _ in range(chance.randint(1, 4)):
@@ -705,5 +714,5 @@ def client_step(room: KillableRoom, chance: random.Random) -> None:
         case ["finish"]:
             client.finish()
         case ["leave"] if client.address in room.ids and not client.gone:
-            client.receive()  # else close resets at once, without a FIN
+            client.receive()  # otherwise close would send a reset without a FIN
             client.leave(chance.choice(["closed", "reset"]))

@@ -1,4 +1,4 @@
-"""Workers and their members against a model, with random steps."""
+"""Tests of workers and their members with random steps, compared with what a witness receives."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ STEPS = lists(
 
 
 class RecordingClient:
-    """A client, with all that it sent and received."""
+    """A client, with all bytes that it sent and received."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -61,13 +61,14 @@ class RecordingClient:
     def close(self) -> None:
         self.receive()
         if not self.received:
-            return  # its worker could not greet it; over TCP it could
+            return  # After a close, a Unix socket would not take the welcome; TCP would.
         self.sends = self.receives = False
         self.client.close()
 
 
 class RandomSteps:
-    """Five clients of two workers, and a witness that sends nothing and receives everything."""
+    """Up to five clients of two workers, and a witness that sends nothing and receives
+    everything."""
 
     def __init__(self, room: Room) -> None:
         self.room = room
@@ -97,7 +98,7 @@ class RandomSteps:
         self.witness.receive()
 
     def end(self) -> None:
-        """Run until everything is appended and received."""
+        """Run until all input is appended and received."""
         for _ in range(2):
             self.room.settle()
             for recorder in (self.witness, *self.clients):
@@ -116,7 +117,7 @@ class RandomSteps:
         assert self.witness.received.startswith(WELCOME)
         lines = self.witness.received.removeprefix(WELCOME).splitlines(keepends=True)
         prefixes = tuple(recorder.client.prefix for recorder in self.clients)
-        assert all(line.startswith(prefixes) for line in lines), "PREFIX-4"
+        assert all(line.startswith(prefixes) for line in lines), "PREFIX-4: true prefixes"
         for recorder in self.clients:
             self.check_sent(recorder, lines)
             self.check_received(recorder, lines, recorder.client.id in lagged)
@@ -129,26 +130,26 @@ class RandomSteps:
             if line.startswith(prefix)
         )
         letters = recorder.sent
-        if recorder.sends:  # half a character, or a CR, waits for the rest
+        if recorder.sends:  # Part of a character, or a CR, waits for the next bytes.
             for beginning in (b"\xe2\x82", b"\xe2", b"\r"):
                 letters = letters.removesuffix(beginning)
         letters = letters.replace(b"\r\n", b"").replace(b"\n", b"")
-        assert sent.decode() == letters.decode(errors="replace"), "all of it, and in order"
+        assert sent.decode() == letters.decode(errors="replace"), "all that was sent, in order"
 
     def check_received(self, recorder: RecordingClient, lines: list[bytes], lagged: bool) -> None:
         others = [line for line in lines if not line.startswith(recorder.client.prefix)]
         received = recorder.received.removeprefix(WELCOME)
-        assert received in b"".join(others), "nothing torn, doubled, or of its own"
+        assert received in b"".join(others), "only whole messages of others, each once"
         if recorder.receives and not lagged and not recorder.client.has_ended():
             assert recorder.received.startswith(WELCOME)
             whole_lines = received.splitlines(keepends=True)
-            assert whole_lines == others[len(others) - len(whole_lines) :], "up to the last one"
+            assert whole_lines == others[len(others) - len(whole_lines) :], "all after the first"
 
 
 @given(STEPS)
 @settings(max_examples=60)
 def test_random_steps_deliver_every_message_in_one_order(steps: list[Any]) -> None:
-    """CAST-1 to CAST-5, LINE-6, PREFIX-4, WELCOME-1 to WELCOME-3, with random steps."""
+    """CAST-1 to CAST-5, LINE-6, PREFIX-4, WELCOME-1 to WELCOME-3: all hold after random steps."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         room = Room(monkeypatch, 2, **SMALL)
         try:

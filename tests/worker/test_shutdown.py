@@ -1,4 +1,4 @@
-"""The end of a worker's service, when the room stops."""
+"""Tests of the end of a worker's service, when the room stops."""
 
 import contextlib
 
@@ -8,7 +8,7 @@ from chatroom.worker.shutdown import LINGER_WITHIN, SILENCE, STOP_WITHIN
 from tests.worker.drivers import SMALL, WELCOME, Client, MakeRoom, Room, WorkerEnded
 
 
-def test_drain_appends_all_input_read_and_stops_reading(room: Room) -> None:
+def test_drain_appends_all_input_that_was_read_and_reads_no_more(room: Room) -> None:
     alice, bob = room.join(), room.join()
     alice.send(b"before\n")
     room.run()
@@ -20,11 +20,11 @@ def test_drain_appends_all_input_read_and_stops_reading(room: Room) -> None:
     room.doorbells[0].ring()
     assert room.run() is None
     assert bob.receive() == b"<192.0.2.1>before\n"
-    assert room.records() == [], "it is reported once"
+    assert room.records() == [], "the worker reports the end of the drain once"
 
 
-def test_drain_appends_unfinished_text_too(make_room: MakeRoom) -> None:
-    """All of it is appended, batch by batch."""
+def test_drain_also_appends_unfinished_text(make_room: MakeRoom) -> None:
+    """All unfinished texts are appended, in several batches."""
     room = make_room(**SMALL)
     members = [room.join() for _ in range(3 * room.settings.batch_entries)]
     for member in members:
@@ -75,7 +75,7 @@ def test_stop_reads_from_members_only_for_a_limited_time(make_room: MakeRoom) ->
 
 
 def stopped_with_a_slow_member(make_room: MakeRoom) -> tuple[Room, Client, Client]:
-    """Return a room that has to stop, a member that is level, and a member that is behind."""
+    """Return a room that must stop, a member that is level, and a member that is behind."""
     room = make_room()
     alice, slow = room.join(), room.adopt(buffer=1)
     room.run()

@@ -1,7 +1,7 @@
-"""The lines of the conversation. Pure: text in, lines out.
+"""The lines of the conversation, made from the text that arrives.
 
-Text may be cut anywhere. An unfinished line grows in place, even after others were added below it.
-No text is trusted: all of it passes through `visible`.
+Text may be cut anywhere. An unfinished line grows in place, even after other lines were added below
+it. No text is trusted: all text passes through `visible`.
 """
 
 import re
@@ -21,23 +21,28 @@ NOTICE = "── "
 KEPT = 10_000
 #: Maximum length of a line in characters; a longer line is split.
 LONGEST = 16 * 1024
-#: Number of senders to tell apart; after that, numbering starts again.
+#: Number of senders to distinguish; after that, numbering starts again.
 PEOPLE = 1000
 
 TAB = 8
 
 # The prefix of a message (PREFIX-1): an IPv4 or IPv6 address, or another form that the room uses,
-# such as <room> or <192.0.2.10#7>. The end of prefixes without brackets can't be found.
+# such as <room> or <192.0.2.10#7>. If a prefix has no brackets, its end can't be found.
 _SENDER = re.compile(r"<[^<>\s]{1,64}>")
+
+# The room's line before earlier messages (HIST-1), without its prefix.
+_EARLIER = re.compile(r"([0-9][0-9,]{0,9}) earlier messages?:")
+NOW = "earlier messages end here"
 
 Kind = Literal["said", "own", "notice"]
 
 
 @dataclass(slots=True)
 class Line:
-    """A line. `head` is the sender's prefix, YOU, NOTICE, or empty; `person` numbers the sender.
+    """A line. `head` is the sender's prefix, YOU, NOTICE, or empty; `person` is the sender's
+    number.
 
-    `rest`: the line continues the one before, which was too long.
+    `rest`: True if the line continues the previous line, which was too long.
     """
 
     kind: Kind
@@ -74,19 +79,22 @@ class Conversation:
         self.dropped = 0
         self._now = now
         self._finished = finished
-        self._open: Line | None = None  # The room's line that is unfinished.
+        self._open: Line | None = None  # Unfinished line from the room.
         self._greeted = False  # True once a line has arrived on this connection.
+        self._earlier: int | None = None
+        """Number of earlier messages that follow; None: the next line may say it."""
         self._people: dict[str, int] = {}
 
     @property
     def total(self) -> int:
-        """Number of lines so far, including dropped ones."""
+        """Number of lines so far, including dropped lines."""
         return self.dropped + len(self.lines)
 
     def arrived(self, text: str) -> bool:
-        """Add text from the room. Return True if a line began, other than the greeting.
+        """Add text from the room. Return True if a line that is not the greeting began.
 
-        (The greeting can't be recognised by its prefix, because a room may use any prefix.)
+        The first line of a connection counts as the greeting: the greeting can't be recognised by
+        its prefix, because a room may use any prefix.
         """
         said = False
         *ended, rest = visible(text).split("\n")
@@ -101,6 +109,7 @@ class Conversation:
         """Note the end of the connection: later text begins a new line."""
         self._finish()
         self._greeted = False
+        self._earlier = None
 
     def own(self, text: str) -> None:
         """Add a line that the user has sent."""
@@ -111,7 +120,8 @@ class Conversation:
         self._finished(self._add(Line("notice", self._now(), visible(words), NOTICE)))
 
     def clear(self) -> None:
-        """Drop all lines except an unfinished one, whose rest must follow its sender's prefix."""
+        """Drop all lines except an unfinished line, because its rest must follow its sender's
+        prefix."""
         kept = [self._open] if self._open else []
         self.dropped += len(self.lines) - len(kept)
         self.lines[:] = kept
@@ -122,7 +132,7 @@ class Conversation:
         return [head[1:-1] for head in self._people if head != ROOM_PREFIX]
 
     def _grow(self, piece: str) -> bool:
-        """Add text to the unfinished line. Return True if a line began, other than the greeting."""
+        """Add text to the unfinished line. Return True if a line that is not the greeting began."""
         said = self._open is None and self._greeted
         if self._open is None:
             self._open = self._add(Line("said", self._now()))
@@ -142,9 +152,23 @@ class Conversation:
 
     def _finish(self) -> None:
         """End the unfinished line, if there is one."""
-        if self._open:
-            self._finished(self._open)
-        self._open = None
+        line, self._open = self._open, None
+        if line:
+            self._finished(line)
+            self._count_earlier(line)
+
+    def _count_earlier(self, line: Line) -> None:
+        """Add a notice behind the last of the earlier messages that the room sends at a join.
+
+        Their number is in the line after the greeting, which has no prefix.
+        """
+        if self._earlier:
+            self._earlier -= 1
+            if not self._earlier:
+                self.note(NOW)
+        elif self._earlier is None and line.head:
+            found = _EARLIER.fullmatch(line.text) if line.head == ROOM_PREFIX else None
+            self._earlier = int(found[1].replace(",", "")) if found else 0
 
     def _person(self, head: str) -> int:
         """Return the number of a sender: 0, 1 … in the order of their first lines."""

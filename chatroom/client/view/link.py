@@ -12,22 +12,22 @@ from chatroom.client.connection import CHUNK, Connection
 from chatroom.protocol.leave_reason import CLOSING_MESSAGES, LeaveReason
 
 #: Backoff: seconds before the first attempt to reconnect, and the maximum. Each pause is twice as
-#: long as the one before.
+#: long as the previous pause.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 #: Each pause is multiplied by a random number in this range, so that the members of a room that has
 #: restarted do not all reconnect at the same moment.
 JITTER = 0.5, 1.5
 
 #: Last lines of a connection after which the client does not reconnect, each with the client's
-#: notice. No member can forge them (PREFIX-4).
+#: notice. No member can forge these lines (PREFIX-4).
 FINAL = {
     CLOSING_MESSAGES[LeaveReason.KICKED].decode(): "you were kicked",
     CLOSING_MESSAGES[LeaveReason.BANNED].decode(): "you were banned",
 }
-#: Number of last received characters to keep: more than the longest line of FINAL has.
+#: Number of characters to keep of the text received last: more than the longest line of FINAL has.
 LAST_LINE = 100
 
-#: Bytes that may wait to be sent; with more, `send` refuses text.
+#: Limit for the bytes that wait to be sent: while there are more, `send` refuses text.
 FULL = 1 << 20
 
 
@@ -67,7 +67,7 @@ class Link:
         reconnect: bool,
         sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
     ) -> None:
-        """`connect`: return a new connection to the room, or raise OSError or UnicodeError."""
+        """`connect` returns a new connection to the room, or raises OSError or UnicodeError."""
         self._room: Connection | None = room
         self._connect = connect
         self._reconnect = reconnect
@@ -76,7 +76,7 @@ class Link:
         self._sending: asyncio.Task[None] | None = None
         self._send_error: OSError | None = None
         self._pause: asyncio.Future[None] | None = None
-        # True once text was sent, or a second line has begun: the first line may be a refusal
+        # True once text was sent, or a second line has begun. A first line alone may be a refusal
         # (JOIN-5).
         self._works = False
         self.since: float | None = monotonic()
@@ -85,7 +85,8 @@ class Link:
     async def run(self, listener: Listener) -> str:
         """Receive and reconnect.
 
-        Without `reconnect`, or after a kick or a ban, return why the connection was lost.
+        Without `reconnect`, or after a kick or a ban, return the reason why the connection was
+        lost.
         """
         waits = pauses()
         while True:
@@ -113,7 +114,7 @@ class Link:
             try:
                 return await self._connect()
             except (OSError, UnicodeError) as error:
-                if (why := reason(error)) != failed:  # Report the same reason only once.
+                if (why := reason(error)) != failed:  # Report a reason only once in a row.
                     listener.on_notice(f"no connection: {why}; trying again")
                     failed = why
 
@@ -154,7 +155,7 @@ class Link:
         return self._room.own_address if self._room else ""
 
     def send(self, text: str) -> bool:
-        """Queue text to be sent; return False if there is no connection, or too much waits."""
+        """Queue text to be sent; return False if there is no connection, or the queue is full."""
         if self._room is None or len(self._unsent) > FULL:
             return False
         self._unsent += text.encode()
@@ -179,7 +180,7 @@ class Link:
             self._pause.cancel()
 
     async def leave(self, listener: Listener, seconds: float) -> None:
-        """Close our side, and wait for the room to close its own, at most `seconds`."""
+        """Close our side, and wait at most `seconds` until the room closes its side."""
         if self._room is None:
             return
         with suppress(OSError, TimeoutError):

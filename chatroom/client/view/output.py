@@ -1,13 +1,14 @@
-"""Output to a terminal that never blocks, and draws whole rows.
+"""Terminal output that never blocks and that draws whole rows.
 
-prompt_toolkit writes a frame and waits until the terminal has taken it. If the terminal is not read
-(its ssh hangs), no key and no signal is handled meanwhile. Here the rest of a frame is queued, and
-no other frame is drawn until the queue is empty.
+prompt_toolkit writes a frame and waits until the terminal has accepted it. If the terminal is not
+read, for example because ssh hangs, no key and no signal is handled meanwhile. In this module, the
+rest of a frame is queued, and no other frame is drawn until the queue is empty.
 
-prompt_toolkit writes what differs from the last frame, and moves the cursor by the number of cells
-that it computes. If the terminal computes another number, the screen is wrong: a digit of one
-message may appear in the next. So its writes are dropped here. `draw` takes the same frame and
-draws each changed row whole, from its first column; see also cells.py.
+prompt_toolkit writes only the differences from the last frame, and moves the cursor by the number
+of cells that it computes. If the terminal computes another number, the screen is wrong: a digit of
+one message may appear in the next message. So this module drops the writes of prompt_toolkit.
+`draw` takes the same frame and draws each changed row whole, from its first column; see also
+cells.py.
 """
 
 import asyncio
@@ -50,11 +51,11 @@ def goto(y: int, x: int) -> str:
 def open_terminal() -> FileIO:
     """Open standard output a second time, without blocking.
 
-    The file that is open already is shared with the shell and must stay blocking. A terminal that
-    is ready may still block its writer.
+    The file that is open already must stay blocking, because the shell uses it, too. Waiting until
+    the terminal is ready is not enough: a write may still block.
     """
     how = os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK
-    with suppress(OSError):  # After `su`, another user owns it; a container may lack the name.
+    with suppress(OSError):  # After `su`, another user owns it; in a container, it may be missing.
         return open(os.open(os.ttyname(STDOUT), how), "wb", buffering=0)
     with suppress(OSError):
         os.tcgetpgrp(STDOUT)  # Raises OSError if this is not our controlling terminal.
@@ -63,7 +64,7 @@ def open_terminal() -> FileIO:
 
 
 class Output(Vt100_Output):
-    """An output that queues what the terminal does not take.
+    """An output that queues what the terminal does not accept.
 
     `drained` is called when the queue is empty again.
     """
@@ -71,13 +72,14 @@ class Output(Vt100_Output):
     drained: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, terminal: FileIO) -> None:
-        # No need to ask for the cursor's position: a window begins at the corner of the screen.
+        # The cursor's position need not be requested: a window begins at the corner of the screen.
         super().__init__(
             cast("TextIO", terminal), size, term=os.environ.get("TERM"), enable_cpr=False
         )
         self._terminal = terminal
         self._waiting = bytearray()
-        # The console of Linux shows links (OSC 8) as text; other terminals ignore what they lack.
+        # The console of Linux shows links (OSC 8) as text; other terminals without links ignore
+        # them.
         self._has_links = self.term != "linux"
         self._drawn: dict[int, str] = {}
         """Text and escape sequences of each row on the screen; a missing row must be drawn."""
@@ -123,7 +125,7 @@ class Output(Vt100_Output):
         self.forget()
 
     def forget(self) -> None:
-        """Draw each row of the next frame, whatever the terminal shows now."""
+        """Draw every row of the next frame, even rows that have not changed."""
         self._drawn.clear()
 
     def draw(self, screen: Screen, cursor: Point, look: Look, depth: ColorDepth) -> None:
@@ -155,12 +157,12 @@ class Output(Vt100_Output):
             links = screen.zero_width_escapes.get(y, links)
         drawn = []
         style, attributes = "", DEFAULT_ATTRS
-        here = x = 0  # `here`: the column of the cursor, or -1 if terminals may not agree.
+        here = x = 0  # `here`: the column of the cursor, or -1 if it is in doubt.
         marked = False
         while x < min(end, columns):
             cell = row[x]
             drawn.append(links.get(x, ""))
-            # An accent by itself was already merged with the cell before it.
+            # A cell without width is an accent, which was already merged with the cell before it.
             if cell.width and FILLER not in cell.char:
                 if here != x:
                     drawn.append(goto(y, x))

@@ -1,8 +1,9 @@
-"""The rows of a conversation that are on the screen. Pure.
+"""The rows of a conversation that are on the screen.
 
 prompt_toolkit's windows can wrap lines too, but they compute the number of rows as the length
-divided by the width. A wide character may not fit at the right edge, so some lines need more rows,
-and their ends would be lost below the screen. Also, lines are broken between words here.
+divided by the width. A wide character may not fit at the right edge. Then a line needs more rows
+than computed, and its end would be lost below the screen. Also, this module breaks lines between
+words.
 """
 
 import re
@@ -16,7 +17,7 @@ from prompt_toolkit.utils import get_cwidth
 from chatroom.client.view.cells import FILLER, settled
 from chatroom.client.view.conversation import Conversation, Line
 
-#: Indentation (cells) of all rows of a line but the first; less on a very narrow screen.
+#: Indentation (cells) of the second and later rows of a line; less on a very narrow screen.
 INDENT = 2
 
 
@@ -41,11 +42,12 @@ class Wrapped(NamedTuple):
 def wrap(text: str, width: int, head: int = 0, *, rest: bool = False) -> tuple[Wrapped, ...]:
     """Split `text` into rows of at most `width` cells, after spaces if possible.
 
-    Its first `head` characters, the time and the sender, are kept together with the next word.
-    Every row but the first is indented, and the first too if the line is the `rest` of another.
-    Otherwise a sender could write a text whose second row looks like another sender's message. If
-    the room's prefixes have brackets, a row that continues a URL is not indented, so that the URL
-    can be copied. Such a row does not begin with a bracket, so it does not look like a message.
+    The first `head` characters, which are the time and the sender, are kept together with the next
+    word. Every row except the first is indented. If the line is the `rest` of another line, the
+    first row is indented, too. Without the indentation, a sender could write a text whose second
+    row looks like another sender's message. If the room's prefixes have brackets, a row that
+    continues a URL is not indented, so that the URL can be copied. Such a row does not begin with a
+    bracket, so it does not look like a message.
     """
     text = settled(text)
     urls = [found.span() for found in _URL.finditer(text)]
@@ -98,7 +100,7 @@ WHOLE = 1 << 30
 
 
 class Place(NamedTuple):
-    """Place of a row: the number of its line, counting dropped ones, and its number in the line."""
+    """Place of a row: the number of its line (dropped lines count), and its number in the line."""
 
     line: int
     row: int
@@ -119,11 +121,11 @@ class Pages:
     def __init__(self, conversation: Conversation, *, clock: bool = False) -> None:
         self._conversation = conversation
         self._clock = clock
-        self._last: Place | None = None  # The lowest visible row; None: the last row of all.
-        self._seen = 0  # Number of lines seen so far, including dropped ones.
+        self._last: Place | None = None  # The lowest visible row; None: the last row.
+        self._seen = 0  # Number of lines seen so far, including dropped lines.
         self._width, self._height = 80, 24
         self.found: int | None = None
-        """Number of the line that a search has found, counting dropped ones."""
+        """Number of the line that a search has found (dropped lines count)."""
         self._sought = ""
 
     @property
@@ -148,7 +150,7 @@ class Pages:
         self._last = self.found = None
 
     def page(self, direction: int) -> None:
-        """Scroll a screen up (-1) or down (1); one row stays visible."""
+        """Scroll a screen up (-1) or down (1), less one row."""
         self.scroll(direction * max(self._height - 1, 1))
 
     def scroll(self, by: int) -> None:
@@ -162,9 +164,9 @@ class Pages:
             self._last = places[by] if len(places) > by + 1 else None
 
     def find(self, text: str) -> bool:
-        """Scroll to the last line that contains `text`; if repeated, to the one before.
+        """Scroll to the last line that contains `text`; if repeated, to the previous such line.
 
-        Return False if there is none; the next search begins at the end again.
+        Return False if there is no such line; the next search begins at the end again.
         """
         found = self.found if text == self._sought else None
         self._sought, self.found = text, None
@@ -182,14 +184,14 @@ class Pages:
     def _lowest(self) -> Place:
         """Return the place of the lowest visible row.
 
-        If the screen has become wider, the line may have fewer rows than the place's row number.
+        If the screen has become wider, the row number may be higher than the last row of the line.
         """
         if self._last is None:
             return Place(self._conversation.total - 1, WHOLE)
-        return max(self._last, Place(self._conversation.dropped, 0))  # Its line may be dropped.
+        return max(self._last, Place(self._conversation.dropped, 0))  # the line may be dropped
 
     def _above(self) -> Iterator[Row]:
-        """Yield the lowest visible row and those above it, upwards."""
+        """Yield the lowest visible row and the rows above it, upwards."""
         lowest = self._lowest()
         dropped = self._conversation.dropped
         for number in range(lowest.line, dropped - 1, -1):
@@ -199,7 +201,7 @@ class Pages:
                     yield Row(place, text, line, urls, number == self.found)
 
     def _below(self) -> Iterator[Place]:
-        """Yield the places of the rows below the lowest visible one, downwards."""
+        """Yield the places of the rows below the lowest visible row, downwards."""
         lowest = self._lowest()
         dropped = self._conversation.dropped
         for number in range(lowest.line, self._conversation.total):

@@ -1,4 +1,4 @@
-"""The window from its first frame to its last."""
+"""Run the window from its first frame to its last."""
 
 import asyncio
 import signal
@@ -81,7 +81,8 @@ async def _run_window(chat: Chat, link: Link) -> Ending:
 
 
 def _closing_text(chat: Chat) -> str:
-    """Return the text that stays on the screen: the last rows, and a line that was not sent."""
+    """Return the text that stays on the screen: the last rows, and the typed line if it was not
+    sent."""
     size = chat.output.get_size()
     chat.pages.end()
     rows = [row.text for row in chat.pages.show(size.columns, size.rows - 2)]

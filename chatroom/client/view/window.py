@@ -89,9 +89,9 @@ STYLE = Style.from_dict(
 #: Answer to /help.
 HELP = (
     "/help   list the commands",
-    "/who    list the addresses that spoke since the client started",
+    "/who    list the addresses that sent messages since the client started",
     "/clear  clear the screen",
-    "/quit   leave, as Ctrl-C does",
+    "/quit   leave the room; Ctrl-C does the same",
     "//text  send /text",
     "Keys: Enter sends; Up recalls lines; PageUp, PageDown and End scroll; Ctrl-R searches for the"
     " typed text",
@@ -105,9 +105,9 @@ TICK = 1.0
 NOTCH = 3
 #: Maximum number of visible rows of the typed line.
 HIGHEST_INPUT = 8
-#: Minimum number of rows for the conversation, if the screen has as many.
+#: Minimum number of rows for the conversation, if the screen has so many rows.
 MIN_CONVERSATION = 2
-#: Minimum length of a shortened name; a shorter one is not shown.
+#: Minimum length of a shortened name; a shorter name is not shown.
 SHORTEST_NAME = 6
 #: Minimum time in seconds between two bells.
 SILENCE = 1.0
@@ -128,8 +128,8 @@ def format_duration(seconds: float) -> str:
 def fit_status(alarms: str, shorter: str, name: str, since: str, width: int) -> tuple[str, str]:
     """Return a status line of at most `width` cells, as its alarms and the rest.
 
-    If `alarms` do not fit, they are replaced by `shorter`. `name` is shortened, and `since` left
-    out, if there is no room.
+    If `alarms` do not fit, they are replaced by `shorter`. If there is no space, `name` is
+    shortened, and `since` is left out.
     """
     alarms = alarms if get_cwidth(alarms) <= width else shorter
     left = width - get_cwidth(alarms)
@@ -142,7 +142,8 @@ def fit_status(alarms: str, shorter: str, name: str, since: str, width: int) -> 
 
 
 def linked(row: StyleAndTextTuples, urls: Iterable[UrlPart], number: int) -> StyleAndTextTuples:
-    """Return a row whose URLs are links (OSC 8). `number`: number of the line, for ids."""
+    """Return a row whose URLs are links (OSC 8). `number`: number of the line, used as the links'
+    id."""
     chars = list(explode_text_fragments(row))
     for start, end, url in reversed([*urls]):
         chars.insert(end, ("[ZeroWidthEscape]", "\x1b]8;;\x1b\\"))
@@ -175,7 +176,8 @@ def fragments(row: Row, clock: bool, mention: bool = False) -> StyleAndTextTuple
 
 @cache
 def _named(name: str) -> re.Pattern[str]:
-    """Return a pattern for a name as a whole word; a part of a longer address does not match."""
+    """Return a pattern that finds a name as a whole word, not as a part of a longer word or
+    address."""
     return re.compile(rf"(?<![\w.:]){re.escape(name)}(?!\w|[.:]\w)", re.IGNORECASE)
 
 
@@ -189,11 +191,11 @@ def stop_all() -> None:
 
 
 class Visible(Processor):
-    """A filter that shows the typed line as received text is shown."""
+    """A filter that shows the typed line in the same way as received text."""
 
     def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
         fragments = transformation_input.fragments
-        # Each function but `shown` replaces a character by a single one.
+        # Each of these functions except `shown` replaces a character by a single character.
         cells = shown(visible("".join(text for _, text, *_ in fragments)).replace("\t", " "))
         ends = [0, *accumulate(map(len, cells))]
         rest = iter(cells)
@@ -232,7 +234,7 @@ class ConversationView(UIControl):
 
 
 class Chat(Application[Ending]):
-    """The window; it receives a link's events. It is closed when the user leaves, or by `end`."""
+    """The window, which receives a link's events. It closes when the user leaves, or by `end`."""
 
     def __init__(
         self,
@@ -268,7 +270,7 @@ class Chat(Application[Ending]):
             color_depth=ColorDepth.from_env(),
             full_screen=True,
             mouse_support=mouse,
-            enable_page_navigation_bindings=False,  # They scroll the typed line.
+            enable_page_navigation_bindings=False,  # These keys would scroll the typed line.
             min_redraw_interval=FRAME,
             refresh_interval=TICK,
         )
@@ -314,7 +316,7 @@ class Chat(Application[Ending]):
             self.exit(result=ending)
 
     def invalidate(self) -> None:
-        """Draw a frame soon, unless the terminal has not taken all of the last one yet."""
+        """Draw a frame soon, but only if the terminal has accepted the whole last frame."""
         self._screen.retry()
         if not self._screen.stuck:
             super().invalidate()
@@ -336,7 +338,7 @@ class Chat(Application[Ending]):
         """Take over the terminal again after the shell has used it (SIGCONT)."""
         if self._is_open:
             with suppress(termios.error):  # The terminal is gone.
-                # Not exited here: the mode to restore at the end was saved at the start.
+                # Not exited here: at the end, the mode that was saved at the start is restored.
                 self.input.raw_mode().__enter__()
             self.renderer.reset()
             self.invalidate()
@@ -348,9 +350,9 @@ class Chat(Application[Ending]):
             self._screen.bell()
 
     def enter(self) -> None:
-        """Send the typed lines, or run a command. If this fails, keep them.
+        """Send the typed lines, or run a command. If this fails, keep the typed lines.
 
-        A paste of several lines is not a command: its lines may begin with the path of a file.
+        Pasted text of several lines is not a command: its lines may begin with the path of a file.
         """
         text = self.typed.text.strip("\n")
         if not text.startswith("/") or "\n" in text:
@@ -362,7 +364,8 @@ class Chat(Application[Ending]):
 
     def send(self, text: str) -> None:
         """Send lines; if they can't be sent, the typed line is kept."""
-        # A paste often ends with a line end, and Enter may be pressed twice: send no empty message.
+        # Send no empty message: pasted text often ends with a line end, and Enter may be pressed
+        # twice.
         lines = text.split("\n") if text else []
         self._link.reconnect_now()
         if not lines:
@@ -383,11 +386,12 @@ class Chat(Application[Ending]):
     def _done(self) -> None:
         """Clear the typed line, and return to the end of the conversation."""
         self.typed.reset(append_to_history=True)
-        self.typed.load_history_if_not_yet_loaded()  # Without waiting for the next frame.
+        self.typed.load_history_if_not_yet_loaded()  # Do not wait for the next frame.
         self.pages.end()
 
     def find(self) -> None:
-        """Scroll to the last line that contains the typed text; if repeated, to the one before."""
+        """Scroll to the last line that contains the typed text; if repeated, to the previous such
+        line."""
         if not self.pages.find(self.typed.text):
             self._screen.bell()  # as a shell's search does
 
@@ -403,7 +407,7 @@ class Chat(Application[Ending]):
                     self._conversation.note(words)
             case ["/who"]:
                 who = ", ".join(self._conversation.senders) or "nobody"
-                self._conversation.note(f"{who} spoke here; a room does not list silent members")
+                self._conversation.note(f"{who} sent messages; a room does not list silent members")
             case [name, *_]:
                 self._conversation.note(f"{name}: no such command (see /help); //text sends /text")
                 return False
@@ -423,7 +427,7 @@ class Chat(Application[Ending]):
         return Layout(HSplit([Window(view), status, line]), field)
 
     def _input_height(self) -> Dimension:
-        """Return the height of the typed line; it leaves rows for the conversation."""
+        """Return the height of the typed line, which leaves some rows for the conversation."""
         left = self.output.get_size().rows - 1 - MIN_CONVERSATION
         return Dimension(min=1, max=max(1, min(left, HIGHEST_INPUT)))
 
@@ -462,7 +466,8 @@ class Chat(Application[Ending]):
         keys.add("c-r")(lambda _event: self.find())
         at_end = Condition(lambda: self.typed.cursor_position == len(self.typed.text))
         keys.add("end", filter=at_end)(lambda _event: self.pages.end())
-        # With these keys, the library would take the typed line, and the line would be lost.
+        # These keys are disabled: the library would accept and clear the typed line without sending
+        # it.
         for key in [("c-o",), ("escape", "#")]:
             keys.add(*key)(lambda _event: None)
         return keys

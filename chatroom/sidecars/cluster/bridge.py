@@ -7,7 +7,7 @@ Four tasks run in one event loop (asyncio, which nats-py needs):
     watch     tells the main process, and the members, if the engine is out of reach
     answer    requests for all nodes (requests.py)
 
-The bridge keeps nothing that its successor needs: see __init__.py.
+A bridge has no state that its successor needs: see __init__.py.
 """
 
 import asyncio
@@ -38,10 +38,10 @@ out of reach."""
 REPORT_EVERY = 0.5
 """Seconds between two reports to the main process, and between two counts of progress."""
 SPACE_WITHIN = 0.05
-"""Seconds after which an append is repeated, even without a ring of the doorbell."""
+"""Seconds after which an append is tried again, even if the doorbell has not rung."""
 LOST_AFTER = 10.0
-"""Seconds for which the stream must lack a publication that it had accepted before it counts as
-lost. A server that is cut off from the others may give old answers for a while."""
+"""Seconds for which an accepted publication must be missing in the stream until it counts as lost.
+A NATS server that is cut off from the other servers may give old answers for a while."""
 
 WAITS = "No connection to the other servers of this room: messages wait"
 GOES_ON = "Connected to the other servers of this room again"
@@ -50,7 +50,8 @@ GOES_ON = "Connected to the other servers of this room again"
 class Bridge:
     """A bridge; call `run` once.
 
-    `after`: place in the stream at which this room began; None: it begins now.
+    `after`: place in the stream at which this room began; None: it begins now. `told`: True if an
+    earlier bridge has told the members that messages wait.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Bridge:
         doorbells: list[Doorbell],
         channel: Channel,
         after: Position | None,
+        told: bool = False,
     ) -> None:
         self._node = node
         self._uplink = uplink
@@ -73,18 +75,19 @@ class Bridge:
         self._bell = asyncio.Event()
         """Set when the uplink has grown, or the room's log may have space."""
         self._disconnected_at: float | None = None
-        """Time (s, monotonic) at which the connection was lost; None while there is one."""
+        """Time (s, monotonic) at which the connection was lost; None while there is a
+        connection."""
         self._unanswered_at: float | None = None
-        """Time (s, monotonic) of the first publication that was not answered; None if the last one
-        was."""
+        """Time (s, monotonic) of the first publication without an answer; None if the last
+        publication was answered."""
         self._round_trip = 0.0
         """Seconds that the last publication took."""
-        self._told = False
-        """True once the members were told that messages wait, until they are told otherwise."""
+        self._told = told
+        """True if the last notice to the members was WAITS."""
         self._drain = asyncio.Event()
         """Set when the room stops, and its workers append nothing more."""
-        self._last_own = uplink.published
-        """Position in the uplink of this node's last publication in the room's log."""
+        self._last: int | None = None
+        """Sequence number of this node's last publication; None if it is unknown."""
 
     async def run(self) -> None:
         """Run until the main process ends. Raises EngineError, ChannelClosed."""
@@ -126,7 +129,7 @@ class Bridge:
         engine = Engine(client, node.url, f"{node.number:016x}")
         try:
             end = await engine.open_stream(node.replicas)
-            await Responder(client, node.url.room, node.name, node.control).start()
+            await Responder(client, node).start()
         except BaseException:
             await engine.close()
             raise
@@ -172,6 +175,7 @@ class Bridge:
     async def _publish(self, engine: Engine, relay: Relay) -> None:
         last, position = await self._resume(engine, relay)
         while True:
+            self._last = last
             self._bell.clear()
             publication = relay.next_publication(position)
             if publication is None:
@@ -183,6 +187,8 @@ class Bridge:
                 last = await engine.publish(publication, last)
             except (Refused, *UNREACHABLE):
                 last, position = await self._resume(engine, relay)
+                if position >= publication.position:  # only the answer was lost
+                    self._unanswered_at = None
                 continue
             self._round_trip = monotonic() - begin
             self._unanswered_at = None
@@ -192,7 +198,7 @@ class Bridge:
     async def _resume(self, engine: Engine, relay: Relay) -> tuple[int, int]:
         """Return the sequence number of this node's last publication, and its position.
 
-        It is read from the stream. If the stream lacks a publication that it had accepted, the
+        Both are read from the stream. If a publication that the stream had accepted is missing, the
         engine has lost data, for example after a power failure.
         """
         lost_at = monotonic() + LOST_AFTER
@@ -230,10 +236,6 @@ class Bridge:
                 relay.sequence = sequence
                 continue
             await self._space(lambda: relay.append(publication, sequence))  # noqa: B023
-            if publication.node == self._node.number:
-                self._last_own = publication.position
-                if self._drain.is_set():
-                    self._bell.set()
 
     async def _space(self, append: Callable[[], bool]) -> None:
         """Repeat an append until the room's log has space for it."""
@@ -241,7 +243,7 @@ class Bridge:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SPACE_WITHIN):
                     await self._bell.wait()
-            self._bell.set()  # it may have rung for the uplink
+            self._bell.set()  # the doorbell may have rung for the uplink
 
     # --- the engine's state --------------------------------------------------
 
@@ -258,7 +260,8 @@ class Bridge:
         return bool(since) and monotonic() - min(since) >= OUT_OF_REACH_AFTER
 
     async def _watch(self, relay: Relay) -> None:
-        """Report the state, count progress, and tell the members if it changes."""
+        """Report the engine's state, count progress, and notify the members if the state
+        changes."""
         reported: Record = {}
         drained = False
         while True:
@@ -274,11 +277,15 @@ class Bridge:
                 async with asyncio.timeout(REPORT_EVERY):
                     await self._drain.wait()
             if self._drain.is_set() and not drained:
-                drained = await self._drained()
+                drained = await self._drained(relay)
 
-    async def _drained(self) -> bool:
-        """Wait until everything in the uplink is in the room's log, and report it."""
-        while self._last_own < self._uplink.head:
+    async def _drained(self, relay: Relay) -> bool:
+        """Wait until all messages of the uplink are in the room's log, and report this."""
+        while (
+            self._uplink.published < self._uplink.head
+            or self._last is None
+            or relay.sequence < self._last
+        ):
             self._uplink.turn(self._uplink.bridge)
             await asyncio.sleep(0.005)
         self._tell({"drained": True})

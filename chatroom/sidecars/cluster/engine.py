@@ -1,13 +1,16 @@
 """The connection to NATS JetStream: the room's stream, publishing, and the messages in order.
 
-nats-py keeps the connection and makes it again. Its ordered consumer is not used: it loses messages
-silently if its reader is slow. Instead, messages are requested in batches, from a consumer that is
-replaced by another, from the next sequence number on, after any gap, silence or reconnection.
+nats-py keeps the connection, and connects again if it is lost. The ordered consumer of nats-py is
+not used, because it loses messages silently if its reader is slow. Instead, the engine requests
+messages in batches from a consumer. After a gap, a silence or a reconnection, another consumer
+replaces this one and continues with the next sequence number.
 """
 
 import asyncio
 import contextlib
 import json
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -21,12 +24,12 @@ from nats.js import JetStreamContext, api
 from nats.js import errors as js_errors
 
 from chatroom.config.cluster_url import ClusterURL
-from chatroom.config.sizes import MIB
+from chatroom.config.sizes import KIB, MIB
 from chatroom.sidecars.cluster.process import Credentials, Position
 from chatroom.sidecars.cluster.stream_message import FORMAT, Publication, PublicationError
 
 OLDEST = (2, 9)
-"""Oldest version of nats-server with all that is used here."""
+"""Oldest version of nats-server that has all features used here."""
 
 CONNECT_WITHIN = 5.0
 """Timeout (s) for the first connection."""
@@ -35,30 +38,34 @@ ANSWER_WITHIN = 2.0
 RETRY_AFTER = 0.2
 """Pause (s) before a failed request is repeated."""
 PING_EVERY = 2
-"""Seconds between two pings. A connection is given up after three of them without an answer."""
+"""Seconds between two pings. A connection is given up after three pings without an answer."""
 
+MAX_PUBLICATION = 600 * KIB
+"""Size (bytes) that the engine must accept: a publication is smaller (relay.py, settings.py)."""
 PULL = 64
-"""Number of publications to request at once. Each has at most about 600 KiB, so this bounds the
-memory."""
+"""Number of publications to request at once. A publication has at most about 600 KiB, so this
+number bounds the memory."""
 HEARTBEAT = 1.0
-"""Seconds of silence after which the engine sends a heartbeat to a waiting request."""
+"""Seconds of silence after which NATS answers a waiting request with a heartbeat."""
 SILENCE = 3 * HEARTBEAT
 """Seconds without a message or heartbeat after which the consumer is replaced."""
 EXPIRES = 30.0
-"""Seconds after which the engine ends a request; the next one follows at once."""
+"""Seconds after which NATS ends a request; the next request follows at once."""
 
 MAX_AGE = 24 * 3600.0
-"""Age (s) at which a new stream drops messages. A node that was cut off for longer misses some."""
+"""Age (s) at which a new stream drops messages. A node that was cut off for longer misses the
+dropped messages."""
 REPLICAS = 3
-"""Number of copies of a new stream, if there are so many servers."""
+"""Number of copies of a new stream, if there are at least so many servers."""
 MAX_BYTES = 256 * MIB
 """Size (bytes) beyond which a new stream drops its oldest messages."""
 
 WRONG_LAST_SEQUENCE = 10071
-"""JetStream's error code for an expectation that does not hold."""
+"""JetStream's error code if the last sequence number is not the expected number."""
 
 DESCRIPTION = f"chatroom, publication format {FORMAT}"
-"""Description of the stream. It names the format, so that nodes of another version are refused."""
+"""Description of the stream. It contains the version of the format, so that a node with another
+version can't use the stream."""
 
 NANOSECONDS = 1_000_000_000
 
@@ -67,7 +74,7 @@ UNREACHABLE = (
     asyncio.TimeoutError,
     OSError,
 )
-"""Errors after which a request may or may not have been done."""
+"""Errors after which it is unknown whether a request was carried out."""
 
 
 class EngineError(Exception):
@@ -75,13 +82,15 @@ class EngineError(Exception):
 
 
 class Refused(Exception):
-    """A publication was refused: another one of this node is the last in the stream."""
+    """A publication was refused, because the node's last publication in the stream is another
+    one."""
 
 
 class _Client(Client):
-    """A client that sends nothing in clear text to a server of tls://.
+    """A client that sends nothing in clear text if the URL begins with tls://.
 
-    nats-py would do so, credentials included, if the server does not offer TLS.
+    If the server does not offer TLS, nats-py itself would send everything in clear text, including
+    the credentials.
     """
 
     def _connect_command(self) -> bytes:
@@ -95,13 +104,18 @@ def stream_name(room: str) -> str:
 
 
 def log_subject(room: str, node: str = "*") -> str:
-    """Return the subject of a node's publications; of all nodes by default."""
+    """Return the subject of a node's publications; by default, a pattern for those of all nodes."""
     return f"chatroom.{room}.log.{node}"
 
 
-def request_subject(room: str) -> str:
-    """Return the subject of requests to all nodes."""
-    return f"chatroom.{room}.request"
+def nodes_subject(room: str) -> str:
+    """Return the subject on which all nodes reply with their names."""
+    return f"chatroom.{room}.nodes"
+
+
+def request_subject(room: str, node: str) -> str:
+    """Return the subject of requests to one node."""
+    return f"chatroom.{room}.request.{node}"
 
 
 async def connect(
@@ -110,16 +124,21 @@ async def connect(
     name: str,
     on_disconnected: Callable[[], Awaitable[None]] | None = None,
     on_reconnected: Callable[[], Awaitable[None]] | None = None,
+    attempts: int = -1,
 ) -> Client:
     """Connect to the servers; nats-py then connects again whenever the connection is lost.
 
-    `name`: shown by NATS' monitoring. Raises EngineError.
+    `name`: name of the connection in the monitoring of NATS. `attempts`: number of times that
+    nats-py tries a server again that it can't reach; -1: no limit. Raises EngineError.
     """
     client = _Client()
-    last: list[str] = []
+    cause: Exception | None = None
 
     async def note_error(error: Exception) -> None:
-        last.append(str(error) or type(error).__name__)
+        # A server's refusal says more than the end of the connection that follows.
+        nonlocal cause
+        if not (isinstance(cause, nats.errors.Error) and isinstance(error, OSError)):
+            cause = error
 
     options: dict[str, Any] = {}
     try:
@@ -142,7 +161,7 @@ async def connect(
                 [f"{url.scheme}://{server}" for server in url.servers],
                 name=name,
                 error_cb=note_error,
-                max_reconnect_attempts=-1,
+                max_reconnect_attempts=attempts,
                 reconnect_time_wait=RETRY_AFTER,  # type: ignore[arg-type]
                 ping_interval=PING_EVERY,
                 connect_timeout=2,
@@ -153,9 +172,18 @@ async def connect(
     except UNREACHABLE as error:
         with contextlib.suppress(*UNREACHABLE):
             await client.close()
-        reason = last[-1] if last else str(error) or f"no answer within {CONNECT_WITHIN:g} s"
+        reason = _reason(cause or error) or f"no answer within {CONNECT_WITHIN:g} s"
         raise EngineError(f"can't connect to {url}: {_plain(reason)}") from None
     return client
+
+
+def _reason(error: Exception) -> str:
+    """Return an error as text. asyncio's text for a refused connection is not for people."""
+    if isinstance(error, ConnectionError) and error.errno:
+        return os.strerror(error.errno)
+    if isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
+    return str(error)
 
 
 def _plain(reason: str) -> str:
@@ -185,15 +213,20 @@ class Engine:
     # --- the stream ----------------------------------------------------------
 
     async def open_stream(self, replicas: int) -> Position:
-        """Make the stream if it is not there, and return its end.
+        """Create the stream if it does not exist, and return its end.
 
-        `replicas`: of a new stream; 0: REPLICAS if there are so many servers, else one. Raises
-        EngineError if the stream can't be used.
+        `replicas`: number of copies of a new stream; 0: REPLICAS if there are at least so many
+        servers, otherwise one. Raises EngineError if the stream can't be used.
         """
         version = self._client.connected_server_version
         if (version.major, version.minor) < OLDEST:
             oldest = ".".join(map(str, OLDEST))
             raise EngineError(f"{self._url}: nats-server {version} is too old; needs {oldest}")
+        if self._client.max_payload < MAX_PUBLICATION:
+            raise EngineError(
+                f"{self._url}: max_payload of nats-server is {self._client.max_payload} bytes; the"
+                f" room needs {MAX_PUBLICATION}"
+            )
         wanted = api.StreamConfig(
             name=self._stream,
             description=DESCRIPTION,
@@ -251,10 +284,11 @@ class Engine:
     # --- publishing ----------------------------------------------------------
 
     async def publish(self, publication: Publication, after: int) -> int:
-        """Publish, if the node's last publication has the sequence number `after`; 0: it has none.
+        """Publish, if the node's last publication has the sequence number `after` (0: there is
+        none).
 
-        Return the sequence number. Raises Refused; or one of UNREACHABLE, after which it is unknown
-        whether it was published.
+        Return the sequence number of the new publication. Raises Refused. After one of UNREACHABLE,
+        it is unknown whether the publication was accepted.
         """
         try:
             answer = await self._js.publish(
@@ -271,10 +305,10 @@ class Engine:
         return answer.seq
 
     async def last_publication(self) -> tuple[int, Publication | None]:
-        """Return this node's last publication and its sequence number; 0, None: there is none.
+        """Return the sequence number of this node's last publication, and the publication.
 
-        The answer may be old, if the server that gives it is cut off from the others. Raises one of
-        UNREACHABLE.
+        Return 0 and None if there is none. The answer may be old if the server is cut off from the
+        other servers. Raises one of UNREACHABLE.
         """
         try:
             found = await self._js.get_last_msg(self._stream, self._subject)
@@ -292,10 +326,10 @@ class Engine:
         self._arrived.put_nowait(None)
 
     async def messages(self, after: Position) -> AsyncIterator[tuple[int, float, bytes]]:
-        """Yield the messages of all nodes behind a place: sequence number, time (s) and data.
+        """Yield the messages of all nodes after a place: sequence number, time (s) and data.
 
-        The numbers grow. They are contiguous unless the stream has lost messages: then the next one
-        is the first that it still has.
+        The numbers grow. They are contiguous unless the stream has lost messages: then the first
+        message that is still in the stream follows.
         """
         inbox = self._client.new_inbox()
         subscription = await self._client.subscribe(
@@ -320,8 +354,8 @@ class Engine:
     async def _new_consumer(self, after: Position) -> tuple[str, int | None]:
         """Make a consumer; return its name, and the sequence number before its first message.
 
-        That number is above the one of `after` if the stream has dropped messages, and None if it
-        is unknown.
+        This number is higher than that of `after` if the stream has dropped messages. It is None if
+        it is unknown.
         """
         state = (await self._js.stream_info(self._stream)).state
         config = api.ConsumerConfig(
@@ -330,23 +364,24 @@ class Engine:
             mem_storage=True,
             num_replicas=1,
         )
-        first = max(after.sequence + 1, state.first_seq)
-        if await self._is_there(after, state):
+        first = min(max(after.sequence + 1, state.first_seq), state.last_seq + 1)
+        if not after.time or await self._is_there(after, state):
             config.deliver_policy = api.DeliverPolicy.BY_START_SEQUENCE
             config.opt_start_seq = first
         else:
-            # The engine has lost the end of the stream, after a power failure: numbers are used
-            # again. Messages that are stored later than the last one here are new.
+            # The engine has lost the end of the stream, for example in a power failure, and uses
+            # its numbers again. Messages that were stored later than the last received message are
+            # new.
             config.deliver_policy = api.DeliverPolicy.BY_START_TIME
             config.opt_start_time = datetime.fromtimestamp(after.time + 1e-6, UTC)
         info = await self._js.add_consumer(self._stream, config)
         return info.name, None if config.opt_start_seq is None else first - 1
 
     async def _is_there(self, after: Position, state: api.StreamState) -> bool:
-        """Return whether the stream has not lost the message at a place by a failure."""
+        """Return False if the stream has lost the message at a place in a failure."""
         if after.sequence > state.last_seq:
             return False
-        if not after.time or after.sequence < state.first_seq:
+        if after.sequence < state.first_seq:
             return True
         try:
             found = await self._js.get_msg(self._stream, seq=after.sequence)
@@ -377,7 +412,7 @@ class Engine:
                 continue
             metadata = message.metadata
             if metadata.consumer != consumer:
-                continue  # of an earlier one
+                continue  # a message of an earlier consumer
             sequence = metadata.sequence.stream
             self._wanted -= 1
             if after is not None and sequence != after + 1:

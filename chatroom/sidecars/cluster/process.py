@@ -22,36 +22,36 @@ class Credentials(NamedTuple):
     """Files for the connection to NATS."""
 
     credentials: Path | None = None
-    """A user's credentials (.creds)."""
+    """Credentials of a user (a .creds file); None: no credentials."""
     ca: Path | None = None
-    """Certificate authorities (PEM); None: those of the system."""
+    """Certificate authorities (PEM); None: the system's authorities."""
 
 
 class Position(NamedTuple):
-    """A place in the stream: behind the message `sequence`, which was stored at `time` (s)."""
+    """A place in the stream: after the message `sequence`, which was stored at `time` (s)."""
 
     sequence: int
     time: float = 0.0
-    """0.0 if it is unknown."""
+    """Time in seconds since the epoch; 0.0 if it is unknown."""
 
 
 class Node(NamedTuple):
-    """This node: what its bridges have in common."""
+    """This node, as each of its bridges gets it."""
 
     number: int
     """Random number, 64 bits."""
     name: str
-    """Addresses at which the room listens, for people."""
+    """Name of the node for people: the addresses at which the room listens."""
     url: ClusterURL
     credentials: Credentials
     replicas: int
-    """Copies of the stream, if it is made; 0: the default."""
+    """Number of copies of a new stream; 0: the default."""
     control: Path | None
-    """Control socket of the room; None if there is none."""
+    """Path of the room's control socket; None if there is no control socket."""
 
 
 def main(node: Node, limits: Limits, end: socket.socket) -> None:
-    """Run a bridge until the main process ends; the target of its process."""
+    """Run a bridge until the main process ends. This is the target of its process."""
     channel = Channel(end)
     wait([channel])
     try:
@@ -60,10 +60,13 @@ def main(node: Node, limits: Limits, end: socket.socket) -> None:
         sys.exit(1)
     each = len(bells) // record["doorbells"]
     import asyncio
+    import logging
 
     from chatroom.sidecars.cluster.bridge import Bridge
     from chatroom.sidecars.cluster.engine import EngineError
 
+    # asyncio logs a warning when a TLS connection ends. The room itself logs `cluster-down`.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     bridge = Bridge(
         node,
         Uplink(uplink, limits),
@@ -71,6 +74,7 @@ def main(node: Node, limits: Limits, end: socket.socket) -> None:
         [Doorbell(bells[first : first + each]) for first in range(0, len(bells), each)],
         channel,
         None if record["after"] is None else Position(*record["after"]),
+        record["told"],
     )
     try:
         asyncio.run(bridge.run())

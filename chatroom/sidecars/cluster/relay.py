@@ -1,7 +1,7 @@
-"""The bridge between the logs and the stream, without a network.
+"""The part of the bridge that uses the logs, without a network.
 
-`next_publication` reads the uplink; `append` writes what the stream returns to the room's log. Both
-take the locks of the logs for a moment, like a worker.
+`next_publication` reads the uplink. `append` writes a publication from the stream to the room's
+log. Both take a log's lock for a moment, as a worker does.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,11 @@ from chatroom.sidecars.cluster.stream_message import Publication, Run
 from chatroom.system.doorbell import Doorbell
 
 MAX_TEXT = 256 * KIB
-"""Size (bytes of text) at which a publication is full. One more entry may exceed it, which is at
-most a worker's batch. NATS accepts 1 MB by default."""
+"""Size (bytes of text) at which a publication is full. The last entry may exceed this size by up to
+a worker's batch. NATS accepts 1 MB by default."""
 MAX_RUNS = 1024
-"""Maximum number of runs in a publication: they must fit into the free part of each log."""
+"""Maximum number of runs in a publication. The runs must fit into the free part of each node's
+log."""
 
 
 class Relay:
@@ -30,7 +31,7 @@ class Relay:
     def __init__(
         self, node: int, uplink: Uplink, log: Log, doorbells: Sequence[Doorbell], after: int
     ) -> None:
-        """`doorbells`: those of a Seat."""
+        """`doorbells`: as in `Seat`."""
         self._node = node
         self._uplink = uplink
         self._log = log
@@ -44,8 +45,8 @@ class Relay:
     def next_publication(self, position: int) -> Publication | None:
         """Return the next publication from a position in the uplink on; None if there is none.
 
-        An entry that is a LF alone, which ends an unfinished line (LINE-6), holds no message. It is
-        left out: each node ends the line itself, before the next message of the stream.
+        An entry of only a LF, which ends an unfinished line (LINE-6), holds no message. Such an
+        entry is left out: each node ends the line itself, before the next message of the stream.
         """
         uplink = self._uplink
         with uplink:
@@ -85,7 +86,7 @@ class Relay:
     def append(self, publication: Publication, sequence: int) -> bool:
         """Append a publication to the room's log, as a whole; return False if there is no space.
 
-        Then the bridge's doorbell rings when there may be some.
+        In this case, the bridge's doorbell rings when there may be space.
         """
         if publication.runs and not self._append(publication.batch(self._node, sequence)):
             return False

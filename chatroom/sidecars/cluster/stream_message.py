@@ -14,18 +14,18 @@ from chatroom.log.origin import ORIGIN_SIZE
 from chatroom.log.ring import Batch
 
 FORMAT = 1
-"""Version of this format. Nodes of one room must have the same."""
+"""Version of this format. All nodes of a room must have the same version."""
 
 FOREIGN = 1 << 52
-"""Added to the id of another node's sender in the log: no member of this node has such an id. JSON's
-readers know integers up to 2**53 exactly."""
+"""Bit that is set in the log's id of a sender on another node. No member of this node has such an
+id. The id stays below 2**53, because JSON's readers keep only such integers exact."""
 
 _HEAD = struct.Struct("<HHQQQ")
 _RUN = struct.Struct(f"<QII{ORIGIN_SIZE}s")
 
 
 class PublicationError(Exception):
-    """Bytes that are no publication of this version."""
+    """The bytes are not a publication of this version."""
 
 
 class Run(NamedTuple):
@@ -34,10 +34,10 @@ class Run(NamedTuple):
     sender: int
     """Id of the sender on its node."""
     origin: bytes
-    """Origin of the messages, packed: log/origin.py."""
+    """Packed origin of the messages: see log/origin.py."""
     messages: int
     text: bytes
-    """Messages as members receive them; only the last one of a publication may lack its LF."""
+    """Messages as members receive them. Only the last message of a publication may lack its LF."""
 
 
 class Publication(NamedTuple):
@@ -46,7 +46,7 @@ class Publication(NamedTuple):
     node: int
     """Random number of the node, 64 bits."""
     position: int
-    """Position in the node's uplink behind the batch."""
+    """Position in the node's uplink after the batch."""
     number: int
     """Number of messages in the node's uplink up to that position."""
     runs: list[Run]
@@ -78,7 +78,8 @@ class Publication(NamedTuple):
         return cls(node, position, number, runs)
 
     def batch(self, node: int, sequence: int) -> Batch:
-        """Return the entries for the room's log of a node. `sequence`: number in the stream."""
+        """Return the entries for the room's log of a node. `sequence`: sequence number in the
+        stream."""
         batch = Batch()
         for run in self.runs:
             sender = run.sender if self.node == node else foreign(self.node, run.sender)
@@ -92,5 +93,5 @@ def foreign(node: int, sender: int) -> int:
 
 
 def size_of(runs: Iterable[Run]) -> int:
-    """Return the size of a publication of these runs in bytes."""
+    """Return the size (bytes) of a publication of these runs."""
     return _HEAD.size + sum(_RUN.size + len(run.text) for run in runs)

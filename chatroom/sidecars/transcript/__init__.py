@@ -6,9 +6,9 @@
 
 supervisor/transcript.py starts the process, and replaces it when it dies.
 
-No worker waits for it. If it was too slow, or the disk was full for too long, it misses messages,
-and writes their number instead. Its only state is the number of the last message that the file
-holds or reports as missed. It reads this number from the file, so a new process continues where the
-last one stopped. The main process keeps a descriptor of the file, so this works even if the file
-was renamed meanwhile, by somebody else or by the process itself (--transcript-size).
+No worker waits for the process. If the process was too slow, or the disk was full for too long, the
+process misses messages, and writes their number instead. Its only state is the number of the last
+message that the file holds or reports as missed. A new process reads this number from the file, so
+it continues where the last process stopped. The main process keeps a descriptor of the file. So
+this works even if another program, or the process itself (--transcript-size), has renamed the file.
 """

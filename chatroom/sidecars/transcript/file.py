@@ -1,7 +1,7 @@
-"""The transcript's file. It is only appended to, and holds only whole lines.
+"""The transcript's file. The process only appends to the file, and the file holds only whole lines.
 
 Lines that can't be written completely are removed at once. If a process was killed while it was
-writing, the next one removes the incomplete line: see `repair`. A full file is renamed: see
+writing, the next process removes the incomplete line: see `repair`. A full file is renamed: see
 `rotate`.
 """
 
@@ -12,10 +12,10 @@ import stat
 from pathlib import Path
 
 from chatroom.config.sizes import KIB
-from chatroom.sidecars.transcript.lines import accounted, begins_like_ours
+from chatroom.sidecars.transcript.lines import begins_like_a_line, last_number
 
 BLOCK = 64 * KIB
-"""Number of bytes to read at once, from the end backwards."""
+"""Number of bytes to read at once when the file is searched backwards for a line end."""
 
 
 class TranscriptFile:
@@ -34,8 +34,8 @@ class TranscriptFile:
     def open(cls, path: Path, after: int) -> "TranscriptFile":
         """Open or create a file for the lines after message number `after`.
 
-        An incomplete last line of an earlier room is removed. Raises OSError, also if the file is
-        not a regular one or another room writes to it.
+        An incomplete last line of an earlier room is removed. Raises OSError, also if it is not a
+        regular file or another room writes to it.
         """
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
         try:
@@ -88,7 +88,7 @@ class TranscriptFile:
         end = _repair_end(self.fd, self.begin)
         while end > self.begin:
             start = _line_start(self.fd, end - 1, self.begin)
-            number = accounted(os.pread(self.fd, end - start, start))
+            number = last_number(os.pread(self.fd, end - start, start))
             if number is not None:
                 return number
             end = start
@@ -118,18 +118,18 @@ class TranscriptFile:
     def rotate(self, path: Path) -> Path | None:
         """Flush the file to the disk, add ".1" to its name `path`, and return the new name.
 
-        An older file of that name is replaced. The file may have the new name already, if a process
-        died after it had renamed the file. If another program has moved the file, leave it there
-        and return None.
+        An older file with the new name is replaced. The file may have the new name already, if a
+        process died after it had renamed the file. If another program has moved the file, leave the
+        file where it is and return None.
         """
         self._cut_off_damage()
         self.sync()
-        name = os.path.realpath(path)  # rename the target of a link
+        name = os.path.realpath(path)  # if `path` is a link, rename its target
         aside = Path(f"{name}.1")
         if self.is_at(path):
             try:
                 if self.is_at(aside):
-                    os.unlink(name)  # two names of one file: `rename` would leave both
+                    os.unlink(name)  # two names of one file: `rename` would do nothing
                 else:
                     os.rename(name, aside)
             except OSError as error:
@@ -156,7 +156,7 @@ def _repair_end(fd: int, begin: int) -> int:
     size = os.fstat(fd).st_size
     start = _line_start(fd, size, begin)
     if start < size:
-        if not begins_like_ours(os.pread(fd, BLOCK, start)):
+        if not begins_like_a_line(os.pread(fd, BLOCK, start)):
             os.write(fd, b"\n")
             return size + 1
         os.ftruncate(fd, start)

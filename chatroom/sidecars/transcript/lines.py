@@ -4,10 +4,11 @@
     {"n": 1, "time": "2026-01-31T12:00:07.123Z", "id": 3, "address": "192.0.2.10", "text": "hello"}
     {"missed": 17, "first": 2, "last": 18, "time": "2026-01-31T12:00:09.456Z"}
 
-A header begins a file, and also the lines that a room appends to an existing file. `run` names the
-run of the room. Its messages are numbered from 1; `after` is the number of the last message before
-the header. Members receive an unfinished text and its rest as two messages (LINE-5), so they are
-two lines here. `time` is the time of writing, usually some milliseconds after the message.
+A header begins a file, and also the lines that a room appends to an existing file. `run` is the id
+of the room's run. The messages of a run are numbered from 1; `after` is the number of the last
+message before the header. If a text arrives in two parts (LINE-5), members receive two messages, so
+the transcript has two lines. `time` is the time of writing, usually some milliseconds after the
+message was sent.
 """
 
 import json
@@ -48,10 +49,10 @@ def message_lines(run: Run, time: str) -> str:
     )
 
 
-def accounted(line: bytes) -> int | None:
-    """Return the number of the last message that this and earlier lines hold or report as missed.
+def last_number(line: bytes) -> int | None:
+    """Return the number of the last message that this or an earlier line holds or reports.
 
-    Return None if the line is not one of a transcript.
+    Return None if the line is not a line of a transcript.
     """
     try:
         match json.loads(line):
@@ -64,10 +65,10 @@ def accounted(line: bytes) -> int | None:
     return None
 
 
-def begins_like_ours(torn: bytes) -> bool:
-    """Return True if an incomplete line may be one of a transcript."""
+def begins_like_a_line(incomplete: bytes) -> bool:
+    """Return True if an incomplete line may be the beginning of a transcript's line."""
     return any(
-        torn.startswith(begin) or begin.startswith(torn)
+        incomplete.startswith(begin) or begin.startswith(incomplete)
         for begin in (b'{"%s": ' % kind.encode() for kind in KINDS)
     )
 

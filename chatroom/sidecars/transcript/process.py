@@ -1,12 +1,13 @@
 """The process that writes the transcript: it follows the log and appends to the file.
 
-It reports errors to the main process. Before it writes to a file that it has opened, it passes a
-descriptor of the file to the main process. If it dies, the next process gets that file, finds the
-last message in it and continues from there. When the main process has ended, this process writes
-the remaining messages and ends.
+The process reports errors to the main process. Before the process writes to a file that it has
+opened, it passes a descriptor of the file to the main process. If the process dies, the next
+process gets this descriptor, finds the last message in the file, and continues after that message.
+When the main process has ended, the transcript process writes the remaining messages and ends.
 
-With --transcript-size, a file is rotated when the next line does not fit: it is renamed, and a new
-one is opened. Another process can repeat each step: the file shows which steps were done.
+With --transcript-size, a file is rotated when the next line does not fit: the file is renamed, and
+a new file is opened. If the process dies during a rotation, the next process does the remaining
+steps.
 """
 
 import contextlib
@@ -22,14 +23,14 @@ from chatroom.config.sizes import KIB
 from chatroom.log.follower import CHUNK, READ_AGAIN, Follower
 from chatroom.log.ring import Geometry, Log
 from chatroom.sidecars.transcript.file import TranscriptFile
-from chatroom.sidecars.transcript.lines import accounted, header, message_lines, missed
+from chatroom.sidecars.transcript.lines import header, last_number, message_lines, missed
 from chatroom.system.channel import PARENT, Channel, ChannelClosed, Record
 from chatroom.system.doorbell import Doorbell
 from chatroom.system.poller import wait
 from chatroom.wording import stamp
 
 PAUSE = 0.02
-"""Pause (s) between two reads of the log. It leaves the processors to the workers."""
+"""Pause (s) between two reads of the log, so that the workers get the processors."""
 SMALL_CHUNK = 4 * KIB
 """Number of bytes of the log to read at once when a larger chunk can't be written."""
 SYNC_EVERY = 1.0
@@ -37,7 +38,7 @@ SYNC_EVERY = 1.0
 RETRY_AFTER = 1.0
 """Pause (s) before a retry after an error."""
 FLUSH_AFTER = 0.05
-"""Pause (s) before resending reports that the channel did not take."""
+"""Pause (s) before another attempt to send reports that the channel did not accept."""
 LAST_WITHIN = 1.0
 """Timeout (s) for writing the rest when the main process has ended."""
 
@@ -46,7 +47,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(path: Path, where: str, run: str, limits: Limits, end: socket.socket) -> None:
-    """Write until the room has ended; the target of the process.
+    """Write until the room has ended. This is the target of the process.
 
     `where` and `run`: see lines.py. The process starts with the room's signals blocked.
     """
@@ -68,9 +69,8 @@ def main(path: Path, where: str, run: str, limits: Limits, end: socket.socket) -
 class TranscriptWriter:
     """The writer of the transcript; call `run` once.
 
-    `file`: the file that the process before this one had open, or None. `parent`: the main
-    process' sentinel. `limit`: maximum size (bytes) of the file, into which any line must fit; 0:
-    no limit.
+    `file`: the file that the previous process had open, or None. `parent`: the main process'
+    sentinel. `limit`: maximum size (bytes) of the file, into which any line must fit; 0: no limit.
     """
 
     def __init__(
@@ -105,8 +105,8 @@ class TranscriptWriter:
         self._reopen = 0
         """Number of the request to reopen the file; 0: there is none."""
         self._look_at: float | None = monotonic()
-        """Time (s, monotonic) to read the log; None: when the doorbell rings; inf: when another
-        file is open."""
+        """Time (s, monotonic) to read the log. None: read it when the doorbell rings. inf: read it
+        when another file is open."""
         self._chunk = CHUNK
         """Number of bytes of the log to write at once."""
         self._sync_at: float | None = None
@@ -114,7 +114,7 @@ class TranscriptWriter:
         self._end_by: float | None = None
         """Time (s, monotonic) to end at the latest; None before the room stops."""
         self._finished = False
-        """True if nothing is left, or the rest can't be written."""
+        """True if nothing is left to write, or the rest can't be written."""
         self._reported = 0
         """Position in the log reported last: everything before it is on the disk."""
         self._missed = 0
@@ -226,7 +226,7 @@ class TranscriptWriter:
             if self._file is not None:
                 self._file.close()
             self._file, self._full = file, False
-            # One record for both steps: the next process repeats both, or neither.
+            # One record for both steps: the next process repeats both steps, or neither of them.
             self._tell({"opened": [file.begin, file.after], **rotated}, file.fd)
         if self._reopen:
             self._tell({"reopened": self._reopen})
@@ -278,15 +278,16 @@ class TranscriptWriter:
         return data.rfind(b"\n", 0, max(0, room)) + 1
 
     def _on_full(self, follower: Follower, fitting: bytes, now: float) -> None:
-        """Rotate the file next; `fitting` is the written part of the chunk, the rest follows."""
+        """Schedule a rotation. `fitting`: the part of the chunk that was written; the new file gets
+        the rest."""
         if fitting:
-            number = accounted(fitting[fitting.rfind(b"\n", 0, -1) + 1 :])
+            number = last_number(fitting[fitting.rfind(b"\n", 0, -1) + 1 :])
             assert number is not None
             follower.number = max(follower.number, number)
         self._full, self._open_at, self._look_at = True, now, inf
 
     def _sync(self, file: TranscriptFile, position: int) -> None:
-        """Flush the file to the disk, and report that."""
+        """Flush the file to the disk, and report the position of the last message in it."""
         self._sync_at = None
         file.sync()
         self._tell({"at": position})
@@ -296,7 +297,7 @@ class TranscriptWriter:
     # --- errors and reports --------------------------------------------------
 
     def _fail(self, error: OSError, now: float) -> None:
-        """Report an error, unless it is the one reported last, and retry later."""
+        """Report an error, unless the last report was the same, and retry later."""
         self._report_trouble(error)
         self._look_at = now + RETRY_AFTER
         if self._file is not None and self._file.gone:

@@ -72,6 +72,11 @@ class WebSocket(ServerConnection):
                 await self.close(code)  # it would wait for a full buffer without a timeout
         self.transport.abort()
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.protocol.close_rcvd is not None:  # websockets would wait for the browser's FIN
+            self.end(CloseCode.NORMAL_CLOSURE)
+
     def pause_writing(self) -> None:
         super().pause_writing()
         # websockets sends no pings while the buffer is full, so they can't time out.

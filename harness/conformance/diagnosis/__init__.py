@@ -1,16 +1,16 @@
-"""A failed test in words: what was sent, what arrived, and the usual cause. Pure.
+"""Describe a failed test in words: what was sent, what arrived, and the usual cause. Pure.
 
-diagnose.py   the sentences for a result
-case.py       facts from its wire log: the message, its sender and its receivers
+diagnose.py   the sentences for a failed result
+case.py       facts from the wire log: the message, its sender and its receivers
 pattern.py    a pattern: the trace that one common mistake leaves
 closing.py    patterns of connections that the server closes, or does not close
 lines.py      patterns of lines: cut, split, mixed, doubled, without end or prefix
-text.py       patterns of texts that change or get lost
+text.py       patterns of texts that are changed or lost
 prefixes.py   patterns of wrong prefixes
 members.py    patterns of members that receive nothing, or too much
 crashes.py    causes of crashes, by their messages
 
-A cause is named only where a pattern matches, so that no cause is a mere guess. The patterns do
-not know the profile: a sender's prefix is learned from the log. The log has only the first bytes of
-a long event, and not all events of a long test; a pattern that would need the rest does not match.
+A cause is named only if a pattern matches, so that no cause is a mere guess. The patterns do not
+know the profile: they learn a sender's prefix from the log. The log contains only the first bytes
+of a long event, and not all events of a long test; a pattern that needs the rest does not match.
 """

@@ -18,15 +18,15 @@ LEAVES = {
     "closes": "closed its connection",
     "resets": "reset its connection",
 }
-"""Events with which a client leaves, and their words."""
+"""Events with which a client leaves, and the words for them."""
 
 
 LONG = 64
-"""Bytes of a text that suffice to find it in another."""
+"""Number of bytes from the beginning of a text that are searched for in another text."""
 
 
 _NOTHING_MORE = re.compile(r"(?:Node\.js v\S+|exit status \d+|(?:note|SUMMARY): .*)?", re.DOTALL)
-"""Text that may follow a crash."""
+"""Pattern of the text between a crash and the end of the output."""
 
 _LISTENER = re.compile(
     r"(?P<name>[A-Z]\d*) (?:did not receive|has connected|receives no|missed a|was not welcomed"
@@ -46,10 +46,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Message:
-    """Text that one client sent, in one piece or more, and that a failure is about.
+    """A text that one client sent, in one piece or more.
 
-    first, last: indexes of the first and last piece. pieces: their number. text: the bytes that the
-    log has. size: number of all bytes.
+    first, last: indexes in the wire log of the first and the last piece. pieces: number of pieces.
+    text: the bytes that the log contains. size: number of all bytes.
     """
 
     speaker: str
@@ -65,17 +65,17 @@ class Message:
 
     @property
     def is_utf8(self) -> bool:
-        """True if the text is UTF-8, as far as the log shows it."""
+        """True if the part of the text in the log is UTF-8."""
         return is_utf8(self.text, whole=self.whole)
 
     @property
     def lines(self) -> list[bytes]:
-        """The finished lines of the text, without their ends."""
+        """The finished lines of the text, without their line ends."""
         return [line.removesuffix(b"\r") for line in self.text.split(b"\n")[:-1]]
 
 
 class Case:
-    """A failed result, with what its log says of the message, its sender and its receivers."""
+    """A failed result, and the facts about the message, its sender and its receivers in the log."""
 
     def __init__(self, result: Result) -> None:
         self.clause = result.clause
@@ -88,13 +88,13 @@ class Case:
         ]
         named = _LISTENER.match(self.detail)
         self.listener = named["name"] if named else ""
-        """The client that did not receive something, if the sentence names it."""
+        """The client that did not receive something, if `detail` names it."""
         crash = find(result.output)
         behind = result.output[crash.end :].strip() if crash else ""
         self.crash = crash if crash and _NOTHING_MORE.fullmatch(behind) else None
-        """The crash with which the server's output ends, if it does."""
+        """The crash with which the server's output ends; None if it ends without a crash."""
 
-    # --- who is there --------------------------------------------------------
+    # --- connected clients ---------------------------------------------------
 
     @cached_property
     def address(self) -> dict[str, bytes]:
@@ -105,7 +105,8 @@ class Case:
         return found
 
     def there(self, at: int) -> list[str]:
-        """Return the clients that are connected at an event, in the order of their connects."""
+        """Return the clients that are connected when an event occurs, in the order in which they
+        connected. at: index of the event."""
         gone = {
             event.client
             for event in self.events[:at]
@@ -116,7 +117,8 @@ class Case:
 
     @cached_property
     def leaver(self) -> Event | None:
-        """The last client that left before the message, or during its delivery."""
+        """The event in which a client left, shortly before the message or after it was sent; the
+        last one, if there are several."""
         message = self.message
         if message is None:
             return None
@@ -125,14 +127,14 @@ class Case:
         leaves = [event for event in self.events[begin:] if event.what in LEAVES]
         return leaves[-1] if leaves else None
 
-    # --- what was sent, and what was received --------------------------------
+    # --- sent and received messages ------------------------------------------
 
     @cached_property
     def message(self) -> Message | None:
-        """The message that the failure is about; None if the log does not show it.
+        """The message that the failure is about; None if the log contains no message.
 
-        It is the one that contains the expected bytes; else the last one of which something
-        is in the actual bytes; else the last one.
+        This is the last message that contains the expected bytes. If there is none, this is the
+        last message of which a line is in the actual bytes; else, the last message.
         """
         return next(filter(None, (self._expected_message, *reversed(self.messages))), None)
 
@@ -154,12 +156,12 @@ class Case:
 
     @property
     def sent_as_expected(self) -> bool:
-        """True if the expected bytes are a part of the message, as far as the log shows it."""
+        """True if the beginning of the expected bytes is in the logged part of the message."""
         return bool(self.message and self.expected and self.expected[:LONG] in self.message.text)
 
     @cached_property
     def messages(self) -> list[Message]:
-        """All that was sent: events, and sequences of events in which a client sends one line."""
+        """All sent messages. The pieces of a line that a client sent in pieces are one message."""
         found: list[Message] = []
         for number, event in enumerate(self.events):
             if event.what != "sends":
@@ -177,7 +179,7 @@ class Case:
     def heard(self, client: str, since: int, until: int | None = None) -> bytes:
         """Return the logged bytes that a client received from one event to another.
 
-        Colours are left out. If the server ends its lines with CR LF, they end with LF here.
+        Colours are removed. If the server ends all lines with CR LF, CR LF is replaced by LF.
         """
         raw = b"".join(
             event.data
@@ -189,13 +191,13 @@ class Case:
 
     @cached_property
     def _ends_with_crlf(self) -> bool:
-        """True if every LF that was received follows a CR."""
+        """True if there is a CR before every received LF."""
         received = b"".join(event.data for event in self.events if event.what == "receives")
         return b"\r\n" in received and not re.search(rb"(?<!\r)\n", received)
 
     @cached_property
     def received(self) -> dict[str, bytes]:
-        """Bytes that each other client received since the message was sent."""
+        """Bytes that clients received after the message was sent, by client; without its sender."""
         if self.message is None:
             return {}
         first = self.message.first
@@ -206,8 +208,8 @@ class Case:
         }
 
     def size(self, client: str, since: int | None = None) -> int:
-        """Return the number of bytes that a client received from an event on; None: since the
-        message was sent."""
+        """Return the number of bytes that a client received since an event; None: since the message
+        was sent."""
         if since is None:
             assert self.message
             since = self.message.first
@@ -219,9 +221,10 @@ class Case:
 
     @cached_property
     def output(self) -> bytes:
-        """Bytes that the listener received since the message was sent; another, if none is named.
+        """Bytes that the listener received since the message was sent.
 
-        Empty if nobody received anything.
+        If `detail` names no listener, these are the bytes of the first client that received
+        anything; empty if no client received anything.
         """
         if self.listener in self.received:
             return self.received[self.listener]
@@ -229,7 +232,7 @@ class Case:
 
     @cached_property
     def prefixes(self) -> dict[str, bytes]:
-        """The usual text before each client's lines, of those that were received."""
+        """The most frequent text before the lines of each client, as other clients received it."""
         found: dict[str, Counter[bytes]] = {}
         lines = [m for m in self.messages if len(m.lines) == 1 and m.pieces == 1 and m.lines[0]]
         for message in lines:
@@ -238,7 +241,8 @@ class Case:
                 if event.what == "receives" and here:
                     seen = found.setdefault(message.speaker, Counter())
                     seen[before.rpartition(b"\n")[2]] += 1
-        # Of equal counts, the later counts: the first line may be a name, and stand in a notice.
+        # If two texts are equally frequent, take the later one: the first line may have been a
+        # name, and the text before it the beginning of a notice.
         return {client: max(reversed(seen), key=seen.__getitem__) for client, seen in found.items()}
 
     @property
@@ -255,7 +259,7 @@ class Case:
 
     @cached_property
     def change(self) -> tuple[bytes, bytes]:
-        """The expected text and the one that arrived instead, without prefix and line end."""
+        """The expected text and the text that arrived instead, without prefix and line end."""
         actual = self.actual
         if b"\n" not in self.expected:
             actual = actual.partition(b"\n")[0]
@@ -264,7 +268,7 @@ class Case:
         return self.expected, actual
 
     def closed(self) -> list[str]:
-        """Return the clients whose connections the server closed, without those that had left."""
+        """Return the clients whose connections the server closed before the clients left."""
         found: dict[str, None] = {}
         left = set()
         for event in self.events:
@@ -275,9 +279,9 @@ class Case:
         return [*found]
 
     def before_the_end(self) -> Event | None:
-        """Return what a client did before the server first closed a connection that was open.
+        """Return the last action of a client before the server first closed an open connection.
 
-        A leave shortly before counts more than a message.
+        If one of the last two actions is a leave, return the leave.
         """
         closed = self.closed()
         ended = next(
@@ -292,7 +296,8 @@ class Case:
         return next((e for e in done if e.what in LEAVES), done[-1] if done else None)
 
     def reception(self) -> str:
-        """Return who received the message, and who received something else, or nothing."""
+        """Return in words which clients received the message, and which received something else, or
+        nothing."""
         got = [
             c
             for c, heard in self.received.items()
@@ -312,7 +317,7 @@ class Case:
 
 
 def is_utf8(text: bytes, *, whole: bool = True) -> bool:
-    """Return whether a text is UTF-8. If it is not `whole`, its last character may be cut."""
+    """Return whether a text is UTF-8. If it is not `whole`, its last character may be cut off."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(text, whole)
     except UnicodeDecodeError:
@@ -321,7 +326,7 @@ def is_utf8(text: bytes, *, whole: bool = True) -> bool:
 
 
 def deed(event: Event) -> str:
-    """Return what a client did, in the past tense."""
+    """Return the action of a client in words, in the past tense."""
     if event.what in LEAVES:
         return f"{event.client} {LEAVES[event.what]}"
     if event.what == "sends":

@@ -12,8 +12,8 @@ from harness.wording import listed, quoted
 
 @pattern(
     "an empty line ends the connection",
-    "An empty text, after strip() or without its line end, is taken for the end of the"
-    " connection. Only a read that returns no bytes at all is the end.",
+    "The server takes a text that is empty, after strip() or without its line end, for the end of"
+    " the connection. Only a read that returns no bytes at all is the end.",
 )
 def empty_line_ends(case: Case) -> str:
     message = case.message
@@ -65,7 +65,8 @@ def one_is_closed(case: Case) -> str | tuple[str, str]:
 
 
 def _with_crash(case: Case, what: str, cause: str = "") -> tuple[str, str]:
-    """Return a sentence and its cause, both with the crash with which the output ends, if any."""
+    """Return the sentence and the cause. If the output ends with a crash, add the crash to the
+    sentence, and prefer its cause."""
     says = said_at_the_end(case)
     return (f"{what} {says}", cause_of(says) or cause) if says else (what, cause)
 
@@ -96,7 +97,7 @@ def never_closes(case: Case) -> str:
     "The server does not call close for the socket of a client that left.",
 )
 def one_for_each(case: Case) -> str:
-    found = re.match(r"after (\d+) guests, the server holds (\d+) more descriptors", case.detail)
+    found = re.match(r"after (\d+) guests, the server has (\d+) more descriptors", case.detail)
     if found and found[1] == found[2]:
         return f"{stop(capital(case.detail))} That is one for each guest that has left."
     return ""

@@ -10,21 +10,21 @@ from harness.wording import visible
 CRASHES = (
     (
         r"ECONNRESET|Connection reset|Errno 104",
-        "Reading from a client that has reset its connection, or writing to it, is an error, which"
-        " the server does not handle.",
+        "A client has reset its connection. Then reading from the connection, or writing to it, is"
+        " an error, which the server does not handle.",
     ),
     (
         r"SIGPIPE",
-        "Writing to a connection that has gone raises SIGPIPE, which ends a process that does not"
-        " ignore it.",
+        "Writing to a connection that the client has closed raises SIGPIPE. This signal ends a"
+        " process that does not ignore it.",
     ),
     (
         r"EPIPE|Broken ?pipe|Errno 32\b",
-        "Writing to a client that has gone is an error, which the server does not handle.",
+        "Writing to a client that has left is an error, which the server does not handle.",
     ),
     (
         r"ENOTCONN|Transport endpoint is not connected|Errno 107",
-        "The client had gone before the server asked for its address.",
+        "The client had left before the server asked for its address.",
     ),
     (
         r"UnicodeDecodeError",
@@ -37,24 +37,25 @@ CRASHES = (
     ),
     (
         r"Address already in use|EADDRINUSE|Errno 98",
-        "The port stays in use for a minute after connections were closed by the server, unless"
-        " the listening socket has the option SO_REUSEADDR.",
+        "The port stays in use for a minute after the server has closed connections, unless the"
+        " listening socket has the option SO_REUSEADDR.",
     ),
     (
         r"Address family|Errno 97|EAFNOSUPPORT|Name or service not known",
-        "The server opens an IPv4 socket (AF_INET) whatever its host is.",
+        "The server opens an IPv4 socket (AF_INET), even if its host is an IPv6 address.",
     ),
     (
         r"[Tt]oo many open files|EMFILE|Errno 24\b",
-        "The server does not close the sockets of clients that left, or needs more descriptors than"
-        " it may have.",
+        "The server does not close the sockets of clients that have left, or it needs more"
+        " descriptors than its limit allows.",
     ),
 )
-"""Patterns of a crash's message or signal, each with the cause."""
+"""Patterns of a crash's message or signal, each with the usual cause."""
 
 
 def said_at_the_end(case: Case) -> str:
-    """Return a sentence with the crash with which the server's output ends; empty for none."""
+    """Return a sentence about the crash at the end of the server's output; empty if there is
+    none."""
     if case.crash is None:
         return ""
     return stop(f"The server's output ends with {visible(case.crash.says)}")

@@ -1,4 +1,4 @@
-"""The sentences for a failed result."""
+"""Describe a failed result in sentences."""
 
 from __future__ import annotations
 
@@ -21,27 +21,29 @@ _NOT_RECEIVED = re.compile(
     r"[A-Z]\d* (?:did not receive the|has connected, but does not|receives no message)"
     r"|the message of"
 )
-"""Details that say only that something did not arrive; the sentence from the log replaces them."""
+"""Pattern of a detail that says only that something did not arrive. A sentence from the log
+replaces such a detail."""
 
 _ENDPOINTS = re.compile(
     r"(?P<one>[A-Z]\d*) is at (?P<here>\S+), (?P<other>[A-Z]\d*) at (?P<there>\S+): perhaps these"
     r" are not one room"
 )
-"""Note of a detail that remains, whatever the sentence becomes."""
+"""Pattern of a note in a detail. The note is kept when a sentence replaces the detail."""
 
 _OF_ANOTHER_TEST = re.compile(
     "after (?:this test|other members have left), |when the clients of this test had left, "
 )
-"""Details about a failure in another test: the wire log is not its own."""
+"""Pattern of a detail that is about another test than the wire log."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
     """A failure in words.
 
-    what: one or two sentences. cause: the usual cause, a sentence or more; empty if no pattern
-    matches. pattern: its name. clients: the clients that the failure is about, if known. around:
-    index in the wire log of the event at which it begins, if known.
+    what: one or two sentences. cause: the usual cause, a sentence or more; empty if unknown.
+    pattern: name of the pattern that matches; empty if none does. clients: the clients that the
+    failure is about, if known. around: index in the wire log of the event at which the failure
+    begins, if known.
     """
 
     what: str
@@ -98,11 +100,13 @@ PATTERNS = (
     closing.never_closes,
     closing.one_for_each,
 )
-"""The patterns. The first that matches counts, so the narrow ones come before the wide ones."""
+"""The patterns. The first one that matches is used, so specific patterns come before general
+ones."""
 
 
 def explain(result: Result) -> Result:
-    """Return a failed result with the diagnosis as its detail; any other as it is."""
+    """Return a failed result with the diagnosis as its detail; return any other result
+    unchanged."""
     if result.verdict != FAIL or _OF_ANOTHER_TEST.match(result.detail):
         return result
     found = diagnose(result)
@@ -119,7 +123,7 @@ def explain(result: Result) -> Result:
 
 
 def diagnose(result: Result) -> Diagnosis:
-    """Return a failed result in words."""
+    """Return the diagnosis of a failed result."""
     case = Case(result)
     around = _around(case)
     if ended := _ENDED.search(case.detail):
@@ -147,13 +151,14 @@ def _crash(case: Case, ended: re.Match[str]) -> Diagnosis:
 
 
 def _plain(case: Case) -> str:
-    """Return the sentence without a pattern: the test's own, and what was sent and received."""
+    """Return the sentences if no pattern matches: the test's own, and what was sent and
+    received."""
     own = "" if _NOT_RECEIVED.match(case.detail) and case.message else stop(capital(case.detail))
     return " ".join(filter(None, (own, _exchange(case)))) or stop(capital(case.detail))
 
 
 def _exchange(case: Case) -> str:
-    """Return who sent the message, and who received it or something else; empty if the failure is
+    """Return a sentence about the message, its sender and its receivers; empty if the failure is
     not about the message."""
     message = case.message
     if message is None or not _is_about(case) or case.clause.startswith(_ABOUT_MORE):

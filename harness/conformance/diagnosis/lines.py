@@ -28,11 +28,11 @@ def second_line_without_prefix(case: Case) -> str:
 
 @pattern("the text arrived in pieces", STREAM)
 def each_piece_a_message(case: Case) -> str:
-    """The prefix is inside a line; without the prefixes, the line is there."""
+    """Match if prefixes are inside a received line, and the line is right without them."""
     message, prefix = case.message, case.prefix
     if not (message and prefix and message.whole and message.text.strip()):
         return ""
-    if case.clause == "LINE-6":  # the two pieces are two messages there
+    if case.clause == "LINE-6":  # in its tests, the two pieces are two messages
         return ""
     for client, heard in case.received.items():
         line = message.text.rstrip(b"\r\n").partition(b"\n")[0]
@@ -50,10 +50,10 @@ def each_piece_a_message(case: Case) -> str:
 
 @pattern(
     "the line was split",
-    "The server reads at most so many bytes at once, and takes each read for a message.",
+    "The server reads a limited number of bytes at once, and takes each read for a message.",
 )
 def split_at(case: Case) -> str:
-    """A long line arrives as several messages."""
+    """Match if a long line arrives as several messages."""
     message, prefix = case.message, case.prefix
     if not (message and len(prefix) > 2 and message.pieces == 1 and len(case.actual) > 2 * LONG):
         return ""
@@ -69,10 +69,10 @@ def split_at(case: Case) -> str:
 
 
 @pattern(
-    "the line was cut", "The server reads at most so many bytes of a line, and drops the rest."
+    "the line was cut", "The server reads a limited number of bytes of a line, and drops the rest."
 )
 def cut(case: Case) -> str:
-    """A line's beginning arrives, and its end does not."""
+    """Match if the beginning of a line arrives, and its end does not."""
     message = case.message
     if message is None or message.pieces > 1 or case.clause.startswith("LOAD"):
         return ""
@@ -89,7 +89,7 @@ def cut(case: Case) -> str:
 
 @pattern("the beginning was lost", STREAM)
 def beginning_lost(case: Case) -> str:
-    """Only the end of a long line arrives, or its middle."""
+    """Match if the end or the middle of a long line arrives, but not its beginning."""
     message = case.message
     if message is None or message.pieces > 1 or case.clause not in ("LINE-7", "TEXT-1"):
         return ""
@@ -103,7 +103,8 @@ def beginning_lost(case: Case) -> str:
 
 
 def _size_of_beginning(case: Case, client: str, line: bytes) -> int:
-    """Return how many bytes of a line a client received, if only its beginning; else 0."""
+    """Return the number of bytes of a line that a client received; 0 unless it received exactly the
+    beginning of the line."""
     message = case.message
     assert message
     events = [
@@ -120,7 +121,7 @@ def _size_of_beginning(case: Case, client: str, line: bytes) -> int:
         rest = heard[begin + len(text) :].strip()
         return len(text) if len(text) < len(line) and not rest else 0
     if len(events) == 1 and not message.whole and len(text) + begin == len(heard):
-        return size - begin - case.actual.endswith(b"\n")  # only the sizes are known
+        return size - begin - case.actual.endswith(b"\n")  # the log has only the size of the rest
     return 0
 
 
@@ -142,8 +143,8 @@ def twice(case: Case) -> str:
 
 @pattern(
     "the line end was lost",
-    "The line end was removed when the line was read (strip, trim, readline), and none was added"
-    " when it was sent.",
+    "The server removes the line end when it reads the line (strip, trim, readline), and adds none"
+    " when it sends the line.",
 )
 def line_end_lost(case: Case) -> str:
     message = case.message
@@ -194,7 +195,7 @@ def line_end_doubled(case: Case) -> str:
 
 @pattern("a message inside another's line", STREAM)
 def mixed(case: Case) -> str:
-    """Another's message is inside a line."""
+    """Match if another member's message is inside a line that was sent in pieces."""
     message = case.message
     if not (message and message.pieces > 1):
         return ""
@@ -217,7 +218,7 @@ def mixed(case: Case) -> str:
 
 @pattern(
     "an empty line was dropped",
-    "The server leaves out texts that are empty without their line end.",
+    "The server does not deliver texts that are empty without their line end.",
 )
 def empty_line_lost(case: Case) -> str:
     message = case.message
@@ -255,7 +256,7 @@ def last_words_lost(case: Case) -> str:
     message, last = case.message, _last_words(case)
     if message and last and not message.text.endswith(b"\n"):
         return (
-            f"{message.speaker} sent {quoted(message.text)} and {last}. The text behind the last"
+            f"{message.speaker} sent {quoted(message.text)} and {last}. The text after the last"
             " line end did not arrive."
         )
     return ""
@@ -270,7 +271,8 @@ def all_words_lost(case: Case) -> str:
 
 
 def _last_words(case: Case) -> str:
-    """Return how the sender left after the message, if the end of the message did not arrive."""
+    """Return in words how the sender left after the message; empty if it did not leave, or if the
+    end of the message arrived."""
     message = case.message
     if message is None or any(
         message.text.rstrip().split(b"\n")[-1] in heard for heard in case.received.values()

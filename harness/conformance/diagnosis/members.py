@@ -36,7 +36,7 @@ def before_the_welcome(case: Case) -> str:
             continue
         begun = next((n for n, e in enumerate(case.events) if e.client == found["name"]), 0)
         if any(line in e.data for e in case.events[message.last + 1 : begun]):
-            return ""  # it had been delivered before: the server repeats old messages
+            return ""  # the message was delivered earlier, so the server repeats old messages
         return (
             f"{found['name']} received {message.speaker}'s message {quoted(message.text)} before"
             " the welcome."
@@ -77,7 +77,8 @@ def not_yet_a_member(case: Case) -> str:
     " skips the next client. Let the loop go over a copy of the list.",
 )
 def next_is_skipped(case: Case) -> str:
-    """The receiver that connected right after the one that left is the only one without it."""
+    """Match if a client left, and only the next client in the order of connection did not receive
+    the message."""
     return _missed_around_a_leave(case, lambda missed, behind: missed == behind[:1] != behind)
 
 
@@ -87,7 +88,8 @@ def next_is_skipped(case: Case) -> str:
     " error for each client.",
 )
 def loop_ended(case: Case) -> str:
-    """All that connected after the one that left are without it, and only they."""
+    """Match if a client left, and exactly the clients that had connected after it did not receive
+    the message."""
     return _missed_around_a_leave(case, lambda missed, behind: missed == behind != behind[:1])
 
 
@@ -111,7 +113,8 @@ def _missed_around_a_leave(case: Case, fits: Callable[[list[str], list[str]], bo
 
 @pattern(
     "two clients at one address",
-    "The server tells its clients apart by address. Two connections may come from one address.",
+    "The server identifies its clients by their addresses. But two connections may come from one"
+    " address.",
 )
 def same_address(case: Case) -> str:
     message = case.message
@@ -134,7 +137,7 @@ def same_address(case: Case) -> str:
     "a silent client blocks", "The server waits for input of one client before it serves the next."
 )
 def blocked_by_a_silent_client(case: Case) -> str:
-    """A client that came after one that has sent nothing has received nothing."""
+    """Match if all clients that connected after a silent client have received nothing."""
     if case.clause not in ("JOIN-1", "JOIN-2") or not case.message:
         return ""
     deaf = [c for c in case.address if not case.heard(c, 0)]
@@ -157,7 +160,7 @@ def blocked_by_a_silent_client(case: Case) -> str:
 
 @pattern("a crowd is too large")
 def crowd(case: Case) -> str:
-    """After a number of clients, no more are served."""
+    """Match if the server serves only some of many clients."""
     if case.clause != "JOIN-1" or not case.listener:
         return ""
     closed = [e.client for e in case.events if e.what.endswith("by the server")]
@@ -167,23 +170,24 @@ def crowd(case: Case) -> str:
     heard = case.heard(case.listener, 0)
     end = ", and its connection was closed" if case.listener in closed else ""
     return (
-        f"{counted(len(case.address), 'client')} connected; {len(served)} of them have received"
-        f" anything. {case.listener} received {quoted(heard) if heard else 'nothing'}{end}."
+        f"{counted(len(case.address), 'client')} connected; only {len(served)} of them have"
+        f" received anything. {case.listener} received {quoted(heard) if heard else 'nothing'}"
+        f"{end}."
     )
 
 
 @pattern(
     "a slow reader blocks",
-    "The server's send waits until the client that does not read has room again, and nobody else"
-    " is served meanwhile.",
+    "The server's send blocks until the client that does not read has room again. Meanwhile, the"
+    " server serves no other client.",
 )
 def blocked_by_a_slow_reader(case: Case) -> str:
-    """One client has read nothing for long, and the others receive nothing any more."""
+    """Match if another member receives nothing more after one member has stopped reading."""
     if case.clause not in ("LOAD-1", "LOAD-2") or "did not receive the end" not in case.detail:
         return ""
     return (
-        "One member stopped reading. Then other members sent text, and the rest of it did not reach"
-        f" {case.listener}, which does read."
+        "One member stopped reading. Then other members sent text, and the end of the text did not"
+        f" reach {case.listener}, which does read."
     )
 
 
@@ -202,7 +206,9 @@ def not_once(case: Case) -> str:
     )
 
 
-@pattern("IPv4 only", "The server opens an IPv4 socket (AF_INET) whatever its host is.")
+@pattern(
+    "IPv4 only", "The server opens an IPv4 socket (AF_INET), even if its host is an IPv6 address."
+)
 def not_on_ipv6(case: Case) -> str:
     if case.clause == "JOIN-4" and "could not connect" in case.detail:
         return "The server was started with the host ::1, but accepts no connection there."
@@ -211,8 +217,8 @@ def not_on_ipv6(case: Case) -> str:
 
 @pattern(
     "different orders",
-    "A thread for each client sends to all others, and nothing keeps the threads from"
-    " overtaking each other. Use one lock, or one queue.",
+    "A thread for each client sends to all others, and the threads may overtake each other. Use one"
+    " lock, or one queue.",
 )
 def different_orders(case: Case) -> str:
     found = re.match(

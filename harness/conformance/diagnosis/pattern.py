@@ -1,4 +1,4 @@
-"""A pattern: the trace that one common mistake leaves in the wire log of a failed test."""
+"""A pattern finds the trace of one common mistake in the wire log of a failed test."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from harness.conformance.diagnosis.case import Case
 
 Says = Callable[[Case], str | tuple[str, str]]
-"""A function that returns a sentence, or a sentence and its cause; "" if the log has no such
-trace."""
+"""A function that returns a sentence, or a sentence and its cause; "" if the pattern does not
+match."""
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """A trace of a common mistake. cause: the usual cause, in a sentence or more; empty if there
-    are several, or if `says` returns it."""
+    """The trace of a common mistake. cause: the usual cause, in a sentence or more; empty if there
+    are several causes, or if `says` returns the cause."""
 
     name: str
     says: Says
     cause: str
 
     def match(self, case: Case) -> tuple[str, str] | None:
-        """Return a sentence and the cause, or None."""
+        """Return a sentence and the cause; None if the pattern does not match."""
         said = self.says(case)
         if isinstance(said, tuple):
             return said
@@ -30,12 +30,12 @@ class Pattern:
 
 
 def pattern(name: str, cause: str = "") -> Callable[[Says], Pattern]:
-    """Make a pattern of a function."""
+    """Return a decorator that makes a pattern from a function."""
     return lambda says: Pattern(name, says, cause)
 
 
 STREAM = (
-    "The server takes what one read (recv) returns for one message. TCP is a stream: a read may"
-    " return a part of a line, or several lines. Collect the bytes, and take the lines from them."
+    "The server takes the bytes of one read (recv) for one message. TCP is a stream: a read may"
+    " return a part of a line, or several lines. Collect the bytes, and split them into lines."
 )
 """Cause of several patterns."""

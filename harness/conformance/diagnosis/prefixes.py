@@ -11,7 +11,8 @@ from harness.wording import as_text, quoted
 
 @pattern(
     "the latest address",
-    "The address is in one variable for all clients, which the latest connection overwrites.",
+    "The server stores the address in one variable for all clients. Each new connection overwrites"
+    " this variable.",
 )
 def latest_address(case: Case) -> str:
     wrong = _wrong_address(case)
@@ -22,8 +23,8 @@ def latest_address(case: Case) -> str:
 
 @pattern(
     "the receiver's address",
-    "The address is taken from the connection that is written to, instead of the one that was"
-    " read from.",
+    "The server takes the address of the connection that it writes to, instead of the connection"
+    " that it has read from.",
 )
 def receivers_address(case: Case) -> str:
     message = case.message
@@ -40,8 +41,8 @@ def receivers_address(case: Case) -> str:
 
 @pattern(
     "the server's address",
-    "The address is that of the server's side (getsockname); the client's is that of"
-    " getpeername, or what accept returns.",
+    "The server takes the address of its own side (getsockname). The client's address is the one"
+    " that getpeername or accept returns.",
 )
 def own_address(case: Case) -> str:
     message = case.message
@@ -68,13 +69,14 @@ def with_port(case: Case) -> str:
 
 
 def _line_of(message: Message, heard: bytes) -> bytes:
-    """Return the line in which a message was received; empty if it was not."""
+    """Return the line that contains a message; empty if the message was not received."""
     text = message.lines[0] if message.lines else message.text
     return next((line for line in heard.split(b"\n") if text and text in line), b"")
 
 
 def _wrong_address(case: Case) -> str:
-    """Return the client whose address is the message's prefix, if it is not the sender."""
+    """Return the client whose address is in the message's prefix, if this is not the sender; else
+    an empty text."""
     message = case.message
     if message is None or case.clause != "PREFIX-2":
         return ""

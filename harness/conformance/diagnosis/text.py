@@ -1,4 +1,4 @@
-"""Patterns of texts that change or get lost."""
+"""Patterns of texts that are changed or lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from harness.wording import quoted
 
 @dataclass(frozen=True)
 class Change:
-    """A change that servers make to a text. words: ends a sentence that says how it arrived."""
+    """A change that servers make to a text. words: end of the sentence about the received text. of:
+    returns the changed text."""
 
     words: str
     of: Callable[[str], str]
@@ -31,7 +32,7 @@ _LATIN = (
 
 
 def _not_ascii(text: str, each: Callable[[bytes], str]) -> str:
-    """Replace each character that is not ASCII by a function of its bytes."""
+    """Replace each character that is not ASCII by the result of `each`, called with its bytes."""
     return re.sub("[^\x00-\x7f]", lambda found: each(found[0].encode()), text)
 
 
@@ -97,7 +98,7 @@ CHANGES = (
     Change("with separate accents (NFD)", lambda text: unicodedata.normalize("NFD", text)),
     Change("without its zero-width joiners", lambda text: text.replace("\u200d", "")),
 )
-"""Known changes of a text. The first that fits counts."""
+"""Known changes of a text. The first change that fits is used."""
 
 
 @pattern("a known change")
@@ -119,16 +120,16 @@ def changed(case: Case) -> str | tuple[str, str]:
 
 
 _C1 = re.compile("[\x80-\x9f]")
-"""Control characters that the server may also have replaced."""
+"""C1 control characters. The server may have replaced them, too."""
 
 
 @pattern(
     "a torn character",
-    "The server decodes each read by itself, and a read ended inside the character. Collect"
-    " whole lines before they are decoded.",
+    "The server decodes each read separately, and a read ended inside the character. Collect the"
+    " bytes of a whole line before you decode them.",
 )
 def torn_character(case: Case) -> str:
-    """Some characters have become U+FFFD, and others like them have not."""
+    """Match if some characters that are not ASCII have become U+FFFD, and others have not."""
     expected, actual = case.change
     if not (case.sent_as_expected and is_utf8(expected) and b"\n" not in expected):
         return ""
@@ -143,14 +144,14 @@ def torn_character(case: Case) -> str:
         return ""
     return (
         f"The character {text[begin]}, at byte {len(text[:begin].encode()):,} of the text, arrived"
-        " as U+FFFD; others like it arrived."
+        " as U+FFFD; other characters that are not ASCII arrived unchanged."
     )
 
 
 @pattern(
     "a command",
-    "The server takes a text that begins with / for a command. If that is meant to be so, give"
-    " `commands` in the profile.",
+    "The server takes a text that begins with / for a command. If this is intended, set `commands`"
+    " in the profile.",
 )
 def command(case: Case) -> str:
     message = case.message
@@ -181,12 +182,12 @@ def bad_bytes_lost(case: Case) -> str:
 
 
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""Control characters: of C0 except TAB and LF, DEL, C1, bidirectional controls and separators."""
+"""Control characters: C0 except TAB and LF, DEL, C1, bidirectional controls and separators."""
 
 
 @pattern(
     "a control character passes",
-    "The server passes control characters on. Replace them before a text is sent to others.",
+    "The server passes control characters on. Replace them before you send a text to others.",
 )
 def control_character_passes(case: Case) -> str:
     message = case.message

@@ -1,4 +1,4 @@
-"""Broadcast."""
+"""Tests of the section Broadcast of PROTOCOL.md."""
 
 from __future__ import annotations
 
@@ -31,14 +31,15 @@ TEXTS = (
 
 
 async def speak(client: Client, tokens: list[bytes]) -> None:
-    """Send each token as a line, in a send of its own."""
+    """Send each token as a line, with one send for each line."""
     for token in tokens:
         await client.say(token + b"\n")
         await asyncio.sleep(0)
 
 
 async def conversation(room: Room) -> tuple[dict[Client, list[bytes]], dict[Client, list[bytes]]]:
-    """Have all members send at once; return the tokens that each sent, and that each received."""
+    """Have all members send at once; return the tokens that each member sent, and the tokens that
+    each member received."""
     members = await room.join(MEMBERS)
     said = {member: room.tokens(LINES) for member in members}
     await asyncio.gather(*[speak(speaker, tokens) for speaker, tokens in said.items()])
@@ -64,7 +65,7 @@ def expect_each_once(
 @pytest.mark.clause("CAST-1", PROVED)
 async def test_a_line_reaches_every_other_member_once(room: Room) -> None:
     """12 members send 50 lines each, all at once, and then a last line. When the last lines have
-    arrived, every other member has received each line exactly once."""
+    arrived, each line has arrived exactly once at every other member."""
     said, heard = await conversation(room)
     for listener, words in heard.items():
         for speaker, tokens in said.items():
@@ -74,8 +75,8 @@ async def test_a_line_reaches_every_other_member_once(room: Room) -> None:
 
 @pytest.mark.clause("CAST-1", PROVED)
 async def test_every_one_of_1200_lines_arrives_once(room: Room) -> None:
-    """One member sends 1,200 lines to two others, a hundred at once. Each of them receives each
-    line exactly once."""
+    """One member sends 1,200 lines, a hundred at once. Two other members receive each line exactly
+    once."""
     speaker, *listeners = await room.join(3)
     tokens = room.tokens(1200)
     heard = dict.fromkeys(listeners, b"")
@@ -91,9 +92,9 @@ async def test_every_one_of_1200_lines_arrives_once(room: Room) -> None:
 
 @pytest.mark.clause("CAST-2", ABSENT)
 async def test_a_sender_does_not_hear_itself(room: Room) -> None:
-    """A member sends a line, and another receives it and answers, several times. At the end, the
-    first member has not received any of its own lines. In a dialect with echo, it has received each
-    of them once, with the declared prefix."""
+    """A member sends five lines. After each line, another member receives the line and answers. The
+    first member receives the answers, but does not receive its own lines. In a dialect with echo,
+    it receives each of its own lines once, with the declared prefix."""
     speaker, other = await room.join(2)
     own = room.tokens(5)
     heard = b""
@@ -113,7 +114,7 @@ async def test_a_sender_does_not_hear_itself(room: Room) -> None:
 @pytest.mark.clause("CAST-3", PROVED)
 async def test_text_arrives_as_it_was_sent(room: Room) -> None:
     """A member sends spaces, a tab, punctuation, commands and 500 letters, each in a line that ends
-    with a token. Before the token, exactly this text is received."""
+    with a token. Exactly this text is received before the token."""
     speaker, listener = await room.join(2)
     commands = tuple(room.profile.commands)
     for text in TEXTS:
@@ -127,8 +128,8 @@ async def test_text_arrives_as_it_was_sent(room: Room) -> None:
 
 @pytest.mark.clause("CAST-3", PROVED)
 async def test_the_end_of_a_text_arrives_as_it_was_sent(room: Room) -> None:
-    """A member sends lines that begin with a token, and end with spaces or a tab. These are
-    received after the token."""
+    """A member sends lines that begin with a token, and end with spaces, a tab or words. Exactly
+    this end is received after the token."""
     speaker, listener = await room.join(2)
     for text in (b"  ", b"\t", b" .", b"  two   words  "):
         first, second = room.tokens(2)
@@ -141,8 +142,8 @@ async def test_the_end_of_a_text_arrives_as_it_was_sent(room: Room) -> None:
 
 @pytest.mark.clause("CAST-4", PROVED)
 async def test_lines_of_one_sender_arrive_in_order(room: Room) -> None:
-    """12 members send 50 lines each, all at once. Each receives each other's lines in the order
-    sent."""
+    """12 members send 50 lines each, all at once. The lines of one sender arrive at each other
+    member in the order in which they were sent."""
     said, heard = await conversation(room)
     for listener, words in heard.items():
         for speaker, tokens in said.items():
@@ -157,7 +158,7 @@ async def test_lines_of_one_sender_arrive_in_order(room: Room) -> None:
 
 
 def _order(numbers: list[int]) -> str:
-    """Return the numbers around the first one that is out of order."""
+    """Return in words the numbers around the first number that is out of order."""
     late = next(at for at in range(1, len(numbers)) if numbers[at] < numbers[at - 1])
     return "…, " + ", ".join(map(str, numbers[max(0, late - 3) : late + 3])) + ", …"
 
@@ -191,7 +192,10 @@ def _by_sender(
     speaker_of: dict[bytes, Client],
     rank: dict[Client, dict[bytes, int]],
 ) -> list[bytes]:
-    """Sort each sender's words into the order sent, among the places of that sender."""
+    """Sort the words of each sender into the order in which they were sent.
+
+    The sequence of senders stays the same: each word is replaced by a word of the same sender.
+    """
     own: dict[Client, list[bytes]] = {}
     for word in words:
         own.setdefault(speaker_of[word], []).append(word)
@@ -203,8 +207,8 @@ def _by_sender(
 
 @pytest.mark.clause("CAST-6", PROVED)
 async def test_members_at_one_address_hear_each_other(room: Room) -> None:
-    """Two members share an address, a third has another address. Each of the two receives messages
-    of the others, and the third of the first."""
+    """Three members connect from one address. Each of the second and the third member receives
+    messages of the two others, and the first member receives messages of the second."""
     third = (await room.join(1))[0]
     member, other = [await room.enter(third.address) for _ in range(2)]
     await room.greet(third, member)
@@ -215,8 +219,8 @@ async def test_members_at_one_address_hear_each_other(room: Room) -> None:
 
 @pytest.mark.clause("CAST-7", OBSERVED)
 async def test_a_member_alone_in_the_room_can_talk(room: Room) -> None:
-    """A member sends lines, alone in a server started for this test, if the harness can start one.
-    Then another joins, and the two receive each other's messages."""
+    """A member sends lines while it is alone, in a server started for this test if the harness can
+    start one. Then another member joins, and the two receive each other's messages."""
     server = room.own_server()
     alone = await room.enter(target=server)
     for _ in range(3):

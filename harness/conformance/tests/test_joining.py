@@ -1,4 +1,4 @@
-"""Joining."""
+"""Tests of the section Joining of PROTOCOL.md."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ RESETS = 20
 
 @pytest.mark.clause("JOIN-1", PROVED)
 async def test_a_crowd_joins_at_once(room: Room) -> None:
-    """100 clients connect at once. Each receives a member's message, and the member receives one
-    of each."""
+    """100 clients connect at once. Each client receives a message of an earlier member, and this
+    member receives a message of each client."""
     listener = (await room.join(1))[0]
     crowd = await asyncio.gather(*[room.enter() for _ in range(CROWD)])
     room.count_in(*crowd)
@@ -36,7 +36,8 @@ async def test_a_crowd_joins_at_once(room: Room) -> None:
 
 @pytest.mark.clause("JOIN-2", PROVED)
 async def test_a_silent_client_disturbs_nobody(room: Room) -> None:
-    """Clients connect, and neither send nor close. Others join and exchange messages meanwhile."""
+    """Clients connect, and neither send nor close. Meanwhile, other clients join and exchange
+    messages."""
     for _ in range(3):
         await room.connect()
     await _two_talk(room)
@@ -44,8 +45,8 @@ async def test_a_silent_client_disturbs_nobody(room: Room) -> None:
 
 @pytest.mark.clause("JOIN-2", PROVED)
 async def test_reset_connections_disturb_nobody(room: Room) -> None:
-    """Connections are reset: at once, perhaps before they are accepted, or after the welcome.
-    Members still exchange messages, and others can join."""
+    """Clients reset their connections, some of them at once, perhaps before the server accepts
+    them, and some after the welcome. Members still exchange messages, and others can join."""
     members = await room.join(2)
     for number in range(RESETS):
         client = await (room.enter() if number % 2 else room.connect())
@@ -56,9 +57,10 @@ async def test_reset_connections_disturb_nobody(room: Room) -> None:
 
 @pytest.mark.clause("JOIN-2", PROVED)
 async def test_a_connection_reset_before_its_welcome_disturbs_nobody(room: Room) -> None:
-    """The server's processes are stopped (SIGSTOP). A connection is made and reset, and three
-    members send a line. The server continues, and may send the welcome and the lines to the
-    connection before it can know. The members receive the lines, and others can join."""
+    """The server's processes are stopped (SIGSTOP). A client connects and resets its connection,
+    and three members send a line each. When the server continues, it may send the welcome and the
+    lines to the client before it notices the reset. The members receive the lines, and others can
+    join."""
     members = await room.join(3)
     tokens = {member: room.token() for member in members}
     with room.target.suspended():
@@ -73,6 +75,7 @@ async def test_a_connection_reset_before_its_welcome_disturbs_nobody(room: Room)
 
 
 async def _two_talk(room: Room) -> None:
+    """Have two clients join and exchange messages."""
     member, other = await room.join(2)
     await room.tell(member, other)
     await room.tell(other, member)
@@ -86,7 +89,8 @@ async def test_a_server_restarts_on_the_same_port(room: Room) -> None:
     await clients[0].say(room.token() + b"\n")
     server.stop()
     for client in clients:
-        # With unread input, close would send a RST, and the server's port would be free at once.
+        # Read the end of the connection first: after unread input, close would send a RST, and the
+        # server's port would be free at once.
         await client.ends(room.window)
         client.close()
     try:
@@ -113,8 +117,8 @@ async def test_ipv6_is_served_like_ipv4(room: Room) -> None:
 
 @pytest.mark.clause("JOIN-5", OBSERVED)
 async def test_a_full_room_refuses_a_client_with_one_line(room: Room) -> None:
-    """A room is filled. The next client receives one line and is disconnected; the members go on.
-    When a member leaves, another client can join."""
+    """A room is filled. The next client receives one line and is disconnected; the members still
+    exchange messages. When a member has left, another client can join."""
     profile = room.profile
     applies(profile.full_clients, "the profile has no `full_options` to fill a room")
     server = room.another(profile.full_options)

@@ -1,4 +1,4 @@
-"""Leaving."""
+"""Tests of the section Leaving of PROTOCOL.md."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from harness.conformance.evidence import OBSERVED, PROVED
 from harness.target.target import Target, part_used
 
 GUESTS = 40
-"""Clients that join and leave, one after another, in a batch."""
+"""Number of clients in a batch, which join and leave one after another."""
 MOST_GUESTS = 5 * GUESTS
 """Maximum number of guests. A leak grows in each batch; an allocator's reserve does not."""
 SPARE_DESCRIPTORS = 8
-"""Number of descriptors that a server may hold in addition after all guests have left."""
+"""Maximum growth of the server's number of open descriptors, once all guests have left."""
 SPARE_MEMORY = GUESTS * (128 << 10)
-"""Bytes by which its memory may grow in each batch: garbage that is not collected yet."""
+"""Bytes by which the server's memory may grow in each batch: garbage that is not collected yet."""
 SPARE_THREADS = GUESTS // 2
-"""Number of threads by which it may grow in each batch: a pool grows to its size and stops."""
+"""Number of threads that the server may add in each batch. A pool of threads grows only up to its
+maximum size."""
 IDLE = 0.1
 """Share of a processor that an idle server may use."""
 
@@ -36,8 +37,8 @@ def leave(client: Client, way: str) -> None:
 @pytest.mark.clause("LEAVE-1", PROVED)
 @pytest.mark.parametrize("way", ["close", "reset", "half-close"])
 async def test_the_other_members_still_talk_after_a_leave(room: Room, way: str) -> None:
-    """Four of six members leave, one after another. After each leave, the others still receive
-    each other's messages."""
+    """Four of six members leave, one after another. After each leave, the remaining members still
+    receive each other's messages."""
     members = await room.join(6)
     while len(members) > 2:
         leaver = members.pop(len(members) // 2)
@@ -52,8 +53,9 @@ async def test_the_other_members_still_talk_after_a_leave(room: Room, way: str) 
 @pytest.mark.clause("LEAVE-1", PROVED)
 @pytest.mark.parametrize("way", ["close", "reset", "half-close"])
 async def test_a_leave_during_delivery_loses_nothing_for_others(room: Room, way: str) -> None:
-    """The last of 16 members sends a line. The first leaves as soon as it has received it, perhaps
-    before others have. All others receive it, too. This is repeated until two are left."""
+    """The last of 16 members sends a line. The first member leaves as soon as it has received the
+    line, perhaps before others have received it. All others receive the line, too. This is repeated
+    until two members are left."""
     members = await room.join(16)
     speaker = members[-1]
     while len(members) > 2:
@@ -70,10 +72,10 @@ async def test_a_leave_during_delivery_loses_nothing_for_others(room: Room, way:
 @pytest.mark.clause("LEAVE-1", PROVED)
 @pytest.mark.parametrize("way", ["close", "reset"])
 async def test_a_message_to_a_member_that_has_gone_harms_nobody(room: Room, way: str) -> None:
-    """The server's processes are stopped (SIGSTOP). Four members send a line, and between the
-    second and the third line, a fifth member leaves. The server continues, and may send to the
-    fifth before it can know. The others receive each line, and still receive each other's
-    messages."""
+    """The server's processes are stopped (SIGSTOP). Four members send a line each, and a fifth
+    member leaves between the second and the third line. When the server continues, it may send to
+    the fifth member before it notices the leave. The four members receive each line, and still
+    receive each other's messages."""
     members = await room.join(5)
     leaver = members.pop(2)
     room.count_out(leaver)
@@ -108,8 +110,9 @@ async def test_the_room_goes_on_when_all_have_left(room: Room) -> None:
 @pytest.mark.parametrize("end", [b"\n", b""], ids=["finished", "unfinished"])
 async def test_the_last_line_is_delivered(room: Room, end: bytes) -> None:
     """A member sends two lines, the second with or without LF, and closes at once. Both lines are
-    received. This is repeated ten times. If they are not, but the others do not receive each
-    other's messages either, LEAVE-1 is broken, and this clause is unknown."""
+    received. This is repeated ten times. If a line is not received, but the other members do not
+    receive each other's messages either, LEAVE-1 is broken, and the verdict of this clause is
+    unknown."""
     listener, other = await room.join(2)
     for _ in range(10):
         guest = await room.enter()
@@ -117,22 +120,23 @@ async def test_the_last_line_is_delivered(room: Room, end: bytes) -> None:
         first, last = room.tokens(2)
         await guest.say(first + b"\n" + last + end)
         guest.finish()
-        async with room.if_they_talk(listener, other):
+        async with room.undecided_if_deaf(listener, other):
             await listener.hears(first)
             await listener.hears_line(last)
 
 
 @pytest.mark.clause("LEAVE-3", OBSERVED)
 async def test_resources_of_members_that_left_are_released(room: Room) -> None:
-    """Batches of 40 guests join a server started for this test, and leave; some send messages. The
-    server's memory and threads stop growing after a few batches, and it then has about as many
-    descriptors as before. When all have left, it is idle."""
+    """Batches of 40 guests join a server started for this test, and leave; some guests send
+    messages. After a few batches, the server's memory and number of threads stop growing. After
+    each batch, the server has about as many open descriptors as before. When all have left, the
+    server is idle."""
     server = room.own_server()
     listener = await room.enter(target=server)
     await _guests(room, server, listener, GUESTS // 2)
     begin = server.costs()
     held = begin.memory, len(server.times())
-    guests, memory, threads = 0, inf, inf  # the least growth in one batch
+    guests, memory, threads = 0, inf, inf  # memory, threads: the least growth in one batch
     while guests < MOST_GUESTS and (memory > SPARE_MEMORY or threads > SPARE_THREADS):
         await _guests(room, server, listener, GUESTS)
         guests += GUESTS
@@ -141,19 +145,19 @@ async def test_resources_of_members_that_left_are_released(room: Room) -> None:
         )
         expect(
             descriptors <= SPARE_DESCRIPTORS,
-            f"after {guests} guests, the server holds {descriptors} more descriptors",
+            f"after {guests} guests, the server has {descriptors} more descriptors",
         )
         await room.quiet()
         before, held = held, (server.costs().memory, len(server.times()))
         memory = min(memory, held[0] - before[0])
         threads = min(threads, held[1] - before[1])
-    if memory > SPARE_MEMORY:  # a server that frees memory late gets a last chance
+    if memory > SPARE_MEMORY:  # a server may free memory late
         grown = await _released(
             room, lambda: (server.costs().memory - begin.memory) // guests, SPARE_MEMORY // GUESTS
         )
         expect(
             grown <= SPARE_MEMORY // GUESTS,
-            f"after {guests} guests, the server holds {grown >> 10} KiB more memory for each",
+            f"after {guests} guests, the server uses {grown >> 10} KiB more memory for each",
         )
     expect(
         threads <= SPARE_THREADS,
@@ -173,7 +177,7 @@ async def _guests(room: Room, server: Target, listener: Client, count: int) -> N
 
 
 async def _released(room: Room, held: Callable[[], int], spare: int) -> int:
-    """Wait until the server holds no more than `spare`, up to a timeout; return what it holds."""
+    """Wait until `held` returns `spare` or less, up to a timeout; return its last result."""
     deadline = time.monotonic() + room.clock.patience
     while (left := held()) > spare and time.monotonic() < deadline:
         await asyncio.sleep(room.window)
@@ -181,7 +185,8 @@ async def _released(room: Room, held: Callable[[], int], spare: int) -> int:
 
 
 async def _use(server: Target) -> float:
-    """Return the share of a processor that a server uses: the least in up to six half seconds."""
+    """Return the number of processors that a server uses: the minimum of up to six measurements of
+    0.5 s."""
     least = inf
     for _ in range(6):
         before, began = server.times(), time.monotonic()
@@ -202,16 +207,17 @@ async def test_the_server_closes_its_own_side(room: Room) -> None:
 
 @pytest.mark.clause("LEAVE-5", PROVED)
 async def test_a_member_may_come_back(room: Room) -> None:
-    """A client joins from the same address four times, and leaves each time. Each time it receives
-    another's message, and its own message arrives. If it does not, but the others do not receive
-    each other's messages either, LEAVE-1 is broken, and this clause is unknown."""
+    """A client joins from the same address four times, and leaves each time. Each time, the client
+    receives a message of a member, and this member receives a message of the client. If a message
+    does not arrive, but the other members do not receive each other's messages either, LEAVE-1 is
+    broken, and the verdict of this clause is unknown."""
     listener, other = await room.join(2)
     source, name = room.address(), room.login_name()
     for _ in range(4):
         guest = await room.enter(source, login_name=name)
-        async with room.if_they_talk(listener, other):
+        async with room.undecided_if_deaf(listener, other):
             await room.greet(guest, listener)
             await room.greet(listener, guest)
         guest.finish()
-        if room.profile.login:  # until the server has closed, the name may be in use
+        if room.profile.login:  # the name may be in use until the server closes the connection
             await guest.ends()

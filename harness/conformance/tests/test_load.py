@@ -1,4 +1,4 @@
-"""Load."""
+"""Tests of the section Load of PROTOCOL.md."""
 
 from __future__ import annotations
 
@@ -22,27 +22,31 @@ MIB = 1 << 20
 SPEECH = 128 << 10
 """Bytes that one guest sends: less than any server's allowance."""
 LINE = 1000
+"""Bytes of a line, with its LF."""
 
 KERNEL = 8 * MIB
-"""Maximum number of bytes that the two kernels buffer for a member that does not read."""
+"""Maximum number of bytes that the kernels of both sides buffer for a member that does not read."""
 UNKNOWN_LAG = 24 * MIB
-"""Assumed limit of the lag, in bytes, if the profile has none: a generous bound."""
+"""Assumed limit of the lag, in bytes, if the profile gives none: a generous bound."""
 SPARE_MEMORY = 24 * MIB
+"""Bytes by which the growth of the server's memory may exceed the limit of the lag."""
 
 FLOOD = 2.0
 """Minimum time (s) that a correct server takes for a flood; more if the rate is very low."""
 READ = 64 << 10
-"""Bytes by which most correct servers exceed the allowance, once: one read. They know the size of
-a read only afterwards."""
+"""Bytes of one read, by which most correct servers exceed the allowance once: a server knows the
+size of a read only after the read."""
 LARGE_READ = 256 << 10
-"""Bytes by which a correct server may exceed it: the largest read of common libraries."""
+"""Bytes by which a correct server may exceed the allowance: the largest read of common
+libraries."""
 UNKNOWN_FLOOD = 2 * MIB
+"""Bytes of a flood if the profile gives no rate."""
 
 
 async def pump(room: Room, server: Target, listener: Client, size: int) -> None:
-    """Have guests join one after another and send `size` bytes in all to the listener.
+    """Have guests join one after another, and send at least `size` bytes in total to the listener.
 
-    Each guest sends so little that none exceeds an allowance.
+    Each guest sends so little that it does not exceed its allowance.
     """
     line = b"." * (LINE - 1) + b"\n"
     while size > 0:
@@ -58,8 +62,8 @@ async def pump(room: Room, server: Target, listener: Client, size: int) -> None:
 
 @pytest.mark.clause("LOAD-1", PROVED)
 async def test_a_member_that_does_not_read_delays_nobody(room: Room) -> None:
-    """A member with small buffers stops reading. Others send more than the kernels buffer for it.
-    Another member receives each of their messages in time."""
+    """A member with small buffers stops reading. Others send more than the kernels buffer for this
+    member. Another member receives all their messages in time."""
     server = room.own_server()
     listener = await room.enter(target=server)
     mute = await room.enter(receive_buffer=4096, target=server)
@@ -71,8 +75,8 @@ async def test_a_member_that_does_not_read_delays_nobody(room: Room) -> None:
 @pytest.mark.clause("LOAD-2", OBSERVED)
 async def test_a_member_that_lags_too_far_is_disconnected(room: Room) -> None:
     """A member stops reading. While its lag is within the limit, it stays connected. When its lag
-    exceeds the limit and the kernels' buffers, it is disconnected. The server's memory for it is
-    bounded."""
+    exceeds the limit by more than the kernels buffer, it is disconnected. The growth of the
+    server's memory is bounded."""
     server = room.own_server()
     listener = await room.enter(target=server)
     mute = await room.enter(receive_buffer=4096, target=server)
@@ -95,15 +99,16 @@ async def test_a_member_that_lags_too_far_is_disconnected(room: Room) -> None:
     expect(mute.ended, f"{mute} left {total >> 20} MiB unread, and was not disconnected")
     bound = (lag or UNKNOWN_LAG) + SPARE_MEMORY
     expect(
-        grown <= bound, f"for a member that did not read, the server holds {grown >> 20} MiB more"
+        grown <= bound,
+        f"for a member that did not read, the server's memory has grown by {grown >> 20} MiB",
     )
 
 
 @pytest.mark.clause("LOAD-3", PROVED)
 async def test_a_flood_is_throttled_and_loses_nothing(room: Room) -> None:
-    """A member sends more than its allowance, as fast as it can. All of it arrives, in order, not
-    sooner than the allowance and one read permit. If it arrives sooner, the member sends more: only
-    one large read is allowed. The member can send more afterwards."""
+    """A member sends more than its allowance, as fast as it can. All lines arrive, in order, and
+    not sooner than the allowance and one read of 64 KiB permit. If they arrive sooner, the member
+    sends more, because one larger read is allowed, too. The member can send more afterwards."""
     profile = room.profile
     flooder, listener = await room.join(2)
     rate = profile.rate
@@ -113,7 +118,7 @@ async def test_a_flood_is_throttled_and_loses_nothing(room: Room) -> None:
         raise Undecided(
             "nothing is lost, but the profile has no `rate` by which to judge the speed"
         )
-    # A server with twice the rate would pass if this were less than twice the excess.
+    # If `slow` were less than twice READ, a server with twice the rate would pass.
     slow = max(int(FLOOD * rate), 2 * READ)
     size = profile.burst + READ + slow
     began = time.monotonic()
@@ -126,7 +131,7 @@ async def test_a_flood_is_throttled_and_loses_nothing(room: Room) -> None:
     least = (sent - profile.burst - excess) / rate
     expect(
         took >= least,
-        f"{sent >> 10} KiB were read in {took:.2f} s, but must take {least:.2f} s or more",
+        f"the server read {sent >> 10} KiB in {took:.2f} s, but must take {least:.2f} s or more",
     )
     last = room.token()
     await flooder.say(last + b"\n")
@@ -134,9 +139,10 @@ async def test_a_flood_is_throttled_and_loses_nothing(room: Room) -> None:
 
 
 async def _flood(room: Room, flooder: Client, listener: Client, size: int, longest: float) -> int:
-    """Send about `size` bytes at once, and wait until the listener has received all of them.
+    """Send about `size` bytes at once, and wait until the listener has received all of them. Return
+    the number of sent bytes.
 
-    A correct server takes up to `longest` seconds. Return the number of bytes sent.
+    longest: time (s) that a correct server takes at most.
     """
     tokens = room.tokens(size // LINE)
     flood = b"".join(b"." * (LINE - 1 - len(token)) + token + b"\n" for token in tokens)
@@ -148,14 +154,14 @@ async def _flood(room: Room, flooder: Client, listener: Client, size: int, longe
 
 @pytest.mark.clause("LOAD-4", PROVED)
 async def test_the_death_of_a_worker_disconnects_nobody(room: Room) -> None:
-    """Members send lines while each process that serves them, except the main one, is killed, one
-    after another. No member is disconnected, and each receives every line of every other exactly
-    once, in order."""
+    """Members send lines. Meanwhile, all processes that serve them, except the main process, are
+    killed one after another. No member is disconnected. Each member receives every line of every
+    other member exactly once, in order."""
     server = room.own_server()
     members = [await room.enter(target=server) for _ in range(8)]
     await room.meet(*members)
     workers = server.holders({member.port for member in members})
-    applies(workers, "no process except the main one holds connections")
+    applies(workers, "no process except the main process has connections")
     said: dict[Client, list[bytes]] = {member: [] for member in members}
     for victim in [*workers, None]:
         for speaker in members:

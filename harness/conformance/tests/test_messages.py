@@ -1,4 +1,4 @@
-"""Messages."""
+"""Tests of the section Messages of PROTOCOL.md."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ from harness.conformance.evidence import ABSENT, PROVED
 from harness.errors import Undecided
 
 PAUSE = 0.02
-"""Seconds between the pieces of a line: long enough that a server reads each by itself."""
+"""Seconds between the pieces of a line: long enough that a server reads each piece separately."""
 LONGEST_PAUSE = 0.1
-"""Maximum length (s) of such a pause on a busy machine: half of LINE-5's silence."""
+"""Maximum length (s) of such a pause on a busy machine: half of the silence of LINE-5."""
 CUTS = 10
 """Number of cut points that are drawn at random."""
 ATTEMPTS = 10
+"""Maximum number of attempts to send a line without a longer pause."""
 
 LINE = 2048
+"""Bytes of a line that must arrive whole, with its LF."""
 LONG = 20_000
+"""Bytes of a line that may arrive in pieces, without its tokens and LF."""
 
 
 @pytest.mark.clause("LINE-1", PROVED)
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CR LF"])
 async def test_a_line_keeps_its_end(room: Room, end: bytes) -> None:
-    """Two lines are sent, the second when the first has arrived. One line end, as the profile says,
-    and perhaps a prefix are received between their texts."""
+    """Two lines are sent, the second when the first has arrived. Between their texts, the listener
+    receives one line end, as the profile says, and perhaps a prefix."""
     speaker, listener = await room.join(2)
     bare = listener.bare_line_ends
     for _ in range(3):
@@ -54,9 +57,10 @@ async def test_a_line_keeps_its_end(room: Room, end: bytes) -> None:
 
 @pytest.mark.clause("LINE-2", PROVED)
 async def test_a_line_in_pieces_is_one_message(room: Room) -> None:
-    """A line is sent in pieces, with pauses shorter than LINE-5's silence. It is cut after every
-    third byte, after every fifth, and at random places, also inside characters. Between two of the
-    pieces, another member sends a line. The text of the first arrives whole, with one prefix."""
+    """A line is sent in pieces, with pauses shorter than the silence of LINE-5. It is cut after
+    every third byte, after every fifth byte, and at random places, also inside characters. Between
+    two of the pieces, another member sends a line. The text of the line in pieces arrives whole,
+    with one prefix."""
     speaker, other, listener = await room.join(3)
     size = len(_line(*room.tokens(2)))
     drawn = [sorted(room.random.sample(range(1, size), CUTS)) for _ in range(2)]
@@ -66,7 +70,7 @@ async def test_a_line_in_pieces_is_one_message(room: Room) -> None:
             line = _line(begin, end)
             pieces = [line[start:stop] for start, stop in pairwise([0, *cuts, size])]
             if await _say_in_pieces(speaker, pieces, other, word, listener) < LONGEST_PAUSE:
-                break  # otherwise, its two tokens may have been cut, too
+                break  # after a longer pause, the server may have cut the line, even in a token
         else:
             raise Undecided("the machine is too busy to send the pieces of a line in time")
         await listener.hears(begin)
@@ -100,7 +104,8 @@ async def _say_in_pieces(
 
 
 async def _interrupt(other: Client, word: bytes, listener: Client) -> None:
-    """Have a member send a line while another's line is incomplete; wait a short time for it."""
+    """Have `other` send the line `word` while another member's line is incomplete. Wait up to PAUSE
+    seconds for the line, and continue even if it has not arrived."""
     await other.say(word + b"\n")
     await listener.comes(word, PAUSE)
 
@@ -111,9 +116,9 @@ def _line(begin: bytes, end: bytes) -> bytes:
 
 @pytest.mark.clause("LINE-3", PROVED)
 async def test_several_lines_in_one_piece_are_several_messages(room: Room) -> None:
-    """Five lines and the beginning of a sixth are sent in one piece. Then another member sends a
-    line, and the sixth is completed. The five lines and the other member's arrive each on a line of
-    its own, with its sender's prefix."""
+    """Five lines and the beginning of a sixth line are sent in one piece. Then another member sends
+    a line, and the sixth line is completed. Each of the five lines and the other member's line
+    arrives on a line of its own, with the prefix of its sender."""
     speaker, other, listener = await room.join(3)
     for _ in range(3):
         for _ in range(ATTEMPTS):
@@ -124,7 +129,7 @@ async def test_several_lines_in_one_piece_are_several_messages(room: Room) -> No
             await _interrupt(other, word, listener)
             await speaker.say(sixth[1:] + b"\n")
             if time.monotonic() - began < LONGEST_PAUSE:
-                break  # otherwise, the beginning of the sixth line may be a message (LINE-5)
+                break  # after a longer time, the sixth line's beginning may be a message (LINE-5)
             await room.barrier(speaker, listener)
         else:
             raise Undecided("the machine is too busy to complete a line in time")
@@ -153,7 +158,8 @@ async def test_several_lines_in_one_piece_are_several_messages(room: Room) -> No
 
 @pytest.mark.clause("LINE-4", PROVED)
 async def test_an_empty_line_is_a_message(room: Room) -> None:
-    """Three empty lines are sent one by one between two tokens. All of them arrive there."""
+    """Three empty lines are sent one by one between two tokens. All three arrive between the
+    tokens."""
     speaker, listener = await room.join(2)
     begin, end = room.tokens(2)
     await speaker.say(begin + b"\n")
@@ -174,8 +180,8 @@ async def test_an_empty_line_is_a_message(room: Room) -> None:
 
 @pytest.mark.clause("LINE-5", ABSENT)
 async def test_text_without_line_end_is_delivered(room: Room) -> None:
-    """A text is sent without LF. It arrives nevertheless, and nothing more arrives in at least
-    0.3 s."""
+    """A text is sent without LF. The text arrives nevertheless. Then the harness watches for at
+    least 0.3 s, and nothing more arrives."""
     claims_line_5(room)
     speaker, listener = await room.join(2)
     for text in (b"", b" and some more"):
@@ -192,7 +198,7 @@ async def test_text_without_line_end_is_delivered(room: Room) -> None:
 @pytest.mark.clause("LINE-6", PROVED)
 async def test_unfinished_text_is_ended_before_the_next_message(room: Room) -> None:
     """A member sends text without LF, and another member sends a line. A third member receives a
-    LF between them. The first does not receive it."""
+    LF between the text and the line. The first member does not receive this LF."""
     claims_line_5(room)
     speaker, other, third = await room.join(3)
     for _ in range(3):
@@ -218,8 +224,8 @@ async def test_unfinished_text_is_ended_before_the_next_message(room: Room) -> N
 
 @pytest.mark.clause("LINE-6", PROVED)
 async def test_unfinished_text_is_ended_before_its_sender_s_next_line(room: Room) -> None:
-    """Text without LF is delivered; then its sender sends a line. Others receive this on a new
-    line."""
+    """A text without LF is delivered; then its sender sends a line. Another member receives a LF
+    between the text and the line."""
     claims_line_5(room)
     speaker, third = await room.join(2)
     unfinished, word = room.tokens(2)
@@ -245,7 +251,7 @@ async def test_a_line_of_2048_bytes_arrives_whole(room: Room) -> None:
 @pytest.mark.clause("LINE-7", PROVED)
 async def test_a_line_of_20000_bytes_loses_nothing(room: Room) -> None:
     """A line of 20,000 bytes arrives whole or in pieces. Without the line ends and prefixes
-    between the pieces, it is as it was sent."""
+    between the pieces, the text is as it was sent."""
     speaker, listener = await room.join(2)
     begin, end = room.tokens(2)
     middle = _digits(LONG)

@@ -1,4 +1,4 @@
-"""Prefix."""
+"""Tests of the section Prefix of PROTOCOL.md."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ FORGERIES = (
 )
 
 LINE_ENDS = re.compile(rb"\r\n|[\n\r\x0b\x0c\x08\x1b]|\xe2\x80[\xa8\xa9]|\xc2\x85|\xc2\x9b")
-"""Sequences that begin a line on some terminal, or move the cursor to a line's beginning."""
+"""Sequences that begin a line on some terminals, or move the cursor to a line's beginning."""
 
 
 @pytest.mark.clause("PREFIX-1", PROVED)
 async def test_a_message_has_its_prefix_right_before_it(room: Room) -> None:
-    """A message is received as `<`, a text, `>` and the message, on a line of its own. In another
-    dialect, the profile's prefix takes the place of `<`, text and `>`."""
+    """A message is received on a line of its own, as `<`, a text, `>` and the message. In another
+    dialect, the message is received right after the prefix of the profile."""
     needs_prefix(room)
     written = room.profile.identity == ADDRESS
     shape = WRITTEN_PREFIX if written else room.profile.prefix
@@ -53,9 +53,9 @@ async def test_a_message_has_its_prefix_right_before_it(room: Room) -> None:
 
 @pytest.mark.clause("PREFIX-2", PROVED)
 async def test_the_prefix_is_the_sender_s_address(room: Room) -> None:
-    """Three members connect from different addresses. The prefix of each is its address. In another
-    dialect, the prefix of each names its sender, the same for all listeners, and nobody else, also
-    after one has left and another has joined."""
+    """Three members connect from different addresses. The prefix of each member is its address. In
+    another dialect, the prefix of each member identifies only this member, and is the same for all
+    listeners, even after a member has left and another has joined."""
     needs_prefix(room)
     if room.profile.identity == NAME:
         await _check_names(room)
@@ -74,8 +74,8 @@ async def test_the_prefix_is_the_sender_s_address(room: Room) -> None:
 
 
 async def _check_names(room: Room) -> None:
-    """Check the names of three members. If the server gives them, one leaves and another joins, who
-    must not get a name that is in use."""
+    """Check the names of three members. If the server assigns the names, check them again after a
+    member has left and another has joined: the new member must not get a name that is in use."""
     members = await room.join(3)
     await _check_names_of(room, members)
     if members[0].identity is None:
@@ -84,7 +84,7 @@ async def _check_names(room: Room) -> None:
         room.count_out(leaver)
         leaver.finish()
         await leaver.ends(room.window)
-        async with room.if_they_talk(*members):
+        async with room.undecided_if_deaf(*members):
             await _check_names_of(room, members + await room.join(1))
 
 
@@ -113,7 +113,7 @@ def needs_prefix(room: Room) -> None:
 
 
 def _names(prefix: bytes, address: str) -> bool:
-    """Return whether a prefix, of any shape, contains exactly this address."""
+    """Return whether a prefix of any form contains this address, but not inside a longer one."""
     return (
         re.search(rb"(?<![\w.:])(?:::ffff:)?%s(?![\w.:])" % re.escape(address.encode()), prefix)
         is not None
@@ -122,8 +122,8 @@ def _names(prefix: bytes, address: str) -> bool:
 
 @pytest.mark.clause("PREFIX-3", PROVED)
 async def test_addresses_are_written_in_their_shortest_form(room: Room) -> None:
-    """A server is started at ::, and clients join from 127.0.0.1 and from ::1. The first address is
-    written as IPv4, the second as in RFC 5952."""
+    """A server is started at ::, and clients join from 127.0.0.1 and from ::1. The prefix has the
+    first address as IPv4, and the second address in the form of RFC 5952."""
     needs_prefix(room)
     applies(
         room.profile.identity == ADDRESS or room.profile.shows_address,
@@ -138,9 +138,7 @@ async def test_addresses_are_written_in_their_shortest_form(room: Room) -> None:
             f"the server does not serve IPv6, which JOIN-4 judges: {error}"
         ) from None
     speakers = [speaker]
-    with contextlib.suppress(
-        Violation
-    ):  # if the server serves only IPv6, no mapped address arrives
+    with contextlib.suppress(Violation):  # the server may serve only IPv6 at ::
         listener = await room.enter(target=room.at(server, "127.0.0.1"))
         speakers.append(await room.enter(target=room.at(server, "127.0.0.1")))
     if listener is speaker:
@@ -157,7 +155,8 @@ async def test_addresses_are_written_in_their_shortest_form(room: Room) -> None:
 @pytest.mark.clause("PREFIX-4", PROVED)
 async def test_no_text_begins_a_line_with_another_s_prefix(room: Room) -> None:
     """A member sends another's prefix after each sequence that begins a line, or moves the cursor
-    to a line's beginning. Wherever a terminal may begin a line, the sender's own prefix follows."""
+    to a line's beginning. At each place where a terminal may begin a line, the sender's own prefix
+    follows."""
     needs_prefix(room)
     sender = room.profile.sender
     forger, victim, listener = await room.join(3)
@@ -180,7 +179,8 @@ async def test_no_text_begins_a_line_with_another_s_prefix(room: Room) -> None:
 
 
 def _begins_with(line: bytes, own: bytes, room: Room) -> bool:
-    """Return whether a line begins with a member's prefix, whose time may be another one."""
+    """Return whether a line begins with a member's prefix `own`; a time in the prefix may
+    differ."""
     if room.profile.identity == ADDRESS:
         return line.startswith(own)
     begin = room.profile.prefix.match(line)
@@ -189,18 +189,18 @@ def _begins_with(line: bytes, own: bytes, room: Room) -> bool:
 
 @pytest.mark.clause("PREFIX-4", PROVED)
 async def test_a_message_during_an_unfinished_line_begins_a_line(room: Room) -> None:
-    """A member sends a line while another's line is unfinished. It arrives with its own prefix, on
-    a line of its own."""
+    """A member sends a line while another's line is unfinished. The member's line arrives with the
+    member's prefix, on a line of its own."""
     needs_prefix(room)
     sender = room.profile.sender
     speaker, other, listener = await room.join(3)
     prefix = await room.tell(other, listener)
     begun, word = room.tokens(2)
     await speaker.say(begun)
-    # A server that does not claim LINE-5 may hold the text back.
+    # A server that does not claim LINE-5 may wait for the line end before it delivers the text.
     within = None if "LINE-5" in room.profile.claims else room.window
     begun_is_there = await listener.comes(begun, within)
-    if begun_is_there:  # LINE-5 judges this
+    if begun_is_there:  # only the tests of LINE-5 require this
         await listener.hears(begun)
     await other.say(word + b"\n")
     heard = room.plain((await listener.hears_line(word)).removesuffix(word))

@@ -1,4 +1,4 @@
-"""Text."""
+"""Tests of the section Text of PROTOCOL.md."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ REPLACED = (
 )
 
 
-async def sent(room: Room, speaker: Client, listener: Client, text: bytes) -> bytes:
+async def relayed(room: Room, speaker: Client, listener: Client, text: bytes) -> bytes:
     """Send a text between two tokens; return what the listener receives between them."""
     begin, end = room.tokens(2)
     await speaker.say(begin + text + end + b"\n")
@@ -53,14 +53,14 @@ async def test_utf8_arrives_unchanged(room: Room) -> None:
     were sent."""
     speaker, listener = await room.join(2)
     for text in LANGUAGES:
-        heard = await sent(room, speaker, listener, text.encode())
+        heard = await relayed(room, speaker, listener, text.encode())
         expect_equal("UTF-8 text arrived changed", text.encode(), heard)
 
 
 @pytest.mark.clause("TEXT-1", PROVED)
 async def test_long_lines_of_utf8_arrive_unchanged(room: Room) -> None:
-    """Long lines of three-byte characters are sent. With one of their lengths, a read ends inside a
-    character. Without line ends and prefixes, all arrives as it was sent."""
+    """Lines of 340, 682 and 683 three-byte characters are sent. A server's read may end inside a
+    character of such a line. Without line ends and prefixes, the text arrives as it was sent."""
     speaker, listener = await room.join(2)
     for size in (340, 682, 683):
         text = "€" * size
@@ -72,11 +72,11 @@ async def test_long_lines_of_utf8_arrive_unchanged(room: Room) -> None:
 
 @pytest.mark.clause("TEXT-2", PROVED)
 async def test_invalid_utf8_is_replaced_and_disturbs_nobody(room: Room) -> None:
-    """Ill-formed sequences are sent, each between two tokens. The text received between them is
-    UTF-8 and contains U+FFFD; the sender can go on."""
+    """Bytes that are not UTF-8 are sent between two tokens. The text that is received between the
+    tokens is UTF-8 and contains U+FFFD. The sender can send more messages."""
     speaker, listener = await room.join(2)
     for text in NOT_UTF8:
-        heard = await sent(room, speaker, listener, text)
+        heard = await relayed(room, speaker, listener, text)
         shown = heard.decode("utf-8", "backslashreplace")
         expect("\ufffd" in shown, f"{text!r} has not become U+FFFD", "\ufffd".encode(), heard)
         expect_equal("the delivered text is not UTF-8", shown.encode(), heard)
@@ -91,12 +91,12 @@ async def test_control_characters_are_made_visible(room: Room) -> None:
     speaker, listener = await room.join(2)
     for code in [*C0, 0x0D, 0x7F]:
         picture = chr(0x2421 if code == 0x7F else 0x2400 + code).encode()
-        heard = await sent(room, speaker, listener, b"a" + bytes([code]) + b"b")
+        heard = await relayed(room, speaker, listener, b"a" + bytes([code]) + b"b")
         expect_equal(f"U+{code:04X} was not replaced by its picture", b"a" + picture + b"b", heard)
     for character in REPLACED:
-        heard = await sent(room, speaker, listener, character.encode())
+        heard = await relayed(room, speaker, listener, character.encode())
         expect_equal(f"U+{ord(character):04X} was not replaced by U+FFFD", "\ufffd".encode(), heard)
-    heard = await sent(room, speaker, listener, b"\t")
+    heard = await relayed(room, speaker, listener, b"\t")
     expect_equal("TAB, which is text, was changed", b"\t", heard)
     first, second = room.tokens(2)
     await speaker.say(first + b"\r\n" + second + b"\r\n")

@@ -1,4 +1,4 @@
-"""Welcome."""
+"""Tests of the section Welcome of PROTOCOL.md."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ JOINS = 20
 
 @pytest.mark.clause("WELCOME-1", PROVED)
 async def test_the_welcome_comes_first_and_once(room: Room) -> None:
-    """Clients join while a member sends lines. Each receives the welcome first, and not again
-    before a line that was sent after the join."""
+    """20 clients join one after another while a member sends lines. Each client receives the
+    welcome first. It does not receive the welcome again before a line that was sent after it
+    joined."""
     welcome = room.profile.welcome
     applies(welcome, "the profile has no welcome")
     assert welcome is not None
@@ -22,14 +23,14 @@ async def test_the_welcome_comes_first_and_once(room: Room) -> None:
         await talker.say(room.token() + b"\n")
         newcomer = await room.connect()
         await newcomer.log_in()
-        await talker.say(room.token() + b"\n")  # the welcome may not have been sent yet
+        await talker.say(room.token() + b"\n")  # perhaps before the server sends the welcome
         first = await room.welcomed(newcomer)
         expect(first, f"{newcomer} was not welcomed", None, bytes(newcomer.heard))
         expect(
             welcome.fullmatch(first), f"{newcomer} received text before the welcome", None, first
         )
         room.count_in(newcomer)
-        async with room.if_they_talk(talker, listener):
+        async with room.undecided_if_deaf(talker, listener):
             later = (await room.settle())[newcomer]
             later += (await room.barrier(talker, newcomer))[0]
         expect(not welcome.search(later), f"{newcomer} was welcomed twice", None, later)
@@ -39,7 +40,7 @@ async def test_the_welcome_comes_first_and_once(room: Room) -> None:
 
 @pytest.mark.clause("WELCOME-2", ABSENT)
 async def test_a_welcome_reaches_no_other_member(room: Room) -> None:
-    """20 clients join. Two members receive no welcome meanwhile."""
+    """20 clients join. Meanwhile, two earlier members receive no welcome."""
     welcome = room.profile.welcome
     applies(welcome, "the profile has no welcome")
     assert welcome is not None
@@ -66,8 +67,8 @@ async def test_a_welcomed_client_receives_later_messages(room: Room) -> None:
         expect(greeted, f"{newcomer} was not welcomed", None, bytes(newcomer.heard))
         token, later = room.tokens(2)
         await talker.say(token + b"\n")
-        if not await newcomer.comes(token, room.window):  # it may only be late
-            async with room.if_they_talk(talker, listener):
+        if not await newcomer.comes(token, room.window):  # the line may only be late
+            async with room.undecided_if_deaf(talker, listener):
                 await talker.say(later + b"\n")
                 heard = await newcomer.hears(later)
             expect(token in heard, f"{newcomer} missed a message after its welcome", token, heard)
@@ -76,8 +77,8 @@ async def test_a_welcomed_client_receives_later_messages(room: Room) -> None:
 
 @pytest.mark.clause("WELCOME-4", OBSERVED)
 async def test_the_welcome_ends_with_a_line_end(room: Room) -> None:
-    """The text that a client receives before any other has sent ends with LF (CR LF, if the profile
-    says so)."""
+    """A client connects, and no client sends a message. The text that the client receives ends with
+    LF (CR LF, if the profile says so)."""
     applies(room.profile.welcome, "the profile has no welcome")
     newcomer = await room.connect()
     await newcomer.log_in()

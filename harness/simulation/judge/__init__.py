@@ -1,35 +1,35 @@
-"""The judge of a history: was every message delivered correctly? Pure.
+"""The judge of a history. It checks that every message was delivered correctly. Pure.
 
-A deviation that can be proved is a violation. If a missing delivery overlaps with a join,
-a leave or a fault, so that the protocol allows both delivery and loss, it is counted as
-undecided. Proofs rest on these clauses (PROTOCOL.md):
+A violation is a deviation from the protocol that can be proved. A missing delivery is not a
+violation, but counts as undecided, if a join, a leave or a fault happened at the same time, so that
+the protocol allows both delivery and loss. Proofs use these clauses of PROTOCOL.md:
 
-- A client that has received the whole welcome is a member (WELCOME-3): it must receive
+- A client that has received the whole welcome is a member (WELCOME-3). It must receive
   all messages that are sent from then on.
-- The messages of one sender arrive in the order in which it sent them (CAST-4): a member
-  that has received a later message will not receive an earlier one.
-- There is one order for all (CAST-5): a member that has received a message will not
-  receive another one that came earlier for another member.
-- If one member has received a message, all must receive it, and also everything that the
-  same sender sent before it.
+- The messages of one sender arrive in the order in which it sent them (CAST-4). So a member
+  that has received a later message will no longer receive an earlier message.
+- All members receive messages in the same order (CAST-5). So if one member has received B after A,
+  another member that has received B will no longer receive A.
+- If one member has received a message, all members must receive this message, and also all
+  messages that its sender sent before (CAST-1).
 
-A history may hold a million deliveries. So the work per delivery is done by sets, dicts
-and slices. Only deviations are examined one by one, and an unexpected line is parsed once,
-however many sessions received it.
+A history may contain a million deliveries. So sets, dicts and slices do the work per delivery.
+Only deviations are examined one by one, and an unexpected line that several sessions received is
+parsed only once.
 
-In reading order; a module uses only those above it:
+The modules, in reading order. A module imports only modules above it:
 
     facts.py         the messages, sessions and faults of a history: `Facts`
     judgement.py     the violations, and their kinds: `Judgement`
     connections.py   checks of joins, welcomes and ends of connections: `Connections`
     prefixes.py      the prefixes of messages, in each dialect: `Prefixes.is_true`
     lines.py         the message that an unexpected line contains: `Lines.read`
-    reassembly.py    messages that arrive in pieces, and whether they are complete: `Reassembly`
-    deliveries.py    the messages that each session received, and damage: `Deliveries`
-    order.py         each message once, not to its sender, in one order for all: `Order`
+    reassembly.py    messages that arrive in pieces, and missing pieces: `Reassembly`
+    deliveries.py    the messages that each session received, and damaged texts: `Deliveries`
+    order.py         checks for repeated, echoed and misordered messages: `Order`
     lost_messages.py messages that did not reach a member: `check_losses`
     figures.py       latencies, the harness's own delay, the target's costs: `figures`
-    reached.py       the moments at which faults have struck: `reached`
+    reached.py       the states of clients in which faults have struck: `reached`
     results.py       the verdict, and results.json: `results`
 """
 
@@ -59,7 +59,7 @@ __all__ = ["KINDS", "MISORDERED", "Judgement", "Violation", "judge"]
 
 
 def judge(history: History, profile: Profile | None = None) -> Judgement:
-    """Judge a history. `profile`: dialect of the server; default: that of PROTOCOL.md."""
+    """Judge a history. `profile`: dialect of the server; None: the dialect of PROTOCOL.md."""
     profile = profile or Profile("")
     facts, judgement = Facts(history), Judgement()
     connections = Connections(facts, profile.lag_limit, judgement)
@@ -71,7 +71,7 @@ def judge(history: History, profile: Profile | None = None) -> Judgement:
     Deliveries(facts, lines, prefixes, pieces, judgement).collect()
     sessions = facts.sessions.values()
     for session in sessions:
-        order.check_repeats(session)  # from now on, each message is in `heard` once
+        order.check_repeats(session)  # this removes repeated messages from `heard`
         judgement.deliveries += len(session.heard)
     check_losses(facts, order.check(), judgement)
     judgement.contradiction = contradiction(facts, judgement)
@@ -84,8 +84,11 @@ def judge(history: History, profile: Profile | None = None) -> Judgement:
 
 
 def contradiction(facts: Facts, judgement: Judgement) -> str:
-    """Return why a message counts as lost for a session that has received its name; empty if none
-    does. Then the profile does not describe the server, or the harness has a defect."""
+    """Return a description of a message that counts as lost for a session that received its name.
+
+    Such a contradiction means that the profile does not describe the server, or that the harness
+    has a defect. Return an empty text if there is no such message.
+    """
     lost = {(found.who, found.message) for found in judgement.violations if found.kind == LOST}
     deaf = {who for who, _ in lost}
     for event in facts.hears if lost else ():

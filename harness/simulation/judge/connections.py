@@ -1,4 +1,4 @@
-"""Checks of connections: accepted, welcomed, kept and closed."""
+"""Checks of connections: the server must accept, welcome, keep and close them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ GREETED_WITHIN = 5.0
 """Seconds within which an accepted client must receive the welcome."""
 
 DIES_WITHIN = 2.0
-"""Seconds at the end of an incomplete run in which the target may have been ending."""
+"""Seconds before the end of an incomplete run. In this time, the target may already have been
+ending, so disconnections are not violations."""
 
 EFFECT_WITHIN = 5.0
 """Seconds after a fault of the target within which a disconnection is attributed to it."""
 
 RESET_WITHIN = 0.1
-"""Seconds after a client's reset within which a disconnection of another may be its effect."""
+"""Seconds after a client's reset within which a disconnection of another client may be an effect of
+the reset."""
 
 KERNELS = 12 << 20
 """Bytes that kernels may buffer for a slow reader, in addition to the server's limit (LOAD-2)."""
@@ -37,12 +39,12 @@ SLOW = ("slow", "stall")
 """Faults of a link that allow the server to disconnect the client (LOAD-2)."""
 
 OURS = ("the harness itself", os.strerror(errno.EADDRNOTAVAIL), os.strerror(errno.EADDRINUSE))
-"""First words of the reason for a refusal if this machine is at fault, not the target."""
+"""Beginnings of the reason for a refusal whose cause is this machine, not the target."""
 
 
 class Connections:
     def __init__(self, facts: Facts, lag_limit: int, judgement: Judgement) -> None:
-        """`lag_limit`: bytes that a member may lag; 0: unknown."""
+        """`lag_limit`: maximum lag (bytes) of a member that stays connected; 0 if unknown."""
         self._facts = facts
         self._lag_limit = lag_limit
         self._judgement = judgement
@@ -51,11 +53,13 @@ class Connections:
             for session in facts.sessions.values()
             if session.how == "reset" and session.leaves is not None
         ]
-        """Times at which clients have reset their connections."""
+        """Times at which clients reset their connections."""
 
     def check_arrivals(self) -> None:
-        """Check that each client is accepted (JOIN-1), except while the target ends, and
-        receives the welcome first (WELCOME-1)."""
+        """Check that each client is accepted (JOIN-1) and receives the welcome first (WELCOME-1).
+
+        While the target restarts or ends, it need not accept clients.
+        """
         judgement = self._judgement
         for t, session in self._facts.unwelcomed:
             says = f"{session} received other text before the welcome"
@@ -74,7 +78,10 @@ class Connections:
                 judgement.add(REFUSED, t, session, says, "the server accepted no connection")
 
     def _may_be_ending(self, t: float) -> bool:
-        """Return whether the target, whose end has ended the run, may have been ending then."""
+        """Return whether the target may have been ending at the time `t`.
+
+        This is possible near the end of an incomplete run.
+        """
         return not self._facts.complete and t > self._facts.end - DIES_WITHIN
 
     def check(self, session: Session) -> None:
@@ -101,7 +108,7 @@ class Connections:
             after, clause = f", {ended - t:.3f} s after {fault}", "LOAD-4"
             cause += f" after {fault} at {t:.1f} s"
         elif any(ended - RESET_WITHIN <= t <= ended for t in self._resets):
-            cause += " just after another client was reset"
+            cause += " just after another client had reset its connection"
         self._judgement.add(
             DISCONNECTED, ended, session, f"{session} was disconnected{after}", cause, clause=clause
         )

@@ -1,4 +1,4 @@
-"""The messages that each session received, in order, and the damage to them."""
+"""The messages that each session received, in order, and the violations in their lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.simulation.judge.reassembly import Reassembly
 
 
 class Deliveries:
-    """Fills `heard` of each session."""
+    """Records the received messages in `heard` of each session."""
 
     def __init__(
         self,
@@ -27,9 +27,9 @@ class Deliveries:
         self._pieces = pieces
         self._judgement = judgement
         self._read: dict[str, Line | None] = {}
-        """Lines that were parsed before; None: a notice."""
+        """Results of parsing each unexpected line; None for a notice."""
         self._greeted_late = {session.number for _, session in facts.unwelcomed}
-        """Sessions that received other text first, and have not received the welcome yet."""
+        """Sessions that received other text first, and have not received the welcome so far."""
 
     def collect(self) -> None:
         facts, index = self._facts, self._facts.index
@@ -37,7 +37,7 @@ class Deliveries:
             session = facts.session(event["who"])
             try:
                 session.heard += [index[name] for name in event["hears"]]
-            except (KeyError, TypeError):  # some are unexpected lines
+            except (KeyError, TypeError):  # the event contains unexpected lines
                 self._one_by_one(session, event)
 
     def _one_by_one(self, session: Session, event: Event) -> None:
@@ -49,7 +49,7 @@ class Deliveries:
                 session.heard.append(index[heard])
 
     def _strange(self, session: Session, t: float, line: str) -> None:
-        """Handle an unexpected line."""
+        """Handle an unexpected line: record its messages, and report violations."""
         pieces = self._pieces
         try:
             found = self._read[line]
@@ -73,10 +73,11 @@ class Deliveries:
             pieces.begins_in_token(session, found) or pieces.is_rest(session, t, found)
         ):
             says = f"{session} received a line that no client sent: “{shown(as_bytes(line))}”"
-            self._judgement.add(TORN, t, session, says, "a line came that no client sent")
+            cause = "a client received a line that no client sent"
+            self._judgement.add(TORN, t, session, says, cause)
 
     def _is_true(self, session: Session, found: Line) -> bool:
-        """Return whether the prefix of a line's message is right."""
+        """Return whether the prefix of a line is the one that its message must have."""
         index = found.message
         if index is None:
             return False
@@ -86,11 +87,11 @@ class Deliveries:
         return self._prefixes.is_true(found.prefix, message)
 
     def _glued(self, session: Session, t: float, index: int, before: int) -> None:
-        """Handle a message that was received within the line of another (LINE-3)."""
+        """Handle a message that was received in the same line as another message (LINE-3)."""
         session.heard.append(index)
         name, other = self._facts.describe(index), self._facts.messages[before].name
         says = f"{session} received {name} in one line with {other}"
-        cause = "two messages came in one line"
+        cause = "two messages arrived in one line"
         self._judgement.add(TORN, t, session, says, cause, self._facts.messages[index].name)
 
     def _misprefixed(self, session: Session, t: float, index: int, prefix: bytes) -> None:
@@ -99,11 +100,14 @@ class Deliveries:
         cause, clause = self._prefixes.wrong(prefix, message), ""
         senders = [self._facts.messages[heard].sender for heard in session.heard[-2:]]
         if not prefix and senders == [message.sender] * 2:
-            cause, clause = "the second line of a segment came without a prefix", "LINE-3"
+            cause, clause = "the second line of a segment arrived without a prefix", "LINE-3"
         self._judgement.add(MISPREFIXED, t, session, says, cause, message.name, clause)
 
     def _check_text(self, session: Session, t: float, index: int, found: Line) -> None:
-        """Check that a text is as it was sent (CAST-3, TEXT), or its beginning if it may be cut."""
+        """Check that a text arrived as it was sent (CAST-3, TEXT-1, TEXT-2, TEXT-3).
+
+        Only the beginning may arrive if the server may deliver the message in pieces.
+        """
         message = self._facts.messages[index]
         if found.due and self._facts.may_be_in_pieces(message):
             self._pieces.begin(session, found, index)
@@ -111,7 +115,7 @@ class Deliveries:
         was, came = shown(message.text), shown(found.text.encode())
         name = self._facts.describe(index)
         says = f"{session} received {name} as “{came}”, but it was sent as “{was}”"
-        cause = "only the beginning of a line came" if found.due else "a text was changed"
+        cause = "only the beginning of a line arrived" if found.due else "a text was changed"
         if found.more:
-            cause = "two messages came in one line"
+            cause = "two messages arrived in one line"
         self._judgement.add(TORN, t, session, says, cause, message.name)

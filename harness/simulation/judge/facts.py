@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from harness.simulation.history import COMPLETE, Event, History, as_bytes
 
 MAY_FLUSH = 0.1
-"""Shortest pause (s) between two pieces of a message after which a server may deliver the first
-piece as unfinished text (LINE-5; ours waits 0.2 s). The harness measures the pause."""
+"""Shortest pause (s) in a message after which a server may deliver the part before the pause as
+unfinished text (LINE-5). It is half the silence of our server, because the pause is measured in the
+harness."""
 
 KILLS = ("kill-worker", "kill-workers", "stop-worker", "stop", "hangup")
-"""Faults of the target that must disconnect nobody (LOAD-4)."""
+"""Faults of the target that must not disconnect a member (LOAD-4)."""
 
 CUTS = ("cut-off", "reset", "half-close")
-"""Faults of a link that end a connection, or the client's side of it."""
+"""Faults of a link that end a connection, or the client's side of a connection."""
 
 
 @dataclass
@@ -22,18 +23,21 @@ class Message:
     name: str
     sender: int
     t: float
-    """Time at which its sender began to send it."""
+    """Time at which its first byte was sent."""
     text: bytes
     sent: float | None = None
+    """Time at which the kernel had accepted the whole message; None if it did not."""
     gap: float = 0.0
+    """Longest pause (s) between two pieces of the message."""
 
 
 @dataclass
 class PartialMessage:
     """A message that one session receives in pieces.
 
-    whole: its text. at: number of characters received so far. certain: true if its token was
-    received whole; otherwise, it is only a candidate.
+    message: index of the message. whole: text of the message. at: number of characters received so
+    far. certain: true if the whole token was received; otherwise, the pieces may belong to another
+    message.
     """
 
     message: int
@@ -44,7 +48,7 @@ class PartialMessage:
 
 @dataclass
 class Session:
-    """A connection. `Deliveries` and `Reassembly` fill heard, pieces and partly."""
+    """A connection of a client. `Deliveries` and `Reassembly` fill `heard`, `pieces`, `partly`."""
 
     number: int
     name: str = ""
@@ -59,19 +63,19 @@ class Session:
     how: str = ""
     ended: float | None = None
     rest: str = ""
-    """Incomplete line that was received before the end of the connection."""
+    """Incomplete line that was received just before the end of the connection."""
     stalled: float | None = None
-    """Time at which its link's fault began."""
+    """Time at which the fault of the session's link began."""
     calmed: bool = False
-    """True once the link's fault is over."""
+    """True if the fault of the session's link has ended."""
     said: list[int] = field(default_factory=list)
-    """Indices of the messages that it sent, in order."""
+    """Indices of the messages that the session sent, in order."""
     heard: list[int] = field(default_factory=list)
-    """Indices of the messages that it received, in order, damaged ones included."""
+    """Indices of the messages that the session received, in order, damaged messages included."""
     pieces: dict[bytes, list[PartialMessage]] = field(default_factory=dict)
-    """Messages received in pieces, by their prefix."""
+    """Messages that the session received in pieces, by prefix."""
     partly: set[int] = field(default_factory=set)
-    """Messages of which only the rest was received."""
+    """Indices of messages of which the session may have received only the end."""
 
     def __str__(self) -> str:
         about = ", ".join(filter(None, (self.population, self.address)))
@@ -79,32 +83,32 @@ class Session:
 
     @property
     def until(self) -> float:
-        """Time until which the session must receive messages, except for those under way."""
+        """Time at which the session ended. It must receive the messages sent before this time."""
         times = (self.leaves, self.ended, self.stalled if self.link in CUTS else None)
         return min((time for time in times if time is not None), default=float("inf"))
 
     @property
     def stays(self) -> bool:
-        """True if the session must have received everything, to the end."""
+        """True if the session lasted until the end of the run, without a faulty link."""
         return self.link is None and self.until == float("inf")
 
 
 class Facts:
-    """The content of a history. Received lines remain events, in `hears`."""
+    """The content of a history. `hears` contains the events of received lines, unchanged."""
 
     def __init__(self, history: History) -> None:
         self.complete = history.end == COMPLETE
         self.messages: list[Message] = []
-        """Messages in order of time: a lower index means an earlier message."""
+        """Messages, in the order of the times at which they were sent."""
         self.index: dict[str, int] = {}
-        """Index of each message, by its name."""
+        """Index in `messages` of each message, by its name."""
         self.sessions: dict[int, Session] = {}
         self.unwelcomed: list[tuple[float, Session]] = []
-        """Sessions that received other text before the welcome, each with the time."""
+        """Sessions that received other text before the welcome, each with the time of the text."""
         self.refused: list[tuple[float, Session, str]] = []
-        """Sessions that were refused, each with the time and the reason."""
+        """Sessions that could not connect, each with the time and the reason."""
         self.kills: list[tuple[float, str]] = []
-        """Time and kind of each fault of the target."""
+        """Time and kind of each fault in KILLS."""
         self._restarts: list[tuple[float, float]] = []
         events = sorted(history.events, key=lambda event: event["t"])
         self.end = events[-1]["t"] if events else 0.0
@@ -115,24 +119,25 @@ class Facts:
         for event in events:
             if "hears" not in event:
                 self._take(event)
-        # Read last: facts about a message may be recorded after it was received.
+        # These events are handled after all others, because another process may record the sending
+        # of a message after its receipt.
         self.hears = [event for event in events if "hears" in event]
         """Events of received lines."""
 
     def session(self, number: int) -> Session:
-        """Return the session of that number, created if unknown."""
+        """Return the session of that number. Create it if it is unknown."""
         session = self.sessions.get(number)
         if session is None:
             session = self.sessions[number] = Session(number)
         return session
 
     def describe(self, index: int) -> str:
-        """Return a message's name and its sender, for a report."""
+        """Return the name and the sender of a message, as text for a report."""
         message = self.messages[index]
         return f"{message.name} of {self.sessions[message.sender]}"
 
     def latest(self, session: Session) -> dict[int, int]:
-        """Return the last message that a session has received from each sender."""
+        """Return the index of the last message from each sender that a session has received."""
         messages = self.messages
         return {messages[index].sender: index for index in sorted(session.heard)}
 
@@ -146,9 +151,9 @@ class Facts:
         sender = self.sessions[message.sender]
         if sender.ended is None:
             cut = sender.how == "reset"
-        else:  # after a half-close, the server may close its side at any time
+        else:  # after a half-close, the server closes its side when it has read all messages
             cut = sender.how != "half-close" or self.is_restarting(message.t, sender.ended)
-        # A faulty network may deliver late, or not at all.
+        # A faulty network may deliver a message late, or not at all.
         return cut or message.sent is None or sender.link is not None
 
     def may_be_in_pieces(self, message: Message) -> bool:

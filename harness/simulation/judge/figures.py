@@ -1,17 +1,17 @@
 """The figures of a run: latencies, the harness's own delay, the target's costs. Pure.
 
-*Corrected* latencies count from the time at which a message was due, whatever delayed it.
-*Raw* latencies are those of a closed loop, in which a sender waits until its message is
-received before it sends the next one. They count from the time at which a message was
-sent, and leave out messages that were due while the sender's previous one was under way.
-During a stall of the server, these are nearly all delayed messages.
+A *corrected* latency is the time from the moment at which a message was due until it was received.
+So it includes any delay before the message was sent. A *raw* latency is what a closed loop would
+measure, in which a sender waits until its message is received before it sends the next one. It is
+the time from the moment at which a message was sent until it was received. Raw latencies leave out
+each message that was due before its sender's previous message was received. During a stall of the
+server, this leaves out nearly all delayed messages.
 
-Both leave out clients on faulty networks (a link of the scenario), as senders and as
-receivers, because the network delays them. A message counts if its whole text was received;
-what a server has changed or torn has no latency.
+Both kinds of latencies leave out clients with a faulty link, as senders and as receivers, because
+the link delays their messages. They also leave out a delivery whose text is incomplete or changed.
 
-A percentile is the smallest value that at least this share of all values do not exceed
-(nearest rank).
+Percentiles are nearest-rank percentiles: p99 is the smallest of the values such that at least 99 %
+of all values are equal to it or less.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from harness.simulation.history import Event, History, as_bytes
 from harness.simulation.judge.facts import MAY_FLUSH
 from harness.simulation.judge.lines import plain, texts_of
 from harness.simulation.scenario.vocabulary import TOKEN
+from harness.wording import counted
 
 RANKS = {"p50": 50.0, "p99": 99.0, "p999": 99.9, "max": 100.0}
 
 CLOCK = 1e-5
-"""Seconds by which two times in a history may differ because they are rounded."""
+"""Seconds by which two equal times may differ in a history, because times are rounded."""
 
 RECEIVERS = ("first", "median", "last")
-"""Receivers of each message for which a latency is measured."""
+"""Receivers of each message whose latency is measured, in order of receipt."""
 
 Percentiles = dict[str, float | None]
 
@@ -42,9 +43,9 @@ Percentiles = dict[str, float | None]
 class Heard:
     """One message, and the times at which it was received, in seconds of the run.
 
-    due: time at which its last byte was due. begun, sent: time at which its first byte was sent,
-    and at which the kernel had accepted all. first, median, last: time at which this receiver
-    received it.
+    due: time at which its last byte was to be sent. begun: time at which its first byte was sent.
+    sent: time at which the kernel had accepted all its bytes. first, median, last: time at which
+    the first, the median and the last receiver received it.
     """
 
     name: str
@@ -59,33 +60,34 @@ class Heard:
 
 @dataclass
 class Figures:
-    """Figures of a run. Latencies are in ms, by receiver (`RECEIVERS`) and percentile (`RANKS`)."""
+    """Figures of a run. Latencies are in ms, by receiver (RECEIVERS) and percentile (RANKS)."""
 
     corrected: dict[str, Percentiles]
     raw: dict[str, Percentiles]
     lag: Percentiles
-    """Delay of the harness itself, in ms."""
+    """Delay with which the harness itself sent messages, in ms."""
     heard: list[Heard]
-    """Every message that was received, except final messages, in order of due times."""
+    """All messages that were received, except final messages, in order of due times."""
     closed_loop: list[Heard]
     """Messages of `heard` that count for the raw latencies."""
     by_population: dict[str, dict[str, Percentiles]]
-    """Corrected latencies of each population's messages, so that a throttled flooder does not hide
-    the latencies of others."""
+    """Corrected latencies of the messages of each population. The latencies of other clients are
+    visible here even if those of a throttled flooder dominate `corrected`."""
     costs: dict[str, float]
     """Costs of the target. Memory (bytes) and descriptors: the first and the last measurement, and
-    the maximum. Processor time from the first to the last: in seconds, and in mean processors."""
+    the maximum. Processor time between these measurements: in seconds, and as the mean number of
+    processors in use."""
     faults: Counter[str]
     """Number of times that each fault of the target or of a link began."""
     sessions: int
     most: int
     """Maximum number of members at the same time."""
     contradiction: str
-    """A message that was received before it was sent; empty if there is none."""
+    """Description of a message that was received before it was sent; empty if there is none."""
 
 
 def figures(history: History) -> Figures:
-    """Measure a history."""
+    """Return the figures of a history."""
     events = history.events
     populations = {
         event["who"]: event["population"]
@@ -114,7 +116,7 @@ def figures(history: History) -> Figures:
 
 
 def percentiles(values: Sequence[float]) -> Percentiles:
-    """Return the percentiles of `RANKS`; None if there are no values."""
+    """Return the percentiles in RANKS of these values; each is None if there are no values."""
     if not values:
         return dict.fromkeys(RANKS)
     ordered = sorted(values)
@@ -122,12 +124,12 @@ def percentiles(values: Sequence[float]) -> Percentiles:
 
 
 def rank(ordered: Sequence[float], part: float) -> float:
-    """Return the nearest-rank percentile of ascending values; `part`: 0 to 100."""
+    """Return the nearest-rank percentile `part` (0 to 100) of ascending values."""
     return ordered[max(0, math.ceil(len(ordered) * part / 100) - 1)]
 
 
 def _times(events: Sequence[Event], near: set[int]) -> dict[str, list[float]]:
-    """Return the times at which each message was received by these sessions, in order."""
+    """Return the times at which the sessions `near` received each message, in order."""
     times: dict[str, list[float]] = {}
     texts = {event["says"]: event["text"] for event in events if "says" in event}
     senders = {event["says"]: event["who"] for event in events if "says" in event}
@@ -137,15 +139,15 @@ def _times(events: Sequence[Event], near: set[int]) -> dict[str, list[float]]:
             t = event["t"]
             for heard in event["hears"]:
                 name = heard if isinstance(heard, str) else named(heard["line"])
-                if senders.get(name) != event["who"]:  # an own message may come back
+                if senders.get(name) != event["who"]:  # in some dialects, senders receive an echo
                     times.setdefault(name, []).append(t)
     return times
 
 
 def _whole(line: str, texts: dict[str, str]) -> str:
-    """Return the name of the message whose whole text is in a line; empty if there is none.
+    """Return the name of the message whose whole text a line contains; empty if there is none.
 
-    texts: texts of all messages, by name.
+    texts: the text of each message, by its name.
     """
     found = TOKEN.search(data := as_bytes(line))
     name = found[1].decode() if found else ""
@@ -163,10 +165,10 @@ def _heard(events: Sequence[Event], times: dict[str, list[float]], near: set[int
         if name in times and event["who"] in near and not event.get("final"):
             when = times[name]
             middle = when[(len(when) - 1) // 2]
-            last = sent.get(name, event)  # its last byte was sent
+            last = sent.get(name, event)  # the event at which all its bytes were sent
             if when[0] < event["due"] and last.get("gap", 0.0) >= MAY_FLUSH:
-                continue  # its text was delivered before its line end was sent (LINE-5)
-            # Another driver may record the receipt before this one has recorded the sending.
+                continue  # the server delivered its text before its LF was sent (LINE-5)
+            # Another process may record the receipt before this process records the sending.
             taken = min(float(last["t"]), when[0])
             sending = event["due"], event["t"], taken
             found.append(Heard(name, event["who"], *sending, when[0], middle, when[-1]))
@@ -181,7 +183,7 @@ def _contradiction(heard: Sequence[Heard]) -> str:
     ]
     if not early:
         return ""
-    more = f", and so were {len(early) - 1:,} more" if len(early) > 1 else ""
+    more = f" ({counted(len(early), 'such message')})" if len(early) > 1 else ""
     return f"{early[0][0]} was received {1000 * early[0][1]:.1f} ms before it was sent{more}"
 
 

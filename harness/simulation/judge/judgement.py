@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from harness.simulation.judge.facts import Message, Session
 
 SHOWN = 50
-"""Maximum number of violations of one kind that are described; all are counted."""
+"""Maximum number of violations of one kind that are listed. Further violations are only counted."""
 
 LETTERS = 60
-"""Maximum number of characters of a quoted text."""
+"""Maximum number of characters of a received text that a description quotes."""
 
 LOST, DUPLICATED, MISORDERED = "lost", "duplicated", "misordered"
 MISPREFIXED, ECHOED, TORN = "misprefixed", "echoed", "torn"
@@ -38,9 +38,10 @@ KINDS = {
 class Violation:
     """A violation.
 
-    t: seconds of the run. who: number of the affected session. message: name, or empty. says:
-    description. cause: what happened, as of all violations that seem to have the same cause.
-    others: further sessions that the description names.
+    t: time, in seconds since the run's start. who: number of the affected session. message: name
+    of the affected message; empty if there is none. says: description of this violation. cause:
+    description of the probable cause, the same text for all violations with this cause. others:
+    numbers of further sessions that `says` names.
     """
 
     kind: str
@@ -57,7 +58,8 @@ class Violation:
 class Cause:
     """All violations of one kind that seem to have the same cause.
 
-    count: number of violations. who: affected sessions. first, last: seconds of the run. example:
+    cause: description of the cause. count: number of violations. who: affected sessions. first,
+    last: times of the first and the last violation, in seconds since the run's start. example:
     description of the first violation.
     """
 
@@ -76,17 +78,18 @@ class Judgement:
     messages: int = 0
     deliveries: int = 0
     undecided: int = 0
-    """Deliveries of which it is unknown whether they are due, or whether they are complete."""
+    """Number of deliveries for which the protocol allows both delivery and loss, or whose pieces
+    may be incomplete."""
     counts: Counter[str] = field(default_factory=Counter)
     """Number of violations of each kind."""
     violations: list[Violation] = field(default_factory=list)
-    """First violation of each cause, and first SHOWN of each kind, in order of time."""
+    """The first violation of each cause and the first SHOWN violations of each kind, by time."""
     causes: dict[tuple[str, str, str], Cause] = field(default_factory=dict)
-    """Causes, by kind, clause and words."""
+    """Causes of violations, by kind, clause and description."""
     contradiction: str = ""
-    """Reason why the judgement contradicts the record; empty if it does not."""
+    """Description of a contradiction between judgement and history; empty if there is none."""
     cannot_judge: str = ""
-    """Reason why the harness could not judge; empty if it could."""
+    """Reason why the harness could not judge the run; empty if it could."""
 
     def add(
         self,
@@ -99,7 +102,10 @@ class Judgement:
         clause: str = "",
         others: tuple[int, ...] = (),
     ) -> None:
-        """Add a violation. message: name. clause: id, if not the usual clause of the kind."""
+        """Add a violation, and count it for its cause.
+
+        The arguments are the fields of `Violation`. clause: empty for the usual clause of the kind.
+        """
         clause = clause or KINDS[kind]
         self.counts[kind] += 1
         known = self.causes.get((kind, clause, cause))
@@ -125,11 +131,11 @@ class Judgement:
         clause: str = "",
         others: tuple[int, ...] = (),
     ) -> None:
-        """Add a violation that concerns a message, at the time at which the message was sent."""
+        """Add a violation for a message. Its time is the time at which the message was sent."""
         self.add(kind, message.t, session, says, cause, message.name, clause, others)
 
 
 def shown(text: bytes) -> str:
-    """Return the beginning of a text, without control characters."""
+    """Return the beginning of a text for a report, without control characters."""
     start = text.decode("utf-8", "replace")[:LETTERS]
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in start)

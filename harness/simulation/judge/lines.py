@@ -1,4 +1,4 @@
-"""Unexpected lines, and the message that each contains."""
+"""Parser of unexpected lines. It finds the message that a line contains."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from harness.simulation.judge.facts import Facts, Message
 from harness.simulation.scenario.vocabulary import TOKEN, harmless
 
 BAD = "\ufffd"
-"""Character for bytes that are not UTF-8 (TEXT-2)."""
+"""Character that replaces bytes that are not UTF-8 (TEXT-2)."""
 _BAD_RUN = re.compile(BAD + "+")
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line that differs from every expected one.
+    """A received line that is not the expected line of any message.
 
-    message: index of the message whose token it contains first; None: no known token.
-    prefix, text: the parts before and from the token; without a token, as the profile
-    splits them. due: the expected text, if the line is this text or its beginning; otherwise
-    empty. more: indices of further messages whose tokens it contains.
+    message: index of the message whose token comes first in the line; None if there is no known
+    token. prefix: the part of the line before this token. text: the rest of the line. Without a
+    token, the profile's pattern separates prefix and text. due: the text of the message, if `text`
+    is equal to it or is its beginning; otherwise empty. more: indices of further messages whose
+    tokens are in the line.
     """
 
     message: int | None
@@ -38,7 +39,7 @@ class Lines:
         self._profile = profile
 
     def read(self, line: bytes) -> Line | None:
-        """Parse a line; return None for a notice."""
+        """Parse an unexpected line. Return None if it is a notice of the server."""
         if any(notice.fullmatch(line + b"\n") for notice in self._profile.notices):
             return None
         index = self._facts.index
@@ -57,7 +58,7 @@ class Lines:
         return welcome is not None and welcome.match(as_bytes(line)) is not None
 
     def parted(self, found: Line) -> tuple[bytes, str]:
-        """Split a line into prefix and text as the profile does, with or without a token."""
+        """Return prefix and text of a line, separated by the profile's pattern, not by a token."""
         head = self._profile.prefix.match(found.prefix)
         if head is None:
             return found.prefix, found.text
@@ -65,25 +66,32 @@ class Lines:
 
 
 def plain(text: bytes) -> str:
-    """Decode a text, and replace each run of U+FFFD by one: servers differ in how many they write
-    for bytes that are not UTF-8."""
+    """Decode a text, and replace each run of U+FFFD by a single U+FFFD.
+
+    Servers differ in the number of U+FFFD that they deliver for bytes that are not UTF-8.
+    """
     decoded = text.decode("utf-8", "replace")
     return _BAD_RUN.sub(BAD, decoded) if BAD * 2 in decoded else decoded
 
 
 def delivered(message: Message) -> str:
-    """Return the text of a message as it should be delivered."""
+    """Return the text that a server should deliver for a message."""
     return plain(harmless(message.text))
 
 
 def texts_of(text: bytes) -> tuple[str, str]:
-    """Return the two forms in which a text may be delivered: harmless (TEXT-3), and unchanged."""
+    """Return the two forms in which a server may deliver a text.
+
+    These are the text with replaced control characters (TEXT-3), and the unchanged text.
+    """
     return plain(harmless(text)), plain(text)
 
 
 def _due(message: Message, text: str) -> str:
-    """Return the text of a message, raw or as it should be delivered, if `text` is its beginning or
-    equal to it; otherwise, return an empty string."""
+    """Return the form of a message's text that is equal to `text` or begins with `text`.
+
+    See `texts_of` for the forms. Return an empty string if no form does.
+    """
     both = texts_of(message.text)
     return next((due for due in both if due == text), "") or next(
         (due for due in both if _begins(text, due)), ""
@@ -91,5 +99,5 @@ def _due(message: Message, text: str) -> str:
 
 
 def _begins(text: str, whole: str) -> bool:
-    """Return whether a text is the beginning of another. Its last character may be incomplete."""
+    """Return whether `text` is the beginning of `whole`. Its last character may be incomplete."""
     return whole.startswith((text, text.removesuffix(BAD)))

@@ -1,4 +1,4 @@
-"""The order of messages: no repeats, no own messages, and the same order for all."""
+"""Checks of each session's messages: no repeats, no own messages, the same order for all."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ DIFFERENT = "clients received messages in different orders"
 
 class Order:
     def __init__(self, facts: Facts, judgement: Judgement, *, echoes: bool) -> None:
-        """`echoes`: whether a client's own messages must come back to it."""
+        """`echoes`: true if the server must send each message back to its sender, too."""
         self._facts = facts
         self._judgement = judgement
         self._echoes = echoes
 
     def check_repeats(self, session: Session) -> None:
-        """Check that a session received no message twice (CAST-1), and none of its own (CAST-2).
+        """Check that a session received no message twice (CAST-1), and no own message (CAST-2).
 
-        In a dialect with echo, it must receive each of its own once. Remove repeated and own
-        messages from `heard`.
+        In a dialect with echo, it must receive each own message exactly once. Remove repeated
+        messages and own messages from `heard`.
         """
         messages, heard = self._facts.messages, session.heard
         if self._echoes:
@@ -34,7 +34,7 @@ class Order:
             for index, times in Counter(heard).items():
                 if times > 1:
                     says = f"{session} received {self._facts.describe(index)} {times} times"
-                    cause = "a message came more than once"
+                    cause = "a client received a message more than once"
                     self._judgement.add_for_message(
                         DUPLICATED, messages[index], session, says, cause
                     )
@@ -58,14 +58,15 @@ class Order:
                 continue
             how = f"came back {times[index]} times" if times[index] else "did not come back"
             says = f"{message.name} of {session} {how}"
-            cause = "a client’s own messages did not come back once"
+            cause = "a client’s own messages did not come back exactly once"
             self._judgement.add_for_message(ECHOED, message, session, says, cause)
         session.heard[:] = [index for index in session.heard if index not in own]
 
     def check(self) -> bool:
-        """Report messages out of order; return True if there are none.
+        """Report messages that were received out of order; return True if there are none.
 
-        One order must agree with all streams (CAST-5) and each sender's own order (CAST-4).
+        There must be one order of all messages that agrees with the order in which each session
+        received messages (CAST-5), and with the order in which each session sent them (CAST-4).
         """
         edges: set[tuple[int, int]] = set()
         for session in self._facts.sessions.values():
@@ -83,7 +84,7 @@ class Order:
         return True
 
     def _check_each_sender(self) -> bool:
-        """Report messages of one sender out of order; return whether there are any."""
+        """Report messages that did not arrive in their sender's order; return True if any exist."""
         messages, found = self._facts.messages, False
         for session in self._facts.sessions.values():
             latest: dict[int, int] = {}
@@ -94,7 +95,7 @@ class Order:
                     found = True
                     behind = messages[last].name
                     says = f"{session} received {self._facts.describe(index)} after {behind}"
-                    cause = "messages of one sender came in another order than it sent them"
+                    cause = "messages did not arrive in the order in which their sender sent them"
                     self._judgement.add_for_message(
                         MISORDERED, messages[index], session, says, cause, "CAST-4"
                     )
@@ -103,7 +104,7 @@ class Order:
         return found
 
     def _check_all_senders(self, cycle: list[int]) -> None:
-        """Report the sessions that disagree with most others on the order of two messages."""
+        """Report the sessions that received two messages in another order than most others."""
         messages, sessions = self._facts.messages, self._facts.sessions.values()
         reference = max(sessions, key=lambda session: len({*cycle} & {*session.heard}))
         place = {index: at for at, index in enumerate(reference.heard)}
@@ -122,7 +123,7 @@ class Order:
                 self._disagrees(session, first, then, reference)
         if not dissenters:
             names = " → ".join(messages[index].name for index in cycle[:6])
-            says = f"no single order agrees with how {names} were received"
+            says = f"no single order agrees with the orders in which clients received {names}"
             self._judgement.add_for_message(
                 MISORDERED, messages[cycle[0]], reference, says, DIFFERENT
             )
@@ -131,7 +132,7 @@ class Order:
         messages = self._facts.messages
         says = (
             f"{session} received {self._facts.describe(first)} before {messages[then].name}, "
-            f"but {other} after it"
+            f"but {other} received it after {messages[then].name}"
         )
         self._judgement.add_for_message(
             MISORDERED, messages[first], session, says, DIFFERENT, others=(other.number,)

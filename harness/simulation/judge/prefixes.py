@@ -1,4 +1,4 @@
-"""The prefixes of messages: as PROTOCOL.md says, or in the dialect of a profile."""
+"""Checks of the prefixes of messages, in the dialect of PROTOCOL.md or of another profile."""
 
 from __future__ import annotations
 
@@ -19,36 +19,39 @@ class Prefixes:
         self.are_ours = (
             profile.prefix.pattern == WRITTEN_PREFIX.pattern and profile.identity == ADDRESS
         )
-        """True if prefixes are those of PROTOCOL.md."""
+        """True if the server's prefixes are those of PROTOCOL.md."""
         self.echoes = profile.echo is not None
-        """True if a client's own messages must come back to it."""
+        """True if the server must send each message back to its sender, too."""
         self._names = {each.name.casefold() for each in facts.sessions.values() if each.name}
         self._true: dict[tuple[int, bytes], bool] = {}
-        """Results of `is_true`, by session and prefix."""
+        """Results of `is_true`, by sender and prefix."""
         self._given: dict[int, bytes] = {}
-        """Name that the server has given to each session, as its first message shows it."""
+        """Name that the server has given to each session, as in its first message's prefix."""
         self._owners: dict[bytes, int] = {}
-        """Latest session with each of these names."""
+        """Latest session to which the server has given each name."""
 
     def of(self, message: Message) -> bytes:
-        """Return the prefix of a message; empty for another dialect, in which it is unknown."""
+        """Return the prefix that a message must have; empty in a dialect where it is unknown."""
         address = self._facts.sessions[message.sender].address
         return b"<%s>" % address.encode() if self.are_ours else b""
 
     def is_true(self, prefix: bytes, message: Message) -> bool:
-        """Return whether the prefix of a message, as others receive it, is its sender's."""
+        """Return whether a message may have this prefix when other clients receive it."""
         key = message.sender, prefix
         if key not in self._true:
             self._true[key] = self._is_true(prefix, message)
         return self._true[key]
 
     def is_echo(self, prefix: bytes) -> bool:
-        """Return whether a client's own message may come back with this prefix."""
+        """Return whether a message may have this prefix when it comes back to its sender."""
         echo = self._profile.echo
         return echo is not None and echo.fullmatch(prefix) is not None
 
     def wrong(self, prefix: bytes, message: Message) -> str:
-        """Describe a wrong prefix, without what differs in each message."""
+        """Describe a wrong prefix, in the same words for all messages that are wrong in this way.
+
+        So addresses, names and numbers are replaced by IP, NAME and N.
+        """
         sender, text = self._facts.sessions[message.sender], shown(prefix)
         if self._profile.identity == NAME:
             said = self._profile.sender(prefix).decode("utf-8", "replace").casefold()
@@ -61,14 +64,15 @@ class Prefixes:
         return f"the prefix was “{text}”{due}"
 
     def _is_true(self, prefix: bytes, message: Message) -> bool:
-        """Check PREFIX-1 and PREFIX-2, or that a prefix of another dialect names its sender."""
+        """Check PREFIX-1 and PREFIX-2; in another dialect, check that a prefix names the sender."""
         if self.are_ours:
             return prefix == self.of(message)
         found = self._profile.prefix.fullmatch(prefix)
         if found is None or self._profile.identity != NAME:
             return found is not None
         sender, said = self._facts.sessions[message.sender], found.groupdict()
-        has_port = sender.port and sender.link is None  # a faulty network has ports of its own
+        # The proxy of a faulty network connects to the server from other ports.
+        has_port = sender.port and sender.link is None
         known = {"ip": sender.address, "port": str(sender.port) if has_port else ""}
         if self._profile.sends_name:
             known["name"] = sender.name
@@ -81,8 +85,11 @@ class Prefixes:
         )
 
     def _is_given(self, name: bytes, sender: Session) -> bool:
-        """Return whether a session has always had this name, which the server has given, and no
-        other has it that is there at the same time."""
+        """Return whether a name that the server has given is this sender's, and unique.
+
+        The sender must have had this name in all its messages. No other session that is connected
+        at the same time may have it.
+        """
         name = name.lower()
         own = self._given.setdefault(sender.number, name)
         owner = self._facts.sessions[self._owners.setdefault(name, sender.number)]

@@ -1,9 +1,10 @@
-"""The moments at which faults have struck: what a run has exercised, and what not. Pure.
+"""The moments at which faults struck: they show which cases a run has tested. Pure.
 
 A fault is a client's leave, a fault of a link that cuts a client off, or a fault of the target.
-A moment is a state of a client: of the client that leaves or is cut off; of any client, for a fault
-of the target. A table counts, for each fault, how often it struck at each moment. A scenario may
-list pairs of fault and moment that a run must reach (`reach`).
+A moment is a state that a client is in while the fault strikes, such as "joining". For a leave and
+for a fault of a link, the state of this client counts; for a fault of the target, the states of all
+clients. The table contains, for each fault, the number of times that it struck at each moment. With
+the key `reach`, a scenario lists pairs of fault and moment that a run must reach.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ from harness.simulation.scenario.scenario import MOMENTS, STRIKES, Pair
 from harness.simulation.scenario.vocabulary import name_in
 
 Interval = tuple[float, float]
-"""First and last second."""
+"""Begin and end, in seconds since the run's start."""
 
 SLOW = ("slow", "stall")
 """Faults of a link that make a client lag."""
 
 
 def reached(history: History) -> dict[str, dict[str, int]]:
-    """Return for each fault that struck, in the order of STRIKES: how often, as `times`, and how
-    often at each moment; for one that found no process to strike, how often, as `missed`."""
+    """Return the table of faults and moments. Its rows are in the order of STRIKES.
+
+    The row of a fault contains these numbers. `times`: how often the fault struck. The name of a
+    moment: how often the fault struck at this moment. `missed`: how often the target had no process
+    for the fault.
+    """
     facts = Facts(history)
     states = _states(facts, history)
     anybody = {moment: _union(span for _, span in those) for moment, those in states.items()}
@@ -46,7 +51,7 @@ def reached(history: History) -> dict[str, dict[str, int]]:
 
 
 def required(history: History, table: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
-    """Return how often each pair was reached that the run must reach."""
+    """Return how often each pair in the scenario's `reach` was reached."""
     pairs = map(Pair.parse, history.header.get("reach", []))
     return {str(pair): table.get(pair.fault, {}).get(pair.moment, 0) for pair in pairs}
 
@@ -55,7 +60,7 @@ def required(history: History, table: Mapping[str, Mapping[str, int]]) -> dict[s
 
 
 def _strikes(facts: Facts, history: History) -> Iterator[tuple[str, int | None, Interval]]:
-    """Yield each fault with the session that it concerns, None for the target, and its time."""
+    """Yield each fault with its session (None for a fault of the target) and its time."""
     begun: dict[str, list[float]] = {}
     for event in history.events:
         t: float = event["t"]
@@ -79,11 +84,11 @@ def _strikes(facts: Facts, history: History) -> Iterator[tuple[str, int | None, 
 
 
 State = tuple[int, Interval]
-"""A session that was in a state, and the time."""
+"""Number of a session, and the time for which it was in a state."""
 
 
 def _states(facts: Facts, history: History) -> dict[str, list[State]]:
-    """Return the states of all sessions, by moment."""
+    """Return, for each moment, the sessions that were in this state, with the times."""
     return {
         "joining": [
             (session.number, (session.connects, _first(session.welcomed, session, facts)))
@@ -125,7 +130,7 @@ def _lagging(facts: Facts, history: History) -> Iterator[State]:
 
 
 def _first(end: float | None, session: Session, facts: Facts) -> float:
-    """Return the end of a state; without one, that of the session, or of the run."""
+    """Return the end of a state: `end`, the session's end or the run's, whichever comes first."""
     times = (end, session.leaves, session.ended)
     return min((t for t in times if t is not None), default=facts.end)
 
@@ -138,7 +143,7 @@ def _by_session(states: Iterable[tuple[int, Interval]]) -> dict[int, list[Interv
 
 
 def _union(spans: Iterable[Interval]) -> list[Interval]:
-    """Return the same times as intervals that do not overlap, in order."""
+    """Merge overlapping intervals; return the result in ascending order."""
     found: list[Interval] = []
     for first, last in sorted(spans):
         if found and first <= found[-1][1]:
@@ -149,6 +154,6 @@ def _union(spans: Iterable[Interval]) -> list[Interval]:
 
 
 def _meets(spans: list[Interval], span: Interval) -> bool:
-    """Return whether an interval overlaps with one of these, which do not overlap."""
+    """Return whether `span` overlaps with one of `spans`, which are as returned by `_union`."""
     at = bisect_right(spans, span[1], key=lambda each: each[0])
     return at > 0 and spans[at - 1][1] >= span[0]

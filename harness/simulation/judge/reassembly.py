@@ -21,7 +21,7 @@ class Reassembly:
         self._prefixes = prefixes
         self._judgement = judgement
         self._divisible: dict[bytes, list[int]] = {}
-        """Messages that may arrive in pieces, by their prefix."""
+        """Indices of the messages that may arrive in pieces, by prefix."""
         for index, message in enumerate(facts.messages):
             if facts.may_be_in_pieces(message):
                 self._divisible.setdefault(prefixes.of(message), []).append(index)
@@ -29,14 +29,17 @@ class Reassembly:
     # --- which lines are pieces ----------------------------------------------
 
     def begin(self, session: Session, found: Line, index: int) -> None:
-        """Record that a line is the beginning of this message."""
+        """Record that a line is the beginning of the message with this index."""
         begins = found.due.startswith(found.text)
         text = found.text if begins else found.text.removesuffix(BAD)
         pieces = PartialMessage(index, found.due, len(text), certain=True)
         session.pieces.setdefault(found.prefix, []).append(pieces)
 
     def begins_in_token(self, session: Session, found: Line) -> bool:
-        """Return whether a line is the beginning of a message that was cut inside its token."""
+        """Return whether a line may be the beginning of a message that was cut inside its token.
+
+        Record each message that may begin so in `session.pieces`.
+        """
         if not TOKEN_BEGUN.fullmatch(found.text):
             return False
         known, messages = {*session.heard}, self._facts.messages
@@ -49,11 +52,15 @@ class Reassembly:
         return bool(candidates)
 
     def goes_on(self, session: Session, found: Line) -> bool:
-        """Return whether a line is the next piece of a message that was received in part."""
+        """Return whether a line is the next piece of a message in `session.pieces`.
+
+        If it is, record that this piece has arrived.
+        """
         prefix, text = self._lines.parted(found)
         for pieces in session.pieces.get(prefix, ()):
             whole, at = pieces.whole, pieces.at
-            # A run of invalid bytes may be cut, too, and then is one U+FFFD in each piece.
+            # A run of invalid bytes is a single U+FFFD in the whole text. If the server cuts the
+            # run, the end of one piece and the beginning of the next are a U+FFFD each.
             again = 0 < at <= len(whole) and whole[at - 1] == text[:1] == BAD
             for place in (at, at - 1) if again else (at,):
                 if text and whole.startswith(text, place):
@@ -66,7 +73,8 @@ class Reassembly:
     def is_rest(self, session: Session, t: float, found: Line) -> bool:
         """Return whether a line may be the rest of a message that began before the session joined.
 
-        Such a message is undecided: it is unknown when the server received its beginning.
+        Such a delivery is undecided, because the server may have received the message's beginning
+        before or after the join.
         """
         those, messages = self._divisible_as(found), self._facts.messages
         welcomed, latest = session.welcomed or 0.0, self._facts.latest(session) if those else {}
@@ -77,20 +85,23 @@ class Reassembly:
             and messages[index].t <= welcomed
             and found.text in delivered(messages[index])
         }
-        # If a message was delivered before its LF arrived, the rest is only the LF.
+        # If the server delivered a message before its LF arrived, the rest is only the LF.
         is_end = not found.text and any(messages[index].t <= t for index in those)
         self._judgement.undecided += bool(partly or is_end)
         session.partly |= partly
         return bool(partly or is_end)
 
     def _divisible_as(self, found: Line) -> Sequence[int]:
-        """Return the messages that have a line's prefix and may arrive in pieces."""
+        """Return the indices of the messages with a line's prefix that may arrive in pieces."""
         return self._divisible.get(found.prefix if self._prefixes.are_ours else b"", ())
 
     # --- completeness --------------------------------------------------------
 
     def check(self, session: Session) -> None:
-        """Check that no piece is missing (CAST-3), unless sender or receiver was cut off."""
+        """Check that a session received all pieces of each message (CAST-3).
+
+        The rest of a message may be missing if its sender or the session was cut off.
+        """
         facts, judgement = self._facts, self._judgement
         latest = {facts.messages[index].sender: index for index in session.heard}
         for pieces in (pieces for some in session.pieces.values() for pieces in some):
@@ -110,15 +121,15 @@ class Reassembly:
         if session.rest and not self._is_beginning(session):
             rest = shown(as_bytes(session.rest))
             says = f"the last text that {session} received is not the beginning of a line: “{rest}”"
-            cause = "the last text before a connection's end was no beginning of a line"
+            cause = "the last text before a connection's end was not the beginning of a line"
             judgement.add(TORN, session.ended or 0.0, session, says, cause)
 
     def _is_beginning(self, session: Session) -> bool:
-        """Return whether the incomplete line at a stream's end is the beginning of a message."""
+        """Return whether the incomplete line at a session's end is the beginning of a message."""
         rest = as_bytes(session.rest)
         found = self._lines.read(rest)
         if session.welcomed is None or found is None:
-            return True  # it may begin the welcome
+            return True  # it may be the beginning of the welcome, or a notice
         if found.message is not None:
             return found.due != ""
         if not self._prefixes.are_ours:

@@ -14,12 +14,12 @@ from harness.simulation.scenario.scenario import MOMENTS
 from harness.wording import counted
 
 LATE = 100.0
-"""Maximum of the 99th percentile of the harness's own delay, in ms. Above it, the harness was the
-bottleneck, and the run is INVALID."""
+"""Maximum of the 99th percentile of the harness's own delay, in ms. If this percentile is higher,
+the run is INVALID, because the harness itself was too slow."""
 
 PASS, FAIL, INVALID, UNKNOWN = "pass", "fail", "invalid", "unknown"
 UNDECIDED = "undecided"
-"""Nothing is wrong, but the run has not exercised all that the scenario lists."""
+"""Verdict for a run without violations that has not reached all pairs in the scenario's `reach`."""
 
 EXIT_STATUS = {PASS: 0, FAIL: 1, INVALID: 2, UNKNOWN: 2, UNDECIDED: 2}
 
@@ -28,8 +28,7 @@ SHOWN = 5
 
 
 def results(history: History, judgement: Judgement, figures: Figures) -> dict[str, Any]:
-    """Return the content of results.json: latencies and lag in ms, memory in bytes, times in
-    seconds."""
+    """Return the content of results.json: latencies and lag in ms, memory in bytes, times in s."""
     header = history.header
     table = reached(history)
     pairs = required(history, table)
@@ -78,11 +77,11 @@ def results(history: History, judgement: Judgement, figures: Figures) -> dict[st
 
 
 def verdict_of(history: History, judgement: Judgement, figures: Figures) -> tuple[str, str]:
-    """Return the verdict, and the reason if it is not a pass.
+    """Return the verdict, and the reason unless it is PASS.
 
-    A record that contradicts itself is invalid: the harness has taken one line for another.
-    A violation counts even if the harness was late. Without one, the run is invalid if the
-    harness failed or was late.
+    If the history contradicts itself, the run is INVALID, because the harness has mistaken one line
+    for another. Otherwise, a run with a violation is a FAIL, even if the harness was late. A run
+    without a violation is INVALID if the harness failed or was late.
     """
     if contradiction := judgement.contradiction or figures.contradiction:
         return INVALID, contradiction
@@ -97,7 +96,9 @@ def verdict_of(history: History, judgement: Judgement, figures: Figures) -> tupl
         return UNKNOWN, history.end or "the history was cut short"
     lag = figures.lag["p99"]
     if lag is not None and lag > LATE:
-        return INVALID, f"the harness itself was late: 1 in 100 messages by {lag:.0f} ms or more"
+        return INVALID, (
+            f"the harness itself was late: it sent 1 in 100 messages {lag:.0f} ms late or more"
+        )
     if not judgement.deliveries:
         return UNKNOWN, "no client received a message"
     return PASS, ""
@@ -108,7 +109,7 @@ def exit_status(results: Mapping[str, Any]) -> int:
 
 
 def lines(results: Mapping[str, Any]) -> Iterator[str]:
-    """Yield lines for a terminal."""
+    """Yield the lines that describe the results on a terminal."""
     why = f": {results['why']}" if results["why"] else ""
     yield f"{results['verdict']}{why}"
     if results["verdict"] == FAIL and results["end"] != COMPLETE:
@@ -120,7 +121,7 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
         f"{results['undecided']:,} undecided"
     )
     if results["startup_seconds"] is not None:
-        yield f"start-up: the first client was in after {results['startup_seconds']:.2f} s"
+        yield f"start-up: the first client had joined after {results['startup_seconds']:.2f} s"
     yield from _latencies(results["latency_ms"])
     lag, costs = results["schedule_lag_ms"], results["target_costs"]
     yield f"delay of the harness: {_ms(lag['p50'])} (p50), {_ms(lag['p99'])} (p99) ms"
@@ -145,7 +146,7 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _latencies(latencies: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a row for each receiver: the corrected figures and, in parentheses, the raw ones."""
+    """Yield a row for each receiver: corrected latencies, and raw latencies in parentheses."""
     yield f"{'ms until received by':22}{'p50':>16}{'p99':>16}{'p99.9':>16}{'max':>16}"
     for receiver in RECEIVERS:
         corrected, raw = latencies["corrected"][receiver], latencies["raw"][receiver]
@@ -155,11 +156,11 @@ def _latencies(latencies: Mapping[str, Any]) -> Iterator[str]:
     for name, theirs in populations.items() if len(populations) > 1 else ():
         cells = (_ms(value) for value in theirs["last"].values())
         yield f"  {f'last, from {name}':20}" + "".join(f"{cell:>16}" for cell in cells)
-    yield "  (in parentheses: raw, as measured by a client that waits until each is received)"
+    yield "  (in parentheses: raw, as if each client waited until its last message was received)"
 
 
 def _reached(table: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a row for each fault that struck, with the number of times at each moment."""
+    """Yield a row for each fault: how often it struck, and how often at each moment."""
     if not table:
         return
     yield f"{'faults that struck while':24}" + "".join(f"{moment:>12}" for moment in MOMENTS)

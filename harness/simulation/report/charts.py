@@ -1,7 +1,7 @@
 """The charts of a whole run, all with the same time axis. Pure.
 
-A history may have a million deliveries, so they are first counted in at most BINS
-intervals.
+A history may have a million deliveries, so the charts do not show each of them. They show counts
+and latencies in at most BINS intervals.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ SIZES = (0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 """Possible lengths of an interval, in seconds."""
 
 ChartMark = tuple[float, float, str, str]
-"""A mark in all charts: first second, last second, style, text."""
+"""A mark in all charts: begin (s), end (s), style, text."""
 
 
 def size_of_bins(until: float) -> float:
-    """Return the length of an interval, in seconds: 1, less in a short run, more in a long one."""
+    """Return the length of an interval, in seconds, for a run that lasts `until`."""
     least = 1.0 if until > 60 else 0.5 if until > 20 else 0.25
     return next((size for size in SIZES if size >= least and until / size <= BINS), SIZES[-1])
 
@@ -42,14 +42,17 @@ class Charts:
         self._bins = range(int(until / self._size) + 1)
 
     def all(self, *, with_lag: bool) -> list[Chart]:
-        """Draw all charts if anything was received. `with_lag`: also the harness's own delay."""
+        """Draw all charts; none if no client received a line.
+
+        `with_lag`: true to include a chart of the harness's own delay.
+        """
         if not any("hears" in event for event in self._events):
             return []
         lag = [self._lag()] if with_lag else []
         return [self._latencies(), *lag, self._deliveries(), self._members(), *self._costs()]
 
     def spread(self) -> Chart | None:
-        """Draw the latencies from the fastest to the slowest; None if there are none."""
+        """Draw the latencies from the fastest message to the slowest; None if there are none."""
         corrected = sorted(1000 * (message.last - message.due) for message in self._figures.heard)
         raw = sorted(1000 * (message.last - message.sent) for message in self._figures.closed_loop)
         if not corrected:

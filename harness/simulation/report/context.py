@@ -1,8 +1,9 @@
-"""The context of a violation: the sender, and the sessions that received or missed it. Pure.
+"""The context of a violation: the message in question, its sender and its receivers. Pure.
 
-Violations that concern one message form one group, in which several sessions may be
-affected. The context of a group consists of the messages that some sessions received just
-before and after it, their texts, and the events around it. `picture.py` draws it.
+Violations with the same cause and the same message form one group, in which several sessions may be
+affected. The context of a group consists of the messages that some sessions received just before
+and after the message in question, the texts of these messages, and the events around the violation.
+`picture.py` draws the context.
 """
 
 from __future__ import annotations
@@ -18,32 +19,34 @@ from harness.simulation.report.recording import Group, Recording, named
 from harness.wording import counted
 
 AFFECTED, OTHERS = 6, 6
-"""Maximum number of sessions shown: affected ones, and others that received the message."""
+"""Maximum number of affected sessions to show, and of other sessions that received the message."""
 
 NEIGHBOURS = 3
-"""Maximum number of messages shown before the message in question, and after it."""
+"""Maximum number of messages to show before the message in question, and after it."""
 
 QUOTED = 10
 """Maximum number of messages whose text is shown."""
 
 LETTERS = 120
-"""Maximum number of characters shown of a message or line."""
+"""Maximum number of characters of a message or line to show."""
 
 EVENTS = 14
-"""Maximum number of events listed around a violation."""
+"""Maximum number of events to list around a violation."""
 
 CAUSE_WITHIN = 5.0
-"""Seconds before a violation without a message within which a fault may be its cause."""
+"""Maximum time (s) from a fault to a violation that may be its effect, if the violation concerns no
+message."""
 
 SOONEST, LATEST = 0.01, 10.0
-"""Minimum and maximum number of seconds shown before and after a violation."""
+"""Minimum and maximum time (s) to show before a violation, and after it."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One session's stream: before the message, the message, and after it.
+    """The messages that one session received around the message in question.
 
-    heard: time from the sending to the receipt, as text.
+    heard: time from the sending of this message to its receipt, as text. before, behind: messages
+    received before it and after it. it: this message, as it was received.
     """
 
     name: str
@@ -57,7 +60,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Quote:
-    """The text of a message."""
+    """The text of a message. is_it: true for the message in question."""
 
     message: str
     sender: str
@@ -68,7 +71,7 @@ class Quote:
 
 @dataclass(frozen=True)
 class EventLine:
-    """An event as text."""
+    """An event as text. is_it: true if the event is about the message in question."""
 
     t: str
     who: str
@@ -78,11 +81,11 @@ class EventLine:
 
 
 Course = list[tuple[float, str, str]]
-"""Messages that a session received: time, name, and the line if it is not the expected one."""
+"""Messages that a session received: time, name, and the line if it is not the expected line."""
 
 
 class ViolationContext:
-    """A group of violations, and everything to show about it."""
+    """A group of violations, with all data that the report shows about it."""
 
     def __init__(self, group: Group, recording: Recording) -> None:
         self.group = group
@@ -93,11 +96,11 @@ class ViolationContext:
         """Time at which the message was sent, or time of a violation without a message."""
         self.begin, self.end = self._window()
         self.people = self._people()
-        """Sessions shown, the sender first."""
+        """Numbers of the sessions to show. The sender is the first."""
         self.courses = self._courses()
-        """Stream of each of these, within the time shown."""
+        """Messages that each of these sessions received, between `begin` and `end`."""
         self.expected = self.heard[len(self.heard) // 2].t if self.heard else self.t
-        """Median time at which others received the message; if none did, the time it was sent."""
+        """Median time of the message's receipts; if there are none, the time it was sent."""
         self.others = self._mentioned()
         """Other messages that the violation mentions."""
         self.rows = [
@@ -111,21 +114,24 @@ class ViolationContext:
         self.lines = self._lines()
 
     def is_it(self, name: str) -> bool:
-        """Return whether this is the message in question."""
+        """Return whether `name` is the name of the message in question."""
         return bool(name) and name == self.group.message
 
     def _mentioned(self) -> list[str]:
-        """Return the messages whose order relative to the group's message is wrong."""
+        """Return the other messages that a violation of the order (MISORDERED) names."""
         if self.group.kind != MISORDERED:
             return []
         names = re.findall(r"msg\d+\.\d+", self.group.says)
         return [name for name in dict.fromkeys(names) if name != self.group.message]
 
     def _window(self) -> tuple[float, float]:
-        """Return begin and end of the time shown. It includes all receipts and the neighbours."""
+        """Return begin and end of the time to show.
+
+        This time includes all receipts of the message in question, and of the messages next to it.
+        """
         begin = self.t
         end = max([begin, self.group.t, *(delivery.t for delivery in self.heard)])
-        if not self.said:  # a fault of the target just before may be the cause
+        if not self.said:  # the cause may be a fault of the target just before
             faults = self.recording.faults
             causes = [first for first, _, _ in faults if begin - CAUSE_WITHIN <= first <= begin]
             begin = max(causes, default=begin)
@@ -138,14 +144,17 @@ class ViolationContext:
         return first - spare, last + spare
 
     def _receipts(self, begin: float, end: float) -> list[float]:
-        """Return the times at which affected sessions received anything."""
+        """Return the times at which affected sessions received any line."""
         affected = {*self.group.who[:AFFECTED]}
         events = self.recording.between(begin, end)
         return [event["t"] for event in events if "hears" in event and event["who"] in affected]
 
     def _people(self) -> list[int]:
-        """Return the sender, some affected sessions, and some others: those that the violation
-        mentions, and the first and last to receive the message."""
+        """Return the sender, some affected sessions, and some other sessions.
+
+        The other sessions are those that the violation names, and those that received the message
+        first and last.
+        """
         sender = [self.said["who"]] if self.said else []
         affected = [who for who in self.group.who if who not in sender][:AFFECTED]
         hearers = dict.fromkeys(delivery.who for delivery in self.heard)
@@ -193,7 +202,7 @@ class ViolationContext:
         )
 
     def _rest(self) -> str:
-        """Return a text about the sessions that are not shown."""
+        """Return a sentence about the sessions that are not shown."""
         if self.said is None:
             return ""
         affected = {*self.group.who}
@@ -202,7 +211,7 @@ class ViolationContext:
         parts = []
         if more:
             parts.append(
-                f"{len(more)} more received it, {_later(min(more))} to {_later(max(more))}"
+                f"{len(more)} more received the message, {_later(min(more))} to {_later(max(more))}"
             )
         if count := len(affected - {*self.people}):
             parts.append(f"{count} more were affected in the same way")
@@ -215,7 +224,7 @@ class ViolationContext:
             and person.number not in times.keys() | {*affected, self.said["who"]}
         ]
         if absent:
-            parts.append(f"{counted(len(absent), 'other member')} did not receive it")
+            parts.append(f"{counted(len(absent), 'other member')} did not receive the message")
         return "; ".join(parts)
 
     def _quotes(self) -> list[Quote]:
@@ -241,8 +250,8 @@ class ViolationContext:
     # --- the events ----------------------------------------------------------
 
     def _lines(self) -> list[EventLine]:
-        """Return the events of the sender, the first affected session and the target around the
-        violation."""
+        """Return the events around the violation: of the sender, the first affected session and the
+        target."""
         t, between = self.group.t, self.recording.between
         behind = [event for event in between(t, t + LATEST) if event["t"] > t]
         near = [*self._some(reversed(between(t - LATEST, t)))[::-1], *self._some(behind)]
@@ -258,7 +267,7 @@ class ViolationContext:
         ]
 
     def _some(self, events: Iterable[Event]) -> list[Event]:
-        """Return the first of these events that concern the violation."""
+        """Return the first EVENTS of these events that concern the violation."""
         first = self.group.who[0]
         about = {self.said["who"] if self.said else first, first, None}
         theirs = (
@@ -271,7 +280,7 @@ class ViolationContext:
         return list(islice(theirs, EVENTS))
 
     def _described(self, event: Event) -> tuple[str, str, bool]:
-        """Return kind and text of an event, and whether it is about the message."""
+        """Return kind and text of an event, and whether it is about the message in question."""
         if "says" in event:
             return "sends", event["text"][:LETTERS], event["says"] == self.group.message
         if "hears" in event:
@@ -291,7 +300,7 @@ class ViolationContext:
 
 
 def called(name: str, line: str) -> str:
-    """Return a message's name, or the beginning of its line."""
+    """Return a message's name, or the beginning of its line if it has no name."""
     return name or f"“{line[:20]}”"
 
 

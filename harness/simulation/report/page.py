@@ -1,6 +1,6 @@
 """report.html: a page about one simulation. Pure.
 
-The page is one file without scripts, in the style of the other reports.
+The page is one file without scripts, in the style of the other reports of the harness.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from harness.simulation.report.recording import (
 from harness.simulation.scenario.scenario import LINK_FAULTS
 
 TIMELINES = 10
-"""Maximum number of causes of which a violation is shown in context."""
+"""Maximum number of causes for which a violation is shown with its context."""
 
 LISTED = 100
-"""Maximum number of causes listed."""
+"""Maximum number of causes in the list."""
 
 LETTER = 6.8
 """Assumed width of a letter, in SVG's user units."""
@@ -43,27 +43,27 @@ ROW = 30
 STRIKES = {
     "close": "a client closed its connection",
     "reset": "a connection was reset",
-    "half-close": "a client closed its side, and received on",
+    "half-close": "a client closed its side, and continued to receive",
     "cut-off": "the server's side of a connection was reset",
-    "kill-worker": "SIGKILL to one process that holds clients",
-    "kill-workers": "SIGKILL to all processes that hold clients",
-    "stop-worker": "SIGSTOP to one process that holds clients, SIGCONT later",
+    "kill-worker": "SIGKILL to one process with connections of clients",
+    "kill-workers": "SIGKILL to all processes with connections of clients",
+    "stop-worker": "SIGSTOP to one process with connections of clients, SIGCONT later",
     "stop": "SIGSTOP to all processes, SIGCONT later",
     "hangup": "SIGHUP to the main process",
     "restart": "the server was stopped, and started again on the same port",
 }
-"""Faults that strike at a moment, in words."""
+"""Description of each fault whose moment is recorded."""
 
 MOMENTS = {
-    "joining": "a client joined",
-    "sending": "a line was half sent",
-    "delivering": "a message was under way",
+    "joining": "a client was joining",
+    "sending": "a part of a line was sent",
+    "delivering": "a message had not reached all clients",
     "lagging": "a client lagged",
 }
-"""Moments, in words that follow `while`."""
+"""Description of each moment; it follows the word "while"."""
 
 Violated = tuple[float, str, str]
-"""A violation: seconds of the run, kind, description."""
+"""A violation: time (s), kind, description."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class StripRow:
 
 
 def report(results: Mapping[str, Any], history: History, figures: Figures) -> str:
-    """Render the page of a run; `results`: as in results.json."""
+    """Render the page of a run. `results`: the content of results.json."""
     events = history.events
     until = span(events)
     groups = grouped(results["causes"], results["violations"])
@@ -118,7 +118,7 @@ def report(results: Mapping[str, Any], history: History, figures: Figures) -> st
 
 
 def span(events: Sequence[Event]) -> float:
-    """Return the seconds that the charts show: up to the last event, except costs."""
+    """Return the length of the time axis: seconds to the last event that is not about costs."""
     last = next((event["t"] for event in reversed(events) if "costs" not in event), 0.0)
     return max(1.0, last)
 
@@ -138,7 +138,7 @@ def _phases(history: History, until: float) -> list[Span]:
 def _marks(
     phases: Sequence[Span], faults: Sequence[Span], violations: Sequence[Violated]
 ) -> Iterator[ChartMark]:
-    """Yield the marks in all charts."""
+    """Yield the marks that each chart shows."""
     for begin, _, name in phases:
         yield begin, begin, "phase", name
     for begin, end, kind in faults:
@@ -152,7 +152,10 @@ def _describe(begin: float, end: float, kind: str) -> str:
 
 
 def labels(phases: Sequence[Span], faults: Sequence[Span], until: float) -> list[Label]:
-    """Place labels for phases and faults, the rarest faults first, where there is room."""
+    """Return labels for phases and faults. Leave out a label that would cover another one.
+
+    Labels of rare faults are placed before those of frequent faults.
+    """
     often = Counter(kind for _, _, kind in faults)
     x = Scale(0, until, LEFT, WIDTH - RIGHT)
     found: list[Label] = []
@@ -171,7 +174,7 @@ def _end(label: Label) -> float:
 
 
 def strip(faults: Sequence[Span], violations: Sequence[Violated], until: float) -> list[StripRow]:
-    """Draw a row for each kind of fault, and one for violations."""
+    """Draw a row for each kind of fault, and a row for the violations."""
     x = Scale(0, until, LEFT, WIDTH - RIGHT)
 
     def row(name: str, spans: Iterable[Span], style: str) -> StripRow:

@@ -1,4 +1,4 @@
-"""A violation as a picture, with a lane for each session. Pure."""
+"""A picture of a violation, with a lane for each session. Pure."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from harness.report.charts import RIGHT, WIDTH, Mark, Scale, Tick, steps
 from harness.simulation.report.context import LETTERS, ViolationContext, called
 
 LEFT, LANE, TOP, BOTTOM = 110, 18, 26, 24
-"""Left end of the lanes, height of a lane, margins above and below, in SVG's user units."""
+"""Left end of the lanes, height of a lane, margin at the top, margin at the bottom, in SVG's user
+units."""
 
 TICK = 80
 """Minimum distance between two ticks, in SVG's user units."""
 
 DOTS = 60
-"""Maximum number of other messages shown in one lane."""
+"""Maximum number of messages to show in one lane, besides the message in question."""
 
 
 @dataclass(frozen=True)
 class Dot:
-    """style: sends, receives, other (another message), wrong, never (not received)."""
+    """A dot in a lane. style: sends, receives, other (another message), wrong, never (received)."""
 
     style: str
     x: float
@@ -49,7 +50,7 @@ class Picture:
         self.height = TOP + LANE * len(self.lanes) + BOTTOM
 
     def _within(self, t: float) -> float:
-        """Return the x coordinate of a time, limited to the picture."""
+        """Return the x coordinate of a time; of the picture's edge if the time is outside it."""
         return self._x(max(self._context.begin, min(self._context.end, t)))
 
     def _lane(self, place: int, who: int) -> Lane:
@@ -64,8 +65,11 @@ class Picture:
         return Lane(context.recording.name(who), style, y, min(begin, end), end, dots)
 
     def _dots(self, who: int) -> Iterator[Dot]:
-        """Yield dots for the message, as sent, received or missed, and for some of the session's
-        other messages."""
+        """Yield the dots in a session's lane.
+
+        They show that the session sent, received or missed the message in question, and the receipt
+        of some other messages.
+        """
         context, group, x = self._context, self._context.group, self._x
         name = context.recording.name(who)
         course, is_wronged = context.courses[who], who in group.who
@@ -85,7 +89,7 @@ class Picture:
             yield Dot("never", x(context.expected), title)
 
     def _marks(self) -> Iterator[Mark]:
-        """Yield the faults of the target."""
+        """Yield a mark for each fault of the target in the time that is shown."""
         for first, last, kind in self._context.recording.faults:
             if first <= self._context.end and last >= self._context.begin:
                 at = self._within(first)
@@ -93,7 +97,7 @@ class Picture:
                 yield Mark(at, width, "band" if width else "moment", kind)
 
     def _ticks(self) -> Iterator[Tick]:
-        """Yield a tick at the time at which the message was sent, and ticks after it."""
+        """Yield a tick for the time at which the message was sent, and regular ticks after it."""
         zero, end, x = self._context.t, self._context.end, self._x
         yield Tick(self._within(zero), f"{zero:.3f} s")
         room = int((x(end) - x(zero)) / TICK)

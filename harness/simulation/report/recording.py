@@ -1,4 +1,4 @@
-"""A history, indexed to find what surrounds a violation. Pure."""
+"""A history, indexed to find the messages and events around a violation. Pure."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ MOMENTS = ("kill-worker", "kill-workers", "hangup")
 """Faults of the target that have no duration."""
 
 Span = tuple[float, float, str]
-"""Begin, end and text; both times are equal for a moment."""
+"""Begin, end and text. Both times are equal for a fault without duration."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """The first violation of a cause.
+    """The first violation of a cause, and the violations of this cause for the same message.
 
-    who: sessions that it affects in the same way. others: further sessions that its description
-    names. count: number of violations with this cause.
+    who: sessions that these violations affect. others: further sessions that the description
+    (`says`) names. count: number of all violations with this cause.
     """
 
     kind: str
@@ -38,8 +38,11 @@ class Group:
 
 @dataclass
 class Person:
-    """A session of a client: a member from `since` (None: never) to `until` (None: the end of the
-    run)."""
+    """A session of a client.
+
+    since: time at which it became a member; None if it did not. until: time at which it ended; None
+    if it lasted until the end of the run.
+    """
 
     number: int
     name: str = ""
@@ -52,7 +55,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A message received by a session. line: as received, if it is not the expected one."""
+    """A receipt of a message by a session. line: the line, if it is not the expected line."""
 
     t: float
     who: int
@@ -62,7 +65,7 @@ class Delivery:
 def grouped(
     causes: Iterable[Mapping[str, Any]], violations: Iterable[Mapping[str, Any]]
 ) -> list[Group]:
-    """Return a group for each cause; both as in results.json."""
+    """Return a group for each cause. causes, violations: the lists in results.json."""
     listed: dict[object, list[Mapping[str, Any]]] = {}
     for violation in violations:
         listed.setdefault(_cause(violation), []).append(violation)
@@ -86,12 +89,15 @@ def grouped(
 
 
 def _cause(found: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Return what identifies a cause, of a cause or a violation."""
+    """Return the key that a cause and its violations have in common."""
     return found["kind"], found["clause"], found["cause"]
 
 
 def chosen(groups: Sequence[Group], count: int) -> list[int]:
-    """Return the indices of `count` groups: the first of each kind, then the second of each, …"""
+    """Return the indices of at most `count` groups.
+
+    Choose the first group of each kind of violation, then the second group of each kind, and so on.
+    """
     seen: Counter[str] = Counter()
     turns = []
     for place, group in enumerate(groups):
@@ -101,7 +107,7 @@ def chosen(groups: Sequence[Group], count: int) -> list[int]:
 
 
 def target_faults(events: Iterable[Event], until: float) -> list[Span]:
-    """Return the faults of the target, in order of time."""
+    """Return the faults of the target, in order of time. until: end of faults without an end."""
     found = []
     begun: dict[str, list[float]] = {}
     for event in events:
@@ -119,7 +125,10 @@ def target_faults(events: Iterable[Event], until: float) -> list[Span]:
 
 
 class Recording:
-    """Events, indexed by time, session and message."""
+    """The events of a history, indexed by time, session and message.
+
+    messages: names of the messages whose receipts are indexed.
+    """
 
     def __init__(self, events: Sequence[Event], messages: Iterable[str]) -> None:
         self.events = events
@@ -157,7 +166,7 @@ class Recording:
                 person.until = event["t"] if person.until is None else person.until
 
     def person(self, who: int) -> Person:
-        """Return the session of that number, created if unknown."""
+        """Return the session of that number. Create it if it is unknown."""
         return self.people.setdefault(who, Person(who))
 
     def name(self, who: int) -> str:
@@ -170,9 +179,9 @@ class Recording:
 
 
 def named(heard: Any) -> tuple[str, str]:
-    """Return the name of a received message, and its line if that was unexpected.
+    """Return the name of a received message, and the line if it is not the expected line.
 
-    The name is empty if the line is not a message.
+    The name is empty if the line contains no message.
     """
     if isinstance(heard, str):
         return heard, ""

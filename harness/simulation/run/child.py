@@ -1,6 +1,6 @@
-"""The child processes of a run: each runs one module of the harness.
+"""The child processes of a run. Each runs one module of the harness.
 
-A child reads its job, pickled, from standard input, and ends at EOF.
+A child reads its job, a pickled object, from standard input. It ends at EOF on standard input.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ Child = subprocess.Popen[bytes]
 
 
 def spawn(module: str, name: str, stderr: int | None = None) -> Child:
-    """Start a module as a child. `name`: its name in errors. Raise CannotJudge on failure.
+    """Start a module as a child process. Raise CannotJudge if this fails.
 
-    Signals of the terminal do not reach the child: the caller must end it after an interrupt.
+    `name`: name of the child in error messages. Signals of the terminal, such as Ctrl-C, do not
+    reach the child, so the caller must end the child after an interrupt.
     """
     try:
         return subprocess.Popen(
@@ -39,13 +40,13 @@ def spawn(module: str, name: str, stderr: int | None = None) -> Child:
 def send(child: Child, what: object) -> None:
     """Send a pickled object to the child's standard input."""
     assert child.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # the caller sees its exit status
+    with contextlib.suppress(BrokenPipeError):  # the child has ended; the caller checks its status
         pickle.dump(what, child.stdin)
         child.stdin.flush()
 
 
 def end(children: Sequence[Child], limit: float) -> None:
-    """Close the standard input of all children; kill those that still run after `limit` seconds."""
+    """Close the standard input of all children. Kill each child that still runs after `limit` s."""
     for child in children:
         assert child.stdin is not None
         with contextlib.suppress(BrokenPipeError):

@@ -1,4 +1,4 @@
-"""One direction of a connection through the faulty network: a gate decides when bytes pass."""
+"""One direction of a connection through the faulty network. A gate decides when bytes pass."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ class Direction:
         reset: Callable[[], None],
         close_if_done: Callable[[], None],
     ) -> None:
-        """reset: resets the connection. close_if_done: closes it if both directions are done."""
+        """`reset`: function that resets the connection. `close_if_done`: function that closes the
+        connection if both directions are done."""
         self.back = self
-        """The other direction of the same connection."""
+        """The opposite direction of the same connection. The creator of both sets it."""
         self._loop = asyncio.get_running_loop()
         self._reset = reset
         self._close_if_done = close_if_done
@@ -32,11 +33,11 @@ class Direction:
         self._sink = sink
         self._gate = gate
         self._source_ended = False
-        """True once the source has ended or failed."""
+        """True once the source has reached EOF or failed."""
         self._finished = False
         """True once the sink was shut down for writing."""
         self._dropping = False
-        """True while input is read and dropped."""
+        """True once input is only read and dropped."""
         self._active = False
         self._reading = False
         self._writing = False
@@ -52,7 +53,7 @@ class Direction:
         self.turn()
 
     def turn(self) -> None:
-        """Pass on what is due, and schedule the next turn."""
+        """Pass on the bytes that are due, and schedule the next turn."""
         if not self._active:
             return
         self._gate.now = self._loop.time()
@@ -71,7 +72,8 @@ class Direction:
             return
         if ending == CLOSED and not self._finished:
             self._finished = True
-            with contextlib.suppress(OSError):  # if the sink is gone, the other direction notices
+            # If the sink is closed, the opposite direction, which reads from it, notices this.
+            with contextlib.suppress(OSError):
                 self._sink.shutdown(socket.SHUT_WR)
         room = self._dropping or self._gate.room() > 0
         self._watch(reading=room and not self._source_ended, writing=blocked)
@@ -79,7 +81,7 @@ class Direction:
         self._close_if_done()
 
     def drop(self) -> None:
-        """End the sink's stream. Drop further input, but read on to see the source's end."""
+        """End the sink's stream. Read and drop further input, to notice the end of the source."""
         if not self._source_ended:
             self._dropping = True
             self._gate.now = self._loop.time()
@@ -87,7 +89,7 @@ class Direction:
             self.turn()
 
     def lost(self) -> None:
-        """Handle the loss of the source, which can be neither read from nor written to."""
+        """Handle a failure of the source's socket: stop the opposite direction, reset the sink."""
         self._source_ended = True
         self._gate.now = self._loop.time()
         self._gate.end(RESET)

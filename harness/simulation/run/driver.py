@@ -1,15 +1,15 @@
-"""The clients of a simulation: one process with one loop, for any number of sessions.
+"""A driver: one process with one loop that runs any number of a simulation's sessions.
 
     python -m harness.simulation.run.driver
 
-`drivers.py` sends a pickled `Job` on standard input and, after the answer READY, the start
-of the run; the driver ends at EOF. Events go into the job's file, in the format of
-history.py; progress goes to standard output, as a JSON line every half second. The driver
-uses only the standard library: one process must handle 20,000 deliveries per second and
-keep its schedule, or the harness would measure itself.
+`drivers.py` sends a pickled `Job` to standard input. The driver prints READY, and then receives the
+start time of the run. It ends at EOF on standard input. It writes events into the job's file, in
+the format of history.py, and its progress to standard output, as a JSON line every half second. The
+driver uses neither asyncio nor threads, because one process must handle 20,000 deliveries per
+second on schedule. Otherwise, the harness would measure its own delay.
 
-The schedule does not wait for the target: each action is taken when it is due, and its delay
-is recorded. If the target does not read, the driver queues what is to be sent.
+The schedule does not wait for the target: the driver performs each action when it is due, and
+records the delay. If the target does not read, the driver queues the data to send.
 """
 
 from __future__ import annotations
@@ -45,40 +45,47 @@ CHUNK = 1 << 18
 """Maximum number of bytes per read."""
 
 EVENTS = 64
-"""Maximum number of connections handled between two checks of the schedule: less than 1 ms."""
+"""Maximum number of connections to handle between two checks of the schedule. This takes less than
+1 ms."""
 
 REPORT_EVERY = 0.5
 """Seconds between two reports of progress."""
 
 QUIET = 0.3
-"""Seconds of silence after which the run is over, once all have received the final messages."""
+"""Seconds of silence after which the run ends, if all clients have received the final messages."""
 
 WELCOME_MOST = 4096
-"""Number of bytes, from the beginning of a stream, that must contain the welcome."""
+"""Maximum length of the welcome, in bytes. If the first bytes that a client receives are more than
+this, and are not the welcome, the client counts as unwelcomed."""
 
 LOGIN_MOST = 1 << 16
-"""Number of bytes that may arrive before the login is complete."""
+"""Maximum number of bytes that a client receives during its login. After more bytes, the client
+gives up the login, and treats these bytes as lines."""
 
 SETTLES_WITHIN = 1.0
-"""Seconds after which a client is taken for a member, if the server sends no welcome and the client
-has received nothing."""
+"""Seconds after which a client counts as a member if the server's profile has no welcome and the
+client has received nothing."""
 
 READY = "ready"
 """Line that a driver prints when it has read its job."""
 
 RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER of zero seconds: close resets the connection."""
+"""SO_LINGER of zero seconds: ``close`` resets the connection."""
 
 
 @dataclass(frozen=True)
 class Job:
     """The job of one driver.
 
-    mine: numbers of the driver's sessions. endpoints: addresses of the target, which the sessions
-    take in turn. ports: ports of the plan's links, in their order.
-    source: source address of all sessions, if the target is on another machine; empty: each
-    session has its own. profile: the target's dialect. patience: seconds of silence after which
-    nothing more is expected. path: file for its events.
+    mine: numbers of the driver's sessions.
+    endpoints: addresses of the target; the sessions use them in turn.
+    ports: local ports of the plan's links, in the order of the links.
+    source: source address of all sessions, if the target is on another machine; empty if each
+    session has its own source address.
+    profile: the target's dialect.
+    patience: seconds of silence at the end after which the driver ends even if messages are
+    missing.
+    path: file for the driver's events.
     """
 
     plan: Plan
@@ -93,32 +100,33 @@ class Job:
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A session while it is connected."""
+    """The socket of a session, with its state."""
 
     session: Session
     socket: socket.socket
     awaited: int
     """Number of final messages that the session must still receive."""
     reader: Reader | None
-    """Translates what it receives; None: nothing is to be translated."""
+    """Translator of received data to the dialect of PROTOCOL.md; None if both are the same."""
     login: Login | None
-    """Login that is not complete; None: there is none, or it is complete."""
+    """Login that is not complete; None if it is complete, or if the dialect has no login."""
     held: list[tuple[bytes, str]] | None
-    """Pieces to send once it is a member, like `pending`; None: it need not wait."""
+    """Pieces, as in `pending`, to send once the client is a member; None if it need not wait."""
     established: bool = False
     welcomed: bool = False
     ending: bool = False
     """True once the client has stopped sending."""
     ended: bool = False
     line_end_due: bool = False
-    """True if a LF received next belongs to the welcome."""
+    """True if the next byte, if it is a LF, belongs to the welcome."""
     tail: bytes = b""
     """Received part of an incomplete line or welcome."""
     pending: deque[tuple[bytes, str]] = field(default_factory=deque)
-    """Pieces to send, each with the name of the message that it completes, or an empty name."""
+    """Pieces to send. The last piece of a message has the message's name, others an empty name."""
     waits_to_write: bool = True
+    """True if the driver waits until the socket is writable."""
     gaps: dict[int, tuple[float, float]] = field(default_factory=dict)
-    """Time of the last piece, and longest pause (s), of each unfinished message, by its number."""
+    """Unfinished messages by number, each with the time of its last piece and its longest pause."""
 
     @property
     def number(self) -> int:
@@ -126,7 +134,7 @@ class Connection:
 
 
 def _translates(profile: Profile) -> bool:
-    """Return whether what a server sends differs from canonical text."""
+    """Return whether data from the server must be translated to the dialect of PROTOCOL.md."""
     return profile.colours or profile.suffix is not None or profile.output_line_end != LF
 
 
@@ -144,7 +152,7 @@ class Driver:
         plan = job.plan
         names: dict[bytes, str] = {}
         self._finals: set[str] = set()
-        """Names of all final messages, in quotes as in the record."""
+        """Names of all final messages, in quotes as in the history's file."""
         for session in plan.sessions:
             prefix = b"<%s>" % self._address(session).encode()
             for say in session.says:
@@ -155,9 +163,9 @@ class Driver:
         self._record = Recorder(file, names)
         self._finals_at = plan.talk
         self._heard_at = 0.0
-        """Time at which a session without a link last received anything."""
+        """Last time at which a session without a link received data."""
         self._now_read = 0.0
-        """Time at which the current input was read."""
+        """Time at which the latest data was read."""
         self._awaiting = 0
         """Number of connections that must still receive final messages."""
         self._actions = self._schedule()
@@ -166,7 +174,7 @@ class Driver:
         return self._job.source or session.address
 
     def _schedule(self) -> deque[tuple[float, Callable[[], None]]]:
-        """Return the actions of the sessions, in order of time."""
+        """Return the actions of this driver's sessions, each with its time, in order of time."""
         actions: list[tuple[float, Callable[[], None]]] = []
         for session in self._job.plan.sessions:
             if session.number not in self._job.mine:
@@ -174,7 +182,7 @@ class Driver:
             actions.append((session.arrives, partial(self._connect, session)))
             due = session.arrives
             for say in session.says:
-                due, begin = max(due, say.due), 0  # not before the previous message is sent
+                due, begin = max(due, say.due), 0  # after the last piece of the previous message
                 actions.append((due, partial(self._say, session, say, due)))
                 text = say.text + self._line_end
                 for cut, pause in zip((*say.cuts, len(text)), (*say.pauses, 0.0), strict=True):
@@ -189,12 +197,14 @@ class Driver:
     # --- the loop ------------------------------------------------------------
 
     def run(self, start: float) -> None:
-        """Run until all have received everything, nothing more arrives, or standard input ends.
+        """Run until every client has received the final messages, or standard input ends.
 
-        start: start of the run, on the monotonic clock, in seconds.
+        Also end after `patience` seconds of silence. start: start time of the run, in seconds of
+        the monotonic clock.
         """
         self._record.start = start
-        # The driver makes no reference cycles, and a garbage collection would delay the schedule.
+        # Garbage collections would delay the schedule. They are not needed, because the driver
+        # creates no reference cycles.
         gc.freeze()
         gc.disable()
         self._poll.register(sys.stdin, select.EPOLLIN)
@@ -215,7 +225,7 @@ class Driver:
                 break
 
     def _attend(self, timeout: float) -> bool:
-        """Wait for events and handle some; return False if standard input has ended."""
+        """Wait for events, and handle at most EVENTS; return False at EOF on standard input."""
         for fd, events in self._poll.poll(timeout, EVENTS):
             connection = self._connections.get(fd)
             if connection is None:
@@ -307,7 +317,7 @@ class Driver:
         self._write(connection)
 
     def _log_in(self, connection: Connection) -> None:
-        """Answer the questions that have arrived."""
+        """Answer the questions of the login that have arrived."""
         login, heard = connection.login, bytearray(connection.tail)
         assert login is not None
         while (answer := login.answer(heard)) is not None:
@@ -319,7 +329,7 @@ class Driver:
         self._write(connection)
 
     def _await_membership(self, connection: Connection) -> None:
-        """Without a welcome, take a client for a member after a while."""
+        """If the profile has no welcome, count the client as a member after SETTLES_WITHIN."""
 
         def settle() -> None:
             if not (connection.welcomed or connection.ended):
@@ -334,7 +344,7 @@ class Driver:
         self._enter(connection)
 
     def _enter(self, connection: Connection) -> None:
-        """Begin to treat a client as a member, and send what it has held back."""
+        """Count a client as a member, and send the pieces that it has held back."""
         connection.welcomed = True
         if connection.held is not None:
             connection.pending.extend(connection.held)
@@ -363,7 +373,7 @@ class Driver:
             self._write(connection)
 
     def _write(self, connection: Connection) -> None:
-        """Send as much as the socket takes."""
+        """Send as much pending data as the socket accepts; wait for the rest."""
         pending = connection.pending
         while pending:
             piece, message = pending[0]
@@ -389,7 +399,7 @@ class Driver:
     # --- receiving -----------------------------------------------------------
 
     def _read(self, connection: Connection) -> bool:
-        """Read once; return whether anything was received."""
+        """Read once from a connection; return whether data was received."""
         try:
             data = connection.socket.recv(CHUNK)
         except BlockingIOError:
@@ -420,7 +430,7 @@ class Driver:
 
     def _take_lines(self, connection: Connection, data: bytes) -> None:
         now = self._now_read
-        if connection.line_end_due and data:  # the welcome arrived in two pieces
+        if connection.line_end_due and data:  # the end of the welcome may arrive after its text
             connection.line_end_due = False
             data = data.removeprefix(b"\n")
         lines = data.split(b"\n")
@@ -435,13 +445,16 @@ class Driver:
                 self._awaiting -= 1
 
     def _is_final(self, connection: Connection, heard: str) -> bool:
-        """Return whether a received line, as recorded, contains another's final message."""
+        """Return whether a received line contains the final message of another session.
+
+        heard: the line as it is recorded in the history.
+        """
         name = heard if heard in self._finals else f'"{name_in(heard.encode())}"'
         return name in self._finals and numbers_of(name.strip('"'))[0] != connection.number
 
     def _find_welcome(self, connection: Connection, data: bytes) -> None:
         if self._welcome is None:
-            if data:  # it receives what others send: it is a member
+            if data:  # the server sends data only to members
                 self._welcomed(connection)
                 self._take_lines(connection, data)
         elif found := self._welcome.match(data):
@@ -465,7 +478,7 @@ class Driver:
             return
         how = session.how
         if how == "close":
-            # With unread input, close would send a RST.
+            # If there is unread input, a close sends a RST instead of a FIN.
             while self._read(connection):
                 pass
             if connection.ended:
@@ -474,7 +487,7 @@ class Driver:
         if how == "half-close":
             try:
                 connection.socket.shutdown(socket.SHUT_WR)
-            except OSError:  # it is not connected yet, or not any more
+            except OSError:  # the socket is not connected yet, or no longer connected
                 how = "close"
         self._record.happened(connection.number, "leaves", how=how)
         if how == "half-close":
@@ -485,7 +498,7 @@ class Driver:
         self._forget(connection)
 
     def _end(self, connection: Connection, how: str) -> None:
-        """Record that the target has closed or reset a connection, and forget it."""
+        """Record that the target has closed or reset a connection, and close the socket."""
         more = {"rest": as_text(connection.tail)} if connection.tail else {}
         if connection.established:
             self._record.happened(connection.number, "ended", how=how, **more)
@@ -504,12 +517,12 @@ class Driver:
 
 
 def main() -> int:
-    """Read the job and the start of the run from standard input, and run.
+    """Read the job and the start time of the run from standard input, and run.
 
-    Return the exit status: 1 if standard input ended before the start was read.
+    Return the exit status: 1 if standard input ended before the start time was read.
     """
     raise_descriptor_limit()
-    # The parent may be interrupted before it has sent job and start.
+    # The parent may be interrupted before it has sent the job and the start time.
     with contextlib.suppress(EOFError, pickle.UnpicklingError, BrokenPipeError):
         job: Job = pickle.load(sys.stdin.buffer)
         with open(job.path, "w", encoding="utf-8", buffering=1 << 20) as file:

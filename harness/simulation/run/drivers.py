@@ -1,4 +1,4 @@
-"""The driver processes of a run, as their parent sees them."""
+"""The driver processes of a run: their start, their reports and their end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ READY_WITHIN = 60.0
 """Seconds within which a driver must have read its job."""
 
 END_WITHIN = 5.0
-"""Seconds within which all drivers must end."""
+"""Seconds within which all drivers must end after EOF on their standard input."""
 
 
 class Drivers:
@@ -31,13 +31,14 @@ class Drivers:
         self._open: dict[int, IO[bytes]] = {}
         """Output of each running driver, by descriptor."""
         self._unread: dict[int, bytes] = {}
+        """Incomplete line at the end of each driver's output, by descriptor."""
         self._latest: dict[int, dict[str, Any]] = {}
-        """Last report of each driver."""
+        """Last report of each driver, by descriptor of its output."""
 
     def start(self, jobs: Sequence[Job], scale: float) -> None:
-        """Start a driver for each job, and wait until all are ready. Raise CannotJudge on failure.
+        """Start a driver for each job, and wait until all drivers are ready.
 
-        `scale` multiplies the timeout.
+        Raise CannotJudge if a driver fails or is not ready in time. `scale`: factor of the timeout.
         """
         for job in jobs:
             with defer_signals():
@@ -49,7 +50,7 @@ class Drivers:
             self._poll.register(output, select.POLLIN)
 
     def begin(self, start: float) -> None:
-        """Send the start of the run, on the monotonic clock, to all drivers."""
+        """Send the start time of the run, in seconds of the monotonic clock, to all drivers."""
         for child in self._children:
             send(child, start)
 
@@ -70,7 +71,7 @@ class Drivers:
                 self._latest[fd] = json.loads(line)
 
     def status(self, now: float, latest: str) -> Status:
-        """Return the progress, from the drivers' last reports. latest: last fault of the target."""
+        """Return the sum of the drivers' last reports. latest: last fault of the target."""
         news = self._latest.values()
         connected, said, heard, strange = (
             sum(driver[key] for driver in news) for key in ("connected", "said", "heard", "strange")
@@ -79,13 +80,13 @@ class Drivers:
         return Status(now, connected, said, heard, strange, lag, latest)
 
     def check(self) -> None:
-        """Wait until all have ended. Raise CannotJudge if a driver failed."""
+        """Wait until all drivers have ended. Raise CannotJudge if a driver failed."""
         broken = [child.returncode for child in self._children if child.wait() != 0]
         if broken:
             raise CannotJudge(f"a driver failed with exit status {broken[0]}")
 
     def stop(self) -> None:
-        """End all drivers; kill those that still run after END_WITHIN."""
+        """End all drivers. Kill each driver that still runs after END_WITHIN seconds."""
         end(self._children, END_WITHIN)
         for child in self._children:
             assert child.stdout is not None
@@ -93,7 +94,10 @@ class Drivers:
 
 
 def _ready_output(child: Child, limit: float) -> IO[bytes]:
-    """Wait until a driver is ready; return its output. Raise CannotJudge on failure or timeout."""
+    """Wait until a driver is ready; return its output stream.
+
+    Raise CannotJudge if the driver fails, or is not ready within `limit` seconds.
+    """
     output = child.stdout
     assert output is not None
     if not select.select([output], [], [], limit)[0]:

@@ -1,6 +1,6 @@
-"""Faults of the target: its processes are killed, stopped or restarted during the run.
+"""Faults of the target: during the run, its processes are killed, stopped or restarted.
 
-The target must be a command, because the processes behind an address are unknown.
+The target must be a command. If only an address is known, its processes are unknown.
 """
 
 from __future__ import annotations
@@ -18,12 +18,18 @@ import psutil
 from harness.simulation.scenario.plan import ScheduledFault
 from harness.target.target import Command
 
+WORKER_WITHIN = 2.0
+"""Seconds for which a fault of a worker waits if no worker serves clients, as right after another
+fault."""
+RETRY_AFTER = 0.05
+"""Seconds after which the fault looks for workers again."""
+
 Record = Callable[[dict[str, Any]], None]
 """Function that records an event of the history, with the current time."""
 
 
 class FaultInjector:
-    """Injects faults into a target on schedule, and resumes stopped processes."""
+    """Injects the scheduled faults into a target, and later resumes the stopped processes."""
 
     def __init__(
         self,
@@ -33,7 +39,8 @@ class FaultInjector:
         record: Record,
         clock: Callable[[], float],
     ) -> None:
-        """record: called when a fault begins or ends. clock: returns the seconds of the run."""
+        """`record`: function to call when a fault begins or ends. `clock`: function that returns
+        the time in seconds since the run's start."""
         self.latest = ""
         """Kind of the last fault."""
         self._target = target
@@ -41,30 +48,41 @@ class FaultInjector:
         self._chance = random.Random(f"{seed} faults")
         self._record = record
         self._clock = clock
+        self._retry_at = -inf
+        """Time at which the first fault looks for workers again."""
         self._held: list[tuple[float, ScheduledFault, list[psutil.Process]]] = []
-        """Time at which to resume, fault, and stopped processes, for each stop."""
+        """Faults with stopped processes: time to resume them, the fault, and the processes."""
 
     @property
     def due(self) -> float:
-        """Time of the next action, in seconds of the run; `inf`: none."""
-        faults = (fault.due for fault in [*self._faults][:1])
+        """Time of the next action, in seconds since the run's start; `inf` if there is none."""
+        faults = (max(fault.due, self._retry_at) for fault in [*self._faults][:1])
         return min((*faults, *(until for until, _, _ in self._held)), default=inf)
 
     def act(self) -> None:
-        """Take all actions that are due. Raise StartError if the target does not start again."""
+        """Perform all actions that are due. Raise StartError if the target does not restart."""
         now = self._clock()
         self.release(now)
-        while self._faults and self._faults[0].due <= now:
-            self._inject(self._faults.popleft())
+        while self._faults and max(self._faults[0].due, self._retry_at) <= now:
+            fault = self._faults[0]
+            workers = workers_of(self._target) if "worker" in fault.kind else []
+            if "worker" in fault.kind and not workers and now < fault.due + WORKER_WITHIN:
+                self._retry_at = now + RETRY_AFTER
+                break
+            self._faults.popleft()
+            self._inject(fault, workers)
 
-    def _inject(self, fault: ScheduledFault) -> None:
+    def _inject(self, fault: ScheduledFault, workers: list[psutil.Process]) -> None:
+        """Inject a fault; one of workers strikes among `workers`."""
         self.latest = fault.kind
+        single = [self._chance.choice(workers)] if workers else []
         match fault.kind:
-            case "kill-worker" | "kill-workers":
-                victims = self._workers(single=fault.kind == "kill-worker")
-                self._signal(fault, victims, signal.SIGKILL)
+            case "kill-worker":
+                self._signal(fault, single, signal.SIGKILL)
+            case "kill-workers":
+                self._signal(fault, workers, signal.SIGKILL)
             case "stop-worker":
-                self._hold(fault, self._workers(single=True))
+                self._hold(fault, single)
             case "stop":
                 self._hold(fault, self._target.processes())
             case "hangup":
@@ -76,19 +94,14 @@ class FaultInjector:
                 self._record_change(fault, "ends", [])
 
     def release(self, now: float = inf) -> None:
-        """Resume the stopped processes whose time is over."""
+        """Resume the processes whose stop ends at the time `now` or earlier."""
         for held in [held for held in self._held if held[0] <= now]:
             self._held.remove(held)
             _, fault, processes = held
             for process in processes:
-                with contextlib.suppress(psutil.Error):  # the target may have killed it as hung
+                with contextlib.suppress(psutil.Error):  # the target may have killed the process
                     process.send_signal(signal.SIGCONT)
             self._record_change(fault, "ends", processes)
-
-    def _workers(self, *, single: bool) -> list[psutil.Process]:
-        """Return the target's workers; if `single`, one of them at random."""
-        found = workers_of(self._target)
-        return [self._chance.choice(found)] if found and single else found
 
     def _signal(
         self, fault: ScheduledFault, processes: list[psutil.Process], number: signal.Signals
@@ -111,7 +124,10 @@ class FaultInjector:
 
 
 def workers_of(target: Command) -> list[psutil.Process]:
-    """Return the processes, except the first, that hold connections of clients."""
+    """Return the worker processes of a target: those that have connections of clients.
+
+    The first process of the target is not a worker.
+    """
     found = []
     for process in target.processes()[1:]:
         with contextlib.suppress(psutil.Error):

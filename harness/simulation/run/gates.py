@@ -1,17 +1,18 @@
-"""The gates of a faulty network: they decide which bytes to pass on, and when. Pure.
+"""The gates of a faulty network. They decide which bytes to pass on, and when. Pure.
 
-A `Link` describes the fault of its connections; a `Course` is drawn from it for one
-connection. A connection has two gates, one for each direction. A gate holds bytes read
-from one side until they may be passed on to the other. It has neither sockets nor a clock:
-its caller sets the time, in seconds of one monotonic clock.
+A `Link` of the scenario describes a kind of fault, with ranges for its times. A `Course` is the
+fault of one connection, with random values in these ranges. A connection has two gates, one for
+each direction. A gate keeps the bytes that were read from one side until they may be passed on to
+the other side. It has neither sockets nor a clock: its caller sets the time, in seconds of one
+monotonic clock. The kinds of faults:
 
-    slow           the server's bytes are carried at a limited rate
-    stall          the server's bytes are not carried, as if the client did not read
-    drip           the client's bytes are carried one by one, with pauses
-    delay          bytes in both directions are held for a while
-    cut-off        the server's side is reset; the client's is closed
-    reset          both sides are reset
-    half-close     the client's direction is ended (FIN); the client still receives
+    slow           bytes of the server are passed on at a limited rate
+    stall          bytes of the server are not passed on, as if the client did not read
+    drip           bytes of the client are passed on one by one, with pauses
+    delay          bytes in both directions are passed on after a delay
+    cut-off        the connection to the server is reset, the connection to the client is closed
+    reset          both connections are reset
+    half-close     the client's stream to the server is ended (FIN); the client still receives
 """
 
 from __future__ import annotations
@@ -24,27 +25,35 @@ from math import inf
 from harness.simulation.scenario.scenario import Link
 
 CONNECTION_FAULTS = ("cut-off", "reset", "half-close")
-"""Faults of a whole connection; its gates pass everything."""
+"""Faults that end a connection, or one direction of it. network.py injects these faults. The gates
+of such a connection pass on all bytes."""
 
 CLOSED, RESET = "closed", "reset"
-"""Ways in which a side ends: by FIN, or by RST."""
+"""Ways in which the source of a direction ends: by FIN, or by RST."""
 
 HELD = 1 << 16
-"""Maximum number of bytes that a gate holds."""
+"""Maximum number of bytes that a gate keeps."""
 
 HELD_BY_DELAY = 1 << 20
-"""Maximum number of bytes that a delay gate holds, and so carries per delay."""
+"""Maximum number of bytes that a delay gate keeps. This also limits its rate: in the time of one
+delay, it passes on at most this number of bytes."""
 
 CHUNK = 1 << 16
-"""Maximum number of bytes that are due at once."""
+"""Maximum number of bytes to pass on in one call."""
 
 GRAIN = 0.05
-"""Seconds between two portions of a slow gate; more at rates below 20 bytes per second."""
+"""Seconds between two portions that a slow gate passes on. At rates below 20 bytes per second, the
+time is longer, because a portion has at least one byte."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """The fault of one connection, from time `begins` to `ends`; `inf`: to the end of it."""
+    """The fault of one connection, with its times.
+
+    begins, ends: time at which the fault begins and ends; `ends` is `inf` for a fault that lasts
+    until the connection ends. bytes_per_second: rate of a `slow`. pause: seconds between two bytes
+    of a `drip`. held: seconds of a `delay`.
+    """
 
     fault: str
     begins: float
@@ -59,10 +68,10 @@ class Course:
 
 
 def draw(link: Link, came: float, seed: int, number: int, connection: int) -> Course:
-    """Draw the course of a connection that was accepted at the time `came`.
+    """Return the random course of a connection that was accepted at the time `came`.
 
-    number: number of the link. connection: number of the connection in the link. The same
-    seed and numbers give the same course.
+    number: number of the link. connection: number of the connection in the link. The same seed and
+    numbers give the same course, relative to `came`.
     """
     chance = random.Random(f"{seed} {number} {connection}")
     begins = came + chance.uniform(*link.after)
@@ -78,7 +87,7 @@ def draw(link: Link, came: float, seed: int, number: int, connection: int) -> Co
 
 
 def gates(course: Course) -> tuple[Gate, Gate]:
-    """Return the gates for the client's bytes and for the server's."""
+    """Return two gates: for the bytes of the client, and for the bytes of the server."""
     match course.fault:
         case "slow":
             return Gate(), SlowGate(course, course.bytes_per_second)
@@ -106,39 +115,39 @@ class Gate:
         return HELD - len(self._held)
 
     def put(self, data: bytes) -> None:
-        """Take bytes that were read."""
+        """Add bytes that were read from the source."""
         self._held += data
 
     def end(self, how: str) -> None:
-        """Record that the source has ended: CLOSED or RESET."""
+        """Record that the source has ended. how: CLOSED or RESET."""
         self._ending = how
 
     def due(self) -> bytes:
-        """Return bytes to pass on now; empty if there are none."""
+        """Return the next bytes to pass on now; empty if there are none."""
         return bytes(self._held[:CHUNK])
 
     def took(self, size: int) -> None:
-        """Record that the first `size` of the due bytes were passed on."""
+        """Record that the first `size` bytes that `due` returned were passed on."""
         del self._held[:size]
 
     def ending(self) -> str:
-        """Return how to end the other side now; empty: not yet. Call it after `due`.
+        """Return how to end the sink now, CLOSED or RESET; empty if it must not end yet.
 
-        A FIN follows all bytes before it; a RST overtakes bytes that could not be passed
-        on yet, as TCP's does.
+        Call this after `due`. A FIN is passed on after all bytes before it. A RST overtakes bytes
+        that could not be passed on yet, like a RST of TCP.
         """
         return self._ending if self._ending == RESET or not self._held else ""
 
     def wake(self) -> float:
-        """Return the time of the next turn without an event; `inf`: none."""
+        """Return the time at which to call `due` again without an event; `inf` if never."""
         return inf
 
 
 class SlowGate(Gate):
-    """A gate with a limited rate, in bytes per second, during the fault; 0 stops it.
+    """A gate that limits the rate during the fault. At a rate of 0, it passes nothing.
 
-    It reads only bytes that it may pass on, so that the backlog stays at the server. After a
-    silence, it passes at most two portions at once.
+    rate: in bytes per second. The gate reads only bytes that it may pass on, so that the server
+    notices the slow client. After a silence, it passes at most two portions at once.
     """
 
     def __init__(self, course: Course, rate: float) -> None:
@@ -147,9 +156,9 @@ class SlowGate(Gate):
         self._rate = rate
         self._size = min(max(1, int(rate * GRAIN)), CHUNK)
         self._grain = self._size / rate if rate else inf
-        """Seconds after which `_size` more bytes are allowed."""
+        """Seconds after which the gate may pass `_size` more bytes."""
         self._spent = course.begins
-        """Time up to which the rate is used up."""
+        """Time at which the bytes that were passed would be due at exactly this rate."""
 
     def room(self) -> int:
         return max(0, min(super().room(), self._allowed() - len(self._held)))
@@ -177,7 +186,7 @@ class SlowGate(Gate):
 
 
 class DripGate(Gate):
-    """A gate that passes one byte at a time, with a pause after each, during the fault."""
+    """A gate that passes one byte at a time during the fault, with a pause after each byte."""
 
     def __init__(self, course: Course) -> None:
         super().__init__()
@@ -201,16 +210,17 @@ class DripGate(Gate):
 
 
 class DelayGate(Gate):
-    """A gate that delays all input during the fault; later input is not passed before it."""
+    """A gate that delays all input during the fault, and keeps the order of its input."""
 
     def __init__(self, course: Course) -> None:
         super().__init__()
         self._course = course
         self._later: deque[tuple[float, bytes]] = deque()
+        """Delayed input, each with the time at which it is due."""
         self._size = 0
         """Number of bytes in `_later`."""
         self._last = -inf
-        """Earliest time at which new input may be due."""
+        """Time at which the latest input is due. New input is not due earlier."""
 
     def room(self) -> int:
         return HELD_BY_DELAY - len(self._held) - self._size

@@ -1,35 +1,37 @@
-"""The faulty network's process, which carries clients' connections with the faults of their links.
+"""The process of the faulty network. It forwards connections with the faults of their links.
 
-`proxy.py` starts this process with the target's addresses, a seed and the links. It listens
-on a free port of 127.0.0.1 for each link and prints ``{"ports": [...]}``. A client that
-connects to one of them is connected to the target *from the same address*, by another
-port, and carried in both directions with that link's fault. The begin and the end of each fault
-are printed as lines of JSON:
+`proxy.py` starts this process with the target's addresses, a seed and the links. The process
+listens on a free port of 127.0.0.1 for each link, and prints ``{"ports": [...]}``. When a client
+connects to one of these ports, the process connects to the target *from the client's address*, with
+another port. It forwards data in both directions, with the fault of the link. It prints the begin
+and the end of each fault as a line of JSON:
 
     {"t", "address", "port", "fault", "what": "begins" | "ends"}
 
-t: time, in seconds of the monotonic clock. address, port: the client's. A fault ends when
-its time is over or its connection ends; a `cut-off` and a `reset` only begin. The process
-ends at EOF on standard input, or by SIGTERM. Exit status: 0, or 2 after one line with the
-reason, such as a lack of descriptors or ports.
+t: time, in seconds of the monotonic clock. address, port: those of the client. A fault ends when
+its time is over or its connection ends; a `cut-off` and a `reset` have no end. The process ends at
+EOF on standard input, or on SIGTERM. Its exit status is 0; or 2 after a line with the reason, such
+as a lack of descriptors or ports.
 
-A FIN is passed on as a FIN, after all bytes before it; a RST as a RST. A side is not read from
-while the other side does not read: the process holds at most 64 KiB in one direction (1 MiB in
-a `delay`), and each of the kernel's two buffers about as much. A `slow` or `stall` reads
-nothing ahead and has a small buffer.
+A FIN is forwarded as a FIN, after all bytes before it; a RST is forwarded as a RST. While one side
+does not read, the process stops reading from the other side. So it keeps at most 64 KiB in one
+direction (1 MiB in a `delay`), and each of the kernel's two buffers keeps about as much. In a
+`slow` or `stall`, the process reads no bytes in advance, and the buffer is small.
 
 Cost: two descriptors per connection, some 22 MiB of memory in all, and 20 to 40 µs of
-processor time for each message that is carried to one client. 300 clients that all receive
-30 messages per second take a fifth of a processor, and the last of them receives each
-message 10 ms late. So the network suits hundreds of sending clients, but not measurements
-of speed.
+processor time for each message to one client. 300 clients that each receive 30 messages per second
+take a fifth of a processor, and the last of them receives each message 10 ms late. So the network
+suits hundreds of sending clients, but not measurements of speed.
 
-Limits: it needs Linux, where all of 127.0.0.0/8 is local, and a target with an IPv4
-address. If several clients connect at once, the kernel decides which is first. So a seed
-determines the set of courses, but not which client gets which. While the process does not
-read from a side, it notices a RST of this side only at the next write. Until the target has
-accepted, the client's connection is silent; if the target refuses, the connection is reset.
-The process blocks when its output pipe is full; `Proxy` reads from it.
+Limits:
+
+- It needs Linux, where all of 127.0.0.0/8 is local, and a target with an IPv4 address.
+- If several clients connect at once, the kernel decides which of them is accepted first. So a seed
+  determines the courses, but not the client of each course.
+- While the process does not read from a side, it notices a RST of this side only at the next write.
+- A client receives nothing until the target has accepted the connection. If the target refuses it,
+  the client's connection is reset.
+- The process blocks when its output pipe is full, so `Proxy` must read from the pipe.
 """
 
 from __future__ import annotations
@@ -55,16 +57,17 @@ from harness.simulation.run.gates import CHUNK, CONNECTION_FAULTS, Course, draw,
 from harness.simulation.scenario.scenario import Link
 
 BUFFER = 1 << 16
-"""Size to set for each of the kernel's buffers, in bytes; the kernel doubles it."""
+"""Size (bytes) to set for each of the kernel's buffers. The kernel doubles this size."""
 
 SMALL_BUFFER = 1 << 12
-"""The same for input to a slow client: small, so that the server notices the backpressure."""
+"""Size (bytes) to set for the receive buffer of a connection to the target, if its client is slow.
+It is small, so that the server soon notices that the client does not read."""
 
 BACKLOG = 1024
-"""Number of clients that may connect at once."""
+"""Maximum number of clients that wait to be accepted, per link."""
 
 CANNOT_JUDGE = 2
-"""Exit status if the network can't go on."""
+"""Exit status of a network that has failed."""
 
 
 class Network:
@@ -83,7 +86,7 @@ class Network:
         self._over: asyncio.Future[None] = self.loop.create_future()
 
     async def run(self) -> None:
-        """Carry connections until stopped. Raise CannotJudge or OSError if that fails."""
+        """Forward connections until `stop` or `fail` is called; raise the exception of `fail`."""
         self.loop.set_exception_handler(self._broken)
         for ending in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(ending, self.stop)
@@ -105,12 +108,12 @@ class Network:
             self._over.set_result(None)
 
     def fail(self, why: BaseException) -> None:
-        """End the process with an error."""
+        """End the process with an error. why: the exception that `run` raises."""
         if not self._over.done():
             self._over.set_exception(why)
 
     def _broken(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """End because of an exception in a callback, which is a defect of the harness."""
+        """Handle an exception in a callback, which is a defect of the harness: end the process."""
         self.fail(context.get("exception") or CannotJudge(context["message"]))
 
     def _input(self) -> None:
@@ -121,7 +124,7 @@ class Network:
         listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
         self._listeners.append(listener)
         listener.setblocking(False)
-        _set_buffers(listener, BUFFER)  # accepted sockets inherit them
+        _set_buffers(listener, BUFFER)  # accepted sockets inherit the sizes
         self.loop.add_reader(listener, self._accept, number)
 
     def _accept(self, number: int) -> None:
@@ -141,9 +144,10 @@ class Network:
 
 
 class Connection:
-    """A client's connection, and its connection to the target.
+    """The connection of a client to this process, and the connection of this process to the target.
 
-    Raises OSError without descriptors, ports, or the client's address.
+    The constructor raises OSError if descriptors or ports are used up, or if this machine does not
+    have the client's address.
     """
 
     def __init__(
@@ -191,7 +195,7 @@ class Connection:
 
     def _start_or_fail(self, error: int) -> None:
         if error in (errno.EADDRNOTAVAIL, errno.EADDRINUSE):
-            self._network.fail(OSError(error, os.strerror(error)))  # no port is left
+            self._network.fail(OSError(error, os.strerror(error)))  # all local ports are in use
         elif error:
             self.reset()  # the target has refused the connection
         else:
@@ -202,7 +206,8 @@ class Connection:
 
     def _begin(self) -> None:
         fault = self._course.fault
-        # Gates begin their faults on time; other faults begin now.
+        # A gate compares each time with `course.begins`, so its fault begins exactly then. Other
+        # faults begin now.
         self._began = self.loop.time() if fault in CONNECTION_FAULTS else self._course.begins
         self._report("begins", self._began)
         match fault:
@@ -230,7 +235,7 @@ class Connection:
 
     def _cut_off(self) -> None:
         with contextlib.suppress(OSError):
-            self._client.recv(CHUNK)  # with unread input, close would send a RST
+            self._client.recv(CHUNK)  # if there is unread input, a close sends a RST, not a FIN
         _linger(self._server)
         self.close()
 
@@ -258,7 +263,7 @@ class Connection:
 
 
 def _linger(connection: socket.socket) -> None:
-    """Make close reset the connection."""
+    """Make the next ``close`` of a socket reset the connection."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
@@ -268,9 +273,8 @@ def _set_buffers(connection: socket.socket, receive: int) -> None:
 
 
 def _print(record: Mapping[str, object]) -> None:
-    with contextlib.suppress(
-        BrokenPipeError
-    ):  # the parent has ended: EOF on standard input follows
+    # If the parent has ended, this process ends at EOF on standard input.
+    with contextlib.suppress(BrokenPipeError):
         os.write(1, json.dumps(record).encode() + b"\n")
 
 
@@ -280,7 +284,7 @@ def _ipv4(endpoint: tuple[str, int]) -> tuple[str, int]:
     try:
         found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise CannotJudge(f"the target must have an IPv4 address, and {host!r} has none") from None
+        raise CannotJudge(f"the target must have an IPv4 address, but {host!r} has none") from None
     return str(found[0][4][0]), port
 
 
@@ -289,12 +293,12 @@ async def _carry(endpoints: Sequence[tuple[str, int]], seed: int, links: Sequenc
 
 
 def main() -> int:
-    """Read the job from standard input, and carry connections until EOF; return the exit status."""
+    """Read the job from standard input, forward connections until EOF; return the exit status."""
     try:
         raise_descriptor_limit()
         asyncio.run(_carry(*pickle.load(sys.stdin.buffer)))
     except (CannotJudge, OSError, EOFError) as error:
-        print(f"the proxy can't go on: {error}", file=sys.stderr)
+        print(f"the proxy failed: {error}", file=sys.stderr)
         return CANNOT_JUDGE
     return 0
 

@@ -1,4 +1,4 @@
-"""The progress of a run: a line that is updated, or a line every few seconds."""
+"""The progress of a run: an updated line on a terminal; elsewhere, a new line every few seconds."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from rich.progress import BarColumn, Progress, TextColumn
 from harness.wording import counted
 
 EVERY = 5.0
-"""Seconds between two lines, if the output is not a terminal."""
+"""Seconds between two lines of progress, if the output is not a terminal."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """The progress of a run. elapsed: seconds. connected: number of members. said, heard,
-    strange: numbers of messages, deliveries and unexpected lines so far. lag: largest recent
-    delay of the harness, in ms. latest: last fault of the target."""
+    """The progress of a run.
+
+    elapsed: seconds since the run's start. connected: number of members. said, heard, strange:
+    numbers of messages, deliveries and unexpected lines so far. lag: largest delay of the harness
+    since the last report, in ms. latest: last fault of the target; empty if there was none.
+    """
 
     elapsed: float
     connected: int
@@ -36,7 +39,10 @@ OnStatus = Callable[[Status], None]
 
 @contextmanager
 def live(stream: TextIO, seconds: float) -> Iterator[OnStatus]:
-    """Show the progress of a run of `seconds`; yield a function to call with each status."""
+    """Show the progress of a run. Yield a function to call with each status.
+
+    seconds: planned duration of the run.
+    """
     if stream.isatty():
         with _bar(stream, seconds) as on_status:
             yield on_status
@@ -73,7 +79,7 @@ class _Lines:
 
 
 class _Rate:
-    """Function that returns the deliveries per second since its last call."""
+    """Function that returns the deliveries per second between its last call and this one."""
 
     def __init__(self) -> None:
         self._before = Status(0.0, 0, 0, 0, 0, 0.0, "")
@@ -85,9 +91,10 @@ class _Rate:
 
 
 def described(status: Status, seconds: float, rate: float, *, brief: bool = False) -> str:
-    """Return a status as text. brief: short enough for a line of a terminal.
+    """Return a status as text.
 
-    rate: deliveries per second.
+    seconds: planned duration of the run. rate: deliveries per second. brief: true for a text that
+    fits on a line of a terminal.
     """
     said, heard = ("sent", "received") if brief else ("messages", "deliveries")
     parts = [
@@ -104,7 +111,7 @@ def described(status: Status, seconds: float, rate: float, *, brief: bool = Fals
 
 
 def about(value: float) -> str:
-    """Return a number, rounded if it is large: 9,999, 324 k, 12 M."""
+    """Return a number as text, rounded if it is large: 9,999, 324 k, 12 M."""
     for size, letter in ((1e7, "M"), (1e4, "k")):
         if value >= size:
             return f"{value / (size / 10):,.0f} {letter}"

@@ -1,4 +1,4 @@
-"""The faulty network between simulated clients and the target, as its parent sees it."""
+"""The start, the events and the end of the faulty network's process (network.py)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.errors import CannotJudge
 from harness.simulation.run.child import Child, end, send, spawn
 from harness.simulation.scenario.scenario import Link
 from harness.target.interrupts import defer_signals
-from harness.target.processes import comes, status_within
+from harness.target.processes import comes_true, status_within
 
 MODULE = "harness.simulation.run.network"
 
@@ -21,29 +21,28 @@ START_LIMIT = 20.0
 """Seconds within which the process must be ready."""
 
 STOP_LIMIT = 5.0
-"""Seconds within which the process must end by itself."""
+"""Seconds within which the process must end after EOF on its standard input."""
 
 KEPT_LINES = 20
-"""Maximum number of lines kept of the process's output, besides events."""
+"""Maximum number of the process's last output lines to keep for error messages, without events."""
 
 
 class Proxy:
-    """The network's process. Call `start` and `stop`, or use it as a context manager."""
+    """The process of the faulty network. Call `start` and `stop`, or use a `with` statement."""
 
     def __init__(
         self, endpoints: Sequence[tuple[str, int]], seed: int, links: Sequence[Link]
     ) -> None:
-        """endpoints: addresses of the target, which the connections take in turn."""
+        """`endpoints`: addresses of the target. The connections use them in turn."""
         self.ports: list[int] = []
-        """Ports on which it listens, in the links' order, once it has started."""
+        """Ports of the links, in the order of the links; empty before the process has started."""
         self._job = ([*endpoints], seed, tuple(links))
         self._process: Child | None = None
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._events: deque[dict[str, Any]] = deque()
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
-        self._settled = (
-            threading.Event()
-        )  # set when the ports are known, or when the process has ended
+        self._settled = threading.Event()
+        """Set when the ports are known, or when the process has ended."""
 
     def __enter__(self) -> Proxy:
         self.start()
@@ -53,12 +52,12 @@ class Proxy:
         self.stop()
 
     def start(self) -> None:
-        """Start the process. Raise CannotJudge if it does not listen within START_LIMIT."""
+        """Start the process. Raise CannotJudge if it does not listen within START_LIMIT seconds."""
         with defer_signals():
             self._process = spawn(MODULE, "the proxy", stderr=subprocess.STDOUT)
             self._reader.start()
         send(self._process, self._job)
-        in_time = comes(self._settled.is_set, START_LIMIT)
+        in_time = comes_true(self._settled.is_set, START_LIMIT)
         if not self.ports:
             how = self.death(STOP_LIMIT) if in_time else f"was not ready within {START_LIMIT:g} s"
             self.stop()
@@ -69,7 +68,10 @@ class Proxy:
         return [self._events.popleft() for _ in range(len(self._events))]
 
     def death(self, limit: float = 0.0) -> str:
-        """Return how the process ended, with its last line; empty if it runs for `limit` s more."""
+        """Wait up to `limit` s for the end of the process. Return how it ended, with its last line.
+
+        Return an empty text if the process still runs.
+        """
         if self._process is None:
             return ""
         status = status_within(self._process, limit)
@@ -80,7 +82,7 @@ class Proxy:
         return f"ended (exit status {status}){last}"
 
     def stop(self) -> None:
-        """End the process and its connections; `events` can still be called."""
+        """End the process and its connections. Later, `events` still returns the last events."""
         if self._process is None:
             return
         assert self._process.stdout is not None

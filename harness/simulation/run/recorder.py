@@ -1,7 +1,7 @@
 """The record of one driver: the events of its sessions, in the format of the history.
 
-There may be 20,000 deliveries per second. So a delivery makes no object, and an expected
-line no call of `json`.
+There may be 20,000 deliveries per second. So no object is created for a delivery, and `json` is
+not called for an expected line.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from harness.simulation.scenario.plan import Say, Session
 
 class Recorder:
     def __init__(self, file: TextIO, names: Mapping[bytes, str]) -> None:
-        """names: name of each message, in quotes, by the line in which it should arrive."""
+        """`names`: name of each message, in quotes, by the line that should be received for it."""
         self.start = 0.0
-        """Start of the run, on the monotonic clock, in seconds."""
+        """Start time of the run, in seconds of the monotonic clock."""
         self._file = file
         self._names = names
         self._said = self._heard = self._strange = 0
@@ -34,7 +34,7 @@ class Recorder:
         self._file.write(line_of(event))
 
     def says(self, session: Session, say: Say, due: float) -> None:
-        """Record that the sending of a message begins, and its delay."""
+        """Record that a session begins to send a message, and how late it is."""
         now = self.now()
         lag = now - due
         self._lag = max(self._lag, lag)
@@ -52,13 +52,13 @@ class Recorder:
         self._file.write(line_of(event))
 
     def sent(self, number: int, message: str, gap: float) -> None:
-        """Record that the kernel has accepted all of a message."""
+        """Record that the kernel has accepted the whole message. gap: its longest pause (s)."""
         self._file.write(
             f'{{"t":{self.now():.6f},"who":{number},"sent":"{message}","gap":{gap:.6f}}}\n'
         )
 
     def hears(self, t: float, number: int, lines: Sequence[bytes]) -> list[str]:
-        """Record the lines that a session has received; return the text recorded for each."""
+        """Record the lines that a session has received; return the recorded text of each line."""
         heard = [self._names.get(line) or self._strange_line(line) for line in lines]
         self._heard += len(heard)
         self._file.write(f'{{"t":{t:.6f},"who":{number},"hears":[{",".join(heard)}]}}\n')
@@ -69,7 +69,7 @@ class Recorder:
         return json.dumps({"line": as_text(line)})
 
     def news(self) -> dict[str, float]:
-        """Flush the file; return the progress, with the largest lag (s) since the last call."""
+        """Flush the file, and return the progress, with the largest lag (s) since the last call."""
         self._file.flush()
         lag, self._lag = self._lag, 0.0
         return {"said": self._said, "heard": self._heard, "strange": self._strange, "lag": lag}

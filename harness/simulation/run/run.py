@@ -1,11 +1,11 @@
-"""One simulation: starts and ends the clients, their network and the target's faults.
+"""One run of a simulation: starts and ends its processes, and injects the target's faults.
 
     run ─┬─ target          the server under test (target.py)
-         ├─ proxy           the faulty network, if the scenario has one
-         ├─ driver 1 … N    the clients, each with a share of the sessions
+         ├─ proxy           the faulty network, if the scenario has links
+         ├─ driver 1 … N    the clients; each driver runs a share of the sessions
          └─ this process    injects the target's faults, measures its costs, shows progress
 
-Each driver writes its events to a file of its own, a part. At the end, the parts and the
+Each driver writes its events to its own file, a part. At the end, the parts and the
 events of this process are merged into one history.
 """
 
@@ -36,14 +36,15 @@ from harness.target.interrupts import allow_signals, defer_signals
 from harness.target.target import Command, Target
 
 SESSIONS_PER_DRIVER = 1000
-"""Sessions per driver, if the number of drivers is not given."""
+"""Maximum number of sessions per driver, if the number of drivers is not given."""
 
 HEAD_START = 0.2
-"""Seconds from the time at which all drivers are ready to the start of the run: enough to send the
-start to all of them."""
+"""Seconds from the moment at which all drivers are ready to the start of the run. In this time, the
+start time is sent to all drivers."""
 
 PATIENCE = 15.0
-"""Seconds of silence, once everything was sent, after which nothing more is expected."""
+"""Seconds of silence, after all messages were sent, after which a driver ends even if messages are
+missing."""
 
 MEASURE_EVERY = 1.0
 """Seconds between two measurements of the target's costs."""
@@ -51,11 +52,11 @@ MEASURE_EVERY = 1.0
 
 @dataclass
 class Run:
-    """A run: the plan, the target, and the outcome.
+    """A run: its plan, its target, and how it ended.
 
-    on_status: called with a `Status` twice a second. processes: number of drivers; 0: as
-    many as the plan needs. scale: factor of all timeouts. end: how the run ended: `complete`,
-    or the reason.
+    folder: folder for the history. on_status: function to call with a `Status` twice a second.
+    processes: number of drivers; 0 for as many as the plan needs. scale: factor of all timeouts.
+    end: "complete", or the reason for another end.
     """
 
     plan: Plan
@@ -68,19 +69,19 @@ class Run:
     end: str = ""
     events: list[history.Event] = field(default_factory=list)
     startup: float | None = None
-    """Seconds from the first connection until its client was in; None: not in time."""
+    """Seconds in which a first client joined; None if it did not join in time."""
     _start: float = 0.0
     _ran: dict[int, float] = field(default_factory=dict)
-    """Seconds that each thread of the target has run, including ended threads."""
+    """Processor time (s) of each thread of the target, including threads that have ended."""
 
     @property
     def path(self) -> Path:
         return self.folder / history.HISTORY
 
     def run(self) -> None:
-        """Run the simulation; write the history in any case.
+        """Run the simulation, and write the history, even after an error.
 
-        Raise CannotJudge if the harness lacks a resource.
+        Raise CannotJudge if this machine lacks a resource, such as ports.
         """
         with tempfile.TemporaryDirectory(prefix="parts-", dir=self.folder) as parts:
             try:
@@ -102,14 +103,14 @@ class Run:
         self._start = time.monotonic()  # provisional, until the drivers are ready
         self.startup = await_first_client(self.target, self.profile, self.scale)
         if how := self.target.death():
-            self.end = f"the target {how}, after a first client had joined and left"
+            self.end = f"the target {how} after a first client had joined and left"
             return
         with defer_signals(), contextlib.ExitStack() as cleanup, allow_signals():
             proxy = None
             if plan.links:
                 proxy = Proxy(self.target.endpoints, plan.seed, plan.links)
-                cleanup.callback(self._record_links, proxy)  # its last events, too
-                cleanup.callback(proxy.stop)  # even if its start is interrupted
+                cleanup.callback(self._record_links, proxy)  # for the last events of the proxy
+                cleanup.callback(proxy.stop)  # registered first, as `start` may be interrupted
                 proxy.start()
             drivers = Drivers()
             cleanup.callback(drivers.stop)
@@ -125,7 +126,7 @@ class Run:
             self._watch(drivers, injector, proxy)
 
     def _jobs(self, parts: Path, ports: list[int]) -> list[Job]:
-        """Return the drivers' jobs; the sessions are distributed evenly."""
+        """Return the jobs of the drivers. The sessions are distributed evenly among them."""
         plan = self.plan
         count = self.processes or max(1, -(-len(plan.sessions) // SESSIONS_PER_DRIVER))
         return [
@@ -143,7 +144,7 @@ class Run:
         ]
 
     def _watch(self, drivers: Drivers, injector: FaultInjector | None, proxy: Proxy | None) -> None:
-        """Inject faults and show progress until all drivers have ended, or the target has."""
+        """Inject faults and show progress until all drivers have ended, or the target has ended."""
         measure_at = report_at = 0.0
         while drivers.running:
             now = self._now()
@@ -180,7 +181,7 @@ class Run:
         self.events.append({"t": round(self._now(), 6), **event})
 
     def _record_links(self, proxy: Proxy) -> None:
-        """Record the proxy's events; `with_sessions` adds their sessions."""
+        """Record the proxy's events. They have no session number until `with_sessions` adds it."""
         for event in proxy.events():
             self.events.append({**event, "t": round(event["t"] - self._start, 6)})
 
@@ -224,9 +225,9 @@ class Run:
 
 
 def with_sessions(events: list[history.Event], parts: list[Path]) -> Iterator[history.Event]:
-    """Yield events in order of time; add the session to those of links, by address and port.
+    """Yield events in order of time. In events of links, replace address and port by the session.
 
-    If a port was used twice, the event belongs to the latest session before it.
+    If several sessions used this address and port, choose the latest session before the event.
     """
     whose: dict[tuple[str, int], list[tuple[float, int]]] = {}
     if any("address" in event for event in events):
@@ -252,13 +253,15 @@ def with_sessions(events: list[history.Event], parts: list[Path]) -> Iterator[hi
 
 
 def source_to(target: Target) -> str:
-    """Return the source address for connections to a target; empty if each client can have its
-    own."""
+    """Return the source address of all connections to a target.
+
+    Return an empty text if each client can have a different source address.
+    """
     host, port = target.address
     if host == "localhost" or host.startswith("127."):
         return "" if sys.platform == "linux" else "127.0.0.1"
     family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
     with socket.socket(family, kind, protocol) as probe:
-        probe.connect(where)  # sends nothing
+        probe.connect(where)  # for UDP, this sends no packet
         address: str = probe.getsockname()[0]
     return address

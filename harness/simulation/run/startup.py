@@ -1,6 +1,7 @@
-"""The target's start-up: a run begins when a first client is in.
+"""The target's start-up: a run begins only after a first client has joined.
 
-A server may open its port before it serves. Its first clients would then measure its start.
+A server may open its port before it can serve clients. Without this wait, the latencies of the
+first clients would include the rest of the server's start.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from harness.target.target import Target
 
 
 def await_first_client(target: Target, profile: Profile, scale: float) -> float | None:
-    """Have a client join, and leave again. Return the seconds from its connection until it was in.
+    """Have a client join and leave again. Return the seconds that the join took.
 
-    It is in when it has received the welcome or, without a welcome, when another client receives
-    its line. Return None if this does not happen in time: the run will show why. `scale`
-    multiplies the timeouts. Raise CannotJudge if the harness lacks a resource.
+    The client has joined when it has received the welcome. If the profile has no welcome, it has
+    joined when another client receives its line. Return None if it does not join in time; the run
+    itself will show the cause. `scale`: factor of the timeouts. Raise CannotJudge if this machine
+    lacks a resource.
     """
     return asyncio.run(_first_client(target, profile, Clock(scale)))
 

@@ -13,10 +13,11 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def name_of(person: int, visit: int) -> str:
-    """Return the name of a person, by number from 0, at one of its visits, by number from 1.
+    """Return the name of a person at a visit. person: number from 0. visit: number from 1.
 
-    Ann's namesakes are AnnB, AnnC and so on; Ann2 is Ann at her second visit. A name consists of
-    ASCII letters and digits, and no two are equal: it may serve to log in.
+    When all names in FIRST are used, further people are called AnnB, AnnC and so on. Ann2 is the
+    name of Ann at her second visit. All names are different and consist of ASCII letters and
+    digits, so that clients can use them to log in.
     """
     again, first = divmod(person, len(FIRST))
     more = ""

@@ -1,7 +1,7 @@
-"""The plan of a run, drawn from a scenario and a seed: joins, messages, leaves, faults. Pure.
+"""The random plan of a run: joins, messages, leaves and faults. Pure.
 
-The same seed gives the same plan, message by message. All times are in seconds from the run's
-start, and do not depend on what the target does.
+A plan is made from a scenario and a seed. The same scenario and seed give exactly the same plan.
+All times are in seconds since the run's start. They do not depend on the target's behaviour.
 
 A *session* is one connection. A client that leaves and comes back has another session from
 the same address. Sessions are numbered from 0 in the order of their arrival.
@@ -18,8 +18,8 @@ from harness.simulation.scenario.scenario import Fault, Link, Phase, Population,
 from harness.simulation.scenario.vocabulary import name_of, payload, token
 
 FINALS = 20
-"""Maximum number of sessions that send a final message. Once this has arrived, all earlier messages
-of the session have arrived or are lost."""
+"""Maximum number of sessions that send a final message. When a client has received the final
+message of a session, all earlier messages of this session have arrived or are lost."""
 
 CALM = 0.5
 """Seconds between the last message or fault and the final messages."""
@@ -27,10 +27,11 @@ CALM = 0.5
 
 @dataclass(frozen=True)
 class Say:
-    """A message. due: time at which to send its first byte. text: without its LF.
+    """A message that a session sends.
 
-    cuts: offsets at which the text is cut, in bytes. pauses: seconds after each piece but the
-    last. final: true for a session's final message.
+    due: time at which to send its first byte. number: number of the message in its session. text:
+    without its LF. cuts: offsets in bytes at which the text is cut into pieces. pauses: seconds to
+    wait after each piece except the last. final: true for the final message of a session.
     """
 
     due: float
@@ -43,10 +44,11 @@ class Say:
 
 @dataclass
 class Session:
-    """One connection. name: of the client, different at each of its visits. leaves: time at which
-    the client leaves; None: it stays. how: way to leave.
+    """A connection of a client.
 
-    link: index of its link in the plan; None: it connects to the target directly.
+    arrives: time at which the client connects. leaves: time at which the client leaves; None if it
+    stays. how: way to leave. link: index in the plan's `links`; None if the client connects to the
+    target directly. name: name of the client, a different one at each of its visits.
     """
 
     number: int
@@ -66,7 +68,7 @@ class Session:
 
 @dataclass(frozen=True)
 class ScheduledFault:
-    """One fault of the target. `seconds`: duration of a stop."""
+    """A fault of the target at a certain time. seconds: duration of a stop; 0 for other kinds."""
 
     due: float
     kind: str
@@ -81,12 +83,15 @@ class Plan:
     faults: list[ScheduledFault]
     links: list[Link]
     talk: float
-    """Seconds until all messages should have been sent, except the final ones."""
+    """Time by which all messages except the final messages should have been sent."""
 
 
 def plan(scenario: Scenario, seed: int) -> Plan:
-    """Draw a plan. Each client and fault has its own random generator, so that one more message of
-    one client changes nothing else."""
+    """Return the plan for a scenario and a seed.
+
+    Each client and each fault has its own random generator, so that a change of one client does not
+    change the others.
+    """
     sessions: list[Session] = []
     links: list[Link] = []
     hosts = _addresses()
@@ -135,7 +140,7 @@ def plan(scenario: Scenario, seed: int) -> Plan:
 
 
 def _addresses() -> Iterator[str]:
-    """Yield different addresses of this machine, except 127.0.0.1."""
+    """Yield the loopback addresses of this machine, from 127.0.0.2 on."""
     for number in range(2, 1 << 22):
         yield f"127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
@@ -147,7 +152,7 @@ def _visits(
     address: str,
     link: int | None,
 ) -> Iterator[Session]:
-    """Yield the sessions of one client, one after another."""
+    """Yield the sessions of one client, in order of time."""
     begin, end = 0.0, scenario.seconds
     for phase in scenario.phases:
         if phase.name == population.phase:
@@ -181,9 +186,12 @@ def _says(
     arrives: float,
     until: float,
 ) -> Iterator[Say]:
-    """Yield the messages of a session, without tokens: these need the session's number."""
+    """Yield the messages of a session.
+
+    They have no tokens yet, because a token contains the session's number, which is not known yet.
+    """
     number = 0
-    begin = free = 0.0  # free: time at which the last message is sent
+    begin = free = 0.0  # free: time at which the last piece of the previous message is sent
     for phase in phases:
         end = begin + phase.seconds
         rate = population.rate * phase.rate
@@ -239,8 +247,10 @@ def _schedule(fault: Fault, seconds: float, chance: random.Random) -> Iterator[S
 
 
 def _add_final_messages(sessions: list[Session], due: float) -> None:
-    """Add a final message to some sessions that stay: those that send most, because their messages
-    may take longest."""
+    """Add a final message to some sessions that stay until the end.
+
+    These are the sessions that send most bytes, because their last messages may arrive latest.
+    """
     stay = [session for session in sessions if session.leaves is None and session.link is None]
     stay.sort(key=lambda session: -sum(len(say.text) for say in session.says))
     for session in stay[:FINALS]:

@@ -1,13 +1,14 @@
 """A scenario: the clients, their actions, and the faults. Pure.
 
-A scenario is TOML: `about`, its length (`seconds`, or `[[phase]]`s), one `[[population]]`
-for each kind of client, `[[fault]]`s of the target, and `reach`, a list of `FAULT while MOMENT`:
-what a run must have exercised. Every key is checked; an error names the key and its valid values.
-The keys are the fields of `Population`, `Link`, `Fault` and `Phase`, and the members of STRIKES and
-MOMENTS.
+A scenario is a TOML file with these keys. `about`: a description. `seconds`: the length of the run;
+or `[[phase]]` tables, each with its own length. `[[population]]`: a table for each kind of client,
+with the fields of `Population`; its table `link` has the fields of `Link`. `[[fault]]`: a table for
+each fault of the target. `reach`: a list of pairs `FAULT while MOMENT` that a run must reach, with
+members of STRIKES and MOMENTS. All keys are checked; an error message names the key and its valid
+values.
 
-Times that are a *place* in the run (`arrives`, `at`) scale with its length; *durations* and
-*intervals* do not.
+The keys `arrives` and `at` are parts of the run's length, from 0 to 1. All other times are in
+seconds, and do not change when the length of the run is changed.
 """
 
 from __future__ import annotations
@@ -46,30 +47,31 @@ LINK_FAULTS = ("slow", "stall", "drip", "delay", "cut-off", "reset", "half-close
 TARGET_FAULTS = ("kill-worker", "kill-workers", "stop-worker", "stop", "hangup", "restart")
 
 WORKER_FAULTS = ("kill-worker", "kill-workers", "hangup")
-"""Faults of the target that only a server which is made for them survives (LOAD-4)."""
+"""Faults of the target that a server survives only if it can replace its workers (LOAD-4)."""
 
 STRIKES = (*LEAVINGS, "cut-off", *TARGET_FAULTS)
-"""Faults that strike at a moment: ways to leave, and faults of links and of the target."""
+"""Faults whose moment is recorded: ways to leave, and faults of links and of the target."""
 
 MOMENTS = ("joining", "sending", "delivering", "lagging")
-"""States of a client: it has connected, and not received the welcome yet; it has sent a part of a
-line; its message has not reached all yet; its link is slow or stalled."""
+"""States of a client. joining: it has connected, but has not received the welcome. sending: it has
+sent only a part of a line. delivering: its message has not reached all members. lagging: its link
+is slow or stalled."""
 
 MOST_CLIENTS = 20_000
 MOST_SECONDS = 86_400.0
 
 USUAL_SECONDS = 10.0
-"""Length of a run, in seconds, if the file has none."""
+"""Length of a run, in seconds, if the file gives no length."""
 
 Range = tuple[float, float]
-"""Lowest and highest value of a uniform random choice; written as a number or a pair."""
+"""Lowest and highest value of a uniform random choice. In a file, it is a number or a pair."""
 
 _places = numbers("a part of the run from 0 to 1, or a list of them", 0, 1)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A fault and a moment at which it should strike."""
+    """A fault, and a moment at which it should strike."""
 
     fault: str
     moment: str
@@ -79,7 +81,7 @@ class Pair:
 
     @classmethod
     def parse(cls, text: str) -> Pair:
-        """Parse `FAULT while MOMENT`. Raise ValueError if it is not a pair."""
+        """Parse a text `FAULT while MOMENT`. Raise ValueError if it is not such a pair."""
         fault, _, moment = text.partition(" while ")
         if fault not in STRIKES:
             raise ValueError(f"{fault!r} is not one of {', '.join(STRIKES)}")
@@ -99,12 +101,14 @@ _pairs = parser("a list of 'FAULT while MOMENT'", _parse_pairs)
 
 @dataclass(frozen=True)
 class Link:
-    """A faulty network between a population and the target: one fault for each connection.
+    """A faulty network between a population and the target. Each connection has one fault.
 
-    after: seconds from the beginning of the connection to that of the fault.
-    seconds: duration of `slow`, `stall`, `drip` and `delay`; absent: to the end of the
-    connection.
-    bytes_per_second: rate of `slow`. pause: seconds between two bytes of a `drip`.
+    fault: kind of the fault (see gates.py).
+    after: seconds from the beginning of a connection to the beginning of its fault.
+    seconds: duration of a `slow`, `stall`, `drip` or `delay`; without it, the fault lasts until the
+    end of the connection.
+    bytes_per_second: rate of a `slow`.
+    pause: seconds between two bytes of a `drip`.
     held: seconds by which a `delay` delays bytes, in both directions.
     """
 
@@ -120,17 +124,22 @@ class Link:
 class Population:
     """Clients of one kind.
 
-    clients: number of clients. addresses: number of addresses that they share; 0: one each.
-    phase: phase in which the clients arrive; empty: the whole run.
-    arrives: place in this phase, from 0 to 1, at which a client arrives; [0, 0.5]: in its
-    first half.
-    rate: bursts per second and client, on a fixed schedule; 0: the clients only receive.
-    timing: intervals between bursts: equal (`evenly`), or random (`at-random`, Poisson).
-    burst: number of messages that are sent at once.
-    size: characters of a message. alphabets: one is drawn for each message.
-    pieces: number of segments into which a message is cut. pause: seconds between them.
-    stays: seconds until a client leaves; absent: to the end. leaves: ways to leave, of which
-    one is drawn. returns: whether a client comes back. away: seconds until then.
+    clients: number of clients.
+    addresses: number of addresses that the clients share; 0 if each client has its own.
+    phase: phase in which the clients arrive; without it, they arrive during the whole run.
+    arrives: time at which a client arrives, as a part of this phase: [0, 0.5] is its first half.
+    rate: bursts per second of each client, on a fixed schedule; 0 if the clients only receive.
+    timing: `evenly` for equal intervals between bursts, `at-random` for a Poisson process.
+    burst: number of messages in a burst; they are sent at once.
+    size: number of characters in a message.
+    alphabets: kinds of characters; a random one is chosen for each message.
+    pieces: number of pieces in which a message is sent.
+    pause: seconds between two pieces.
+    stays: seconds after which a client leaves; without it, the client stays until the end.
+    leaves: ways to leave; a random one is chosen for each session.
+    returns: true if a client comes back after it has left.
+    away: seconds until it comes back.
+    link: faulty network between these clients and the target.
     """
 
     name: Annotated[str, text]
@@ -156,12 +165,16 @@ class Population:
 class Fault:
     """A fault of the target, which must be a command.
 
-    kind: `kill-worker` (SIGKILL to one process that holds clients), `kill-workers` (SIGKILL to
-    all of them), `stop-worker` (SIGSTOP to one, SIGCONT after `seconds`), `stop` (the same for
-    all processes), `hangup` (SIGHUP to the main process), `restart` (the target is stopped, and
-    started again on the same port).
-    at: places in the run, from 0 to 1; or every: seconds before the first fault and between
-    two faults, drawn each time. seconds: duration of a stop.
+    kind: one of these. A worker is a process with connections of clients.
+        kill-worker: SIGKILL to one worker.
+        kill-workers: SIGKILL to all workers.
+        stop-worker: SIGSTOP to one worker; SIGCONT after `seconds`.
+        stop: SIGSTOP to all processes; SIGCONT after `seconds`.
+        hangup: SIGHUP to the main process.
+        restart: the target is stopped, and started again on the same port.
+    at: times of the faults, as parts of the run, from 0 to 1. Either `at` or `every` is needed.
+    every: seconds before the first fault, and between two faults; chosen at random each time.
+    seconds: duration of a stop.
     """
 
     kind: Annotated[str, one_of(TARGET_FAULTS)]
@@ -176,7 +189,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the run. rate: factor for all rates during the phase."""
+    """A part of the run. rate: factor of the rates of all populations during this phase."""
 
     name: Annotated[str, text]
     seconds: Annotated[float, number(0.1, MOST_SECONDS)]
@@ -191,13 +204,13 @@ class Scenario:
     populations: tuple[Population, ...]
     faults: tuple[Fault, ...] = ()
     reach: tuple[Pair, ...] = ()
-    """Pairs that a run must reach; otherwise, it is undecided."""
+    """Pairs that a run must reach. If it does not reach one of them, its verdict is "undecided"."""
     left_out: tuple[tuple[str, str], ...] = ()
-    """Kind of each fault that was left out, and the reason."""
+    """Kind of each fault that `without` has removed, and the reason."""
 
     @property
     def seconds(self) -> float:
-        """Length of all phases. The run ends later, when all messages have arrived."""
+        """Total length of all phases. The run ends later, when all messages have arrived."""
         return sum(phase.seconds for phase in self.phases)
 
     @property
@@ -205,7 +218,7 @@ class Scenario:
         return sum(population.clients for population in self.populations)
 
     def lasting(self, seconds: float) -> Scenario:
-        """Return the scenario with its phases scaled to a total of `seconds`."""
+        """Return this scenario with a total length of `seconds`. Scale its phases."""
         factor = seconds / self.seconds
         phases = tuple(
             dataclasses.replace(phase, seconds=phase.seconds * factor) for phase in self.phases
@@ -213,7 +226,10 @@ class Scenario:
         return dataclasses.replace(self, phases=phases)
 
     def without(self, kinds: Sequence[str], why: str) -> Scenario:
-        """Return the scenario without target faults of these kinds, which it need not reach."""
+        """Return this scenario without the target faults of these kinds. why: the reason.
+
+        Pairs with such a fault are removed from `reach`.
+        """
         absent = dict.fromkeys(fault.kind for fault in self.faults if fault.kind in kinds)
         return dataclasses.replace(
             self,
@@ -223,9 +239,10 @@ class Scenario:
         )
 
     def peopled(self, clients: int) -> Scenario:
-        """Return the scenario with this number of clients, divided in proportion, at least 1 each.
+        """Return this scenario with another total number of clients.
 
-        Raise ValueError if there are fewer clients than populations.
+        Keep the proportions of the populations, but give each at least one client. Raise ValueError
+        if there are fewer clients than populations.
         """
         factor = clients / self.clients
         shares = [max(1, round(population.clients * factor)) for population in self.populations]
@@ -254,7 +271,7 @@ class _File:
 
     def __post_init__(self) -> None:
         if self.phase and self.seconds is not None:
-            raise ValueError("seconds is not allowed with phases, which have their own")
+            raise ValueError("seconds is not allowed with phases, because each phase has a length")
         if not self.population:
             raise ValueError("population is missing: at least one [[population]] is needed")
         phases = [phase.name for phase in self.phase]
@@ -274,7 +291,7 @@ class _File:
                 raise ValueError(f"reach: the scenario has no fault {pair.fault!r}")
 
     def _strikes(self) -> set[str]:
-        """Return the faults that may strike."""
+        """Return the faults of this scenario that may be in `reach`."""
         found = {fault.kind for fault in self.fault}
         for population in self.population:
             found |= {population.link.fault} if population.link else set()
@@ -283,7 +300,7 @@ class _File:
 
 
 def load(name: str) -> Scenario:
-    """Return the scenario of this name, or from this file. Raise TomlError if it is invalid."""
+    """Return the scenario with this name or path. Raise TomlError if it is invalid."""
     return parse(_FILES.text(name), _FILES.find(name).stem)
 
 

@@ -1,9 +1,10 @@
 """The texts of messages in a simulation, as sent and as delivered. Pure.
 
-A message has a name, `msgSENDER.NUMBER`, which is unique in the run. Its text begins with a token,
-the name and a colon. So a message is recognised wherever it appears, complete or not. No number is
-taken for a token: a server's prefix may contain addresses, ports and times. The rest of the text is
-drawn from an alphabet. A message is one line, and ends with LF.
+A message has a name, `msgSENDER.NUMBER`, which is unique in the run. Its text begins with a token:
+the name and a colon. So the judge can find a message in any line, even if the message is
+incomplete. A token begins with letters, so an address, a port or a time in a server's prefix is not
+mistaken for a token. The rest of the text consists of random characters of an alphabet. A message
+is one line with LF at its end.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import re
 from harness.reference.server import VISIBLE
 
 TOKEN = re.compile(rb"(msg(\d+)\.(\d+)):")
-"""Name of the message, number of the sender's session, number of the message in this session."""
+"""Token. Its groups: the message's name, the sender's session, the message's number in the session.
+"""
 
 TOKEN_BEGUN = re.compile(r"m(s(g(\d+(\.\d*)?)?)?)?")
-"""Beginning of a token that lacks at least its colon."""
+"""Beginning of a token, without its colon."""
 
 _HOSTILE = (
     b"\r<127.0.0.1>I am somebody else",
@@ -32,7 +34,7 @@ _HOSTILE = (
 )
 """Parts of a hostile text: control characters, forged prefixes, bytes that are not UTF-8.
 
-None holds a telnet command, which is 0xFF and a byte above 0xEB: a server may remove those.
+None of them contains a telnet command (0xFF and a byte above 0xEB), which a server may remove.
 """
 
 _ALPHABETS = {
@@ -43,16 +45,17 @@ _ALPHABETS = {
 }
 
 MOST = 2000
-"""Maximum number of bytes of a text: with token and LF, the message must arrive whole (LINE-7)."""
+"""Maximum number of bytes in a text. With token and LF, the line has less than 2,048 bytes, so a
+server must deliver it whole (LINE-7)."""
 
 
 def name_of(sender: int, number: int) -> str:
-    """Return the name of a session's message."""
+    """Return the name of a message. sender: number of the session that sends it."""
     return f"msg{sender}.{number}"
 
 
 def numbers_of(name: str) -> tuple[int, int]:
-    """Return the sender's session and the number of the message with this name."""
+    """Return the two numbers in a message's name: the sender's session, the message's number."""
     sender, _, number = name.removeprefix("msg").partition(".")
     return int(sender), int(number)
 
@@ -62,15 +65,15 @@ def token(sender: int, number: int) -> bytes:
 
 
 def name_in(line: bytes) -> str:
-    """Return the name of the message in a line, damaged or not; empty if there is none."""
+    """Return the name of the message in a line, which may be damaged; empty if there is none."""
     found = TOKEN.search(line)
     return found[1].decode() if found else ""
 
 
 def payload(chance: random.Random, alphabet: str, size: int) -> bytes:
-    """Draw `size` characters (hostile ones: about `size` bytes), but at most MOST bytes.
+    """Return a random text of `size` characters; of about `size` bytes if it is hostile.
 
-    There is no LF in the text, and no CR at its end.
+    The text has at most MOST bytes, contains no LF, and does not end with CR.
     """
     if alphabet == "hostile":
         text = b""
@@ -82,5 +85,8 @@ def payload(chance: random.Random, alphabet: str, size: int) -> bytes:
 
 
 def harmless(text: bytes) -> bytes:
-    """Return a text without LF as it should be delivered (TEXT-2, TEXT-3)."""
+    """Return the text that a server should deliver for this text (TEXT-2, TEXT-3).
+
+    Neither text includes the LF.
+    """
     return text.decode("utf-8", "replace").translate(VISIBLE).encode()

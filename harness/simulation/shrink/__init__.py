@@ -1,5 +1,5 @@
-"""Shrinking: from a history with a violation to the smallest script that shows it.
+"""Shrinking: find a small script of clients' actions that shows the violation in a history.
 
 reduce.py        makes a script from a history, and reduces it (pure): `script_of`, `reduce`
-replay.py        plays and judges a script; copied into the file that `shrink` writes: `play`
+replay.py        plays and judges a script; `shrink` copies it into the file that it writes: `play`
 """

@@ -1,8 +1,9 @@
-"""Make a script from a history, and reduce it to the smallest that shows the violation. Pure.
+"""Make a script from a history, and reduce the script while it still shows the violation. Pure.
 
-The method is delta debugging: parts are left out, first all, then halves, quarters and so on,
-as long as the rest still shows the violation. The parts are first clients, then their lines,
-then cuts and leaves, then the texts. This is repeated until nothing more can be left out.
+The method is delta debugging. Parts of the script are left out, first all parts, then halves,
+quarters and so on. A part stays left out if the rest still shows the violation. The parts are first
+clients, then their lines, then cuts and leaves, then characters of the texts. All this is repeated
+until nothing more can be left out.
 """
 
 from __future__ import annotations
@@ -15,28 +16,29 @@ from harness.simulation.history import History, as_bytes, as_text
 from harness.simulation.scenario.vocabulary import TOKEN
 
 Step = list[Any]
-"""A step, as in replay.py."""
+"""A step of a script; replay.py describes its form."""
 Script = list[Step]
 
 Shows = Callable[[Script], bool]
 """Function that returns whether a script still shows the violation."""
 
 _CUTS = {"cut-off": "reset", "reset": "reset", "half-close": "half-close"}
-"""Faults of a link, each with the way to leave that has the same effect."""
+"""Faults of a link, each with the client's way to leave that has the same effect."""
 
 
 class Spent(Exception):
-    """The maximum number of scripts was tried."""
+    """The budget is used up: the maximum number of scripts was tried."""
 
 
 # --- from a history ------------------------------------------------------------------------------
 
 
 def script_of(history: History) -> Script:
-    """Return the clients' actions, in order. These are left out: times; faults of the target; final
-    messages, which the player adds; ends of connections by the target, which must recur.
+    """Return a script of the clients' actions in a history, in order.
 
-    A history does not record where a message was cut: the script cuts it in the middle.
+    The script does not contain times, faults of the target, or connections that the target ended.
+    It does not contain final messages either, because the player adds them. A history does not
+    record the place at which a message was cut, so the script cuts the message in the middle.
     """
     script: Script = []
     here: set[int] = set()
@@ -58,7 +60,7 @@ def script_of(history: History) -> Script:
 
 
 def left_out(history: History) -> list[str]:
-    """Describe the faults of the target and of links, which a script leaves out."""
+    """Describe the faults of the target and of links in a history, which a script can't repeat."""
     faults = Counter(
         f"{event['fault']} of {'a link' if 'who' in event else 'the target'}"
         for event in history.events
@@ -68,11 +70,11 @@ def left_out(history: History) -> list[str]:
 
 
 def _leaving(event: dict[str, Any]) -> str:
-    """Return how a session leaves with this event; empty if it does not."""
+    """Return the way in which a session leaves by this event; empty if it does not leave."""
     if event.get("what") == "leaves":
         return str(event["how"])
     if event.get("what") == "refused":
-        return "close"  # if the client is accepted in the replay, it leaves at once
+        return "close"  # in a replay, the client may be accepted; then it leaves at once
     return _CUTS.get(event.get("fault", ""), "") if event.get("what") == "begins" else ""
 
 
@@ -83,7 +85,7 @@ def _halves(text: bytes) -> list[bytes]:
 
 
 def _begin(text: bytes) -> int:
-    """Return the offset of the text after the token."""
+    """Return the offset at which the text after the token begins."""
     found = TOKEN.match(text)
     return found.end() if found else 0
 
@@ -96,7 +98,7 @@ def people(script: Script) -> list[int]:
 
 
 def lines(script: Script) -> int:
-    """Return the number of lines that are sent."""
+    """Return the number of lines that a script sends."""
     return sum(step[0] == "say" for step in script)
 
 
@@ -113,12 +115,11 @@ def _places(script: Script, kind: str) -> list[int]:
 
 
 def reduce(script: Script, shows: Shows, budget: int, likely: Sequence[int] = ()) -> Script:
-    """Return the smallest script found with `budget` calls of `shows`.
+    """Return the smallest script that was found with at most `budget` calls of `shows`.
 
-    `shows` must be true of `script`.
-
-    likely: clients that may suffice alone. With enough budget, no single client, line, cut
-    or leave can be left out of the result. No script is tried twice.
+    `shows` must be true for `script`. likely: clients that may be enough to show the violation;
+    a script with only these clients is tried first. If the budget is large enough, no single
+    client, line, cut or leave can be left out of the result. No script is tried twice.
     """
     search = _Search(script, shows, budget)
     try:
@@ -144,7 +145,10 @@ class _Search:
         self._failed: set[str] = set()
 
     def shows(self, candidate: Script) -> bool:
-        """Return whether a script shows the violation; if so, keep it as the best. Raise Spent."""
+        """Return whether a script shows the violation. If it does, store it in `best`.
+
+        Raise Spent if the budget is used up.
+        """
         if candidate == self.best:
             return True
         key = repr(candidate)
@@ -197,9 +201,9 @@ def _fewer_cuts(search: _Search) -> None:
 
 
 def _plainer(search: _Search) -> None:
-    """Shorten and simplify the texts after the tokens, if the script still shows the violation."""
+    """Shorten and simplify the texts after the tokens."""
     script = search.best
-    # A line that is cut needs text on either side of the cut.
+    # A line that is cut needs text on both sides of the cut.
     bare = {at: _cut_as(script[at][2], b"a"[: len(script[at][2]) - 1]) for at in _longer(script)}
     _fewest(
         [*bare],
@@ -237,7 +241,10 @@ def _longer(script: Script) -> list[int]:
 
 
 def _cut_as(pieces: list[bytes], rest: bytes) -> list[bytes]:
-    """Replace the text after the token of a line; if the line was cut, cut it again."""
+    """Return the pieces of a line with `rest` as the text after the token.
+
+    If `pieces` is more than one piece, cut the new line, too.
+    """
     text = b"".join(pieces)
     text = text[: _begin(text)] + rest
     return _halves(text) if len(pieces) > 1 else [text]
@@ -253,13 +260,15 @@ def _as_letters(pieces: list[bytes]) -> list[bytes]:
 
 
 def _with(script: Script, changes: dict[int, Any]) -> Script:
-    """Return the script with the last elements of some steps replaced, by place."""
+    """Return a script with other last elements of some steps. changes: the elements, by place."""
     return [[*step[:2], changes[at]] if at in changes else step for at, step in enumerate(script)]
 
 
 def _fewest(parts: Sequence[int], shows: Callable[[Sequence[int]], bool]) -> None:
-    """Leave out parts if the rest shows the violation: first all of them, then halves, quarters and
-    so on, finally single ones."""
+    """Leave out parts while the rest shows the violation.
+
+    Try to leave out all parts at once, then each half, each quarter and so on, then each part.
+    """
     left = list(parts)
     for size in _sizes(len(left)):
         at = 0

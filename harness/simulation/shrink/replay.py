@@ -1,11 +1,12 @@
 """Play a script against a chat server, and report violations. Standard library only.
 
 A script is a list of steps, in order: ["join", who, address], ["say", who, [piece, …]],
-["leave", who, how] with `close`, `reset` or `half-close`. A text begins with a unique token,
-`msgWHO.NUMBER:`. After each step, the player waits briefly for its effect: the welcome, a
-client that receives the line, or the end of the connection. In a hurry, it does not wait.
-Clients that are still connected at the end send a final message, and receive those of all
-others; then their streams are judged.
+["leave", who, how]. `who` is the number of a client; `how` is "close", "reset" or "half-close". A
+text begins with a unique token, `msgWHO.NUMBER:`. After each step, the player waits briefly for the
+effect of the step: the welcome, a client that receives the line, or the end of the connection. With
+`hurry`, it does not wait. At the end, each client that is still connected sends a final message,
+and waits for the final messages of all other clients. Then the lines that each client received are
+judged.
 """
 
 import contextlib
@@ -19,14 +20,15 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-PATIENCE = 2.0  # maximum number of seconds of silence while a final message is missing
-CALM = 0.3  # … when all final messages have arrived, or only one client is left
-GRACE = 0.05  # … when everything has arrived
+# The player ends after a silence of this number of seconds:
+PATIENCE = 2.0  # while a final message is missing
+CALM = 0.3  # when all final messages have arrived, or when only one client is left
+GRACE = 0.05  # when all messages have arrived
 STEP = 0.05  # maximum number of seconds to wait until a client receives a line
-HURRY = 0.01  # maximum number of seconds to wait for the welcome in a hurry
+HURRY = 0.01  # maximum number of seconds to wait for the welcome with `hurry`
 PAUSE = 0.02  # seconds between two pieces of a line
-MAY_FLUSH = 0.1  # … after which a server may deliver the first piece as a message (LINE-5)
-OBSERVERS = 4  # clients with which all orders are compared: those that received most
+MAY_FLUSH = 0.1  # pause (s) after which a server may deliver the first piece as a message (LINE-5)
+OBSERVERS = 4  # number of clients that received most lines; all orders are compared with theirs
 
 TOKEN = re.compile(rb"msg\d+\.\d+:")
 RESET = struct.pack("ii", 1, 0)
@@ -38,7 +40,10 @@ VISIBLE |= dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFF
 
 
 def plain(text: bytes) -> str:
-    """Decode, with each run of U+FFFD as one: servers differ in how many they write."""
+    """Decode a text, and replace each run of U+FFFD by a single U+FFFD.
+
+    Servers differ in the number of U+FFFD that they deliver for bytes that are not UTF-8.
+    """
     return re.sub("\ufffd+", "\ufffd", text.decode("utf-8", "replace"))
 
 
@@ -50,7 +55,7 @@ class Message:
         self.said = plain(text)
         shown = text.decode("utf-8", "replace").translate(VISIBLE).encode()
         self.texts = {self.said, plain(shown)}  # texts that may arrive (TEXT-2, TEXT-3)
-        self.slow = False  # the pieces were late, so a server may deliver them as messages
+        self.slow = False  # true if a server may deliver the pieces as messages: a pause was long
 
     def __str__(self) -> str:
         return f"{self.token[:-1].decode()} ({self.said[:40]!r} of {self.sender})"
@@ -61,13 +66,13 @@ class Person:
         self.who, self.socket, self.greeted = who, connection, greeted
         self.address = connection.getsockname()[0]
         self.strange = b""  # text that was received instead of the welcome
-        self.certain = False  # it has received the welcome, so it is a member (WELCOME-3)
-        self.line_end_due = False  # the welcome's LF may still arrive
+        self.certain = False  # true if the welcome was received: this is a member (WELCOME-3)
+        self.line_end_due = False  # true if the LF of the welcome may still arrive
         self.unread = b""  # incomplete line, or incomplete welcome
         self.lines: list[bytes] = []
         self.said: list[Message] = []
         self.due: list[Message] = []
-        self.awaited: set[bytes] = set()  # tokens of lines that are due and have not arrived
+        self.awaited: set[bytes] = set()  # tokens of lines in `due` that have not arrived
         self.left = ""
         self.ended = False
 
@@ -96,7 +101,7 @@ class Person:
 class Room:
     def __init__(self, where: tuple[str, int], welcome: bytes, *, hurry: bool) -> None:
         self.where, self.welcome, self.hurry = where, welcome, hurry
-        self.greets = True  # false once a client has received no welcome in time
+        self.greets = True  # false if the last client received no welcome in time
         self.everyone: list[Person] = []
         self.here: dict[int, Person] = {}
         self.messages: dict[bytes, Message] = {}  # by token
@@ -119,7 +124,7 @@ class Room:
                 self.where, PATIENCE, (address, 0) if is_local else None
             )
         except OSError as error:
-            # If the first client is refused, or this machine lacks something, play nothing.
+            # If the first client is refused, or this machine lacks a resource, end the play.
             if not self.everyone or error.errno in (errno.EADDRNOTAVAIL, errno.EMFILE):
                 raise
             self.wrong.append(f"refused: {who} at {address}: {error}")
@@ -133,7 +138,7 @@ class Room:
         self.greets = self.wait(lambda: person.greeted or person.ended, patience) or self.hurry
 
     def say(self, who: int, pieces: Sequence[bytes]) -> Message | None:
-        """Send a line. All other connected clients that were welcomed must receive it."""
+        """Send a line. All other clients that have received the welcome must receive this line."""
         speaker = self.here.get(who)
         if speaker is None or speaker.ended:
             return None
@@ -173,13 +178,13 @@ class Room:
     def leave(self, who: int, how: str) -> None:
         person = self.here.pop(who, None)
         if person is not None:
-            self.wait(lambda: False, 0.0)  # with unread input, close would send a RST
+            self.wait(lambda: False, 0.0)  # if there is unread input, a close sends a RST
         if person is None or person.ended:
             return
         person.left = how
         is_noticed = True
         if how == "half-close" or (how == "close" and not self.hurry):
-            with contextlib.suppress(OSError):  # the server has just ended it
+            with contextlib.suppress(OSError):  # the server may have just ended the connection
                 person.socket.shutdown(socket.SHUT_WR)
             patience = PATIENCE if how == "half-close" else STEP
             is_noticed = self.wait(lambda: person.ended, patience)
@@ -192,10 +197,13 @@ class Room:
             person.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         person.socket.close()
         if how == "reset" and not self.hurry:
-            self.wait(lambda: False, PAUSE)  # the server shows no reaction to wait for
+            self.wait(lambda: False, PAUSE)  # a server sends no reply to a RST
 
     def end(self) -> None:
-        """Send the final messages, and wait for them: all that was sent earlier arrives before."""
+        """Send the final messages, and wait until all clients have received them.
+
+        The messages that a client sent earlier must arrive before its final message (CAST-4).
+        """
         last = set()
         for person in [*self.here.values()]:
             numbers = [int(said.token[:-1].split(b".")[1]) for said in person.said]
@@ -215,9 +223,9 @@ class Room:
                 return
 
     def wait(self, came: Callable[[], bool], seconds: float) -> bool:
-        """Read input until `came` is true, for at most `seconds`; return whether it is.
+        """Read input until `came()` is true, for at most `seconds`; return the last `came()`.
 
-        Input that has arrived already is read in any case.
+        Input that has already arrived is always read.
         """
         deadline = time.monotonic() + seconds
         left = 0.0
@@ -251,11 +259,12 @@ def play(
     *,
     hurry: bool = False,
 ) -> list[str]:
-    """Play a script; return the violations, as sentences that begin with a kind and a colon.
+    """Play a script; return a description of each violation, which begins with a kind and a colon.
 
     welcome, prefix, notices: patterns of the welcome, of the text before a message, and of
     lines that the server itself sends. If `prefix` is empty, prefixes must be <ADDRESS>.
-    Raise OSError if not even the first client is accepted.
+    hurry: true to play the steps without waiting. Raise OSError if the first client is refused, or
+    if this machine lacks a resource.
     """
     room = Room((host, port), welcome, hurry=hurry)
     try:
@@ -308,11 +317,11 @@ class Judge:
 
     def is_notice(self, person: Person, line: bytes) -> bool:
         if person.strange and re.fullmatch(b"(?:%s)\r?" % self.room.welcome, line):
-            return True  # the welcome, after other text
+            return True  # this is the welcome, which arrived after other text
         return any(re.fullmatch(notice, line + b"\n") for notice in self.notices)
 
     def read(self, person: Person, line: bytes) -> Message | None:
-        """Return the message in a line, or None; report a wrong text or prefix."""
+        """Return the message in a line, or None if there is none. Report a wrong text or prefix."""
         message, at = self.message_of(line)
         if message is None:
             if not any(map(self.may_be_in_pieces, self.room.messages.values())):
@@ -338,14 +347,14 @@ class Judge:
         return prefix == b"<%s>" % sender.address.encode()
 
     def was_cut(self, person: Person) -> bool:
-        """Return whether the last lines of a client may be lost."""
+        """Return whether the server may have lost the last lines of a client."""
         return person.left == "reset" or (person.ended and not person.left)
 
     def may_be_in_pieces(self, message: Message) -> bool:
         return message.slow or self.was_cut(message.sender)
 
     def losses(self, person: Person, reached: set[Message]) -> None:
-        """Report lines that a client should have received, but did not."""
+        """Report lines that a client should have received, but has not received."""
         heard = {*self.heard[person]}
         is_there = not person.left and not person.ended
         due = person.due
@@ -382,6 +391,6 @@ class Judge:
                     if place[first] > place[then]:
                         self.wrong.append(
                             f"misordered: {other} received {first} before {then}, "
-                            f"but {observer} after it"
+                            f"but {observer} received {first} after {then}"
                         )
                         return

@@ -42,16 +42,16 @@ def test_an_echo_is_required_and_is_not_counted_as_a_delivery() -> None:
     table = Timetable(REDIS, {0: b"a", 1: b"b"}, count=2, rate=10)
     own, other = (b"ab"[n : n + 1] + payload.line(n, 0) + REDIS.tail for n in range(2))
     assert [*table.latencies([(1.0, own + other)], 0)] == pytest.approx([0.9])
-    with pytest.raises(ArrivalError, match="client 0 has not received each message once"):
+    with pytest.raises(ArrivalError, match="client 0 has not received each message exactly once"):
         [*table.latencies([(1.0, other)], 0)]
 
 
 @pytest.mark.parametrize(
     ("heard", "complaint"),
     [
-        (ZERO + TWO, "has not received each message once"),
-        (ZERO + TWO + THREE + THREE, "has not received each message once"),
-        (ZERO + TWO + THREE + ONE, "has not received each message once"),  # client 1 sent ONE
+        (ZERO + TWO, "has not received each message exactly once"),
+        (ZERO + TWO + THREE + THREE, "has not received each message exactly once"),
+        (ZERO + TWO + THREE + ONE, "has not received each message exactly once"),  # it sent ONE
         (ZERO + TWO + THREE[:-1], "received '<127.*, which no client sent"),
         (ZERO + TWO.replace(b"o", b"0") + THREE, "received '<127.*, which no client sent"),
         (ZERO + TWO + b"hm? " + THREE, r"received 'hm\? .*, which no client sent"),
@@ -96,7 +96,7 @@ def test_play_returns_how_late_each_message_was_sent() -> None:
         table = Timetable(echoing, {0: HEAD}, count=2, rate=1)
         table.due = [-5.0, -3.0]  # seconds; negative, so that both are sent late
         server.sendall(ZERO + ONE)
-        ((came,), lateness) = play(room, table, room.score([0, 0], {0: HEAD}))
+        ((came,), lateness) = play(room, table, room.due_bytes([0, 0], {0: HEAD}))
         said = b"".join(table.words)
         assert server.recv(len(said), socket.MSG_WAITALL) == said
     assert b"".join(data for _, data in came) == ZERO + ONE
@@ -110,6 +110,6 @@ def test_a_due_message_does_not_wait_for_an_answer() -> None:
     with alone(echoing, patience=0.05) as (room, server):
         table = Timetable(echoing, {0: HEAD}, count=3, rate=1000)
         with pytest.raises(ArrivalError, match=r"1 client received nothing for 0\.05 s"):
-            play(room, table, room.score([0, 0, 0], {0: HEAD}))
+            play(room, table, room.due_bytes([0, 0, 0], {0: HEAD}))
         said = b"".join(table.words)
         assert server.recv(len(said), socket.MSG_WAITALL) == said

@@ -101,6 +101,7 @@ def test_a_line_to_the_only_speaker_is_a_violation() -> None:
 def test_all_clients_must_receive_the_same_name_for_a_speaker() -> None:
     assert payload.agree([{1: b"a"}, {0: b"b"}, {0: b"b", 1: b"a"}]) == {0: b"b", 1: b"a"}
     with pytest.raises(
-        ArrivalError, match="client 2 received 'c' before the line of client 1, another client 'a'"
+        ArrivalError,
+        match="client 2 received 'c' before the line of client 1, but another client received 'a'",
     ):
         payload.agree([{1: b"a"}, {0: b"b"}, {0: b"b", 1: b"c"}])

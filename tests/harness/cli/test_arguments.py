@@ -26,6 +26,6 @@ def test_a_missing_folder_for_temporary_files_is_reported_in_one_line(
         patch.setattr(tempfile, "gettempdir", find)
         done = harness(*arguments, code=2)
     assert done.stderr == (
-        f"python -m harness {arguments[0]}: no folder for temporary files can be written: name one"
-        " in TMPDIR\n"
+        f"python -m harness {arguments[0]}: there is no writable folder for temporary files: set"
+        " TMPDIR to one\n"
     )

@@ -30,8 +30,8 @@ Tests
     Watches a client.
 
 Evidence for a pass
-  nothing came: the harness watched for at least 0.3 s, times --timeout-scale, and what
-  the clause forbids did not happen; it may still happen later
+  nothing came: the harness watched for at least 0.3 s, times --timeout-scale, and the
+  event that the clause forbids did not occur; it may still occur later
 
 Broken servers that the tests catch
   echoes

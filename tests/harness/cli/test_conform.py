@@ -64,7 +64,7 @@ def test_a_violation_is_shown_explained_and_fails(harness: Harness, tmp_path: Pa
     assert "    wire" in done.stdout
     assert done.stdout.endswith("FAIL: 1 passed, 1 failed\n")
     [seed] = re.findall(r", seed (\d+)$", done.stderr, re.MULTILINE)
-    assert done.stderr.endswith(f"\nto repeat the failures, add --only CAST-2 --seed {seed}\n")
+    assert done.stderr.endswith(f"\nto repeat the failed tests, add --only CAST-2 --seed {seed}\n")
     assert all(line.isprintable() for line in (done.stdout + done.stderr).split("\n"))
 
 

@@ -112,9 +112,9 @@ def test_the_output_names_the_held_load_and_what_stopped_it() -> None:
         == "10 messages/s, 90 deliveries/s: not held because of the harness: it was too slow"
     )
     assert conclusion(Limit(step(1000), step(1100, SERVER))) == (
-        "holds 10 clients × 100 messages/s = 1,000 messages/s, 9,000 deliveries/s: held, "
+        "limit: 10 clients × 100 messages/s = 1,000 messages/s, 9,000 deliveries/s: held, "
         "p99 5.0 ms\n"
         "stopped at 1,100 messages/s, 9,900 deliveries/s: "
         "not held because of the server: it was too slow"
     )
-    assert conclusion(Limit(None, None)) == "held no load that was tried"
+    assert conclusion(Limit(None, None)) == "no load was held"

@@ -299,7 +299,7 @@ def test_a_welcome_that_does_not_match_the_profile_is_awaited_once() -> None:
 
 def test_a_failure_in_a_broken_room_is_undecided() -> None:
     async def fails(room: Room, *members: Client) -> None:
-        async with room.if_they_talk(*members):
+        async with room.undecided_if_deaf(*members):
             raise Violation("a line is lost")
 
     async def whole(room: Room) -> None:

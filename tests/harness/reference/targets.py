@@ -91,11 +91,11 @@ class Target:
     def join(self, source: str = "127.0.0.1", buffer: int = 0) -> Client:
         client = self.knock(source, buffer)
         if self.dialect == "names":
-            client.hear(b"Your name? ")
+            client.expect(b"Your name? ")
             name = f"at{source.rpartition('.')[2]}".encode()
-            client.say(name + b"\n")
+            client.send(name + b"\n")
             client.prefix = name + b": "
-        client.hear(WELCOME.replace(b"\n", client.line_end))
+        client.expect(WELCOME.replace(b"\n", client.line_end))
         return client
 
     def join_all(self, count: int) -> list[Client]:

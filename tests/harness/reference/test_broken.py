@@ -59,10 +59,10 @@ def fails(act: Callable[[], object]) -> bool:
 
 def talk(speaker: Client, *listeners: Client) -> bool:
     """Send a line; return True when all listeners have received it. A wait may last 2 s."""
-    speaker.say(speaker.line(b"hello"))
+    speaker.send(speaker.line(b"hello"))
     for listener in listeners:
         listener.socket.settimeout(2)
-        listener.hear(speaker.prefix + speaker.line(b"hello"))
+        listener.expect(speaker.prefix + speaker.line(b"hello"))
     return True
 
 
@@ -76,7 +76,7 @@ def says(*said: bytes, heard: bytes, pause: float = 0.0) -> Check:
         with start() as here:
             *speakers, _, listener = here.join_all(4)
             for number, piece in enumerate(said):
-                speakers[number % 2].say(piece)
+                speakers[number % 2].send(piece)
                 if pause:
                     time.sleep(pause)
             return listener.hear_for(QUIET) != heard
@@ -93,7 +93,7 @@ def says_alone(said: bytes, heard: bytes) -> Check:
     def check(start: Start) -> bool:
         with start("--burst", "1M") as here:
             member, other = here.join_all(2)
-            member.say(said)
+            member.send(said)
             return other.hear_for(QUIET) != heard
 
     return check
@@ -112,7 +112,7 @@ def silent_connection(start: Start) -> bool:
         here.knock()
         other = here.knock()
         other.socket.settimeout(1)
-        return fails(lambda: other.hear(WELCOME))
+        return fails(lambda: other.expect(WELCOME))
 
 
 def early_reset(start: Start) -> bool:
@@ -144,7 +144,7 @@ def reset_while_stopped(start: Start) -> bool:
         member, *others, leaver, last = here.join_all(5)
         here.process.send_signal(signal.SIGSTOP)
         for other in others:
-            other.say(other.line(b"hello"))
+            other.send(other.line(b"hello"))
         leaver.reset()
         here.process.send_signal(signal.SIGCONT)
         due = b"".join(other.prefix + other.line(b"hello") for other in others)
@@ -152,8 +152,8 @@ def reset_while_stopped(start: Start) -> bool:
             listener.socket.settimeout(2)
 
         def hear_and_talk() -> None:
-            member.hear(due)
-            last.hear(due)
+            member.expect(due)
+            last.expect(due)
             for other in others:
                 talk(other, last)
 
@@ -182,9 +182,9 @@ def full_room(start: Start) -> bool:
         member = here.join("127.0.0.2")
         late = here.knock()
         late.socket.settimeout(3)
-        failed = fails(lambda: late.hear(b"The room is full\n")) or fails(late.hear_rest)
+        failed = fails(lambda: late.expect(b"The room is full\n")) or fails(late.receive_rest)
         member.finish()
-        member.hear_rest()
+        member.receive_rest()
         return failed or fails(here.join)
 
 
@@ -195,8 +195,8 @@ def welcome_of_a_newcomer(start: Start) -> bool:
     with start() as here:
         talker, witness = here.knock("127.0.0.2"), here.knock("127.0.0.3")
         witness.hear_for(QUIET)
-        talker.say(b"first\n")
-        witness.hear_until(b"first\n")
+        talker.send(b"first\n")
+        witness.receive_until(b"first\n")
         return here.knock().hear_for(QUIET) != WELCOME
 
 
@@ -204,8 +204,8 @@ def welcomed_while_others_talk(start: Start) -> bool:
     with start() as here:
         member, other = here.join_all(2)
         newcomer = here.knock()
-        member.say(b"first\n")
-        other.hear(b"<127.0.0.2>first\n")
+        member.send(b"first\n")
+        other.expect(b"<127.0.0.2>first\n")
         heard = newcomer.hear_for(QUIET)
         return not heard.startswith(WELCOME)
 
@@ -228,14 +228,14 @@ def many_lines(start: Start) -> bool:
         member, other = here.join_all(2)
         numbers = [b"%d\n" % number for number in range(1010)]
         for number in numbers:
-            member.say(number)
+            member.send(number)
         return other.hear_for(QUIET) != b"".join(member.prefix + number for number in numbers)
 
 
 def many_members(start: Start) -> bool:
     with start() as here:
         member, *others = here.join_all(10)
-        member.say(b"x\n" * 80)
+        member.send(b"x\n" * 80)
         return any(other.hear_for(QUIET) != b"<127.0.0.2>x\n" * 80 for other in others)
 
 
@@ -243,7 +243,7 @@ def order_of_one_sender(start: Start) -> bool:
     with start() as here:
         member, other, *_ = here.join_all(9)
         numbers = [b"%d\n" % number for number in range(40)]
-        member.say(b"".join(numbers))
+        member.send(b"".join(numbers))
         return other.hear_for(QUIET) != b"".join(member.prefix + number for number in numbers)
 
 
@@ -258,8 +258,8 @@ def common_order(start: Start) -> bool:
     with start() as here:
         member, other, *listeners = here.join_all(4)
         for _ in range(50):
-            member.say(b"x\n")
-            other.say(b"y\n")
+            member.send(b"x\n")
+            other.send(b"y\n")
         first, second = [listener.hear_for(QUIET) for listener in listeners]
         return first != second
 
@@ -273,7 +273,7 @@ def same_address(start: Start) -> bool:
 def alone_in_the_room(start: Start) -> bool:
     with start() as here:
         member = here.join("127.0.0.2")
-        member.say(b"anyone?\n")
+        member.send(b"anyone?\n")
         return member.hear_for(QUIET) != b"" or fails(lambda: talk(here.join(), member))
 
 
@@ -309,8 +309,8 @@ def prefixes(start: Start) -> bool:
 def line_end_for_its_sender(start: Start) -> bool:
     with start() as here:
         member, other = here.join_all(2)
-        member.say(b"no end")
-        other.hear(b"<127.0.0.2>no end")
+        member.send(b"no end")
+        other.expect(b"<127.0.0.2>no end")
         return fails(lambda: talk(other, member))
 
 
@@ -318,7 +318,7 @@ def line_in_pieces(start: Start) -> bool:
     with start() as here:
         member, other = here.join_all(2)
         for piece in (b"caf\xc3", b"\xa9 au", b" lait\n"):
-            member.say(piece)
+            member.send(piece)
             time.sleep(0.02)  # shorter than the silence of LINE-5
         return other.hear_for(QUIET) != "<127.0.0.2>café au lait\n".encode()
 
@@ -326,7 +326,7 @@ def line_in_pieces(start: Start) -> bool:
 def not_utf8(start: Start) -> bool:
     with start() as here:
         member, other = here.join_all(2)
-        member.say(b"caf\xe9\n")
+        member.send(b"caf\xe9\n")
         heard = other.hear_for(QUIET)
         failed = heard != "<127.0.0.2>caf\ufffd\n".encode()
         return failed or fails(lambda: talk(member, other))
@@ -341,7 +341,7 @@ def line_between_two_pieces(start: Start) -> bool:
             (other, other.line(b"XX")),
             (member, member.line(b"lo")),
         ):
-            speaker.say(piece)
+            speaker.send(piece)
             time.sleep(0.02)  # shorter than the silence of LINE-5
         due = other.prefix + other.line(b"XX") + member.prefix + member.line(b"hello")
         return listener.hear_for(QUIET) != due
@@ -354,7 +354,7 @@ def talk_after_a_leave(start: Start) -> bool:
     with start() as here:
         member, leaver, other, _ = here.join_all(4)
         leaver.finish()
-        leaver.hear_rest()
+        leaver.receive_rest()
         return fails(lambda: talk(member, other))
 
 
@@ -362,14 +362,14 @@ def join_after_all_left(start: Start) -> bool:
     with start() as here:
         last = here.join()
         last.finish()
-        last.hear_rest()
+        last.receive_rest()
         return fails(lambda: here.join_all(2))
 
 
 def last_text_of_a_leaver(start: Start) -> bool:
     with start() as here:
         member, leaver = here.join_all(2)
-        leaver.say(b"good\nbye")
+        leaver.send(b"good\nbye")
         leaver.close()
         return member.hear_for(QUIET) != b"<127.0.0.3>good\n<127.0.0.3>bye"
 
@@ -405,7 +405,7 @@ def server_closes_its_side(start: Start) -> bool:
         member = here.join()
         member.finish()
         member.socket.settimeout(1)
-        return fails(member.hear_rest)
+        return fails(member.receive_rest)
 
 
 def rejoin(start: Start) -> bool:
@@ -413,7 +413,7 @@ def rejoin(start: Start) -> bool:
         member, other = here.join_all(2)
         talk(member, other)
         member.finish()
-        member.hear_rest()
+        member.receive_rest()
         return fails(lambda: talk(here.join("127.0.0.2"), other))
 
 
@@ -427,7 +427,7 @@ def speak(speaker: Client, text: bytes) -> threading.Thread:
 
     def say() -> None:
         with contextlib.suppress(OSError):
-            speaker.say(text)
+            speaker.send(text)
 
     thread = threading.Thread(target=say)
     thread.start()
@@ -496,7 +496,7 @@ def death_of_a_worker(start: Start) -> bool:
         children = Path(f"/proc/{here.process.pid}/task/{here.process.pid}/children").read_text()
         for child in map(int, children.split()):
             os.kill(child, signal.SIGKILL)
-            assert member.hear_rest() == b""
+            assert member.receive_rest() == b""
             # Another worker must serve new members.
             talk(here.join("127.0.0.4"), here.join("127.0.0.5"))
         failed = fails(lambda: talk(member, other))
@@ -515,7 +515,7 @@ def exchange(start: Start) -> bool:
         for speaker in talkers:
             for said in (b"  hi   there ", b"", b"a\rb"):
                 text = said.replace(b"\r", "␍".encode())
-                speaker.say(speaker.line(said))
+                speaker.send(speaker.line(said))
                 for listener in talkers:
                     if listener is not speaker:
                         due[listener] += speaker.prefix + speaker.line(text)
@@ -536,10 +536,10 @@ def crlf_welcomed(start: Start) -> bool:
 
 def question_to_a_second_client(start: Start) -> bool:
     with start() as here:
-        here.knock().hear(b"Your name? ")
+        here.knock().expect(b"Your name? ")
         other = here.knock()
         other.socket.settimeout(1)
-        return fails(lambda: other.hear(b"Your name? "))
+        return fails(lambda: other.expect(b"Your name? "))
 
 
 def name_used_again(start: Start) -> bool:
@@ -550,14 +550,14 @@ def name_used_again(start: Start) -> bool:
             if fails(lambda: talk(guest, listener)):  # noqa: B023  (called at once)
                 return True
             guest.finish()
-            guest.hear_rest()
+            guest.receive_rest()
         return False
 
 
 def crowd_of_echoes(start: Start) -> bool:
     with start() as here:
         talkers = here.join_all(10)
-        talkers[0].say(b"hello\n")
+        talkers[0].send(b"hello\n")
         return any(other.hear_for(0.1) != b"<127.0.0.2>hello\n" for other in talkers[1:])
 
 

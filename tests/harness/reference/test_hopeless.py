@@ -28,8 +28,8 @@ def listens(port: int) -> bool:
 
 
 def talk(client: Client, other: Client) -> None:
-    client.say(b"hello\n")
-    other.hear(client.prefix + b"hello\n")
+    client.send(b"hello\n")
+    other.expect(client.prefix + b"hello\n")
 
 
 def test_never_listens() -> None:
@@ -51,7 +51,7 @@ def test_never_accepts() -> None:
 def test_closes_at_once() -> None:
     with room("--hopeless", "closes-at-once") as here:
         for _ in range(3):
-            assert here.knock().hear_rest() == b""
+            assert here.knock().receive_rest() == b""
         assert here.stop() == 0
 
 
@@ -69,7 +69,7 @@ def test_hangs_after_a_message() -> None:
     with room("--hopeless", "hangs-after-a-message") as here:
         member, other = here.join_all(2)
         talk(member, other)
-        other.say(b"hello?\n")
+        other.send(b"hello?\n")
         assert member.hear_for(QUIET) == b""
         assert here.knock().hear_for(QUIET) == b""
         assert here.stop() == 0
@@ -104,7 +104,7 @@ def test_forks_and_leaves() -> None:
         child = child_that_listens(here.port)
         assert os.getsid(child) == child
         os.kill(child, signal.SIGTERM)
-        assert member.hear_rest() == b""
+        assert member.receive_rest() == b""
 
 
 def child_that_listens(port: int) -> int:

@@ -27,9 +27,9 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def barrier(speaker: Client, *listeners: Client) -> None:
     """Send a line, and check that the listeners receive nothing else before it."""
-    speaker.say(b"that is all\n")
+    speaker.send(b"that is all\n")
     for listener in listeners:
-        listener.hear(speaker.prefix + b"that is all\n")
+        listener.expect(speaker.prefix + b"that is all\n")
 
 
 # --- joining -------------------------------------------------------------------------------------
@@ -42,11 +42,11 @@ def test_100_clients_connect_at_once() -> None:
         crowd = [here.knock(f"127.0.0.{number}") for number in range(1, 101)]
         here.process.send_signal(signal.SIGCONT)
         for member in crowd:
-            member.hear(WELCOME)
-        crowd[7].say(b"hello\n")
+            member.expect(WELCOME)
+        crowd[7].send(b"hello\n")
         for member in crowd:
             if member is not crowd[7]:
-                member.hear(b"<127.0.0.8>hello\n")
+                member.expect(b"<127.0.0.8>hello\n")
         barrier(crowd[0], *crowd[1:])
 
 
@@ -74,7 +74,7 @@ def test_the_server_restarts_at_once_on_its_port() -> None:
             member, other = here.join_all(2)
             barrier(member, other)
             assert here.stop() == 0
-            assert member.hear_rest() == b""
+            assert member.receive_rest() == b""
             here.clients.pop_all()  # the server closes first, not the clients
             member.close()
             other.close()
@@ -106,11 +106,11 @@ def test_a_full_room() -> None:
         member, other = here.join_all(2)
         for text in (b"", b"hello\n"):
             late = here.knock()
-            late.say(text)
-            assert late.hear_rest() == b"The room is full\n"
+            late.send(text)
+            assert late.receive_rest() == b"The room is full\n"
         barrier(member, other)
         member.finish()
-        member.hear_rest()
+        member.receive_rest()
         third = here.join()
         barrier(other, third)
 
@@ -124,13 +124,13 @@ def test_every_message_arrives_once_and_in_one_order() -> None:
         *speakers, witness, other = here.join_all(5)
         for number in range(300):
             for speaker in speakers:
-                speaker.say(b"%d\n" % number)
-        heard = b"".join(witness.hear_until(b"\n") for _ in range(900))
-        other.hear(heard)
+                speaker.send(b"%d\n" % number)
+        heard = b"".join(witness.receive_until(b"\n") for _ in range(900))
+        other.expect(heard)
         for speaker in speakers:
             own = [line for line in heard.splitlines(True) if line.startswith(speaker.prefix)]
             assert own == [speaker.prefix + b"%d\n" % number for number in range(300)]
-            speaker.hear(b"".join(line for line in heard.splitlines(True) if line not in own))
+            speaker.expect(b"".join(line for line in heard.splitlines(True) if line not in own))
         barrier(witness, *speakers, other)
 
 
@@ -138,8 +138,8 @@ def test_two_members_at_one_address_hear_each_other() -> None:
     """CAST-6, CAST-7."""
     with room() as here:
         member = here.join()
-        member.say(b"anyone?\n")
-        member.say(b"no end")
+        member.send(b"anyone?\n")
+        member.send(b"no end")
         assert member.hear_for(QUIET) == b""
         other = here.join()
         barrier(member, other)
@@ -150,10 +150,10 @@ def test_urgent_text_is_text() -> None:
     """CAST-3."""
     with room() as here:
         member, other = here.join_all(2)
-        member.say(b"a")
+        member.send(b"a")
         member.socket.send(b"b", socket.MSG_OOB)
-        member.say(b"c\n")
-        other.hear(b"<127.0.0.2>abc\n")
+        member.send(b"c\n")
+        other.expect(b"<127.0.0.2>abc\n")
 
 
 # --- messages ------------------------------------------------------------------------------------
@@ -191,8 +191,8 @@ def test_messages_arrive_framed_sanitised_and_prefixed(step: int) -> None:
         member, other = here.join_all(2)
         for said, messages in WHOLE:
             for start in range(0, len(said), step):
-                member.say(said[start : start + step])
-            other.hear(b"".join(member.prefix + message for message in messages))
+                member.send(said[start : start + step])
+            other.expect(b"".join(member.prefix + message for message in messages))
         barrier(member, other)
         barrier(other, member)
 
@@ -202,22 +202,22 @@ def test_text_without_a_line_end_is_delivered() -> None:
     line, and members that joined after it, do not receive this LF."""
     with room() as here:
         member, other, third = here.join_all(3)
-        member.say(b"who is")
+        member.send(b"who is")
         for listener in (other, third):
-            listener.hear(b"<127.0.0.2>who is")
+            listener.expect(b"<127.0.0.2>who is")
             assert listener.hear_for(QUIET) == b""
         late = here.join("127.0.0.9")
-        other.say(b"me\n")
-        member.hear(b"<127.0.0.3>me\n")
-        other.hear(b"\n")
-        third.hear(b"\n<127.0.0.3>me\n")
-        late.hear(b"<127.0.0.3>me\n")
-        member.say(b"a")
-        other.hear(b"<127.0.0.2>a")
-        member.say(b"b")
-        other.hear(b"\n<127.0.0.2>b")
-        member.say(b"\n")
-        other.hear(b"\n<127.0.0.2>\n")
+        other.send(b"me\n")
+        member.expect(b"<127.0.0.3>me\n")
+        other.expect(b"\n")
+        third.expect(b"\n<127.0.0.3>me\n")
+        late.expect(b"<127.0.0.3>me\n")
+        member.send(b"a")
+        other.expect(b"<127.0.0.2>a")
+        member.send(b"b")
+        other.expect(b"\n<127.0.0.2>b")
+        member.send(b"\n")
+        other.expect(b"\n<127.0.0.2>\n")
         barrier(third, member, other)
 
 
@@ -225,14 +225,14 @@ def test_an_incomplete_character_or_cr_lf_waits_for_the_rest() -> None:
     """LINE-2, TEXT-1: the server waits for the rest even after the silence of LINE-5."""
     with room() as here:
         member, other = here.join_all(2)
-        member.say(b"caf\xc3")
-        other.hear(b"<127.0.0.2>caf")
+        member.send(b"caf\xc3")
+        other.expect(b"<127.0.0.2>caf")
         assert other.hear_for(QUIET) == b""
-        member.say(b"\xa9\r")
-        other.hear("\n<127.0.0.2>é".encode())
+        member.send(b"\xa9\r")
+        other.expect("\n<127.0.0.2>é".encode())
         assert other.hear_for(QUIET) == b""
-        member.say(b"\n")
-        other.hear(b"\n<127.0.0.2>\n")
+        member.send(b"\n")
+        other.expect(b"\n<127.0.0.2>\n")
 
 
 # --- leaving -------------------------------------------------------------------------------------
@@ -251,13 +251,13 @@ def test_the_last_text_of_a_leaver_is_delivered(way: object) -> None:
             (b"", b""),
         ]:
             leaver = here.join("127.0.0.9")
-            leaver.say(said)
+            leaver.send(said)
             way(leaver)
             if way is Client.finish:
-                assert leaver.hear_rest() == b""
-            other.hear(heard)
-            member.say(b"gone\n")
-            other.hear((b"\n" if heard else b"") + b"<127.0.0.2>gone\n")
+                assert leaver.receive_rest() == b""
+            other.expect(heard)
+            member.send(b"gone\n")
+            other.expect((b"\n" if heard else b"") + b"<127.0.0.2>gone\n")
 
 
 def test_resources_of_members_that_left_are_released() -> None:
@@ -270,15 +270,15 @@ def test_resources_of_members_that_left_are_released() -> None:
             for way in (Client.close, Client.reset, Client.finish):
                 for number in range(10, 30):
                     guest = here.join(f"127.0.0.{number}")
-                    guest.say(b"a" * 1000 + b"\n")
-                    guest.say(b"b" * 1000)
+                    guest.send(b"a" * 1000 + b"\n")
+                    guest.send(b"b" * 1000)
                     way(guest)
                     guest.close()
-                    other.hear_until(b"b" * 1000)
-                    member.hear_until(b"b" * 1000)
-                member.say(b"gone\n")
-                other.hear(b"\n<127.0.0.2>gone\n")
-                member.hear(b"\n")
+                    other.receive_until(b"b" * 1000)
+                    member.receive_until(b"b" * 1000)
+                member.send(b"gone\n")
+                other.expect(b"\n<127.0.0.2>gone\n")
+                member.expect(b"\n")
             memory = memory or here.memory()
         wait_for(lambda: here.descriptors() == before)
         assert here.memory() - memory < MIB
@@ -298,7 +298,7 @@ SAID = b"".join(b"<127.0.0.2>" + line for line in LINES.splitlines(True))
 
 def speak(speaker: Client, text: bytes) -> threading.Thread:
     """Start a thread that sends the text. The caller must join it."""
-    thread = threading.Thread(target=speaker.say, args=(text,))
+    thread = threading.Thread(target=speaker.send, args=(text,))
     thread.start()
     return thread
 
@@ -311,11 +311,11 @@ def test_a_slow_reader_delays_nobody_and_is_disconnected() -> None:
         before, memory = here.descriptors(), here.memory()
         for _ in range(12):
             saying = speak(member, LINES)
-            other.hear(SAID)
+            other.expect(SAID)
             saying.join()
         assert here.descriptors() == before - 1
         assert here.memory() - memory < 12 * MIB
-        assert len(slow.hear_rest()) < 10 * MIB
+        assert len(slow.receive_rest()) < 10 * MIB
         barrier(member, other)
         barrier(here.join("127.0.0.9"), member, other)
 
@@ -327,10 +327,10 @@ def test_a_member_that_lags_a_little_receives_everything() -> None:
         slow = here.join("127.0.0.9", buffer=4096)
         for _ in range(3):
             saying = speak(member, LINES)
-            other.hear(SAID)
+            other.expect(SAID)
             saying.join()
         for _ in range(3):
-            slow.hear(SAID)
+            slow.expect(SAID)
         barrier(member, slow)
 
 
@@ -340,30 +340,30 @@ def test_a_flood_is_throttled_and_loses_nothing() -> None:
         member, other, third = here.join_all(3)
         began = time.monotonic()
         saying = speak(member, LINES)
-        third.say(b"excuse me\n")
-        member.hear(b"<127.0.0.4>excuse me\n")
+        third.send(b"excuse me\n")
+        member.expect(b"<127.0.0.4>excuse me\n")
         heard = bytearray()
         while len(heard) < len(SAID):
-            heard += other.hear_until(b"\n")
+            heard += other.receive_until(b"\n")
         saying.join()
         took = time.monotonic() - began
-        third.hear(SAID)
+        third.expect(SAID)
         heard += other.hear_for(QUIET)
         assert heard.replace(b"<127.0.0.4>excuse me\n", b"") == SAID
         # The other member's line arrived during the flood, not after its throttled part.
         assert heard.index(b"<127.0.0.4>excuse me\n") < len(SAID) * 3 // 4
         # 1 MiB at 256 KiB/s; the first 512 KiB are not throttled.
         assert 1.9 < took < 10
-        member.say(b"no end")
-        other.hear(b"<127.0.0.2>no end")
+        member.send(b"no end")
+        other.expect(b"<127.0.0.2>no end")
 
 
 def test_a_throttled_line_is_not_cut_by_silence() -> None:
     """LINE-2: the throttle (LOAD-3) delays a piece for longer than the silence of LINE-5."""
     with room("--rate", "100", "--burst", "50") as here:
         member, other = here.join_all(2)
-        member.say(b"a" * 150 + b"\n")
-        other.hear(b"<127.0.0.2>" + b"a" * 150 + b"\n")
+        member.send(b"a" * 150 + b"\n")
+        other.expect(b"<127.0.0.2>" + b"a" * 150 + b"\n")
 
 
 # --- the command ---------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def test_a_failure_is_shown_with_all_details() -> None:
     for part in (
         "CAST-1  MUST    fail     -\n",
         "CAST-5  SHOULD  pass     observed",
-        "observed: the harness has seen happen what the clause demands",
+        "observed: the event that the clause requires has occurred",
         "CAST-1 MUST  It arrives.",
         "  B did not receive the expected text",
         "  Usual cause: It was lost.",

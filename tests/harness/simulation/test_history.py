@@ -53,11 +53,11 @@ def test_a_history_that_was_cut_short_is_read_as_far_as_it_goes() -> None:
         (["what\n"], "h: line 1 is not JSON"),
         (['{"history":1}\n'], 'h: is not a history: its first line must have "history": 2'),
         (["[]\n"], "h: is not a history"),
-        ([HEADER, "{}\n"], "h: line 2 is not an event: it has no number `t`"),
-        ([HEADER, '{"t":"now"}\n'], "h: line 2 is not an event: it has no number `t`"),
+        ([HEADER, "{}\n"], "h: line 2 is not an event: it has no time `t`"),
+        ([HEADER, '{"t":"now"}\n'], "h: line 2 is not an event: it has no time `t`"),
         ([HEADER, "what\n", '{"t":1}\n'], "h: line 2 is not JSON"),
         ([HEADER, "[" * 100_000 + "\n"], "h: line 2 is not JSON"),
-        ([HEADER, '{"t":1,"end":"x"}\n', '{"t":2}\n'], "h: line 3 comes after the end"),
+        ([HEADER, '{"t":1,"end":"x"}\n', '{"t":2}\n'], 'h: line 3 follows the line with "end"'),
     ],
 )
 def test_an_error_names_the_line_and_the_reason(lines: list[str], complaint: str) -> None:

@@ -1,4 +1,4 @@
-"""A transcript's writer in the test's process, with a fake clock."""
+"""A transcript's writer that runs in the test's own process, with a fake clock."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ ROOMY = Geometry(text=1 << 16, entries=1 << 10, kept=1 << 15, kept_entries=1 << 
 
 
 class Stage:
-    """A transcript's writer, with the test as the main process."""
+    """A transcript's writer. The test acts as the main process."""
 
     def __init__(self, path: Path, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -45,7 +45,7 @@ class Stage:
         monkeypatch.setattr(module, "wait", wait)
 
     def begin(self, file: TranscriptFile | None = None, limit: int = 0) -> TranscriptWriter:
-        """Start a writer, with the file of the one before."""
+        """Start a writer, with the file of the previous writer or without a file."""
         self.writer = TranscriptWriter(
             self.path, "here", "run", self.theirs, self.log, self.bell, file, self.sentinel, limit
         )
@@ -57,19 +57,19 @@ class Stage:
         for _ in range(10_000):
             self.writer._wait()
             self.writer._turn()
-            heard = self.hear()
+            heard = self.reports()
             told += heard
             if not heard and self.is_idle:
                 return told
-        raise AssertionError("the writer does not come to rest")
+        raise AssertionError("the writer never waits")
 
     @property
     def is_idle(self) -> bool:
         """True if nothing was due before the last turn, and nothing is due now."""
         return self.waits != 0.0 and self.writer._timeout() != 0.0
 
-    def hear(self) -> list[Record]:
-        """Return the writer's reports, and keep the files that come with them."""
+    def reports(self) -> list[Record]:
+        """Return the reports that the writer has sent, and keep the files sent with them."""
         told: list[Record] = []
         for record, descriptors in self.channel.receive():
             self.files += descriptors
@@ -80,7 +80,7 @@ class Stage:
         self.now += seconds
         return self.turn()
 
-    def say(self, text: str, sender: int = 1) -> list[Record]:
+    def append(self, text: str, sender: int = 1) -> list[Record]:
         append_message(self.log, f"<{sender}>{text}\n".encode(), sender)
         self.bell.ring()
         return self.later(PAUSE)

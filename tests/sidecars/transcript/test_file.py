@@ -1,4 +1,4 @@
-"""The transcript's file, which holds only whole lines."""
+"""Tests of the transcript's file, which contains only whole lines."""
 
 import fcntl
 import os
@@ -28,7 +28,7 @@ def fixture_path(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True, params=[16, module.BLOCK])
 def fixture_block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run each test with blocks shorter than a line, and longer ones."""
+    """Run each test twice: with blocks shorter than a line, and with longer blocks."""
     monkeypatch.setattr(module, "BLOCK", request.param)
 
 
@@ -77,7 +77,7 @@ def test_a_new_file_is_private(path: Path) -> None:
 def test_the_last_message_of_a_dead_process_is_found(
     path: Path, left: bytes, stays: bytes, number: int
 ) -> None:
-    """The number of the last message is found, but never that of an earlier room."""
+    """Only the messages of this run count, not those of an earlier room in the same file."""
     path.write_bytes(line(77))
     first = TranscriptFile.open(path, 0)
     os.write(first.fd, left)
@@ -99,7 +99,7 @@ def test_a_truncated_file_is_continued(path: Path) -> None:
 
 @contextmanager
 def limit(size: int) -> Iterator[None]:
-    """Limit the size of files."""
+    """Limit the size of each file to `size` bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -163,7 +163,7 @@ def test_only_new_data_is_synced(path: Path, monkeypatch: pytest.MonkeyPatch) ->
         file.sync()
         assert synced == [file.fd]
         file.append(line(1))
-    assert len(synced) == 2, "a sync at the end"
+    assert len(synced) == 2, "closing the file syncs it"
 
 
 def test_a_file_belongs_to_one_room_at_a_time(path: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_rotated_file_replaces_an_older_one(path: Path, aside: Path) -> None:
         assert file.is_at(aside)
         assert not path.exists()
         TranscriptFile.open(path, 0).close()
-        assert file.rotate(path) == aside, "it has that name already"
+        assert file.rotate(path) == aside, "a file with this name is not renamed"
         assert path.exists()
     assert aside.read_bytes() == HEAD
 
@@ -242,8 +242,8 @@ def test_a_file_is_on_the_disk_before_it_is_renamed(
         assert file.is_at(path)
 
 
-def test_a_file_that_somebody_else_has_moved_is_not_renamed(path: Path, aside: Path) -> None:
-    """logrotate has moved the file, and has not sent SIGUSR1 yet."""
+def test_a_file_that_another_program_has_moved_is_not_renamed(path: Path, aside: Path) -> None:
+    """logrotate has moved the file, but has not sent SIGUSR1 yet."""
     aside.write_bytes(line(77))
     with closing(TranscriptFile.open(path, 0)) as file:
         path.rename(path.with_name("said.jsonl-20260131"))
@@ -253,7 +253,7 @@ def test_a_file_that_somebody_else_has_moved_is_not_renamed(path: Path, aside: P
 
 
 def test_the_file_behind_a_link_is_rotated(path: Path, tmp_path: Path) -> None:
-    """The link stays, and the next file is made where the first one was."""
+    """The link stays, and the next file is created where the first file was."""
     (tmp_path / "disk").mkdir()
     path.symlink_to("disk/transcript")
     with closing(TranscriptFile.open(path, 0)) as file:
@@ -266,7 +266,7 @@ def test_the_file_behind_a_link_is_rotated(path: Path, tmp_path: Path) -> None:
 
 
 def test_a_file_with_both_names_is_rotated(path: Path, aside: Path) -> None:
-    """If both names belong to the same file, the system's `rename` does nothing."""
+    """If both names belong to one file, the system's `rename` does nothing."""
     with closing(TranscriptFile.open(path, 0)) as file:
         aside.hardlink_to(path)
         assert file.rotate(path) == aside

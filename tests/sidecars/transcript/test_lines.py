@@ -1,4 +1,4 @@
-"""The lines of a transcript."""
+"""Tests of the lines of a transcript."""
 
 import json
 
@@ -13,9 +13,9 @@ from chatroom.log.origin import Origin
 from chatroom.protocol.message import count, render
 from chatroom.protocol.text import sanitize
 from chatroom.sidecars.transcript.lines import (
-    accounted,
-    begins_like_ours,
+    begins_like_a_line,
     header,
+    last_number,
     message_lines,
     missed,
 )
@@ -48,7 +48,7 @@ def test_any_text_is_read_back_from_its_lines(texts: list[str], form: str) -> No
 
 
 def test_a_line_of_any_length_fits_into_a_file_of_the_smallest_size() -> None:
-    """Each byte becomes U+FFFD or a control picture (3 bytes), or is escaped (2 bytes)."""
+    """In the worst case, each byte becomes a character of 3 bytes, or is escaped as 2 bytes."""
     for byte in (b"\xff", b"\x1b", b'"', b"\t"):
         block = render(b"<192.0.2.1>", sanitize(byte * (MIB // 16) + b"\n"))
         line = message_lines(Run(10**9, ANNA, 10**12, 0, block), TIME).encode()
@@ -75,7 +75,7 @@ def test_only_the_sender_s_own_prefix_is_stripped() -> None:
     ],
 )
 def test_a_line_accounts_for_a_message_number(line: bytes, number: int | None) -> None:
-    assert accounted(line) == number
+    assert last_number(line) == number
 
 
 @pytest.mark.parametrize(
@@ -89,5 +89,5 @@ def test_a_line_accounts_for_a_message_number(line: bytes, number: int | None) -
         (b"root:x:0:0", False),
     ],
 )
-def test_a_torn_line_of_a_transcript_is_recognised(torn: bytes, ours: bool) -> None:
-    assert begins_like_ours(torn) == ours
+def test_an_incomplete_line_of_a_transcript_is_recognised(torn: bytes, ours: bool) -> None:
+    assert begins_like_a_line(torn) == ours

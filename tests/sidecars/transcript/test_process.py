@@ -1,4 +1,5 @@
-"""The process that writes the transcript, run in the test's process with a fake clock."""
+"""Tests of the process that writes the transcript. The writer runs in the test's own process, with
+a fake clock."""
 
 import errno
 import os
@@ -12,7 +13,7 @@ from tests.sidecars.transcript.lines import read
 from tests.sidecars.transcript.stage import Stage
 
 
-def test_a_file_is_handed_over_before_the_first_line(stage: Stage) -> None:
+def test_a_file_is_passed_on_before_its_first_line(stage: Stage) -> None:
     stage.path.parent.mkdir()
     assert stage.turn() == [{"opened": [0, 0]}, {"fine": True}]
     (fd,) = stage.files
@@ -44,7 +45,7 @@ def test_trouble_is_reported_once_and_the_file_is_tried_again(stage: Stage) -> N
     assert stage.turn() == [{"trouble": "No such file or directory"}]
     assert stage.waits == pytest.approx(RETRY_AFTER)
     for number in range(5):
-        assert stage.say(str(number)) == []
+        assert stage.append(str(number)) == []
         assert stage.later(RETRY_AFTER) == []
     stage.path.parent.touch()
     assert stage.later(RETRY_AFTER) == [{"trouble": "Not a directory"}]
@@ -55,21 +56,21 @@ def test_trouble_is_reported_once_and_the_file_is_tried_again(stage: Stage) -> N
     assert stage.texts == ["0", "1", "2", "3", "4"]
 
 
-def test_the_writer_reads_when_rung_and_then_pauses(stage: Stage) -> None:
+def test_the_writer_reads_after_the_doorbell_and_then_pauses(stage: Stage) -> None:
     stage.path.parent.mkdir()
     stage.turn()
     stage.later(PAUSE)
     assert stage.waits is None or stage.waits > PAUSE
     append_message(stage.log, b"<1>a\n")
     assert stage.turn() == []
-    assert stage.texts == [], "nobody has rung"
+    assert stage.texts == [], "nobody has rung the doorbell"
     stage.bell.ring()
     stage.turn()
     assert stage.texts == ["a"]
     append_message(stage.log, b"<1>b\n")
     stage.bell.ring()
     stage.turn()
-    assert stage.texts == ["a"], "it pauses"
+    assert stage.texts == ["a"], "the writer pauses after a read"
     stage.later(PAUSE)
     assert stage.texts == ["a", "b"]
 
@@ -83,15 +84,15 @@ def test_the_file_is_synced_after_a_while(stage: Stage, monkeypatch: pytest.Monk
     assert len(synced) == 1
     assert stage.later(10 * SYNC_EVERY) == []
     assert stage.waits is None, "nothing is due"
-    assert stage.say("x") == []
-    stage.say("y")
+    assert stage.append("x") == []
+    stage.append("y")
     assert len(synced) == 1
     assert stage.later(SYNC_EVERY) == [{"at": 3}]
     assert len(synced) == 2
 
 
 def test_a_writer_with_nothing_to_write_reports_its_position(stage: Stage) -> None:
-    """For example, it replaces a process that died after writing everything."""
+    """For example, this writer replaces one that died after it had written everything."""
     append_message(stage.log, b"<1>x\n")
     stage.path.parent.mkdir()
     stage.turn()
@@ -127,8 +128,8 @@ def test_each_message_has_its_sender_s_address(stage: Stage) -> None:
     stage.path.parent.mkdir()
     stage.turn()
     append(stage.log, *(Run(id, b"<%d>x\n" % id) for id in range(1, 121)))
-    stage.say("y", 7)
-    stage.say("z", 8)
+    stage.append("y", 7)
+    stage.append("z", 8)
     found = [line for line in read(stage.path) if "text" in line]
     assert [line["id"] for line in found] == [*range(1, 121), 7, 8]
     assert all(line["address"] == f"at{line['id']}" for line in found)
@@ -138,17 +139,17 @@ def test_each_message_has_its_sender_s_address(stage: Stage) -> None:
 def test_a_new_file_that_cannot_be_opened_leaves_the_old_one(stage: Stage) -> None:
     stage.path.parent.mkdir()
     stage.turn()
-    stage.say("a")
+    stage.append("a")
     moved = stage.path.parent.rename(stage.path.parent.with_name("b")) / stage.path.name
     stage.channel.send({"reopen": 3})
     assert stage.turn()[-1:] == [{"trouble": "No such file or directory"}]
-    stage.say("b")
+    stage.append("b")
     stage.later(RETRY_AFTER)
     assert [line["text"] for line in read(moved)[1:]] == ["a", "b"]
     stage.path.parent.mkdir()
     told = [record for record in stage.later(RETRY_AFTER) if "at" not in record]
     assert told == [{"opened": [0, 2]}, {"reopened": 3}, {"fine": True}]
-    stage.say("c")
+    stage.append("c")
     assert stage.texts == ["c"]
 
 

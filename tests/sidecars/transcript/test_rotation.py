@@ -1,4 +1,5 @@
-"""A full transcript is rotated, whenever the writer is killed. A test plays the main process."""
+"""Tests of the rotation of a full transcript, even if the writer is killed. The test acts as the
+main process."""
 
 import os
 from collections.abc import Callable
@@ -18,22 +19,22 @@ from tests.sidecars.transcript.lines import read
 from tests.sidecars.transcript.stage import ROOMY, Stage
 
 LIMIT = 600
-"""Maximum size (bytes) of a file: a header and six short messages."""
+"""Maximum size (bytes) of a file. A header and six short messages fit."""
 
 
 @pytest.fixture(name="aside")
 def fixture_aside(stage: Stage) -> Path:
-    """Start a writer with a small limit; return the name of a full file."""
+    """Start a writer with a small limit; return the path that a full file is renamed to."""
     stage.path.parent.mkdir()
     stage.begin(limit=LIMIT)
     return stage.path.with_name("said.1")
 
 
-def test_a_full_file_is_renamed_and_another_one_begun(stage: Stage, aside: Path) -> None:
+def test_a_full_file_is_renamed_and_a_new_one_started(stage: Stage, aside: Path) -> None:
     stage.turn()
     told: list[Record] = []
     while not told:
-        told = [record for record in stage.say("x") if "at" not in record]
+        told = [record for record in stage.append("x") if "at" not in record]
     size = aside.stat().st_size
     assert told == [{"opened": [0, 6], "rotated": [str(aside), size]}]
     assert LIMIT - 100 < size <= LIMIT
@@ -43,11 +44,11 @@ def test_a_full_file_is_renamed_and_another_one_begun(stage: Stage, aside: Path)
 
 
 def test_messages_that_were_read_at_once_fill_several_files(stage: Stage, aside: Path) -> None:
-    """This holds even for the messages of one entry. Each file is filled, and each message is in
-    one file only."""
+    """Even messages of one entry may go to several files. Each file is filled, and each message is
+    in one file only."""
     stage.turn()
     append(stage.log, Run(1, b"<1>x\n" * 20, messages=20))
-    told = stage.say("y")
+    told = stage.append("y")
     assert [record["rotated"][1] <= LIMIT for record in told if "rotated" in record] == [True] * 3
     found = read(aside, stage.path)
     numbers = [line["n"] for line in found if "n" in line]
@@ -66,13 +67,14 @@ def test_a_file_that_an_earlier_room_has_filled_is_renamed(stage: Stage, aside: 
 
 
 def test_a_full_file_that_was_moved_is_left_alone(stage: Stage, aside: Path) -> None:
-    """logrotate has moved it, and has not sent SIGUSR1 yet: FILE.1 may be a file of logrotate."""
+    """logrotate has moved the file, but has not sent SIGUSR1 yet. The path FILE.1 may be a file of
+    logrotate."""
     aside.write_text("older")
     stage.turn()
     moved = stage.path.rename(stage.path.with_name("moved"))
     told: list[Record] = []
     while not told:
-        told = [record for record in stage.say("x") if "at" not in record]
+        told = [record for record in stage.append("x") if "at" not in record]
     assert told == [{"opened": [0, 6]}]
     assert aside.read_text() == "older"
     assert [line["n"] for line in read(moved, stage.path) if "n" in line] == [*range(1, 8)]
@@ -81,15 +83,16 @@ def test_a_full_file_that_was_moved_is_left_alone(stage: Stage, aside: Path) -> 
 
 
 def test_a_full_file_that_cannot_be_renamed_is_trouble(stage: Stage, aside: Path) -> None:
-    """It does not grow. Once it can be renamed, the messages that the log holds are written."""
+    """The file does not grow. When the file can be renamed again, the messages that are still in
+    the log are written."""
     (aside / "x").mkdir(parents=True)
     stage.turn()
-    told = [record for number in range(20) for record in stage.say(str(number))]
+    told = [record for number in range(20) for record in stage.append(str(number))]
     (trouble,) = [record["trouble"] for record in told if "trouble" in record]
     assert trouble == "it can't be renamed to said.1: Is a directory"
     stage.later(RETRY_AFTER)
     assert stage.later(RETRY_AFTER) == []
-    assert stage.waits == pytest.approx(RETRY_AFTER), "it tries again, not at once"
+    assert stage.waits == pytest.approx(RETRY_AFTER), "the writer tries again after a pause"
     assert stage.path.stat().st_size <= LIMIT
     texts = stage.texts
     (aside / "x").rmdir()
@@ -125,33 +128,34 @@ def test_a_writer_that_stops_fills_several_files(stage: Stage, aside: Path, fail
 
 
 class Killed(BaseException):
-    """The writer is dead."""
+    """Raised in the writer, which is then dead."""
 
 
 class Mortal:
-    """Kills the writer before chosen calls that change the file system or report something.
+    """Kills the writer before chosen calls that change the file system or send a report.
 
-    It replaces the module `os` of file.py, and splits each write into halves. It keeps the files
-    that the main process would keep, and starts another writer after each death.
+    An instance replaces the module `os` in file.py, and writes only half of the data in each write.
+    It also keeps the files that the main process would keep, and starts a writer after each death.
     """
 
     CALLS = ("open", "write", "ftruncate", "fsync", "rename", "unlink", "close")
 
     def __init__(self, stage: Stage, kill_at: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
-        """`kill_at`: numbers of the calls, from 1."""
+        """`kill_at` has the numbers of the calls at which the writer dies. The first call is number
+        1."""
         self._stage = stage
         self._kill_at = kill_at
         self._alive = True
         self._fds: set[int] = set()
         """Open descriptors of the writer."""
         self._kept: tuple[int, list[int]] | None = None
-        """File that the main process keeps."""
+        """Descriptor that the main process keeps for the next writer, and the state of its file."""
         self.calls: list[str] = []
         self.replaced: list[Path] = []
-        """Copies of the files that were replaced."""
+        """Copies of the files that a rename has replaced."""
         self.renamed = 0
         self.rotated: list[tuple[str, int]] = []
-        """Reports of rotations."""
+        """Rotations that the writer has reported: name and size of each renamed file."""
         self._calls = {
             "open": self._open,
             "write": self._write,
@@ -196,23 +200,23 @@ class Mortal:
         os.rename(name, to)
 
     def turn(self) -> None:
-        """Run the writer until it would wait; start another one if it is killed."""
+        """Run the writer until it would wait. If the writer is killed, start a new one."""
         stage = self._stage
         for _ in range(1000):
             try:
                 stage.writer._wait()
                 stage.writer._turn()
             except Killed:
-                self._hear(stage.hear())
+                self._note_reports(stage.reports())
                 self._replace()
             else:
-                told = stage.hear()
-                self._hear(told)
+                told = stage.reports()
+                self._note_reports(told)
                 if not told and stage.is_idle:
                     return
-        raise AssertionError("the writer does not come to rest")
+        raise AssertionError("the writer never waits")
 
-    def _hear(self, told: list[Record]) -> None:
+    def _note_reports(self, told: list[Record]) -> None:
         for record in told:
             if "opened" in record:
                 self._kept = self._stage.files[-1], record["opened"]
@@ -231,11 +235,11 @@ class Mortal:
         self._stage.begin(file, LIMIT)
 
 
-def talk(folder: Path, kill_at: set[int]) -> int:
-    """Rotate several times, and kill the writer before the calls `kill_at`; return the number of
-    calls.
+def rotate_several_times(folder: Path, kill_at: set[int]) -> int:
+    """Rotate several times, and kill the writer at the calls `kill_at`; return the number of calls.
 
-    Check that each message is in one file, in order, and that each rotation was reported once.
+    Check that each message is in exactly one file, in order, and that each rotation was reported
+    once.
     """
     folder.mkdir()
     with (
@@ -265,10 +269,10 @@ def talk(folder: Path, kill_at: set[int]) -> int:
 
 @pytest.mark.sample(2)
 @pytest.mark.parametrize("again", range(6))
-def test_a_writer_that_is_killed_loses_and_doubles_nothing(tmp_path: Path, again: int) -> None:
-    """The writer is killed before each system call and each report, in turn. The next writer is
-    killed `again` calls later."""
+def test_a_killed_writer_neither_loses_nor_repeats_a_message(tmp_path: Path, again: int) -> None:
+    """The writer is killed at each system call and each report, in turn. The next writer is killed
+    `again` calls later."""
     for call in count(1):
-        if talk(tmp_path / f"{call}", {call, call + again}) < call:
+        if rotate_several_times(tmp_path / f"{call}", {call, call + again}) < call:
             break
     assert call > 50

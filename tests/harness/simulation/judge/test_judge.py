@@ -181,7 +181,7 @@ def test_welcome_3_messages_after_one_heard_during_a_join_are_due() -> None:
     story.hear(3, "msg0.1", "msg0.2")
     (lost,) = story.judged().violations
     assert (lost.who, lost.message) == (3, "msg1.0")
-    assert "which received msg0.2, a later one in the order of Cleo" in lost.says
+    assert "received msg0.2; Cleo (p, 127.0.0.4) received msg1.0 before msg0.2" in lost.says
     assert story.judged().undecided == 1, "msg0.0 may have been delivered before the join"
 
 
@@ -255,7 +255,7 @@ def test_cast_5_two_members_with_different_orders_are_misordered() -> None:
     assert (wrong.kind, wrong.clause) == ("misordered", "CAST-5")
     assert wrong.says == (
         "Dan (p, 127.0.0.5) received msg1.0 of Bob (p, 127.0.0.3) before msg0.0, but "
-        "Cleo (p, 127.0.0.4) after it"
+        "Cleo (p, 127.0.0.4) received it after msg0.0"
     )
 
 
@@ -328,7 +328,7 @@ def test_line_3_a_message_without_a_prefix_is_recognised_by_its_token() -> None:
     story.line(1, b"msg0.1:hi")
     (wrong,) = story.judged().violations
     assert (wrong.kind, wrong.clause, wrong.message) == ("misprefixed", "LINE-3", "msg0.1")
-    assert wrong.cause == "the second line of a segment came without a prefix"
+    assert wrong.cause == "the second line of a segment arrived without a prefix"
 
 
 def test_text_2_text_3_a_text_may_arrive_unchanged_or_sanitised() -> None:
@@ -703,12 +703,13 @@ def test_lost_messages_differ_in_cause_by_who_received_them() -> None:
     nobody = Story(3)
     for name in ("msg0.0", "msg0.1"):
         nobody.say(name)
-    assert causes(nobody) == [("nobody received the message", 4, 2)]
+    assert causes(nobody) == [("no client received the message", 4, 2)]
     deaf = Story(3)
     for number in range(9):
         deaf.say(f"msg0.{number}")
         deaf.all_hear(f"msg0.{number}", but=2 if number > 4 else None)
-    assert causes(deaf) == [("a client received nothing from then on", 4, 1)]
+    cause = "a client received neither the message nor anything after it"
+    assert causes(deaf) == [(cause, 4, 1)]
     deaf.say("msg0.9")
     deaf.all_hear("msg0.9")
     assert causes(deaf) == [("some clients received the message, others did not", 4, 1)]
@@ -738,7 +739,7 @@ def test_disconnections_differ_in_cause_by_what_happened_before() -> None:
     closed = "the server closed or reset the connection"
     assert causes(story) == [
         (closed, 1, 1),
-        (f"{closed} just after another client was reset", 1, 1),
+        (f"{closed} just after another client had reset its connection", 1, 1),
         (f"{closed} after kill-worker at 0.0 s", 2, 2),
     ]
 

@@ -61,7 +61,7 @@ def lossy_story() -> Story:
             COMPLETE,
             2 * LATE / 1000,
             "invalid",
-            "the harness itself was late: 1 in 100",
+            "the harness itself was late: it sent",
             2,
         ),
         (good_story, "", 0.0, "unknown", "the history was cut short", 2),
@@ -114,7 +114,7 @@ def test_the_start_up_time_is_reported() -> None:
     assert not any("start-up" in line for line in lines(results_of(good_story())))
     found = results_of(good_story(), startup=0.75)
     assert found["startup_seconds"] == 0.75
-    assert "start-up: the first client was in after 0.75 s" in lines(found)
+    assert "start-up: the first client had joined after 0.75 s" in lines(found)
 
 
 def test_a_run_that_has_not_reached_all_required_moments_is_undecided() -> None:
@@ -164,9 +164,9 @@ def test_violations_with_one_cause_share_a_row_with_their_number() -> None:
         ("torn", 1, 1),
     ]
     assert [*lines(found)][-4:] == [
-        "lost × 8 (CAST-1): nobody received the message",
+        "lost × 8 (CAST-1): no client received the message",
         "  first at 0.028 s: msg0.0 of Ann (p, 127.0.0.2) never reached Bob (p, 127.0.0.3)",
-        "torn (CAST-3): a line came that no client sent",
+        "torn (CAST-3): a client received a line that no client sent",
         "  at 0.030 s: Bob (p, 127.0.0.3) received a line that no client sent: “what”",
     ]
 

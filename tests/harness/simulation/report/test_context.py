@@ -122,9 +122,9 @@ def test_a_crowd_is_summarised_in_numbers() -> None:
         story.hear(who, "msg0.0")
     found = shown(story, *(lost(who, "msg0.0") for who in range(31, 51)))
     assert len(found.rows) == AFFECTED + OTHERS
-    assert f"{30 - OTHERS} more received it, +" in found.rest
+    assert f"{30 - OTHERS} more received the message, +" in found.rest
     assert f"{20 - AFFECTED} more were affected in the same way" in found.rest
-    assert "9 other members did not receive it" in found.rest
+    assert "9 other members did not receive the message" in found.rest
 
 
 def test_a_violation_without_a_message_is_shown_with_session_events() -> None:

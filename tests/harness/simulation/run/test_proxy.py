@@ -589,14 +589,14 @@ def test_a_process_without_a_job_reports_an_error() -> None:
         text=True,
         check=False,
     )
-    assert process.stderr.startswith("the proxy can't go on: ")
+    assert process.stderr.startswith("the proxy failed: ")
     assert process.stderr.count("\n") == 1
     assert (process.stdout, process.returncode) == ("", 2)
 
 
 def test_a_proxy_that_does_not_start_raises_cannot_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = Proxy([("::1", 9)], 1, [FAITHFUL])
-    why = "the target must have an IPv4 address, and '::1' has none"
+    why = "the target must have an IPv4 address, but '::1' has none"
     with pytest.raises(
         CannotJudge, match=rf"the proxy ended \(exit status 2\); its last line: .*: {why}$"
     ):
@@ -625,5 +625,5 @@ def test_a_proxy_without_descriptors_reports_an_error(spare: int) -> None:
         with contextlib.suppress(ConnectionError), connect(proxy.ports[0]):
             proxy.death(PATIENCE)
         death = proxy.death(PATIENCE)
-    assert death.startswith("ended (exit status 2); its last line: the proxy can't go on: ")
+    assert death.startswith("ended (exit status 2); its last line: the proxy failed: ")
     assert "Too many open files" in death

@@ -180,7 +180,7 @@ ONE = '[[population]]\nname = "one"\nclients = 1\n'
         ),
         (
             'about = "a"\nseconds = 1\n[[phase]]\nname = "p"\nseconds = 1\n' + ONE,
-            "'x': seconds is not allowed with phases, which have their own",
+            "'x': seconds is not allowed with phases, because each phase has a length",
         ),
         (
             'about = "a"\n[[population]]\nname = "a"\nclients = 20000\n' + ONE,

@@ -87,7 +87,7 @@ STANDS_FOR = [
 PORT = r"\b(?:400\d|4222)\b"
 
 #: Commands that run until they are stopped. A command with input from a pipe ends by itself.
-ROOM = r"^(python3? -m chatroom|scripts/serve) "
+ROOM = r"^(python3? -m chatroom(\.web)?|scripts/serve) "
 KEEPS_RUNNING = rf"{ROOM}|^(haproxy|nats-server|nginx|stunnel|nc|ncat|tail -f) |--watch"
 
 #: Programs whose name in the docs differs from their name in tests/programs.py.

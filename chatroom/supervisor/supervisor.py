@@ -42,6 +42,7 @@ from chatroom.log.room_rate import RoomRate
 from chatroom.log.slots import Slots
 from chatroom.log.uplink import Uplink, geometry
 from chatroom.logs import Event
+from chatroom.sidecars.web.process import MAX_OPENING
 from chatroom.supervisor.acceptor import Acceptor
 from chatroom.supervisor.admin_commands import AdminCommands
 from chatroom.supervisor.assignment import Assignment
@@ -409,7 +410,7 @@ class Supervisor:
         if self._cluster is not None:
             self._cluster.renew(settings)
         if self._web is not None:
-            self._web.reload()
+            self._web.renew(settings)
         if "max_clients_per_address" in names:
             self._registry.limit(settings.max_clients_per_address)
         if "peer_timeout" in names:
@@ -466,6 +467,7 @@ def _capacity(settings: Settings) -> int:
     """Return the maximum number of members that descriptors and settings allow. Raises
     LimitError."""
     pending = MAX_PENDING if settings.proxy_from else 0
+    pending += MAX_OPENING if settings.web or settings.tls else 0
     capacity = raise_limit(RESERVED + RESERVED_PER_SEAT * settings.seats + pending)
     if capacity < settings.max_clients:
         says = f"descriptors (ulimit -n) allow only {counted(capacity, 'member')}"

@@ -5,6 +5,8 @@
     open (address)  ──────────────►  makes a loopback TCP connection, and a member of one end
                     ◄──────────────  opened, with the other end; or refused (reason), or failed
     taken           ──────────────►  closes its copy of the other end
+                    ◄──────────────  ping, now and then
+    turn            ──────────────►  notes that the gateway makes progress
                     ◄──────────────  reload: read the certificate again
     error           ──────────────►  logs what is wrong with the certificate
                     ◄──────────────  stop, when all members have been disconnected
@@ -27,6 +29,7 @@ from chatroom.logs import Event
 from chatroom.protocol.refusal_reason import RefusalReason
 from chatroom.sidecars.web.process import Certificate, Listeners, Rules, main
 from chatroom.supervisor.child import Child, RestartedChild
+from chatroom.supervisor.watchdog import Watchdog
 from chatroom.system.channel import Record
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.event_loop import EventLoop
@@ -99,6 +102,11 @@ class WebProcess:
             self._on_start,
             "web",
         )
+        self._running = False
+        """True once the present process is ready."""
+        self._turns = 0
+        """Number of pings that the gateway has answered."""
+        self._watchdog = Watchdog(loop, settings.watchdog, self._check_progress)
         self._accepts = False
         self._waiting: list[Record] = []
         """Requests that wait until a worker is ready."""
@@ -119,8 +127,12 @@ class WebProcess:
         """Start the process, and restart it whenever it ends, until `stop`."""
         self._process.start()
 
-    def reload(self) -> None:
-        """Read the certificate again. If something is wrong with it, the old one stays in use."""
+    def renew(self, settings: Settings) -> None:
+        """Apply the watchdog's timeout of new settings, and read the certificate again.
+
+        If something is wrong with the certificate, the old one stays in use.
+        """
+        self._watchdog.renew(settings.watchdog)
         if self._certificate is not None:
             try:
                 _check(self._certificate)
@@ -139,6 +151,7 @@ class WebProcess:
 
     def stop(self) -> None:
         """Stop the process, so that browsers know that the room has ended; close the listeners."""
+        self._watchdog.stop()
         self._process.stop()
         deadline = self._loop.now() + STOP_WITHIN
         self._process.tell({"stop": True})
@@ -153,6 +166,7 @@ class WebProcess:
             listener.close()
 
     def _on_start(self, _child: Child) -> None:
+        self._running = False
         self._waiting.clear()
         self._drop_connections()
 
@@ -166,12 +180,15 @@ class WebProcess:
         match record:
             case {"ready": True}:
                 assert self._process.child is not None
+                self._running = True
                 self._process.child.ready()
                 self._process.succeeded()
             case {"open": _} if self._accepts:
                 self._open(record)
             case {"open": _}:
                 self._waiting.append(record)
+            case {"turn": True}:
+                self._turns += 1
             case {"error": error}:
                 self._on_bad_certificate(error)
             case {"taken": number} if number in self._handed_over:
@@ -193,6 +210,17 @@ class WebProcess:
             ours.close()
             theirs.close()
             self._process.tell({"refused": number, "reason": reason})
+
+    def _check_progress(self) -> None:
+        """Kill a gateway that makes no progress; it is replaced."""
+        stuck = self._watchdog.check({0: self._turns} if self._running else {})
+        if not stuck:
+            self._process.tell({"ping": True})
+        elif self._process.child is not None:
+            self._watchdog.reset()
+            says = "the gateway makes no progress; it is replaced"
+            logger.warning(Event("web-stuck", says))
+            self._process.child.kill()
 
     def _on_bad_certificate(self, error: str) -> None:
         says = "the gateway goes on without it"

@@ -13,13 +13,16 @@ from websockets.sync.client import ClientConnection, connect
 from tests.integration.waiting import PATIENCE
 
 
-def open_websocket(url: str, tls: ssl.SSLContext | None = None, **headers: str) -> ClientConnection:
-    """Return a WebSocket to the gateway whose page has this URL."""
+def open_websocket(
+    url: str, tls: ssl.SSLContext | None = None, source: str = "127.0.0.1", **headers: str
+) -> ClientConnection:
+    """Return a WebSocket to the gateway whose page has this URL, from a local address."""
     context = connect(
         f"ws{url.removeprefix('http')}room",
         additional_headers={name.replace("_", "-"): value for name, value in headers.items()},
         ssl=tls,
         proxy=None,
+        source_address=(source, 0),
         compression=None,
         open_timeout=PATIENCE,
         close_timeout=1,
@@ -31,7 +34,13 @@ def open_websocket(url: str, tls: ssl.SSLContext | None = None, **headers: str) 
 class Browser:
     """A page: it keeps the lines that it has got, and sends again what the room has not got."""
 
-    def __init__(self, url: str, tls: ssl.SSLContext | None = None, **headers: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        tls: ssl.SSLContext | None = None,
+        source: str = "127.0.0.1",
+        **headers: str,
+    ) -> None:
         self.url = url
         self.lines: dict[int, str] = {}
         """Finished lines, by their numbers."""
@@ -44,6 +53,7 @@ class Browser:
         """Reason of the gateway to close the WebSocket."""
         self.said: list[str] = []
         self._tls = tls
+        self._source = source
         self._headers = headers
         self.connect()
 
@@ -66,7 +76,7 @@ class Browser:
 
     def connect(self) -> None:
         """Connect, and resume the session if there is one."""
-        self.websocket = open_websocket(self.url, self._tls, **self._headers)
+        self.websocket = open_websocket(self.url, self._tls, self._source, **self._headers)
         self.send({"session": self.session, "seen": self.seen})
         answer = self._receive()
         if answer is None or "session" not in answer:

@@ -270,6 +270,18 @@ def test_a_gateway_that_hangs_does_not_delay_the_room() -> None:
         here.stop()
 
 
+def test_a_gateway_that_hangs_is_replaced() -> None:
+    logs = r" level=warning event=web-(stuck|died) "
+    with room("--workers", 1, *WEB, "--watchdog", 0.5, logs=logs) as here:
+        url = where(here)
+        with Browser(url) as anna:
+            anna.expect(WELCOME)
+            os.kill(gateway(here).pid, signal.SIGSTOP)
+            assert anna.until_closed() is None
+            anna.connect()
+            anna.until(lambda: anna.lines == {1: WELCOME})
+
+
 def test_browsers_are_told_that_the_room_stops() -> None:
     with room("--workers", 2, *WEB) as here:
         line = here.join()

@@ -539,14 +539,25 @@ def test_somebody_is_kicked_and_joins_again(here: Here) -> None:
     expect(page.locator(".notice.gap")).to_contain_text("joined again")
 
 
-def test_a_full_room(browser: Browser) -> None:
-    with opened(browser, "--max-clients", 1) as here:
+def test_a_full_room_and_its_earlier_messages(browser: Browser) -> None:
+    with opened(browser, "--max-clients", 1, "--history", 5) as here:
         member = here.member()
-        page = here.open(here.context())
+        page = here.open(here.context("Clara"))
         expect(page.locator("#state")).to_have_text("The room is full")
+        member.send("one\nfor Clara\n")
         member.close()
         page.get_by_role("button", name="Join again").click()
         expect(page.locator("#state")).to_have_text("Connected")
+        wait_for(page, "say", "for Clara")
+        expect(page.locator(".row .text")).to_have_text(
+            [
+                WELCOME.decode().strip(),
+                "2 earlier messages:",
+                "one",
+                "for Clara",
+                "Earlier messages end here.",
+            ]
+        )
 
 
 # --- much -----------------------------------------------------------------------------------------
@@ -630,9 +641,6 @@ def test_the_keyboard_alone(here: Here) -> None:
     page.keyboard.type("in two lines")
     page.keyboard.press("Enter")
     member.expect("<127.0.0.1>Clara: typed\n<127.0.0.1>Clara: in two lines\n")
-    page.keyboard.press("ArrowUp")
-    expect(page.locator("#text")).to_have_value("in two lines")
-    page.locator("#text").fill("")
     member.send("anna: one\ntwo\n")
     wait_for(page, "say", "two")
     copied = page.evaluate(

@@ -54,6 +54,15 @@ _library_log.setLevel(logging.ERROR)
 logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 
+def on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report an error that asyncio has caught, unless it is one of the network or of resources.
+
+    While no descriptor is left, asyncio accepts no connection for a second, and reports that.
+    """
+    if not isinstance(context.get("exception"), OSError):
+        loop.default_exception_handler(context)
+
+
 class Gateway:
     """The sessions of all browsers, and the servers through which they come."""
 

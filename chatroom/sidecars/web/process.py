@@ -15,6 +15,8 @@ from chatroom.system.networks import Network
 
 RESERVED = 256
 """Number of descriptors that the gateway needs besides two for each browser."""
+MAX_OPENING = 64
+"""Maximum number of requests to the main process that are not answered yet."""
 
 
 class Listeners(NamedTuple):

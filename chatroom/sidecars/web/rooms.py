@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from chatroom.protocol.proxy_header import compose
+from chatroom.sidecars.web.process import MAX_OPENING
 from chatroom.system.channel import Channel, ChannelClosed, Record
 from chatroom.system.endpoint import Endpoint
 
@@ -18,8 +19,6 @@ CONNECT_WITHIN = 5.0
 """Timeout (s) for a connection to a room."""
 OPEN_WITHIN = 10.0
 """Timeout (s) for the main process to make a member: no worker may be ready for a while."""
-MAX_OPENING = 64
-"""Maximum number of requests to the main process that are not answered yet."""
 
 
 class RefusedError(Exception):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from chatroom.errors import WebError
 from chatroom.logs import Event
 from chatroom.sidecars.web import certificate as certificates
-from chatroom.sidecars.web.gateway import Gateway
+from chatroom.sidecars.web.gateway import Gateway, on_loop_error
 from chatroom.sidecars.web.line_clients import LineClients
 from chatroom.sidecars.web.process import RESERVED, Certificate, Listeners, Rules
 from chatroom.sidecars.web.rooms import TCPDoor, UnreachableError
@@ -36,6 +36,7 @@ async def run(
         tls = certificates.context(certificate)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(on_loop_error)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
     loop.add_signal_handler(signal.SIGHUP, _reload, tls, certificate)

@@ -8,7 +8,7 @@ import ssl
 
 from chatroom.errors import WebError
 from chatroom.sidecars.web import certificate as certificates
-from chatroom.sidecars.web.gateway import Gateway
+from chatroom.sidecars.web.gateway import Gateway, on_loop_error
 from chatroom.sidecars.web.line_clients import LineClients
 from chatroom.sidecars.web.process import RESERVED, Certificate, Listeners, Rules
 from chatroom.sidecars.web.rooms import ParentDoor
@@ -21,6 +21,7 @@ async def run(
     listeners: Listeners, certificate: Certificate | None, rules: Rules, channel: Channel
 ) -> None:
     """Serve until the main process stops the gateway, or ends. Raises WebError."""
+    asyncio.get_running_loop().set_exception_handler(on_loop_error)
     tls = None if certificate is None else certificates.context(certificate)
     door = ParentDoor(channel)
     gateway = Gateway(Site(), door, rules, raise_limit(RESERVED) // 2)
@@ -51,6 +52,8 @@ def _watch(
                 match record:
                     case {"stop": True}:
                         stopped.set()
+                    case {"ping": True}:
+                        channel.send({"turn": True})
                     case {"reload": True} if tls is not None and certificate is not None:
                         _reload(channel, tls, certificate)
                     case _:

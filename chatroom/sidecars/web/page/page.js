@@ -287,6 +287,8 @@ const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-d
 const date = new Intl.DateTimeFormat(undefined, { dateStyle: "full" });
 const day = ({ at }) => new Date(at).toDateString();
 
+const top = (node) => node.getBoundingClientRect().top;
+
 function el(tag, kind, text = "") {
 	const made = document.createElement(tag);
 	made.className = kind;
@@ -422,8 +424,7 @@ class List {
 		if (!this.rows.has(item)) this.place(at - ROWS / 2, at + ROWS);
 		const row = this.rows.get(item);
 		if (!row) return null; // it is too old
-		const { top, height } = this.log.getBoundingClientRect();
-		this.log.scrollTop += row.getBoundingClientRect().top - top - height / 5;
+		this.log.scrollTop += top(row) - top(this.log) - this.log.clientHeight / 5;
 		this.scrolled();
 		return row;
 	}
@@ -536,6 +537,7 @@ let unread = 0;
 let calls = 0; // those that mention the name
 let wasHidden = false;
 let markUntil = 0; // until this time, a line that arrives is new since the page was left
+let earlier = 0; // number of earlier messages (HIST-1) that follow
 let partial = null; // the item whose line is unfinished
 let stateTimer, saveTimer;
 let savedAt = 0;
@@ -544,7 +546,7 @@ const list = new List(log, {
 	ready: () => link.ready,
 	move() {
 		$("end").hidden = list.follow;
-		$("end").textContent = list.below ? `${list.below.toLocaleString()} new ↓` : "To the newest ↓";
+		$("end").textContent = list.below ? `${list.below} new ↓` : "To the newest ↓";
 		// Screen readers announce what is new, not what scrolling brings back.
 		log.ariaLive = list.follow && !list.hits ? "polite" : "off";
 	},
@@ -610,6 +612,13 @@ function takeLines(rows) {
 /** Count a complete line; mark it if it is the first since somebody looked. */
 function arrived(item) {
 	if (item.kind === "welcome") return;
+	if (list.items.at(-2)?.kind === "welcome") {
+		earlier = item.kind === "room" && Number(/^([\d,]+) earlier messages?:$/.exec(item.text)?.[1].replaceAll(",", ""));
+		if (earlier) return;
+	} else if (earlier) {
+		if (!--earlier) notice("Earlier messages end here.");
+		return;
+	}
 	item.call = item.kind === "say" && Boolean(mention(settings.name)?.test(item.text));
 	if (item.call) list.renew(item);
 	const here = isHere();
@@ -659,7 +668,7 @@ function looked() {
 	if (!jump) return;
 	list.draw();
 	const row = list.rows.get(list.mark);
-	if (!row || row.getBoundingClientRect().top < log.getBoundingClientRect().top) list.show(list.mark);
+	if (!row || top(row) < top(log)) list.show(list.mark);
 }
 
 // --- Page: what a reload must not lose ---
@@ -716,12 +725,9 @@ $("compose").onsubmit = () => {
 };
 text.oninput = keepDraft;
 text.onkeydown = (event) => {
-	if (event.isComposing) return;
-	const last = list.items.findLast(({ kind }) => kind === "own");
-	if (event.key === "Enter" && !event.shiftKey) submit();
-	else if (event.key === "ArrowUp" && !text.value && last) text.value = last.text;
-	else return;
+	if (event.isComposing || event.key !== "Enter" || event.shiftKey) return;
 	event.preventDefault();
+	submit();
 };
 
 // --- Page: the log ---
@@ -783,7 +789,7 @@ $("find").onclick = () => toggleSearch($("search").hidden);
 $("search").onsubmit = () => false;
 words.oninput = () => {
 	list.search(words.value);
-	$("found").textContent = list.hits ? `${list.view.length.toLocaleString()} found` : "";
+	$("found").textContent = list.hits ? `${list.view.length} found` : "";
 };
 
 // --- Page: settings ---

@@ -416,7 +416,8 @@ def test_every_link_has_a_target(page: Path) -> None:
 def test_every_test_named_on_a_page_exists(page: Path) -> None:
     for name, test in re.findall(r"`([\w/]+\.py)::(\w+)`", page.read_text(encoding="utf-8")):
         tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
-        names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        functions = ast.FunctionDef, ast.AsyncFunctionDef
+        names = {node.name for node in ast.walk(tree) if isinstance(node, functions)}
         assert test in names, f"{name}::{test}"
 
 

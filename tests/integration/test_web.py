@@ -13,11 +13,12 @@ import pytest
 from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 
 import chatroom
-from chatroom.sidecars.web.closing import TAKEN_OVER
+from chatroom.config.sizes import MIB
+from chatroom.sidecars.web.closing import TAKEN_OVER, TOO_SLOW
 from tests.integration.browsers import Browser, open_websocket
 from tests.integration.owner import Owner
 from tests.integration.processes import Process
-from tests.integration.rooms import DIED, ERROR_LINE, ROOT, Room, command, room, started
+from tests.integration.rooms import DIED, ERROR_LINE, ROOT, SMALL_LOG, Room, command, room, started
 from tests.integration.waiting import PATIENCE, until
 
 WEB = ("--web", "127.0.0.1:0")
@@ -226,6 +227,29 @@ def test_a_full_room_tells_so() -> None:
             assert anna.until_closed() == "The room is full"
 
 
+def test_a_browser_that_does_not_read_is_disconnected_and_told_why() -> None:
+    """LOAD-1, LOAD-2: it delays nobody, and costs the gateway little memory."""
+    with room("--workers", 1, *WEB, *SMALL_LOG) as here, Browser(where(here)) as anna:
+        anna.expect(WELCOME)
+        line, other, owner = here.join(), here.join("127.0.0.9"), Owner(here.run_dir)
+        before = gateway(here).memory
+        text = b"x" * 4000 + b"\n"
+        prefixed = b"<127.0.0.1>" + text
+        sent = 0
+        while not owner.status()["room"]["leaves"].get("lagged"):
+            assert sent < 10_000, "the kernel's buffers are full"
+            for _ in range(100):
+                line.send(text)
+                other.expect(prefixed)
+            sent += 100
+        assert gateway(here).memory - before < 8 * MIB
+        assert anna.until_closed() == TOO_SLOW
+        assert anna.seen < sent + 1
+        assert set(anna.lines.values()) <= {WELCOME, prefixed.decode().rstrip()}
+        line.send("only this\n")
+        other.expect("<127.0.0.1>only this\n")
+
+
 def test_a_killed_worker_disconnects_no_browser() -> None:
     """LOAD-4"""
     with room("--workers", 2, *WEB, logs=DIED) as here, Browser(where(here)) as anna:
@@ -300,6 +324,18 @@ def test_the_gateway_ends_with_a_killed_main_process() -> None:
         os.kill(here.pid, signal.SIGKILL)
         here.process.wait()
         until(lambda: not here.processes(), "all of it end")
+
+
+def test_the_page_over_ipv6(ipv6: None) -> None:
+    with room("--workers", 1, "--web", "[::1]:0") as here:
+        line = here.read_until("\n").decode()
+        assert line.startswith("web page on http://[::1]:")
+        url = line.removeprefix("web page on ").strip()
+        assert get(url)[0] == 200
+        with Browser(url, source="::1", Origin=url.rstrip("/")) as anna:
+            anna.expect(WELCOME)
+            [member] = Owner(here.run_dir).status()["members"]
+            assert member["address"] == "::1"
 
 
 def test_a_room_with_browsers_is_idle() -> None:

@@ -45,6 +45,9 @@ MAX_FRAME = 64 * 1024
 """Maximum size of a browser's message (bytes)."""
 MAX_QUEUE = 4
 """Number of a browser's frames that wait while the room reads no more from it."""
+MAX_AWAY = 64
+"""Maximum number of sessions of one address that wait for their browsers. With one more, the oldest
+ends: a WebSocket costs its owner little, so one machine could fill the room with such sessions."""
 STOP_WITHIN = 0.8
 """Timeout (s) for all browsers to close their WebSockets when the gateway stops."""
 
@@ -74,6 +77,8 @@ class Gateway:
         self._capacity = capacity
         self._visitors: dict[str, Visitor] = {}
         """Visitors by the id of their session, which only their browser knows."""
+        self._away: dict[str, dict[str, Visitor]] = {}
+        """Visitors without a WebSocket, by address and id, the oldest first."""
         self._servers: list[Server] = []
 
     async def listen(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
@@ -181,12 +186,30 @@ class Gateway:
             if room is None:
                 return None
             id, seen = secrets.token_urlsafe(16), 0
-            on_end = partial(self._forget, id)
-            visitor = self._visitors[id] = Visitor(room, self._rules.keep, on_end)
+            visitor = self._visitors[id] = Visitor(
+                room,
+                self._rules.keep,
+                partial(self._on_away, id, websocket.client[0]),
+                partial(self._on_end, id, websocket.client[0]),
+            )
         visitor.attach(websocket, id, seen)
         return visitor
 
-    def _forget(self, id: str) -> None:
+    def _on_away(self, id: str, address: str, away: bool) -> None:
+        """Note that a visitor has lost its WebSocket, or has another."""
+        if away:
+            waiting = self._away.setdefault(address, {})
+            waiting[id] = self._visitors[id]
+            if len(waiting) > MAX_AWAY:
+                oldest = next(iter(waiting))
+                waiting.pop(oldest).leave(None)
+        elif waiting := self._away.get(address, {}):
+            waiting.pop(id, None)
+            if not waiting:
+                del self._away[address]
+
+    def _on_end(self, id: str, address: str) -> None:
+        self._on_away(id, address, False)
         del self._visitors[id]
 
     async def _admit(self, websocket: WebSocket) -> socket.socket | None:

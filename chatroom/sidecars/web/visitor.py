@@ -102,14 +102,22 @@ class WebSocket(ServerConnection):
 class Visitor:
     """A browser that is a member of the room.
 
-    `keep`: seconds for which the session continues without a WebSocket. `on_end()` is called once,
-    when the connection to the room has ended.
+    `keep`: seconds for which the session continues without a WebSocket. `on_away(away)` is called
+    when it has lost its WebSocket (True), and when it has another (False). `on_end()` is called
+    once, when the connection to the room has ended.
     """
 
-    def __init__(self, room: socket.socket, keep: float, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        room: socket.socket,
+        keep: float,
+        on_away: Callable[[bool], None],
+        on_end: Callable[[], None],
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._room = room
         self._keep = keep
+        self._on_away = on_away
         self._on_end = on_end
         self._session = Session()
         self._websocket: WebSocket | None = None
@@ -149,14 +157,15 @@ class Visitor:
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
+            self._on_away(False)
         self._websocket = websocket
         websocket.on_writable = self._push
         websocket.on_lost = lambda: self._detach(websocket)
         websocket.tell('{{"session":"{}","said":{said},"missed":{missed}}}'.format(id, **numbers))
         self._push()
 
-    def leave(self, websocket: WebSocket) -> None:
-        """End the session, unless another WebSocket has taken it over."""
+    def leave(self, websocket: WebSocket | None) -> None:
+        """End the session, unless a WebSocket other than this one has taken it over."""
         if self._websocket in (websocket, None):
             self._leave()
 
@@ -166,6 +175,7 @@ class Visitor:
         self._read(True)
         if not self._leaving:
             self._expiry = self._loop.call_later(self._keep, self._leave)
+            self._on_away(True)
 
     def _release(self, websocket: WebSocket) -> WebSocket:
         websocket.on_writable = websocket.on_lost = lambda: None
@@ -268,6 +278,8 @@ class Visitor:
         if self._leaving or self._ended:
             return
         self._leaving = True
+        if self._expiry is not None:
+            self._expiry.cancel()
         self._expiry = self._loop.call_later(CLOSE_WITHIN, self._end)
         self._write()
 

@@ -240,6 +240,32 @@ async def test_more_sessions_than_descriptors_are_refused() -> None:
 
 
 @in_loop
+async def test_one_address_can_not_fill_the_room_with_sessions_that_are_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The oldest session ends. One that is resumed does not count."""
+    monkeypatch.setattr(module, "MAX_AWAY", 2)
+    async with serving() as stage:
+        sessions = []
+        for _ in range(4):
+            client = await stage.connect()
+            sessions.append((await client.join())["session"])
+            client.cut()
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(PATIENCE):
+            for left in stage.room.members[:2]:
+                assert await loop.sock_recv(left, 1) == b""
+                left.close()  # as the room does
+        for session in sessions[2:]:
+            client = await stage.connect()
+            assert (await client.join(session))["session"] == session
+        for session in sessions[:2]:
+            client = await stage.connect()
+            assert (await client.join(session))["session"] != session
+        assert len(stage.room.members) == 6
+
+
+@in_loop
 async def test_a_room_that_ends_without_a_reason_may_be_joined_again() -> None:
     async with serving() as stage:
         client = await stage.connect()

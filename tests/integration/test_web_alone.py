@@ -1,18 +1,23 @@
 """`python -m chatroom.web`: the gateway as a program of its own."""
 
+import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from tests.integration import certificates
 from tests.integration.browsers import Browser
 from tests.integration.owner import Owner
 from tests.integration.rooms import ROOT, room
-from tests.integration.waiting import PATIENCE
+from tests.integration.waiting import PATIENCE, until
 from tests.system.ports import free_port
 
 WELCOME = "Welcome to socket practice"
@@ -23,18 +28,33 @@ GATEWAY = [sys.executable, "-m", "chatroom.web"]
 @contextmanager
 def alone(*options: object) -> Iterator[str]:
     """A gateway that stands alone; yield its URL. SIGTERM stops it."""
+    with process(*options) as (url, _):
+        yield url
+
+
+@contextmanager
+def process(*options: object, errors: str = "") -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """The same; yield its process, too. `errors`: part of the only line of its error output."""
     words = [*GATEWAY, "--listen", f"{HERE}:0", *map(str, options)]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(words, cwd=ROOT, text=True, **streams) as process:  # type: ignore[call-overload]
+    with (
+        tempfile.TemporaryFile("w+") as output,
+        subprocess.Popen(
+            words, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=output
+        ) as gateway,
+    ):
         try:
-            line = process.stdout.readline()
-            assert line.startswith("web page on http://127.0.0.1:"), process.stderr.read()
-            yield line.removeprefix("web page on ").strip()
-            process.send_signal(signal.SIGTERM)
-            _, errors = process.communicate(timeout=PATIENCE)
-            assert (process.returncode, errors) == (0, "")
+            assert gateway.stdout is not None
+            line = gateway.stdout.readline()
+            assert re.match(r"web page on https?://127\.0\.0\.1:", line)
+            yield line.removeprefix("web page on ").strip(), gateway
+            gateway.send_signal(signal.SIGTERM)
+            assert gateway.wait(PATIENCE) == 0
+            output.seek(0)
+            lines = output.read().splitlines()
+            assert len(lines) == bool(errors), lines
+            assert errors in "".join(lines)
         finally:
-            process.kill()
+            gateway.kill()
 
 
 def failed(*options: object) -> tuple[int, str]:
@@ -76,6 +96,43 @@ def test_when_a_room_goes_away_the_next_is_taken() -> None:
             line = second.join()
             anna.say("in the next room")
             line.expect("<127.0.0.1>in the next room\n")
+
+
+def test_sighup_reads_the_certificate_again(tmp_path: Path) -> None:
+    """A wrong one leaves the old one in use. Nobody is disconnected."""
+    chain, key = certificates.make(tmp_path, "good")
+    old = ssl.create_default_context(cafile=chain)
+    error = "event=web-certificate error="
+    with room("--workers", 1) as here:
+        options = ("--room", f"{HERE}:{here.port}", "--cert", chain, "--key", key)
+        with process(*options, errors=error) as (url, gateway), Browser(url, old) as anna:
+            anna.expect(WELCOME)
+            key.write_text("")
+            gateway.send_signal(signal.SIGHUP)
+            with Browser(url, old) as ben:
+                ben.expect(WELCOME)
+            certificates.make(tmp_path, "good")
+            gateway.send_signal(signal.SIGHUP)
+            until(lambda: not trusts(url, old), "the new one is used")
+            here.join().send("still here\n")
+            anna.expect("<127.0.0.1>still here")
+
+
+def trusts(url: str, context: ssl.SSLContext) -> bool:
+    port = int(url.rstrip("/").rpartition(":")[2])
+    try:
+        with socket.create_connection((HERE, port), PATIENCE) as end:
+            context.wrap_socket(end, server_hostname=HERE).close()
+    except ssl.SSLCertVerificationError:
+        return False
+    return True
+
+
+def test_a_wrong_certificate_is_an_error(tmp_path: Path) -> None:
+    chain, key = certificates.make(tmp_path, "old", expired=True)
+    options = ("--room", "h:1", "--listen", f"{HERE}:0", "--cert", chain, "--key", key)
+    error = f"python -m chatroom.web: {chain} can't be used: certificate has expired\n"
+    assert failed(*options) == (1, error)
 
 
 def test_without_a_room_it_does_not_start() -> None:

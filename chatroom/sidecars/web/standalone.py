@@ -15,6 +15,9 @@ from chatroom.sidecars.web.process import RESERVED, Certificate, Listeners, Rule
 from chatroom.sidecars.web.rooms import TCPDoor, UnreachableError
 from chatroom.sidecars.web.site import Site
 from chatroom.system.descriptors import raise_limit
+from chatroom.system.signals import STOP_SIGNALS
+
+SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +40,7 @@ async def run(
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(on_loop_error)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stopped.set)
     loop.add_signal_handler(signal.SIGHUP, _reload, tls, certificate)
     try:
@@ -52,6 +55,9 @@ async def run(
         await LineClients(door).listen(listeners.tls, tls)
     on_listening()
     await stopped.wait()
+    # One stop signal is enough. asyncio restores Python's handlers when it ends, and a second
+    # Ctrl-C would then be a traceback.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     await gateway.stop()
 
 

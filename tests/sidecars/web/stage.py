@@ -5,9 +5,10 @@ import base64
 import json
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 
 from chatroom.sidecars.web.gateway import Gateway
@@ -19,6 +20,22 @@ PATIENCE = 20.0
 WELCOME = b"Welcome\n"
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
+
+
+Test = Callable[..., Awaitable[None]]
+
+
+def in_loop(test: Test) -> Callable[..., None]:
+    """Run a test in an event loop."""
+
+    @wraps(test)
+    def run(*arguments: Any, **options: Any) -> None:
+        async def main() -> None:
+            await test(*arguments, **options)
+
+        asyncio.run(main())
+
+    return run
 
 
 @dataclass

@@ -1,33 +1,16 @@
 """The gateway, between a fake room and raw clients that break rules."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from functools import wraps
 from typing import Any
 
 import pytest
 
 from chatroom.sidecars.web import gateway as module
-from chatroom.sidecars.web import visitor
+from chatroom.sidecars.web import websocket
 from chatroom.sidecars.web.closing import TOO_SLOW
 from chatroom.sidecars.web.process import Rules
 from chatroom.system.networks import parse_network
-from tests.sidecars.web.stage import BINARY, CLOSE, PATIENCE, PING, PONG, TEXT, serving
-
-Test = Callable[..., Awaitable[None]]
-
-
-def in_loop(test: Test) -> Callable[..., None]:
-    """Run a test in an event loop."""
-
-    @wraps(test)
-    def run(*arguments: Any, **options: Any) -> None:
-        async def main() -> None:
-            await test(*arguments, **options)
-
-        asyncio.run(main())
-
-    return run
+from tests.sidecars.web.stage import BINARY, CLOSE, PATIENCE, PING, PONG, TEXT, in_loop, serving
 
 
 @in_loop
@@ -333,7 +316,7 @@ async def test_a_client_that_never_reads_loses_its_websocket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Pings can't time out while the buffer is full. The session goes on."""
-    monkeypatch.setattr(visitor, "STALLED_AFTER", 0.1)
+    monkeypatch.setattr(websocket, "STALLED_AFTER", 0.1)
     async with serving() as stage:
         client = await stage.connect()
         session = (await client.join())["session"]
@@ -347,6 +330,64 @@ async def test_a_client_that_never_reads_loses_its_websocket(
         answer = await again.join(session)
         assert answer["session"] == session
         assert answer["missed"] > 3000
+
+
+@in_loop
+async def test_a_client_that_does_not_answer_pings_loses_its_websocket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The session goes on: its network may come back."""
+    monkeypatch.setattr(module, "PING_EVERY", 0.1)
+    async with serving() as stage:
+        client = await stage.connect()
+        session = (await client.join())["session"]
+        await client.receive()
+        assert (await client.receive_frame())[0] == PING
+        assert await client.closed() == (1011, None)
+        again = await stage.connect()
+        assert (await again.join(session, 1))["session"] == session
+
+
+@in_loop
+async def test_a_client_that_pings_and_does_not_read_is_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The answers to its pings may not fill the memory. The session goes on."""
+    monkeypatch.setattr(websocket, "MAX_BUFFER", 100_000)
+    async with serving() as stage:
+        client = await stage.connect()
+        session = (await client.join())["session"]
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+        async def flood() -> None:
+            while True:
+                for _ in range(100):
+                    client.send_frame(PING, bytes(125))
+                await client.writer.drain()
+                await asyncio.sleep(0)
+
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(flood(), PATIENCE)
+        again = await stage.connect()
+        assert (await again.join(session))["session"] == session
+
+
+@in_loop
+async def test_connections_that_are_no_members_are_limited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The oldest is cut. Members do not count."""
+    monkeypatch.setattr(websocket, "MAX_PENDING", 2)
+    async with serving() as stage:
+        member = await stage.connect()
+        await member.join()
+        await member.receive()
+        slow = [await stage.connect() for _ in range(3)]
+        assert await slow[0].ended() == b""
+        head = await slow[2].request("/")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        member.send({"n": 1, "say": "still here"})
+        assert await stage.room.read(11) == b"still here\n"
 
 
 @in_loop
@@ -371,7 +412,7 @@ async def test_what_was_said_reaches_the_room_before_a_client_has_left() -> None
 async def test_a_client_that_does_not_end_its_connection_is_cut_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(visitor, "CLOSE_WITHIN", 0.1)
+    monkeypatch.setattr(websocket, "CLOSE_WITHIN", 0.1)
     async with serving() as stage:
         client = await stage.connect()
         await client.join()

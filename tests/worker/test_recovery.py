@@ -192,8 +192,8 @@ SCENES: list[tuple[Scene, int]] = [
 ]
 
 
-#: Number of sweeps through a scene. In one sweep, the worker dies at every sixteenth of these lines.
-#: With ``--all``, all sweeps run, so that the worker dies at each of these lines once.
+#: Number of sweeps through a scene. In one sweep, the worker dies at every sixteenth of these
+#: lines. With ``--all``, all sweeps run, so that the worker dies at each of these lines once.
 SWEEPS = 16
 
 

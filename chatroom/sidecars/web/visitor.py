@@ -119,8 +119,13 @@ class Visitor:
     # --- room ─► browser -----------------------------------------------------
 
     def seen(self, number: int) -> None:
-        """Note that the browser has seen the lines up to `number`. Raises ProtocolError."""
-        self._session.seen(number)
+        """Note that the browser has seen the lines up to `number`. Raises ProtocolError.
+
+        If that is nothing new, answer: the browser asks whether the connection is still alive. A
+        page can't send pings, and doesn't see those of the gateway.
+        """
+        if not self._session.seen(number) and self._websocket is not None:
+            self._websocket.tell(f'{{"said":{self._session.said}}}')
 
     def _on_readable(self) -> None:
         try:

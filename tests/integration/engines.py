@@ -25,8 +25,8 @@ SMALL = ("--quiet", "--log-size", "4M", "--max-lag", "1M", *UNLIMITED, *NEVER_SI
 #: Lines of the room if the engine is out of reach, and when it is in reach again.
 NOTICES = (f"<room>{WAITS}\n".encode(), f"<room>{GOES_ON}\n".encode())
 
-#: Pattern of the log line about a killed bridge.
-BRIDGE_DIED = r" level=warning event=bridge-died "
+#: Pattern of the log lines about a killed bridge; the next one may be late on a busy machine.
+BRIDGE_DIED = r" level=warning event=(bridge-died|cluster-down) "
 
 #: Pattern of the log lines about an engine that the room can't reach.
 ENGINE_DOWN = r" level=warning event=cluster-down "

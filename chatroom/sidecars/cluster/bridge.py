@@ -191,6 +191,7 @@ class Bridge:
             try:
                 last = await engine.publish(publication, last)
             except (Refused, *UNREACHABLE):
+                await asyncio.sleep(RETRY_AFTER)
                 last, position = await self._resume(engine, relay)
                 if position >= publication.position:  # only the answer was lost
                     self._unanswered_at = None
@@ -296,10 +297,13 @@ class Bridge:
             if state != reported:
                 reported = state
                 self._tell({"engine": state})
+            if drained:
+                await asyncio.sleep(REPORT_EVERY)
+                continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REPORT_EVERY):
                     await self._drain.wait()
-            if self._drain.is_set() and not drained:
+            if self._drain.is_set():
                 drained = await self._drained(relay)
 
     async def _drained(self, relay: Relay) -> bool:

@@ -35,6 +35,9 @@ CONNECT_WITHIN = 5.0
 """Timeout (s) for the first connection."""
 ANSWER_WITHIN = 2.0
 """Timeout (s) for an answer of the engine."""
+PUBLISHED_WITHIN = 1.0
+"""Timeout (s) for the answer to a publication. An engine that restarts loses the answer; the bridge
+should continue before members are told (bridge.py)."""
 RETRY_AFTER = 0.2
 """Pause (s) before a failed request is repeated."""
 PING_EVERY = 2
@@ -294,7 +297,7 @@ class Engine:
             answer = await self._js.publish(
                 self._subject,
                 publication.encode(),
-                timeout=ANSWER_WITHIN,
+                timeout=PUBLISHED_WITHIN,
                 stream=self._stream,
                 headers={api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE: str(after)},
             )

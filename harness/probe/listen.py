@@ -142,7 +142,8 @@ async def _delivery(
         for line in _lines(earlier + b"\n" if earlier else b"")
         if not any(word in line for word in said)
     ]
-    name = speaker.login_name.encode() if findings.login else b""
+    sends_name = any("{name}" in answer for _, answer in findings.login)
+    name = speaker.login_name.encode() if sends_name else b""
     return Delivery(before, name, speaker.address.encode(), speaker.port)
 
 

@@ -216,7 +216,7 @@ class Profile:
 
     def inapplicable(self) -> dict[str, str]:
         """Return the clauses that have no meaning in this dialect: the reason, by id."""
-        found = {}
+        found: dict[str, str] = {}
         if self.identity == NOTHING:
             prefixes = ("PREFIX-1", "PREFIX-2", "PREFIX-3", "PREFIX-4")
             found |= dict.fromkeys(prefixes, "in this dialect, no prefix identifies the sender")

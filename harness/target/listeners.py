@@ -1,4 +1,4 @@
-"""Find the inodes of the sockets that listen at a port, and of a process's open sockets.
+"""Find the sockets that listen at a port, and a process's open sockets.
 
 Goals:
 
@@ -33,21 +33,36 @@ _HEADER = struct.Struct("=IHHII")
 """Header of each message: length, type, flags, sequence number, port."""
 _REQUEST = struct.Struct("=BBBBI48x")
 """Request: family, protocol, two unused bytes, states, and zeros, which match any socket."""
-_ANSWER = struct.Struct("=4x2s62xI")
-"""Answer: the port, in network byte order, and the inode; other fields are skipped."""
+_ANSWER = struct.Struct("=4x2s50xI8xI")
+"""Answer: the port, in network byte order, the number of connections that have not been accepted,
+and the inode; other fields are skipped."""
 _LISTEN = 1 << 10
 
 
 def listening(port: int) -> set[int] | None:
     """Return the inodes of the sockets that listen at a port; None if the system hides them."""
+    found = _queues(port)
+    return None if found is None else {*found}
+
+
+def unaccepted(port: int) -> int:
+    """Return the number of connections to a port that the server has not accepted; 0 if the system
+    hides them."""
+    return sum((_queues(port) or {}).values())
+
+
+def _queues(port: int) -> dict[int, int] | None:
+    """Return the sockets that listen at a port: the number of connections that wait to be accepted,
+    by inode. Return None if the system hides the sockets."""
     try:
-        return {inode for found, inode in _ask_kernel() if found == port}
+        return {inode: waiting for found, waiting, inode in _ask_kernel() if found == port}
     except (OSError, AttributeError):  # AttributeError: there is no AF_NETLINK
         return _read_tables(port)
 
 
-def _ask_kernel() -> Iterator[tuple[int, int]]:
-    """Yield port and inode of each listening socket. Raise OSError without netlink."""
+def _ask_kernel() -> Iterator[tuple[int, int, int]]:
+    """Yield port, waiting connections and inode of each listening socket. Raise OSError without
+    netlink."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as kernel:
         for family in _FAMILIES:
             request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _LISTEN)
@@ -56,7 +71,7 @@ def _ask_kernel() -> Iterator[tuple[int, int]]:
             yield from _answers(kernel)
 
 
-def _answers(kernel: socket.socket) -> Iterator[tuple[int, int]]:
+def _answers(kernel: socket.socket) -> Iterator[tuple[int, int, int]]:
     while True:
         data = kernel.recv(1 << 16)
         while data:
@@ -65,16 +80,16 @@ def _answers(kernel: socket.socket) -> Iterator[tuple[int, int]]:
                 return
             if kind == _ERROR:
                 raise OSError("sock_diag was refused")
-            port, inode = _ANSWER.unpack_from(data, _HEADER.size)
-            yield int.from_bytes(port, "big"), inode
+            port, waiting, inode = _ANSWER.unpack_from(data, _HEADER.size)
+            yield int.from_bytes(port, "big"), waiting, inode
             data = data[(size + 3) & ~3 :]
 
 
-def _read_tables(port: int) -> set[int] | None:
+def _read_tables(port: int) -> dict[int, int] | None:
     tables = [table.read_bytes() for table in _TABLES if table.exists()]
-    line = re.compile(rb":%04X [0-9A-F]+:0000 0A (?:\S+ +){5}(\d+)" % port)
-    found = (inode for table in tables for inode in line.findall(table))
-    return {int(inode) for inode in found} if tables else None
+    line = re.compile(rb":%04X [0-9A-F]+:0000 0A [0-9A-F]+:([0-9A-F]+) (?:\S+ +){4}(\d+)" % port)
+    found = (pair for table in tables for pair in line.findall(table))
+    return {int(inode): int(waiting, 16) for waiting, inode in found} if tables else None
 
 
 def sockets_of(process: int) -> set[int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.target import listeners
-from harness.target.listeners import listening, sockets_of
+from harness.target.listeners import listening, sockets_of, unaccepted
 
 
 @pytest.fixture(params=["netlink", "the tables"])
@@ -47,12 +47,22 @@ def test_a_socket_that_does_not_listen_is_not_found(server: socket.socket) -> No
         assert listening(server.getsockname()[1]) == {os.fstat(server.fileno()).st_ino}
 
 
+@pytest.mark.usefixtures("way")
+def test_connections_that_the_server_has_not_accepted_are_counted(server: socket.socket) -> None:
+    address = server.getsockname()[:2]
+    with socket.create_connection(address), socket.create_connection(address):
+        assert unaccepted(address[1]) == 2
+        server.accept()[0].close()
+        assert unaccepted(address[1]) == 1
+
+
 def test_listening_returns_none_if_the_system_has_no_tables(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delattr(socket, "AF_NETLINK")
     monkeypatch.setattr(listeners, "_TABLES", (tmp_path / "tcp",))
     assert listening(1) is None
+    assert unaccepted(1) == 0
 
 
 def test_a_process_that_has_ended_has_no_sockets() -> None:

@@ -48,6 +48,7 @@ def page_with(story: Story, violations: list[Violation], **changed: object) -> s
     results: Mapping[str, Any] = {
         "verdict": "fail" if violations else "pass",
         "why": "",
+        "dialect": [],
         "scenario": "s",
         "seed": 1,
         "target": "t",

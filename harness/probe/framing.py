@@ -52,7 +52,7 @@ async def _reads_lines(room: Room) -> bool:
     clients: list[Client] = []
     try:
         for _ in range(2):
-            clients.append(await room.connect())
+            clients.append(await _connect(room))
             await clients[-1].log_in()
         await room.greet(clients[1], clients[0])
         return True
@@ -78,7 +78,7 @@ async def _is_heard(room: Room, frame: Callable[[bytes], bytes]) -> bool:
     clients: list[Client] = []
     try:
         for _ in range(2):
-            client = await room.connect()
+            client = await _connect(room)
             clients.append(client)
             await client.say(frame(client.login_name.encode()))  # to some servers, this is the name
         await room.quiet()
@@ -90,3 +90,8 @@ async def _is_heard(room: Room, frame: Callable[[bytes], bytes]) -> bool:
     finally:
         for client in clients:
             client.close()
+
+
+async def _connect(room: Room) -> Client:
+    """Connect a client to the first endpoint. The endpoints may belong to different rooms."""
+    return await room.connect(target=Target(*room.target.address))

@@ -180,7 +180,7 @@ def test_a_command_that_needs_an_extra_names_it(bin: Path, elsewhere: Path) -> N
     harness = bin / "chatroom-harness"
     assert 'pip install "chatroom[harness]"' in " ".join(run(harness, "--help").stdout.split())
     missing = run(harness, "conform", "--command", "false", code=2).stderr
-    assert missing.endswith('missing: pip install "chatroom[harness]"\n')
+    assert missing.endswith('; pip install "chatroom[harness]"\n')
     assert "classroom" in run(harness, "scenarios").stdout
 
 

@@ -7,6 +7,7 @@ CONTRIBUTING.md says how to add a row. Sizes are in bytes, times in seconds.
 
 import argparse
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -198,9 +199,15 @@ def _check_prefix(form: str) -> None:
         raise ValueError(f"at most {MAX_PREFIX} bytes long")
 
 
-def _check_metrics(endpoint: Endpoint | None) -> None:
+def _check_port(endpoint: Endpoint | None) -> None:
     if endpoint and endpoint.path:
         raise ValueError("HOST:PORT")
+
+
+def _check_origins(origins: tuple[str, ...]) -> None:
+    for origin in origins:
+        if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d+)?|https?://\[[0-9a-f:.]+\](:\d+)?", origin):
+            raise ValueError(f"an origin such as https://example.org, not {shown(origin)}")
 
 
 def _check_transcript(file: Path | None) -> None:
@@ -231,10 +238,10 @@ class Options:
         reload=Reload.AT_ONCE,
         help="line that a new member receives first")
     history: int = option(0, "N", integer, least=0, most=10_000, reload=Reload.NEW_MEMBERS,
-        help="earlier messages that a new member receives after the welcome, fewer if the log has"
-        " fewer or if they are larger than a quarter of --max-lag; 0: none")
+        help="maximum number of earlier messages that a new member receives after the welcome; the"
+        " log may hold fewer, and together they take at most a quarter of --max-lag; 0: none")
     announce: bool = option(False,
-        help="tell the members when a member joins or leaves, as <room>")
+        help="tell the members, as <room>, when a member joins or leaves")
     prefix: str = option(FORM, "FORMAT", validate=_check_prefix,
         help="text before each message; {ip}, {port} and {id} are the sender's address, port and"
         " id")
@@ -251,8 +258,8 @@ class Options:
         help="silence after which text without a line end is delivered")
     max_lag: int = option(4 * MIB, "SIZE", size,
         help="maximum lag of a member that reads slowly; a member with a larger lag is"
-        " disconnected. The number of log entries in the lag is also limited, by default to"
-        " 40,960; an entry holds consecutive messages of one sender")
+        " disconnected, and so is a member that lags by more than 40,960 log entries (with the"
+        " default --log-size); an entry holds consecutive messages of one sender")
     log_size: int = option(16 * MIB, "SIZE", size,
         help="size of the log, the shared memory that holds messages until they are delivered")
     rate: int = option(64 * KIB, "SIZE", size, least=64, or_zero=True, reload=Reload.AT_ONCE,
@@ -295,21 +302,41 @@ class Options:
         default_text="0, no limit",
         help="maximum size of FILE; before FILE grows beyond this size, it is renamed to FILE.1,"
         " an older FILE.1 is replaced, and a new FILE is begun; 0: no limit")
-    metrics: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_metrics,
+    metrics: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_port,
         help="serve metrics for Prometheus over HTTP at this address; needs chatroom[metrics]")
     cluster: ClusterURL | None = option(None, "URL", ClusterURL.parse,
         help="make one room of all servers that have the same URL: nats://HOST:PORT/ROOM or"
-        " tls://HOST:PORT/ROOM, with the NATS servers (separated by commas; JetStream enabled) and"
-        " the room's name; USER:PASSWORD@ or TOKEN@ before HOST; needs chatroom[cluster]")
+        " tls://HOST:PORT/ROOM. HOST:PORT is a NATS server with JetStream, or several of them,"
+        " separated by commas; USER:PASSWORD@ or TOKEN@ may precede it; ROOM is the room's name;"
+        " needs chatroom[cluster]")
     cluster_credentials: Path | None = option(None, "FILE", path,
         help="credentials file for the NATS servers")
     cluster_ca: Path | None = option(None, "FILE", path,
         default_text="the system's certificate authorities",
         help="certificate authorities (PEM) for tls://")
     cluster_replicas: int = option(0, "N", integer, least=1, most=5, or_zero=True,
-        default_text="0, three if there are three NATS servers, else one",
+        default_text="0, which means three if there are three NATS servers or more, else one",
         help="number of copies of the messages that the NATS servers keep; used when the room's"
         " stream is created")
+    web: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_port,
+        help="serve a page on which browsers can join, at this address; needs chatroom[web]")
+    web_cert: Path | None = option(None, "FILE", path,
+        help="certificate (PEM) for --web, which then serves https, and for --tls; SIGHUP reads"
+        " FILE again")
+    web_key: Path | None = option(None, "FILE", path,
+        help="private key (PEM) of --web-cert")
+    tls: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_port,
+        help="serve line clients over TLS at this address, with the certificate of --web-cert;"
+        " needs chatroom[web]")
+    web_origin: tuple[str, ...] = option((), "ORIGIN", validate=_check_origins,
+        help="another site whose pages may join, such as https://example.org; repeatable; by"
+        " default only the page itself")
+    web_proxy_from: tuple[Network, ...] = option((), "NETWORK", parse_network,
+        help="trusted reverse proxy in front of --web, which names the browser's address in"
+        " X-Forwarded-For or Forwarded: an address or a network; repeatable")
+    web_keep: float = option(60.0, "SECONDS", seconds, least=0, most=86_400,
+        help="time for which a browser without a connection remains a member, so that it can"
+        " resume where it was")
     quiet: bool = option(False,
         help="do not print the conversation")
     verbose: bool = option(False, reload=Reload.AT_ONCE,

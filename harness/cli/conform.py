@@ -1,13 +1,14 @@
 """Judge a chat server by the clauses of PROTOCOL.md.
 
-The server is started from a command, in which an address and a port replace {host}
-and {port}, or is reached at an address. If its room has several addresses, the
-clients are spread over them. With a command, several instances of the server are
-judged at once. A broken MUST clause fails the run. A broken SHOULD clause fails it
-only with --strict, or if the profile given with --profile lists the clause under
-`claims`. A clause that could not be judged is "unknown". --seed determines the points
-at which the test of LINE-2 cuts its lines, and the first address in each test.
---report writes results.json, junit.xml and report.html.
+Give the address of a running server with --target, or the command that starts a
+server with --command; an address and a port replace {host} and {port} in the command.
+If the server's room has several addresses, the clients are spread over them. With a
+command, several instances of the server are judged at once. A broken MUST clause
+fails the run. A broken SHOULD clause fails it only with --strict, or if the profile
+given with --profile lists the clause under `claims`. A clause that could not be
+judged is "unknown". --seed determines the points at which the test of LINE-2 cuts its
+lines. If the room has several addresses, --seed also determines which address each
+test uses first. --report writes results.json, junit.xml and report.html.
 
 Exit status: 0 if the server passed; 1 if it broke a clause that counts; 2 for wrong
 arguments, or if the harness could not judge; 3 if the server did not start; 4 if it

@@ -111,7 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=writable,
         help="file to write (default: shrunk.py beside the history)",
     )
-    tries = "number of replays of a shorter script, which is discarded if none shows the violation"
+    tries = "replay each shorter script up to N times; if no replay shows the violation, discard it"
     add(parser, "--tries", "N", whole(1), 3, tries)
 
 

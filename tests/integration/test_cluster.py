@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from chatroom.config.sizes import MIB
-from chatroom.sidecars.cluster.bridge import GOES_ON, WAITS
 from chatroom.sidecars.cluster.engine import DESCRIPTION
 from tests.integration.clients import exchange
 from tests.integration.crowd import Crowd
@@ -17,6 +16,7 @@ from tests.integration.cut import cuttable
 from tests.integration.engines import (
     BRIDGE_DIED,
     ENGINE_DOWN,
+    NOTICES,
     SMALL,
     engine,
     free_ports,
@@ -32,8 +32,6 @@ from tests.integration.rooms import (
     command,
     started,
 )
-
-NOTICES = (f"<room>{WAITS}\n".encode(), f"<room>{GOES_ON}\n".encode())
 
 
 def crowd_of(*rooms: Room, members: int = 4, notices: tuple[bytes, ...] = ()) -> Crowd:
@@ -367,10 +365,10 @@ def test_node_6_members_are_told_once_that_messages_wait_and_when_they_go_on(
         nats.signal(signal.SIGSTOP)
         alice.send("are you there?\n")
         for member in (alice, bob, carol):
-            member.expect(f"<room>{WAITS}\n")
+            member.expect(NOTICES[0])
         alice.send("hello?\n")
         nats.signal(signal.SIGCONT)
-        bob.receive_until(f"<room>{GOES_ON}\n")
+        bob.receive_until(NOTICES[1])
         carol.receive_until("<127.0.0.2>hello?\n")
 
 

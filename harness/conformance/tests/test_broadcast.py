@@ -160,7 +160,7 @@ async def test_lines_of_one_sender_arrive_in_order(room: Room) -> None:
 
 
 def _order(numbers: list[int]) -> str:
-    """Return in words the numbers around the first number that is out of order."""
+    """Return, as text, a list of the numbers around the first one that is out of order."""
     late = next(at for at in range(1, len(numbers)) if numbers[at] < numbers[at - 1])
     return "…, " + ", ".join(map(str, numbers[max(0, late - 3) : late + 3])) + ", …"
 

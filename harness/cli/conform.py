@@ -40,6 +40,7 @@ from harness.cli.arguments import (
     write_json,
 )
 from harness.cli.optional_deps import needs_extra
+from harness.errors import CannotJudge
 
 if TYPE_CHECKING:  # `bench` must run without the packages of the extra
     from rich.console import Console
@@ -80,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     needs_extra(parser)
     from harness.conformance import runner
+    from harness.probe.framing import require_lines
 
     chosen = _options(options)
     try:
@@ -95,12 +97,18 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if options.report:
         make_folder(parser, options.report)
 
-    def unstarted(why: str) -> None:
+    def unjudged(why: str) -> None:
         outcome = runner.Outcome(troubles=[why])
         _conclude(options, chosen, checks, outcome, rules, parser, shown=False)
 
-    with started(parser, options, options.timeout_scale, unstarted):
-        pass  # Start and stop the server once, so that a failed start is reported early.
+    # Start and stop the server once, so that a failed start is reported early.
+    with started(parser, options, options.timeout_scale, unjudged) as target:
+        try:
+            if target.ours:  # A running server would be harmed if it fails when clients leave.
+                require_lines(target, load_profile(parser, options), options.timeout_scale)
+        except CannotJudge as error:
+            unjudged(str(error))
+            raise
     print(
         f"judging {options.command or ', '.join(options.target)}, "
         f"profile {options.profile or profiles.DEFAULT}, seed {chosen.seed}",

@@ -143,6 +143,8 @@ def _against(
     profile: Profile,
 ) -> tuple[Script, bool]:
     """Return the smallest script found, and whether to play it in a hurry."""
+    from harness.probe.framing import require_lines
+
     raise_descriptor_limit()
     welcome, prefix, notices = _dialect(profile)
 
@@ -152,6 +154,8 @@ def _against(
                 "the script connects to one address only: use one port in --command, or --target"
                 " once"
             )
+        if target.ours:
+            require_lines(target, profile, 1.0)
 
         def plays(script: Script, hurry: bool) -> bool:
             target.fresh()

@@ -37,6 +37,7 @@ _REQUEST = struct.Struct("=BBBBI48x")
 _ANSWER = struct.Struct("=4x2s2s60xI")
 """Answer: the port and the peer's port, in network byte order, and the inode; other fields are
 skipped."""
+_ESTABLISHED = 1 << 1
 _CONNECTED = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8
 """States of a connection of which at most one side is closed."""
 _LISTEN = 1 << 10
@@ -60,6 +61,13 @@ def tcp_sockets() -> dict[int, TcpSocket] | None:
     """Return all sockets that listen or are connected, by inode; None if the system hides them."""
     found = _sockets(_LISTEN | _CONNECTED)
     return None if found is None else {each.inode: each for each in found}
+
+
+def unaccepted(port: int) -> int:
+    """Return the number of connections to a port that the server has not accepted; 0 if the system
+    hides them."""
+    # Such a connection belongs to no descriptor yet, so it has no inode.
+    return sum(each.port == port and not each.inode for each in _sockets(_ESTABLISHED) or ())
 
 
 def _sockets(states: int) -> list[TcpSocket] | None:

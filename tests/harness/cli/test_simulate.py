@@ -69,6 +69,7 @@ def test_an_address_and_port_in_a_prefix_do_not_count_as_a_message(harness: Harn
     harness(
         *("simulate", "quick.toml", "--profile", "mine.toml", "--command", server),
         *("--report", "out", "--seed", "1"),
+        code=4,
     )
     results = json.loads(Path("out/results.json").read_text())
     latencies = results["latency_ms"]["corrected"]["first"]
@@ -152,9 +153,12 @@ def test_a_server_of_another_dialect_is_judged(
     monkeypatch.setattr("harness.simulation.run.run.PATIENCE", 3.0)
     Path("polite.toml").write_text(POLITE_DIALECT)
     server = python(f"import threading\n{POLITE.replace(right, wrong)}")
-    code = 1 if what else 0
-    results, _ = simulate(harness, WITH_VISITORS, server, "--profile", "polite.toml", code=code)
+    code = 1 if what else 4
+    results, said = simulate(harness, WITH_VISITORS, server, "--profile", "polite.toml", code=code)
     assert {kind for kind in KINDS if results[kind]} == what
+    assert said.startswith("fail: " if what else "pass in the dialect\n")
+    assert "\ndialect: a login; prefixes with names instead of addresses; own messages" in said
+    assert "in the dialect of the profile: a login; " in Path("out/report.html").read_text()
     assert results["deliveries"] > 100
     assert results["latency_ms"]["corrected"]["last"]["p50"] > 0
 

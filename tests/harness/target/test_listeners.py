@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.target import listeners
-from harness.target.listeners import TcpSocket, listening, sockets_of, tcp_sockets
+from harness.target.listeners import TcpSocket, listening, sockets_of, tcp_sockets, unaccepted
 
 
 @pytest.fixture(params=["netlink", "the tables"])
@@ -66,12 +66,23 @@ def test_sockets_that_listen_or_are_connected_are_found_with_both_ports(
         assert os.fstat(accepted.fileno()).st_ino in (tcp_sockets() or {})
 
 
+@pytest.mark.usefixtures("way")
+def test_connections_that_the_server_has_not_accepted_are_counted(server: socket.socket) -> None:
+    address = server.getsockname()[:2]
+    with socket.create_connection(address), socket.create_connection(address):
+        assert unaccepted(address[1]) == 2
+        with server.accept()[0]:
+            assert unaccepted(address[1]) == 1
+        assert unaccepted(address[1]) == 1  # the server has closed the connection
+
+
 def test_listening_returns_none_if_the_system_has_no_tables(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delattr(socket, "AF_NETLINK")
     monkeypatch.setattr(listeners, "_TABLES", (tmp_path / "tcp",))
     assert listening(1) is None
+    assert unaccepted(1) == 0
 
 
 def test_a_process_that_has_ended_has_no_sockets() -> None:

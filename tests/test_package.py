@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import chatroom
-from chatroom.cli import admin, server, status
+from chatroom.cli import admin, server, status, web
 from chatroom.client import command as client
 from chatroom.config.options import OPTIONS
 from chatroom.system.signals import HANDLED_SIGNALS
@@ -219,6 +219,7 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "chatroom-client": client.parser,
     "chatroom-harness": build_parser,
     "chatroom-status": status.parser,
+    "chatroom-web": web.parser,
 }
 
 

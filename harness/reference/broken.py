@@ -962,7 +962,7 @@ class SpinsAfterLeave(Server):
         super().close(member)
         self.spinning = True
 
-    def patience(self) -> float | None:
+    def patience(self) -> float:
         return 0.0 if self.spinning else super().patience()
 
 

@@ -1,4 +1,4 @@
-"""``python -m harness.reference.gateway HOST PORT``: a correct WebSocket server, or a broken one."""
+"""``python -m harness.reference.gateway HOST PORT``: a correct or a broken WebSocket server."""
 
 from __future__ import annotations
 

@@ -5,27 +5,21 @@ Each server differs from the reference server in one method or attribute. As in
 tests of the registered clauses may fail.
 """
 
-# ruff: noqa: ARG002  (a defective method need not use all its arguments)
+# ruff: noqa: ARG002, ARG005  (a defective method need not use all its arguments)
 
 from __future__ import annotations
 
-import codecs
-import contextlib
 import os
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from harness.frames import (
-    BINARY,
     CLOSE,
     MASK,
-    NO_CODE,
     PING,
     PONG,
-    TEXT,
     Header,
     close_code,
     close_payload,
@@ -38,7 +32,6 @@ from harness.reference.gateway.server import (
     PROTOCOL_ERROR,
     VALID_CODES,
     Connection,
-    FailError,
     Request,
     require,
 )
@@ -244,8 +237,7 @@ broken(
     "unknown-control-opcodes: WS-9",
     "Takes control frames with reserved opcodes for pongs.",
     parse_header=lambda self: (
-        (header := read_header(self.unread))
-        and replace(header, opcode=PONG if header.opcode > PONG else header.opcode)
+        (header := read_header(self.unread)) and replace(header, opcode=min(header.opcode, PONG))
     ),
 )
 
@@ -533,9 +525,7 @@ broken(
 broken(
     "text-fails-with-1002: WS-29",
     "Fails a connection with the code 1002 if text is not UTF-8.",
-    fail=lambda self, code: Connection.fail(
-        self, PROTOCOL_ERROR if code == INVALID_TEXT else code
-    ),
+    fail=lambda self, code: Connection.fail(self, PROTOCOL_ERROR if code == INVALID_TEXT else code),
 )
 broken(
     "fails-silently: WS-29",

@@ -203,7 +203,9 @@ def _conclude(
     from harness.report.terminal import summary
 
     results = [explain(result) for result in outcome.results]
-    verdict = judge(clauses_of_kind(bool(options.ws)), results, rules, outcome.troubles)
+    verdict = judge(
+        clauses_of_kind(on_websockets=bool(options.ws)), results, rules, outcome.troubles
+    )
     about: dict[str, Any] = {
         "target": {"command": options.command}
         if options.command

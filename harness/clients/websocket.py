@@ -67,6 +67,9 @@ class WebSocket:
     def __init__(self, client: Client, room: WebRoom) -> None:
         self.client = client
         self.key = base64.b64encode(room.random.randbytes(16)).decode()
+        self.code: int | None = None
+        """Code of the server's close frame; NO_FRAME if the connection ended without one; None
+        before that."""
         self._room = room
         self._token = (b"%08x" % number for number in range(1 << 32))
 
@@ -129,7 +132,8 @@ class WebSocket:
             await self.client.say_in_pieces(pieces, PAUSE)
 
     async def next(self, within: float | None = None) -> Frame | None:
-        """Take the next frame; None if the connection ends, or if no frame arrives in time."""
+        """Take the next frame and return it. Return None if the connection ends, or at the
+        timeout."""
         heard = self.client.heard
 
         def arrived() -> Header | None:
@@ -137,11 +141,16 @@ class WebSocket:
             return header if header and len(heard) >= header.size + header.length else None
 
         if not await self.client.waits(lambda: arrived() is not None, within):
+            if self.client.ended and self.code is None:
+                self.code = NO_FRAME
             return None
         header = arrived()
         assert header
         whole = self.client.take(header.size + header.length)
-        return Frame(header, apply_mask(whole[header.size :], header.mask), whole)
+        payload = apply_mask(whole[header.size :], header.mask)
+        if header.opcode == CLOSE and self.code is None:
+            self.code = close_code(payload)
+        return Frame(header, payload, whole)
 
     async def rest(self) -> list[Frame]:
         """Take all frames up to the end of the connection. Raise Violation if it does not end."""
@@ -153,16 +162,14 @@ class WebSocket:
         return frames
 
     async def pong(self, payload: bytes, within: float | None = None) -> int | None:
-        """Wait for a pong with this payload. If the server closes the WebSocket instead, return the
-        code of its close frame, or NO_FRAME. Raise Violation if nothing of this arrives in time."""
-        while frame := await self.next(within):
+        """Wait for a pong with this payload, and return None. If the server closes the WebSocket
+        instead, return `code`. Raise Violation if nothing of this arrives in time."""
+        while self.code is None and (frame := await self.next(within)):
             if frame.opcode == PONG and frame.payload == payload:
                 return None
-            if frame.opcode == CLOSE:
-                return close_code(frame.payload)
-        if self.client.ended:
-            return NO_FRAME
-        raise Violation(f"{self} received neither a pong nor a close frame", payload, b"")
+        if self.code is None:
+            raise Violation(f"{self} received neither a pong nor a close frame", payload, b"")
+        return self.code
 
     async def probe(self) -> int | None:
         """Send PROBES pings, one after another. Return None if all of them are answered; else the
@@ -176,12 +183,10 @@ class WebSocket:
         return None
 
     async def close_code(self, within: float | None = None) -> int | None:
-        """Wait for a close frame and return its code; NO_FRAME if the connection ends without one;
-        None if neither arrives in time."""
-        while frame := await self.next(within):
-            if frame.opcode == CLOSE:
-                return close_code(frame.payload)
-        return NO_FRAME if self.client.ended else None
+        """Wait until the server closes the WebSocket, up to a timeout; return `code`."""
+        while self.code is None and await self.next(within):
+            pass
+        return self.code
 
 
 class WebRoom(Room):
@@ -214,14 +219,14 @@ def parse_url(url: str) -> tuple[str, str]:
     The placeholders {host} and {port} of a command may stand in the URL; then only the path counts.
     Raise ValueError if the URL is malformed, or if it has another scheme.
     """
-    parts = urlsplit(url.replace("{host}", "localhost").replace("{port}", "80"))
     try:
+        parts = urlsplit(url.replace("{host}", "localhost").replace("{port}", "80"))
         address = parts.netloc if parts.port is not None else f"{parts.netloc}:80"
         parse_address(address)
+        if parts.scheme != "ws" or parts.fragment or not url.isprintable() or " " in url:
+            raise ValueError
     except ValueError:
-        address = ""
-    if parts.scheme != "ws" or parts.fragment or not address or not url.isprintable():
-        raise ValueError(f"{url!r} is not ws://HOST:PORT/PATH")
+        raise ValueError(f"{url!r} is not ws://HOST:PORT/PATH") from None
     return address, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 

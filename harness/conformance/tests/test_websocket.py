@@ -213,18 +213,6 @@ async def test_a_handshake_arrives_in_pieces(room: WebRoom) -> None:
     await accepts(websocket, "after a handshake in pieces")
 
 
-@pytest.mark.clause("WS-3", OBSERVED)
-async def test_a_frame_follows_the_handshake_in_one_piece(room: WebRoom) -> None:
-    """A client sends a ping together with its handshake. The server answers both."""
-    websocket = await room.dial()
-    payload = room.token()
-    await websocket.send(websocket.request(), encode(PING, payload))
-    status = (await websocket.answer()).status
-    expect(status == 101, f"the status is {status or 'missing'}, not 101")
-    code = await websocket.pong(payload)
-    expect(code is None, f"after a ping together with the handshake, {ended(code)}")
-
-
 # --- frames --------------------------------------------------------------------------------------
 
 
@@ -437,7 +425,7 @@ def fragments(parts: Sequence[bytes], opcode: int = TEXT) -> list[bytes]:
 async def test_a_fragmented_message_is_accepted(
     room: WebRoom, parts: list[bytes], opcode: int
 ) -> None:
-    """A client sends two messages in fragments, and one that is whole. A ping after each message is
+    """A client sends two messages in fragments, and one that is whole. Pings after each message are
     answered."""
     websocket = await room.open()
     for frames in (fragments(parts, opcode), fragments(parts, opcode), [encode(opcode, MESSAGE)]):
@@ -563,16 +551,20 @@ async def hears_close(websocket: WebSocket, what: str) -> int:
 
 
 @pytest.mark.clause("WS-22", OBSERVED)
-@pytest.mark.parametrize("payload", [b"", close_payload(1000), close_payload(1001, b"bye")])
+@pytest.mark.parametrize(
+    "payload",
+    [b"", close_payload(1000), close_payload(1001, b"bye")],
+    ids=["no-code", "code", "reason"],
+)
 @pytest.mark.parametrize("place", ["first", "after-a-message", "in-a-message"])
 async def test_a_close_frame_is_answered(room: WebRoom, place: str, payload: bytes) -> None:
     """A client sends a close frame: at first, after a message, or between its fragments. The server
-    answers with a close frame."""
+    answers with a close frame. Inside a message, its code may be that of a failure."""
     websocket = await room.open()
     before = {"first": [], "after-a-message": [encode(TEXT, MESSAGE)], "in-a-message": [BEGINNING]}
     await websocket.send(*before[place], encode(CLOSE, payload))
     code = await hears_close(websocket, "after a close frame")
-    expect(code not in FAILURES, f"after a close frame, {ended(code)}")
+    expect(place == "in-a-message" or code not in FAILURES, f"after a close frame, {ended(code)}")
 
 
 @pytest.mark.clause("WS-23", OBSERVED)
@@ -655,7 +647,9 @@ async def test_a_close_frame_of_one_byte_fails(room: WebRoom) -> None:
 
 
 @pytest.mark.clause("WS-28", OBSERVED)
-@pytest.mark.parametrize("reason", [b"\xff", b"bye \xed\xa0\x80", b"\xe2\x82"])
+@pytest.mark.parametrize(
+    "reason", [b"\xff", b"bye \xed\xa0\x80", b"\xe2\x82"], ids=["ff", "surrogate", "cut"]
+)
 async def test_a_reason_that_is_not_utf_8_fails(room: WebRoom, reason: bytes) -> None:
     """A client sends a close frame whose reason is not UTF-8. The connection fails: the code of the
     answer is not that of a normal end."""

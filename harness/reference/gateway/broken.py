@@ -129,16 +129,6 @@ class RequestInOneRead(Connection):
         return self.read(self.unread.find(b"\r\n\r\n") + 4 or len(self.unread))
 
 
-@breaks("drops-early-frames: WS-3")
-class DropsEarlyFrames(Connection):
-    """Drops frames that arrive together with the request."""
-
-    def read_request(self) -> bytes:
-        request = super().read_request()
-        self.unread.clear()
-        return request
-
-
 # --- frames --------------------------------------------------------------------------------------
 
 broken(
@@ -168,15 +158,11 @@ def _resized(header: Header | None, convert: Callable[[Header], int]) -> Header 
 
 
 broken(
-    "little-endian: WS-6",
-    "Reads a length of 16 bits in the wrong byte order.",
+    "signed-lengths: WS-6",
+    "Ignores the first bit of a length of 16 bits.",
     parse_header=lambda self: _resized(
         read_header(self.unread),
-        lambda header: (
-            int.from_bytes(header.length.to_bytes(2, "little"), "big")
-            if header.length >> 7 and not header.length >> 16
-            else header.length
-        ),
+        lambda header: header.length & 0x7FFF if header.length < 1 << 16 else header.length,
     ),
 )
 broken(
@@ -300,19 +286,17 @@ broken("fragmented-pings: WS-14", "Ignores FIN in control frames.", check_contro
 class PongsAfterTheMessage(Connection):
     """Answers a ping inside a message after the message."""
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.waiting: list[bytes] = []
+
     def on_ping(self, payload: bytes) -> None:
-        self.late = [*getattr(self, "late", []), payload]
-        self.on_fragment_end()
+        self.waiting.append(payload)
 
-    def on_fragment(self, header: Header, payload: bytes) -> None:
-        super().on_fragment(header, payload)
-        self.on_fragment_end()
-
-    def on_fragment_end(self) -> None:
-        if not self.opcode:
-            for payload in getattr(self, "late", []):
-                self.send(PONG, payload)
-            self.late: list[bytes] = []
+    def on_frame(self, header: Header, payload: bytes) -> None:
+        super().on_frame(header, payload)
+        while self.waiting and not self.opcode:
+            self.send(PONG, self.waiting.pop(0))
 
 
 @breaks("ping-ends-the-message: WS-15")
@@ -502,14 +486,17 @@ broken(
     "Refuses the codes from 3000.",
     check_code=lambda self, code: require(code in VALID_CODES and code < 3000),
 )
-broken(
-    "short-reasons: WS-26",
-    "Refuses reasons of more than 100 bytes.",
-    check_reason=lambda self, reason: (
-        require(len(reason) <= 100),
-        Connection.check_reason(self, reason),
-    ),
-)
+
+
+@breaks("short-reasons: WS-26")
+class ShortReasons(Connection):
+    """Refuses reasons of more than 100 bytes."""
+
+    def check_reason(self, reason: bytes) -> None:
+        require(len(reason) <= 100)
+        super().check_reason(reason)
+
+
 broken("any-code: WS-27", "Accepts any code in a close frame.", check_code=allow)
 broken(
     "code-of-one-byte: WS-27",

@@ -26,6 +26,7 @@ PAGES = {
     "chatroom-client": "chatroom.client.command:parser",
     "chatroom-status": "chatroom.cli.status:parser",
     "chatroom-admin": "chatroom.cli.admin:parser",
+    "chatroom-web": "chatroom.cli.web:parser",
     "chatroom-harness": "harness.cli.main:build_parser",
 }
 
@@ -146,6 +147,25 @@ SECTIONS: dict[str, dict[str, Section]] = {
             "chatroom-admin --cluster nats://192.0.2.1:4222/office kick 7@192.0.2.2:4000",
         ],
         "see also": "chatroom(1), chatroom-status(1)",
+    },
+    "chatroom-web": {
+        "signals": {
+            "SIGINT, SIGTERM": "Stop the gateway.",
+            "SIGHUP": "Read the certificate again. No browser is disconnected.",
+        },
+        "exit status": {
+            "0": "The gateway was stopped by SIGINT or SIGTERM.",
+            "1": "The gateway can't run, for example because no room answers. One line on standard"
+            " error says why.",
+            "2": "An argument is wrong.",
+        },
+        "files": {"FILE of --cert, --key": "Certificate and private key, in PEM."},
+        "examples": [
+            "chatroom-web --room 127.0.0.1:4000 --listen 0.0.0.0:8000",
+            "chatroom-web --room a.example:4000,b.example:4000 --proxy-protocol"
+            " --cert cert.pem --key key.pem --listen 0.0.0.0:443",
+        ],
+        "see also": "chatroom(1)",
     },
     "chatroom-harness": {
         "signals": {"SIGINT, SIGTERM": "Stop the server under test, and exit with status 130."},

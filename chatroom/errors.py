@@ -35,6 +35,11 @@ class ClusterError(ChatroomError):
     """The NATS servers of --cluster or their stream can't be used, or nats-py is not installed."""
 
 
+class WebError(ChatroomError):
+    """The web gateway can't run: websockets is not installed, the certificate is wrong, or no room
+    answers."""
+
+
 class BansError(ChatroomError):
     """The file of bans can't be read or written, or is not a list of networks."""
 

@@ -87,7 +87,7 @@ STANDS_FOR = [
 PORT = r"\b(?:400\d|4222)\b"
 
 #: Commands that run until they are stopped. A command with input from a pipe ends by itself.
-ROOM = r"^(python3? -m chatroom|scripts/serve) "
+ROOM = r"^(python3? -m chatroom(\.web)?|scripts/serve) "
 KEEPS_RUNNING = rf"{ROOM}|^(haproxy|nats-server|nginx|stunnel|nc|ncat|tail -f) |--watch"
 
 #: Programs whose name in the docs differs from their name in tests/programs.py.
@@ -416,7 +416,8 @@ def test_every_link_has_a_target(page: Path) -> None:
 def test_every_test_named_on_a_page_exists(page: Path) -> None:
     for name, test in re.findall(r"`([\w/]+\.py)::(\w+)`", page.read_text(encoding="utf-8")):
         tree = ast.parse((ROOT / name).read_text(encoding="utf-8"))
-        names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        functions = ast.FunctionDef, ast.AsyncFunctionDef
+        names = {node.name for node in ast.walk(tree) if isinstance(node, functions)}
         assert test in names, f"{name}::{test}"
 
 

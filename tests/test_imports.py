@@ -97,6 +97,13 @@ def test_the_main_process_does_not_import_multiprocessing_before_it_starts_child
     assert "multiprocessing" not in imports(code)
 
 
+def test_a_room_without_a_page_imports_neither_asyncio_nor_openssl() -> None:
+    code = "import sys, chatroom.supervisor.supervisor; print(*sys.modules)"
+    assert not imports(code) & {"asyncio", "ssl", "websockets"}
+    code = "import sys, chatroom.supervisor.web; print(*sys.modules)"
+    assert not imports(code) & {"asyncio", "ssl", "websockets"}, "only the gateway's process does"
+
+
 @pytest.mark.parametrize("option", ["--help", "--version", "--unknown"])
 def test_a_command_line_without_a_room_imports_no_room(option: str) -> None:
     found = imports(COMMAND, "chatroom.__main__", option)

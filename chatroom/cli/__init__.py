@@ -6,4 +6,5 @@ admin.py             python -m chatroom.admin: kick, ban, and send messages as t
 cluster.py           --cluster of both: the connection to all nodes
 cluster_status.py    … the status of all nodes
 cluster_admin.py     … the commands for all nodes
+web.py               python -m chatroom.web: serve a page for browsers, in front of any room
 """

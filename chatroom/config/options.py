@@ -7,6 +7,7 @@ CONTRIBUTING.md says how to add a row. Sizes are in bytes, times in seconds.
 
 import argparse
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -198,9 +199,15 @@ def _check_prefix(form: str) -> None:
         raise ValueError(f"at most {MAX_PREFIX} bytes long")
 
 
-def _check_metrics(endpoint: Endpoint | None) -> None:
+def _check_port(endpoint: Endpoint | None) -> None:
     if endpoint and endpoint.path:
         raise ValueError("HOST:PORT")
+
+
+def _check_origins(origins: tuple[str, ...]) -> None:
+    for origin in origins:
+        if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d+)?|https?://\[[0-9a-f:.]+\](:\d+)?", origin):
+            raise ValueError(f"an origin such as https://example.org, not {shown(origin)}")
 
 
 def _check_transcript(file: Path | None) -> None:
@@ -295,7 +302,7 @@ class Options:
         default_text="0, no limit",
         help="maximum size of FILE; before FILE grows beyond this size, it is renamed to FILE.1,"
         " an older FILE.1 is replaced, and a new FILE is begun; 0: no limit")
-    metrics: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_metrics,
+    metrics: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_port,
         help="serve metrics for Prometheus over HTTP at this address; needs chatroom[metrics]")
     cluster: ClusterURL | None = option(None, "URL", ClusterURL.parse,
         help="make one room of all servers that have the same URL: nats://HOST:PORT/ROOM or"
@@ -310,6 +317,25 @@ class Options:
         default_text="0, three if there are three NATS servers, else one",
         help="number of copies of the messages that the NATS servers keep; used when the room's"
         " stream is created")
+    web: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_port,
+        help="serve a page on which browsers can join, at this address; needs chatroom[web]")
+    web_cert: Path | None = option(None, "FILE", path,
+        help="certificate (PEM) for --web, which then serves https, and for --tls; SIGHUP reads"
+        " FILE again")
+    web_key: Path | None = option(None, "FILE", path,
+        help="private key (PEM) of --web-cert")
+    tls: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_port,
+        help="serve line clients over TLS at this address, with the certificate of --web-cert;"
+        " needs chatroom[web]")
+    web_origin: tuple[str, ...] = option((), "ORIGIN", validate=_check_origins,
+        help="another site whose pages may join, such as https://example.org; repeatable; by"
+        " default only the page itself")
+    web_proxy_from: tuple[Network, ...] = option((), "NETWORK", parse_network,
+        help="trusted reverse proxy in front of --web, which names the browser's address in"
+        " X-Forwarded-For or Forwarded: an address or a network; repeatable")
+    web_keep: float = option(60.0, "SECONDS", seconds, least=0, most=86_400,
+        help="time for which a browser without a connection remains a member, so that it can"
+        " resume where it was")
     quiet: bool = option(False,
         help="do not print the conversation")
     verbose: bool = option(False, reload=Reload.AT_ONCE,

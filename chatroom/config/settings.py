@@ -40,6 +40,7 @@ class Settings(Options):
         if self.proxy_from and not self.proxy_protocol:
             demand = "given together with --proxy-protocol: these proxies must send its header"
             raise SettingsError("proxy_from", demand)
+        self._check_certificate()
         if self.max_lag < self.max_line:
             raise SettingsError("max_lag", "a size not below --max-line")
         if self.room_burst > self._half_lag:
@@ -57,6 +58,13 @@ class Settings(Options):
         if self.log_size < least:
             demand = f"at least {least}: --max-lag plus 16 times --max-line, and 64K or more"
             raise SettingsError("log_size", demand)
+
+    def _check_certificate(self) -> None:
+        if bool(self.web_cert) != bool(self.web_key):
+            given, lacks = ("cert", "key") if self.web_cert else ("key", "cert")
+            raise SettingsError(f"web_{given}", f"given together with --web-{lacks}")
+        if self.tls and not self.web_cert:
+            raise SettingsError("tls", "given together with --web-cert and --web-key")
 
     def renewed(self, wanted: "Settings") -> "tuple[Settings, list[str], list[str]]":
         """Apply other settings to a running room, as far as possible.

@@ -12,7 +12,7 @@ The quotations are from the specification, HAProxy's doc/proxy-protocol.txt.
 
 import re
 import struct
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
 from chatroom.protocol.address import canonical
@@ -127,6 +127,8 @@ _ADDRESSES = {
 }
 """For each family: source and destination, then the ports of both, except for _UNIX."""
 
+_STREAM = 1  # the transport of TCP
+
 _TLV = struct.Struct("!BH")
 """Type and length of a TLV; the value follows."""
 _CRC32C = 3
@@ -175,6 +177,23 @@ def _parse_addresses(header: bytes, family: int, transport: int) -> Header:
     source, _, port, _ = addresses.unpack_from(header, _FIXED.size)
     address = IPv4Address(source) if family == _INET else IPv6Address(source)
     return Header(len(header), canonical(str(address)), port)
+
+
+def compose(address: str, port: int, to: str, to_port: int) -> bytes:
+    """Return a header of version 2 for a TCP connection from `address` to `to` (numeric).
+
+    If one of them is an IPv6 address, the other is mapped into IPv6.
+    """
+    ends = [ip_address(host.partition("%")[0]) for host in (address, to)]
+    family = _INET
+    if any(end.version == 6 for end in ends):
+        family = _INET6
+        ends = [
+            IPv6Address(bytes(10) + b"\xff\xff" + end.packed) if end.version == 4 else end
+            for end in ends
+        ]
+    block = _ADDRESSES[family].pack(*(end.packed for end in ends), port, to_port)
+    return _FIXED.pack(SIGNATURE, _PROXY, family << 4 | _STREAM, len(block)) + block
 
 
 def _check_tlvs(header: bytes, at: int) -> None:

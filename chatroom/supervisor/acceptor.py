@@ -134,12 +134,19 @@ class Acceptor:
 
     def _admit(self, connection: socket.socket, address: str, port: int, header_bytes: int) -> None:
         """Make a member of a connection, or refuse the connection."""
+        reason = self.admit(connection, address, port, header_bytes)
+        if reason is not None:
+            self._refuse(connection, reason)
+
+    def admit(
+        self, connection: socket.socket, address: str, port: int, header_bytes: int = 0
+    ) -> RefusalReason | None:
+        """Make a member of a connection, or return the reason why it must be refused."""
         answer = BANNED if address in self._bans else self._registry.admit(address)
         if isinstance(answer, Refusal):
             self._counters.refusals[answer.reason] += 1
             logger.info(Event("refused", address=address, port=port, reason=answer.reason))
-            self._refuse(connection, answer.reason)
-            return
+            return answer.reason
         greeting, after = self.greeting, None
         if self.history and (count := count_kept(self._log, self.history, self._history_size)):
             greeting += HISTORY.format(counted(count, "earlier message")).encode()
@@ -156,6 +163,7 @@ class Acceptor:
         )
         self._members.join(answer.id, client)
         self._hand_over(answer.id, client)
+        return None
 
     def _refuse(self, connection: socket.socket, reason: str) -> None:
         """Send the reason, shut down our side, and linger until the client closes its side.

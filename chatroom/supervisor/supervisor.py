@@ -42,6 +42,7 @@ from chatroom.log.room_rate import RoomRate
 from chatroom.log.slots import Slots
 from chatroom.log.uplink import Uplink, geometry
 from chatroom.logs import Event
+from chatroom.sidecars.web.process import MAX_OPENING
 from chatroom.supervisor.acceptor import Acceptor
 from chatroom.supervisor.admin_commands import AdminCommands
 from chatroom.supervisor.assignment import Assignment
@@ -151,6 +152,8 @@ class Supervisor:
         # yet.
         addresses = [resolve(at) for at in settings.listen]
         metrics = None if settings.metrics is None else resolve(settings.metrics)
+        web = None if settings.web is None else resolve(settings.web)
+        tls = None if settings.tls is None else resolve(settings.tls)
         capacity = _capacity(settings)
         cleanup.callback(loop.close)
         self._watch_signals(cleanup)
@@ -244,6 +247,17 @@ class Supervisor:
             in_use = [endpoint(listener) for listener in self._listeners]
             self._metrics = MetricsProcess(loop, metrics, self._status_report.totals, in_use)
             cleanup.callback(self._metrics.stop)
+        self._web = None
+        if web is not None or tls is not None:
+            from chatroom.supervisor.web import Addresses, WebProcess
+
+            in_use = [endpoint(listener) for listener in self._listeners]
+            if self._metrics is not None:
+                in_use.append(self._metrics.where)
+            self._web = WebProcess(
+                loop, settings, Addresses(web, tls), in_use, self._acceptor.admit
+            )
+            cleanup.callback(self._web.stop)
 
     def run(self) -> None:
         """Run the room to its end. Call it once."""
@@ -261,6 +275,8 @@ class Supervisor:
             self._transcript.start()
         if self._metrics is not None:
             self._metrics.start()
+        if self._web is not None:
+            self._web.start()
         while self._pool.workers or self._phase is not Phase.STOPPING:
             self._loop.turn()
             self._check_phase()
@@ -277,15 +293,18 @@ class Supervisor:
                 self._cluster is None or self._cluster.ready
             ):
                 self._phase = Phase.RUNNING
-                self._acceptor.accept(True)
+                self._accept(True)
                 self._console.print_line(f"listening on {self._where}")
                 if self._metrics is not None:
                     self._console.print_line(f"metrics on http://{self._metrics.where}/metrics")
+                if self._web is not None:
+                    for line in self._web.where:
+                        self._console.print_line(line)
                 logger.info(Event("listening", at=self._where, pid=os.getpid()))
                 self._notifier.ready(self._status())
                 self._send_keepalive()
             case Phase.RUNNING:
-                self._acceptor.accept(bool(self._pool.ready()))
+                self._accept(bool(self._pool.ready()))
             case Phase.DRAINING if (
                 late
                 or not workers  # no worker is left to serve unassigned members
@@ -299,6 +318,11 @@ class Supervisor:
                 self._enter(Phase.STOPPING, END_WITHIN, {"stop": True})
             case Phase.STOPPING if late:
                 self._pool.kill()
+
+    def _accept(self, accept: bool) -> None:
+        self._acceptor.accept(accept)
+        if self._web is not None:
+            self._web.accept(accept)
 
     def _enter(self, phase: Phase, within: float, record: Record) -> None:
         self._phase = phase
@@ -314,6 +338,8 @@ class Supervisor:
             self._registry.stop()  # no more newcomers, and no wait for a registry that hangs
             self._keepalive.cancel()
             self._acceptor.close()
+            if self._web is not None:
+                self._web.accept(False)
             self._enter(Phase.DRAINING, DRAIN_WITHIN, {"drain": True})
 
     # --- signals -------------------------------------------------------------
@@ -383,6 +409,8 @@ class Supervisor:
             self._transcript.renew(settings)
         if self._cluster is not None:
             self._cluster.renew(settings)
+        if self._web is not None:
+            self._web.renew(settings)
         if "max_clients_per_address" in names:
             self._registry.limit(settings.max_clients_per_address)
         if "peer_timeout" in names:
@@ -439,6 +467,7 @@ def _capacity(settings: Settings) -> int:
     """Return the maximum number of members that descriptors and settings allow. Raises
     LimitError."""
     pending = MAX_PENDING if settings.proxy_from else 0
+    pending += MAX_OPENING if settings.web or settings.tls else 0
     capacity = raise_limit(RESERVED + RESERVED_PER_SEAT * settings.seats + pending)
     if capacity < settings.max_clients:
         says = f"descriptors (ulimit -n) allow only {counted(capacity, 'member')}"

@@ -8,7 +8,7 @@ from prompt_toolkit.utils import get_cwidth
 
 from chatroom.client.view import conversation as module
 from chatroom.client.view.cells import ACCENTS, FILLER, settled
-from chatroom.client.view.conversation import KEPT, LONGEST, PEOPLE, Conversation
+from chatroom.client.view.conversation import KEPT, LONGEST, NOW, PEOPLE, Conversation
 from chatroom.client.view.pages import Pages, wrap
 
 
@@ -51,6 +51,24 @@ def test_the_rest_of_a_line_is_appended_to_that_line(conversation: Conversation)
     conversation.note("something")
     conversation.arrived(" end\n<::1>next\n")
     assert shown(conversation) == ["<::1>no end", "<You>mine", "── something", "<::1>next"]
+
+
+def test_hist_1_a_notice_follows_the_earlier_messages(conversation: Conversation) -> None:
+    """At each join; a message with the same text changes nothing."""
+    for _ in range(2):
+        conversation.arrived("Welcome\n<room>2 earlier messages:\n<::1>one\n<::2>t")
+        assert conversation.lines[-1].kind == "said"
+        conversation.arrived("wo\n<::1>new\n<room>1 earlier message:\n<::1>x\n")
+        assert shown(conversation)[-7:] == [
+            "<room>2 earlier messages:",
+            "<::1>one",
+            "<::2>two",
+            f"── {NOW}",
+            "<::1>new",
+            "<room>1 earlier message:",
+            "<::1>x",
+        ]
+        conversation.ended()
 
 
 def test_a_line_does_not_continue_across_connections(conversation: Conversation) -> None:

@@ -1,4 +1,4 @@
-"""What a newcomer learns: earlier messages (--history), and who joins and leaves (--announce)."""
+"""Lines for a newcomer: earlier messages (--history), and joins and leaves (--announce)."""
 
 import pytest
 

@@ -29,6 +29,7 @@ from chatroom.protocol.proxy_header import (
     SIGNATURE,
     Header,
     HeaderError,
+    compose,
     crc32c,
     parse,
 )
@@ -513,3 +514,20 @@ def test_a_header_needs_all_its_bytes(stream: bytes) -> None:
 def test_a_peek_is_long_enough_for_an_answer(stream: bytes) -> None:
     assert answer(stream.ljust(LONGEST, b" ")) is not None
     assert answer(stream + bytes(LONGEST)) == answer((stream + bytes(LONGEST))[:LONGEST])
+
+
+# --- headers to send ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("address", "to"),
+    [
+        ("192.0.2.7", "127.0.0.1"),
+        ("2001:db8::7", "::1"),
+        ("192.0.2.7", "::1"),
+        ("2001:db8::7", "127.0.0.1"),
+    ],
+)
+def test_a_composed_header_names_the_client(address: str, to: str) -> None:
+    header = compose(address, 4711, to, 4000)
+    assert parse(header + b"text") == Header(len(header), address, 4711)

@@ -30,6 +30,10 @@ TAB = 8
 # such as <room> or <192.0.2.10#7>. If a prefix has no brackets, its end can't be found.
 _SENDER = re.compile(r"<[^<>\s]{1,64}>")
 
+# The room's line before earlier messages (HIST-1), without its prefix.
+_EARLIER = re.compile(r"([0-9][0-9,]{0,9}) earlier messages?:")
+NOW = "earlier messages end here"
+
 Kind = Literal["said", "own", "notice"]
 
 
@@ -77,6 +81,8 @@ class Conversation:
         self._finished = finished
         self._open: Line | None = None  # Unfinished line from the room.
         self._greeted = False  # True once a line has arrived on this connection.
+        self._earlier: int | None = None
+        """Number of earlier messages that follow; None: the next line may say it."""
         self._people: dict[str, int] = {}
 
     @property
@@ -103,6 +109,7 @@ class Conversation:
         """Note the end of the connection: later text begins a new line."""
         self._finish()
         self._greeted = False
+        self._earlier = None
 
     def own(self, text: str) -> None:
         """Add a line that the user has sent."""
@@ -145,9 +152,23 @@ class Conversation:
 
     def _finish(self) -> None:
         """End the unfinished line, if there is one."""
-        if self._open:
-            self._finished(self._open)
-        self._open = None
+        line, self._open = self._open, None
+        if line:
+            self._finished(line)
+            self._count_earlier(line)
+
+    def _count_earlier(self, line: Line) -> None:
+        """Add a notice behind the last of the earlier messages that the room sends at a join.
+
+        Their number is in the line after the greeting, which has no prefix.
+        """
+        if self._earlier:
+            self._earlier -= 1
+            if not self._earlier:
+                self.note(NOW)
+        elif self._earlier is None and line.head:
+            found = _EARLIER.fullmatch(line.text) if line.head == ROOM_PREFIX else None
+            self._earlier = int(found[1].replace(",", "")) if found else 0
 
     def _person(self, head: str) -> int:
         """Return the number of a sender: 0, 1 … in the order of their first lines."""

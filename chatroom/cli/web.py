@@ -1,0 +1,156 @@
+"""`python -m chatroom.web`: serve a page on which browsers can join a room, or several rooms.
+
+Exit codes: 0 stopped by SIGINT or SIGTERM, 1 the gateway can't run, 2 wrong arguments.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from chatroom.arguments import Parser, argument_type, path
+from chatroom.config.options import OPTIONS
+from chatroom.errors import ChatroomError, WebError
+from chatroom.logs import Formatter
+from chatroom.system.endpoint import Endpoint
+from chatroom.system.listening import endpoint, listen
+from chatroom.system.networks import parse_network
+
+KEEP = next(option for option in OPTIONS if option.name == "web_keep")
+"""The room's option that --keep stands for."""
+
+
+def parser() -> argparse.ArgumentParser:
+    made = Parser(
+        prog="python -m chatroom.web",
+        description="Serve a page on which browsers can join a room.",
+        epilog="Ctrl-C or SIGTERM stops the gateway. SIGHUP reads the certificate again. A room on"
+        " the same machine can also do this itself: python -m chatroom --web HOST:PORT.",
+        allow_abbrev=False,
+    )
+    add = made.add_argument
+    add(
+        "--room",
+        type=argument_type(_rooms),
+        metavar="HOST:PORT[,…]",
+        required=True,
+        help="room; if several are given, the first that answers is used for new members",
+    )
+    add(
+        "--listen",
+        type=argument_type(_address),
+        metavar="HOST:PORT",
+        help="serve the page at this address",
+    )
+    add(
+        "--tls",
+        type=argument_type(_address),
+        metavar="HOST:PORT",
+        help="serve line clients over TLS at this address",
+    )
+    add("--cert", type=argument_type(path), metavar="FILE", help="certificate (PEM)")
+    add("--key", type=argument_type(path), metavar="FILE", help="private key (PEM)")
+    add(
+        "--origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="another site whose pages may join, such as https://example.org; repeatable",
+    )
+    add(
+        "--proxy-from",
+        type=argument_type(parse_network),
+        action="append",
+        default=[],
+        metavar="NETWORK",
+        help="trusted reverse proxy, which names the browser's address in X-Forwarded-For or"
+        " Forwarded; repeatable",
+    )
+    add(
+        "--proxy-protocol",
+        action="store_true",
+        help="send the browser's address to the room in a PROXY header; the room needs"
+        " --proxy-protocol and --proxy-from",
+    )
+    add(
+        "--keep",
+        type=argument_type(_keep),
+        default=KEEP.default,
+        metavar="SECONDS",
+        help="time for which a browser without a connection remains a member (default: 60)",
+    )
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a gateway until it is stopped, then end the process with an exit code."""
+    command = parser()
+    options = command.parse_args(arguments)
+    if not (options.listen or options.tls):
+        command.error("--listen HOST:PORT is missing, the address of the page")
+    if bool(options.cert) != bool(options.key):
+        command.error("--cert and --key must be given together")
+    if options.tls and not options.cert:
+        command.error("--tls needs --cert and --key")
+    try:
+        _validate_origins(options.origin)
+    except ValueError as error:
+        command.error(f"argument --origin: must be {error}")
+    handler = logging.StreamHandler()
+    handler.setFormatter(Formatter("text"))
+    logging.basicConfig(handlers=[handler])
+    try:
+        _run(options)
+    except ChatroomError as error:
+        command.exit(error.exit_code, f"{command.prog}: {error}\n")
+    sys.exit(0)
+
+
+def _run(options: argparse.Namespace) -> None:
+    """Listen, then serve. Raises ChatroomError."""
+    if find_spec("websockets") is None:
+        raise WebError("it needs websockets: pip install 'chatroom[web]'")
+    import asyncio
+
+    from chatroom.sidecars.web.process import Certificate, Listeners, Rules
+    from chatroom.sidecars.web.rooms import TCPDoor
+    from chatroom.sidecars.web.standalone import run
+
+    web = None if options.listen is None else listen(options.listen, 0)
+    used = [] if web is None else [endpoint(web)]
+    tls = None if options.tls is None else listen(options.tls, 0, used)
+    certificate = Certificate(options.cert, options.key) if options.cert else None
+
+    def on_listening() -> None:
+        if web is not None:
+            print(f"web page on {'https' if certificate else 'http'}://{endpoint(web)}/")
+        if tls is not None:
+            print(f"TLS on {endpoint(tls)}")
+        sys.stdout.flush()
+
+    rules = Rules(tuple(options.origin), tuple(options.proxy_from), options.keep)
+    door = TCPDoor(options.room, options.proxy_protocol)
+    asyncio.run(run(Listeners(web, tls), certificate, rules, door, on_listening))
+
+
+def _address(text: str) -> Endpoint:
+    found = Endpoint.parse(text)
+    if found.path:
+        raise ValueError("HOST:PORT")
+    return found
+
+
+def _rooms(text: str) -> list[Endpoint]:
+    return [_address(part) for part in text.split(",")]
+
+
+def _keep(text: str) -> float:
+    value: float = KEEP.parse(text)
+    KEEP.check(value)
+    return value
+
+
+def _validate_origins(origins: Sequence[str]) -> None:
+    row = next(option for option in OPTIONS if option.name == "web_origin")
+    row.check(tuple(origins))

@@ -1,0 +1,21 @@
+"""`--web HOST:PORT`: a process, the gateway, that serves a page on which browsers can join.
+
+    stream.py    pure: the room's bytes as lines
+    session.py   pure: a browser's session, which outlives its WebSocket
+    site.py      pure: the files of page/, and HTTP answers
+    request.py   pure: a browser's address behind reverse proxies, and its origin
+    closing.py   pure: the reasons why a room disconnects a member
+    visitor.py   a browser in the room: session, connection to the room, WebSocket
+    rooms.py     the way into the room: through the main process, or by TCP
+    gateway.py   HTTP and WebSockets, in an event loop: Gateway.listen
+    process.py   start and end of the process: main
+    page/        the page: HTML, CSS and JavaScript, as they are served
+
+supervisor/web.py starts the gateway, and replaces it when it dies.
+
+Each browser is a member of the room, with a TCP connection of its own between the gateway and the
+room, and with the browser's address. So admission, bans, rates, status and recovery apply to it as
+to any other member.
+
+It needs websockets (the extra `web`); nothing else in the server does.
+"""

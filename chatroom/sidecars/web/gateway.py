@@ -1,0 +1,266 @@
+"""The gateway: the page over HTTP, and a WebSocket for each browser.
+
+    GET /, /page.js …   the page (site.py)
+    GET /room           a WebSocket (visitor.py), of the page's own origin only
+
+The browser's first frame names its session, or none; docs/web.md describes the frames.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import socket
+import ssl
+from email.utils import formatdate
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
+from websockets.http11 import Request, Response
+
+from chatroom.protocol.address import canonical
+from chatroom.sidecars.web import session
+from chatroom.sidecars.web.closing import GATEWAY_FULL
+from chatroom.sidecars.web.process import Rules
+from chatroom.sidecars.web.request import ForwardedError, client, is_same_origin
+from chatroom.sidecars.web.rooms import Door, RefusedError, UnreachableError
+from chatroom.sidecars.web.session import ProtocolError
+from chatroom.sidecars.web.site import SECURITY, Answer, Site, text
+from chatroom.sidecars.web.visitor import CLOSE_WITHIN, WRITE_LIMIT, Visitor, WebSocket
+from chatroom.system.listening import BACKLOG
+
+ROOM = "/room"
+"""Path of the WebSocket."""
+
+HANDSHAKE_WITHIN = 10.0
+"""Timeout (s) for a browser's TLS handshake, for its request, and for its first frame."""
+PING_EVERY = 25.0
+"""Seconds between two pings. Proxies cut connections that are silent for 60 s."""
+MAX_FRAME = 64 * 1024
+"""Maximum size of a browser's message (bytes)."""
+MAX_QUEUE = 4
+"""Number of a browser's frames that wait while the room reads no more from it."""
+MAX_AWAY = 64
+"""Maximum number of sessions of one address that wait for their browsers. With one more, the oldest
+ends: a WebSocket costs its owner little, so one machine could fill the room with such sessions."""
+STOP_WITHIN = 0.8
+"""Timeout (s) for all browsers to close their WebSockets when the gateway stops."""
+
+_library_log = logging.getLogger("chatroom.web")
+# Warnings are about single browsers, for example one that went while it was written to.
+_library_log.setLevel(logging.ERROR)
+logging.getLogger("asyncio").setLevel(logging.ERROR)
+
+
+def on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report an error that asyncio has caught, unless it is one of the network or of resources.
+
+    While no descriptor is left, asyncio accepts no connection for a second, and reports that.
+    """
+    if not isinstance(context.get("exception"), OSError):
+        loop.default_exception_handler(context)
+
+
+class Gateway:
+    """The sessions of all browsers, and the servers through which they come."""
+
+    def __init__(self, site: Site, door: Door, rules: Rules, capacity: int) -> None:
+        """`capacity`: maximum number of sessions."""
+        self._site = site
+        self._door = door
+        self._rules = rules
+        self._capacity = capacity
+        self._visitors: dict[str, Visitor] = {}
+        """Visitors by the id of their session, which only their browser knows."""
+        self._away: dict[str, dict[str, Visitor]] = {}
+        """Visitors without a WebSocket, by address and id, the oldest first."""
+        self._servers: list[Server] = []
+
+    async def listen(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+        """Serve browsers that connect to this listener."""
+        self._servers.append(
+            await serve(
+                self._serve,
+                sock=listener,
+                ssl=tls,
+                backlog=BACKLOG,
+                create_connection=WebSocket,
+                process_request=self._on_request,
+                process_response=_secure,
+                compression=None,
+                server_header=None,
+                open_timeout=HANDSHAKE_WITHIN,
+                ping_interval=PING_EVERY,
+                ping_timeout=PING_EVERY,
+                close_timeout=CLOSE_WITHIN,
+                max_size=MAX_FRAME,
+                max_queue=MAX_QUEUE,
+                write_limit=WRITE_LIMIT,
+                logger=_library_log,
+            )
+        )
+
+    async def stop(self) -> None:
+        """Close all WebSockets; the browsers may connect again."""
+        for server in self._servers:
+            server.close(code=CloseCode.GOING_AWAY)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_WITHIN):
+                await asyncio.gather(*(server.wait_closed() for server in self._servers))
+
+    # --- HTTP ----------------------------------------------------------------
+
+    def _on_request(self, websocket: ServerConnection, request: Request) -> Response | None:
+        """Answer a request for a file; return None for the WebSocket."""
+        assert isinstance(websocket, WebSocket)
+        headers = request.headers
+        refusal = self._identify(websocket, headers)
+        if refusal is not None:
+            return _response(refusal)
+        if request.path.partition("?")[0] != ROOM:
+            known = headers.get_all("If-None-Match")
+            return _response(self._site.answer(request.method, request.path, known))
+        if not self._is_allowed(headers.get_all("Origin"), headers.get_all("Host")):
+            return _response(text(HTTPStatus.FORBIDDEN, "Pages of other sites may not connect."))
+        return None
+
+    def _identify(self, websocket: WebSocket, headers: Headers) -> Answer | None:
+        """Note the browser's address; return an answer if that fails."""
+        try:
+            host, port = websocket.remote_address[:2]
+            websocket.client = client(
+                (canonical(host), port),
+                self._rules.proxies,
+                headers.get_all("X-Forwarded-For"),
+                headers.get_all("Forwarded"),
+            )
+        except ForwardedError as error:
+            return text(HTTPStatus.BAD_REQUEST, f"{error}.")
+        except (TypeError, ValueError):  # it was reset before it was accepted
+            return text(HTTPStatus.BAD_REQUEST, "The connection has no address.")
+        return None
+
+    def _is_allowed(self, origins: list[str], hosts: list[str]) -> bool:
+        """Return whether a page may connect. A program other than a browser names no origin."""
+        if len(origins) > 1 or len(hosts) != 1:
+            return False
+        return (
+            not origins
+            or origins[0] in self._rules.origins
+            or (is_same_origin(origins[0], hosts[0]))
+        )
+
+    # --- WebSockets ----------------------------------------------------------
+
+    async def _serve(self, websocket: ServerConnection) -> None:
+        """Serve a WebSocket until it is closed."""
+        assert isinstance(websocket, WebSocket)
+        try:
+            visitor = await self._welcome(websocket)
+            if visitor is not None:
+                await _listen(visitor, websocket)
+        except ProtocolError as error:
+            websocket.end(CloseCode.POLICY_VIOLATION, str(error))
+        except ConnectionClosed:
+            pass
+        await websocket.wait_closed()
+
+    async def _welcome(self, websocket: WebSocket) -> Visitor | None:
+        """Read the first frame; return the session's visitor, or None if it can't be had."""
+        try:
+            async with asyncio.timeout(HANDSHAKE_WITHIN):
+                hello = _parse(await websocket.recv())
+        except TimeoutError:
+            raise ProtocolError(f"no frame came within {HANDSHAKE_WITHIN:g} s") from None
+        id, seen = hello.get("session"), session.number(hello, "seen")
+        if not (id is None or isinstance(id, str)):
+            raise ProtocolError("session must be text or null")
+        visitor = self._visitors.get(id) if id else None
+        if id is None or visitor is None or not visitor.is_staying:
+            room = await self._admit(websocket)
+            if room is None:
+                return None
+            id, seen = secrets.token_urlsafe(16), 0
+            visitor = self._visitors[id] = Visitor(
+                room,
+                self._rules.keep,
+                partial(self._on_away, id, websocket.client[0]),
+                partial(self._on_end, id, websocket.client[0]),
+            )
+        visitor.attach(websocket, id, seen)
+        return visitor
+
+    def _on_away(self, id: str, address: str, away: bool) -> None:
+        """Note that a visitor has lost its WebSocket, or has another."""
+        if away:
+            waiting = self._away.setdefault(address, {})
+            waiting[id] = self._visitors[id]
+            if len(waiting) > MAX_AWAY:
+                oldest = next(iter(waiting))
+                waiting.pop(oldest).leave(None)
+        elif waiting := self._away.get(address, {}):
+            waiting.pop(id, None)
+            if not waiting:
+                del self._away[address]
+
+    def _on_end(self, id: str, address: str) -> None:
+        self._on_away(id, address, False)
+        del self._visitors[id]
+
+    async def _admit(self, websocket: WebSocket) -> socket.socket | None:
+        """Return the connection of a new member, or None if there is none."""
+        if len(self._visitors) >= self._capacity:
+            websocket.end(CloseCode.NORMAL_CLOSURE, GATEWAY_FULL)
+            return None
+        try:
+            room = await self._door.open(*websocket.client)
+        except RefusedError as error:
+            websocket.end(CloseCode.NORMAL_CLOSURE, str(error))
+        except UnreachableError:
+            websocket.end(CloseCode.TRY_AGAIN_LATER)
+        else:
+            if not websocket.is_lost:
+                return room
+            room.close()
+        return None
+
+
+async def _listen(visitor: Visitor, websocket: WebSocket) -> None:
+    """Obey the frames of a browser until it closes its WebSocket. Raises ProtocolError."""
+    async for frame in websocket:
+        found = _parse(frame)
+        if "seen" in found:
+            visitor.seen(session.number(found, "seen"))
+        if "say" in found:
+            if not isinstance(found["say"], str):
+                raise ProtocolError("say must be text")
+            await visitor.say(session.number(found, "n"), found["say"])
+    closed = websocket.protocol.close_rcvd
+    if closed is not None and closed.code == CloseCode.NORMAL_CLOSURE:
+        visitor.leave(websocket)
+
+
+def _parse(frame: str | bytes) -> dict[str, Any]:
+    if isinstance(frame, bytes):
+        raise ProtocolError("a frame must be text")
+    return session.parse(frame)
+
+
+def _secure(_: ServerConnection, __: Request, response: Response) -> None:
+    """Add the security headers to the library's own answers."""
+    if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+        for name, value in SECURITY.items():
+            if name not in response.headers:
+                response.headers[name] = value
+
+
+def _response(answer: Answer) -> Response:
+    headers = Headers(answer.headers)
+    headers["Date"] = formatdate(usegmt=True)
+    headers["Connection"] = "close"
+    return Response(answer.status, answer.status.phrase, headers, answer.body)

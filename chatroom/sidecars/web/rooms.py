@@ -1,0 +1,170 @@
+"""The way into the room: `Door.open` returns a member's connection.
+
+ParentDoor    asks the main process (supervisor/web.py): the room is on this machine
+TCPDoor       connects to rooms by TCP: the gateway stands alone
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Sequence
+from typing import Protocol
+
+from chatroom.protocol.proxy_header import compose
+from chatroom.sidecars.web.process import MAX_OPENING
+from chatroom.system.channel import Channel, ChannelClosed, Record
+from chatroom.system.endpoint import Endpoint
+
+CONNECT_WITHIN = 5.0
+"""Timeout (s) for a connection to a room."""
+OPEN_WITHIN = 10.0
+"""Timeout (s) for the main process to make a member: no worker may be ready for a while."""
+
+
+class RefusedError(Exception):
+    """The room refuses the member. The message is the reason, for people."""
+
+
+class UnreachableError(Exception):
+    """There is no room now; there may be one later. The message is one line."""
+
+
+class Door(Protocol):
+    async def open(self, address: str, port: int) -> socket.socket:
+        """Return a non-blocking connection of a new member, whose client has this address.
+
+        Raises RefusedError, UnreachableError.
+        """
+
+
+class ParentDoor:
+    """Asks the main process over its channel. Call `on_record` with each of its answers."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._turn = asyncio.Semaphore(MAX_OPENING)
+        self._number = 0
+        self._asked: dict[int, asyncio.Future[socket.socket]] = {}
+
+    async def open(self, address: str, port: int) -> socket.socket:
+        async with self._turn:
+            self._number += 1
+            number = self._number
+            answer = self._asked[number] = asyncio.get_running_loop().create_future()
+            try:
+                self._send({"open": number, "address": address, "port": port})
+                async with asyncio.timeout(OPEN_WITHIN):
+                    connection: socket.socket = await answer
+                    return connection
+            except TimeoutError:
+                raise UnreachableError("the room does not answer") from None
+            finally:
+                del self._asked[number]
+
+    def on_record(self, record: Record, descriptors: list[int]) -> None:
+        """Take an answer of the main process."""
+        connections = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        match record:
+            case {"opened": number}:
+                self._send({"taken": number})
+                answer = self._asked.get(number)
+                if answer is None or answer.done():
+                    for connection in connections:  # nobody waits any more
+                        connection.close()
+                else:
+                    [connection] = connections
+                    connection.setblocking(False)
+                    answer.set_result(connection)
+            case {"refused": number, "reason": reason}:
+                self._fail(number, RefusedError(reason))
+            case {"failed": number}:
+                self._fail(number, UnreachableError("the room is stopping"))
+
+    def _fail(self, number: int, error: Exception) -> None:
+        answer = self._asked.get(number)
+        if answer is not None and not answer.done():
+            answer.set_exception(error)
+
+    def _send(self, record: Record) -> None:
+        try:
+            self._channel.send(record)
+        except ChannelClosed:
+            raise UnreachableError("the room has ended") from None
+        self._flush_later()
+
+    def _flush_later(self) -> None:
+        if self._channel.backlog:
+            asyncio.get_running_loop().call_later(0.01, self._flush)
+
+    def _flush(self) -> None:
+        try:
+            self._channel.flush()
+        except ChannelClosed:
+            return  # the event loop notices it
+        self._flush_later()
+
+
+class TCPDoor:
+    """Connects to the first room that answers; the last one that did is tried first.
+
+    `proxy_header`: True if the rooms expect a PROXY header (version 2) from this gateway.
+    """
+
+    def __init__(self, rooms: Sequence[Endpoint], proxy_header: bool) -> None:
+        self._rooms = list(rooms)
+        self._proxy_header = proxy_header
+
+    async def open(self, address: str, port: int) -> socket.socket:
+        connection = await self._connect()
+        if self._proxy_header:
+            host, room_port = connection.getpeername()[:2]
+            header = compose(address, port, host, room_port)
+            await asyncio.get_running_loop().sock_sendall(connection, header)
+        return connection
+
+    async def probe(self) -> None:
+        """Check that a room answers. Raises UnreachableError."""
+        (await self._connect()).close()
+
+    async def _connect(self) -> socket.socket:
+        errors = []
+        for room in list(self._rooms):
+            try:
+                return await _connect(room)
+            except OSError as error:
+                errors.append(f"{room}: {_reason(error)}")
+                if room == self._rooms[0]:  # no other attempt has moved it meanwhile
+                    self._rooms.append(self._rooms.pop(0))
+        raise UnreachableError(f"no room answers at {'; '.join(errors)}")
+
+
+async def _connect(room: Endpoint) -> socket.socket:
+    """Return a connection to a room. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(CONNECT_WITHIN):
+            found = await loop.getaddrinfo(room.host, room.port, type=socket.SOCK_STREAM)
+            error: OSError = OSError("no address")
+            for family, kind, protocol, _, address in found:
+                connection = socket.socket(family, kind, protocol)
+                connection.setblocking(False)
+                try:
+                    await loop.sock_connect(connection, address)
+                except OSError as failed:
+                    connection.close()
+                    error = failed
+                except BaseException:
+                    connection.close()
+                    raise
+                else:
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    return connection
+            raise error
+    except TimeoutError:
+        raise OSError(f"no answer within {CONNECT_WITHIN:g} s") from None
+
+
+def _reason(error: OSError) -> str:
+    if error.errno is None or isinstance(error, socket.gaierror):
+        return str(error.args[-1])
+    return os.strerror(error.errno)

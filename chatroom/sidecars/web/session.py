@@ -1,0 +1,238 @@
+"""A browser's session, which outlives its WebSocket. Pure: no sockets, no clock.
+
+Both directions are numbered, so that a browser can resume after a cut without losing or doubling
+anything:
+
+- *Lines of the room* have the numbers 1, 2, 3 … The session keeps the last lines (KEEP_LINES,
+  KEEP_SIZE) until the browser says that it has seen them. A browser that resumes says what it has
+  seen, and gets the rest. It is told how many lines are no longer kept.
+- *Messages of the browser* have the numbers 1, 2, 3 … too. The session drops a number that it
+  already has. A browser that resumes is told which number has reached the room, and sends only what
+  is above it.
+
+    browser ─► WebSocket ─► Session.say ─► bytes for the room, then Session.sent(bytes)
+    room ─► Session.receive ─► Session.frame ─► WebSocket ─► browser
+
+Cost: O(1) for each line, and memory for the kept lines. A line that is not sent yet is never
+dropped while a WebSocket is open. So the caller must stop reading from the room while the browser
+does not read.
+
+docs/web.md describes the frames.
+"""
+
+import json
+from collections import deque
+from json.encoder import encode_basestring
+from typing import Any
+
+from chatroom.sidecars.web.stream import LineStream
+
+KEEP_LINES = 2_000
+"""Maximum number of lines that are kept for a browser that has not said that it has seen them."""
+KEEP_SIZE = 256 * 1024
+"""Maximum size of these lines (characters, LINE_COST more for each line)."""
+LINE_COST = 64
+"""Characters that a kept line counts besides its text: about the size of an empty str."""
+
+
+class ProtocolError(Exception):
+    """The browser has sent a frame that the little protocol does not have. One line."""
+
+
+class Session:
+    """One browser session, from its first WebSocket until it is dropped."""
+
+    __slots__ = (
+        "_accepted",
+        "_first",
+        "_last_text",
+        "_lines",
+        "_pending",
+        "_said",
+        "_shown",
+        "_shown_partial",
+        "_size",
+        "_stream",
+        "_unfinished",
+        "attached",
+    )
+
+    def __init__(self) -> None:
+        self.attached = False
+        """True while a WebSocket is open."""
+        self._stream = LineStream()
+        # --- lines of the room
+        self._lines: deque[str] = deque()
+        """Kept lines, the oldest first."""
+        self._last_text = ""
+        self._first = 1
+        """Number of the first kept line, or of the next line if none is kept."""
+        self._size = 0
+        """Size of the kept lines, as KEEP_SIZE counts it."""
+        self._shown = 0
+        """Number of the last line that the present WebSocket has got."""
+        self._unfinished = ""
+        """Text of the unfinished line as the browser gets it; empty if there is none. Its number
+        follows that of the last line."""
+        self._shown_partial = ""
+        """Text of the unfinished line that the present WebSocket has got."""
+        # --- messages of the browser
+        self._accepted = 0
+        """Number of the last message that this session has taken."""
+        self._said = 0
+        """Number of the last message that has reached the room as a whole."""
+        self._pending: deque[int] = deque()
+        """Bytes that are not sent to the room yet, for each message above `_said`."""
+
+    # --- the WebSocket -------------------------------------------------------
+
+    def attach(self, seen: int) -> dict[str, int]:
+        """Begin or resume with a new WebSocket; the browser has seen the lines up to `seen`.
+
+        Return the numbers for the first answer. Raises ProtocolError.
+        """
+        if not 0 <= seen <= self.last:
+            raise ProtocolError(f"line {seen} does not exist; the last one is {self.last}")
+        missed = max(0, self._first - 1 - seen)
+        self.attached = True
+        self._shown = seen + missed
+        self._shown_partial = ""
+        self.seen(self._shown)
+        return {"said": self._said, "missed": missed}
+
+    def detach(self) -> None:
+        """Note that the WebSocket is gone. From now on, the oldest lines may be dropped."""
+        self.attached = False
+        self._forget()
+
+    # --- the room's lines ----------------------------------------------------
+
+    @property
+    def last(self) -> int:
+        """Number of the last finished line."""
+        return self._first + len(self._lines) - 1
+
+    @property
+    def last_text(self) -> str:
+        """Text of the last line, or of the unfinished one after it; empty if there is none."""
+        return self._stream.unfinished or self._last_text
+
+    @property
+    def is_partial(self) -> bool:
+        """True while the room has sent text without a line end that the browser has not got."""
+        return self._stream.unfinished != self._unfinished
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes that the room has sent."""
+        lines = self._stream.feed(data)
+        if lines:
+            self._unfinished = ""
+            self._last_text = lines[-1]
+            self._lines.extend(lines)
+            self._size += sum(map(len, lines)) + LINE_COST * len(lines)
+            self._forget()
+
+    def on_silence(self) -> None:
+        """Show the unfinished line: the room has sent nothing for a while."""
+        self._unfinished = self._stream.unfinished
+
+    def frame(self) -> str | None:
+        """Return everything that the WebSocket has not got as one frame, None if it has all."""
+        if not self.attached:
+            return None
+        number = self._shown + 1
+        rows = [
+            f"[{number + at},{encode_basestring(self._lines[at - unsent])}]"
+            for unsent in (self.last - self._shown,)
+            for at in range(unsent)
+        ]
+        if rows:
+            self._shown = self.last
+            self._shown_partial = ""
+        if self._unfinished != self._shown_partial:
+            self._shown_partial = self._unfinished
+            rows.append(f"[{self.last + 1},{encode_basestring(self._unfinished)},1]")
+        return f'{{"lines":[{",".join(rows)}]}}' if rows else None
+
+    def seen(self, number: int) -> None:
+        """Forget the lines up to `number`: the browser has seen them. Raises ProtocolError."""
+        if not 0 <= number <= self._shown:
+            raise ProtocolError(f"line {number} was not sent; the last one is {self._shown}")
+        while self._first <= number:
+            self._drop_first()
+
+    def _forget(self) -> None:
+        """Drop the oldest lines beyond the limits; if a WebSocket is open, only those it has got.
+
+        At least one line is kept, however long it is.
+        """
+        while len(self._lines) > 1 and (self._size > KEEP_SIZE or len(self._lines) > KEEP_LINES):
+            if self.attached and self._first > self._shown:
+                break
+            self._drop_first()
+
+    def _drop_first(self) -> None:
+        self._size -= len(self._lines.popleft()) + LINE_COST
+        self._first += 1
+
+    # --- the browser's messages ----------------------------------------------
+
+    def say(self, number: int, text: str) -> bytes:
+        """Take a message; return the bytes for the room, empty if the session has it already.
+
+        Raises ProtocolError if messages before it are missing.
+        """
+        if number <= self._accepted:
+            return b""
+        if number != self._accepted + 1:
+            raise ProtocolError(f"message {number} follows message {self._accepted}")
+        data = _clean(text).encode() + b"\n"
+        self._accepted = number
+        self._pending.append(len(data))
+        return data
+
+    def sent(self, size: int) -> bool:
+        """Note that so many of the bytes have reached the room; return True if `said` has grown."""
+        before = self._said
+        while self._pending and size >= self._pending[0]:
+            size -= self._pending.popleft()
+            self._said += 1
+        if self._pending:
+            self._pending[0] -= size
+        return self._said > before
+
+    @property
+    def said(self) -> int:
+        """Number of the last message that has reached the room as a whole."""
+        return self._said
+
+
+def _clean(text: str) -> str:
+    """Replace lone surrogates, which JSON allows and UTF-8 does not, by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+# --- frames of the browser ------------------------------------------------------------------------
+
+
+def parse(frame: str) -> dict[str, Any]:
+    """Return the object in a frame. Raises ProtocolError."""
+    try:
+        found = json.loads(frame)
+    except (ValueError, RecursionError):
+        raise ProtocolError("a frame must be a JSON object") from None
+    if not isinstance(found, dict):
+        raise ProtocolError("a frame must be a JSON object")
+    return found
+
+
+def number(found: dict[str, Any], key: str) -> int:
+    """Return a number of an object. Raises ProtocolError."""
+    value = found.get(key, 0)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ProtocolError(f"{key} must be a number from 0")
+    return value

@@ -1,0 +1,311 @@
+"""A browser in the room: its session, its connection to the room, and its WebSocket, if it has one.
+
+    room ─► _on_readable ─► Session ─► push ─► WebSocket
+    WebSocket ─► say ─► Session ─► _write ─► room
+
+Backpressure in both directions:
+
+- A browser that does not read fills its WebSocket's buffer (WRITE_LIMIT). Then nothing more is read
+  from the room, so the room's limit for slow readers applies (--max-lag). If the buffer stays full
+  for STALLED_AFTER seconds, the WebSocket is cut; the session continues.
+- A browser that floods is read no faster than the room reads (MAX_UNSENT).
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from json.encoder import encode_basestring
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection, broadcast
+from websockets.frames import CloseCode
+
+from chatroom.sidecars.web.closing import TAKEN_OVER, TOO_SLOW, closing_reason
+from chatroom.sidecars.web.session import Session
+
+SILENCE = 0.3
+"""Silence (s) after which an unfinished line is shown. The room itself has waited before it sent
+the text (--flush-after), so this only spares lines that arrive in pieces."""
+MAX_READ = 64 * 1024
+"""Maximum number of bytes to read from the room at once."""
+WRITE_LIMIT = 64 * 1024
+"""Size (bytes) of a WebSocket's write buffer from which nothing more is read from the room."""
+MAX_UNSENT = 64 * 1024
+"""Bytes for the room from which nothing more is read from the WebSocket."""
+STALLED_AFTER = 50.0
+"""Seconds for which a WebSocket's write buffer may stay full: as long as two pings take."""
+LAGGED_WITHIN = 5.0
+"""A connection to the room that ends within so many seconds after it was not read for a while was
+ended because of its lag. The room sends no reason to a member that lags."""
+CLOSE_WITHIN = 10.0
+"""Timeout (s) for a browser to close its WebSocket, and for the room to close a connection."""
+
+
+class WebSocket(ServerConnection):
+    """A WebSocket that reports when it is writable again, and when it is gone."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.client = ("", 0)
+        """Address and port of the browser; the request sets it."""
+        self.on_writable: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[], None] = lambda: None
+        self.is_lost = False
+        self._stalled: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    def tell(self, frame: str) -> None:
+        """Send a text frame without waiting. No effect if the WebSocket is closing."""
+        broadcast((self,), frame)
+
+    def end(self, code: CloseCode, reason: str | None = None) -> None:
+        """Close without waiting. With a reason, the browser must not connect again by itself."""
+        if self._closing is None:
+            if reason is not None:
+                self.tell(f'{{"closed":{encode_basestring(reason)}}}')
+            self._closing = self.loop.create_task(self._close(code))
+
+    async def _close(self, code: CloseCode) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_WITHIN):
+                await self.close(code)  # it would wait for a full buffer without a timeout
+        self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.protocol.close_rcvd is not None:  # websockets would wait for the browser's FIN
+            self.end(CloseCode.NORMAL_CLOSURE)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        # websockets sends no pings while the buffer is full, so they can't time out.
+        self._stalled = self.loop.call_later(STALLED_AFTER, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._end_stall()
+        self.on_writable()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_stall()
+        super().connection_lost(exc)
+        self.is_lost = True
+        self.on_lost()
+
+    def _end_stall(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+
+class Visitor:
+    """A browser that is a member of the room.
+
+    `keep`: seconds for which the session continues without a WebSocket. `on_away(away)` is called
+    when it has lost its WebSocket (True), and when it has another (False). `on_end()` is called
+    once, when the connection to the room has ended.
+    """
+
+    def __init__(
+        self,
+        room: socket.socket,
+        keep: float,
+        on_away: Callable[[bool], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._room = room
+        self._keep = keep
+        self._on_away = on_away
+        self._on_end = on_end
+        self._session = Session()
+        self._websocket: WebSocket | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        """Timer that ends the session; None while it has a WebSocket."""
+        self._silence: asyncio.TimerHandle | None = None
+        """Timer that shows the unfinished line."""
+        self._reads = True
+        """True while the connection to the room is read."""
+        self._resumed_at = -LAGGED_WITHIN
+        """Time (s) of the loop at which it was read again after a pause."""
+        self._unsent = bytearray()
+        """Bytes that the room has not taken yet."""
+        self._takes_more = asyncio.Event()
+        """Set while `_unsent` is below its limit."""
+        self._takes_more.set()
+        self._leaving = False
+        """True once the session is over, and only what is unsent must still reach the room."""
+        self._ended = False
+        self._loop.add_reader(room, self._on_readable)
+
+    @property
+    def is_staying(self) -> bool:
+        """True while the session can be resumed."""
+        return not self._leaving
+
+    # --- the WebSocket -------------------------------------------------------
+
+    def attach(self, websocket: WebSocket, id: str, seen: int) -> None:
+        """Continue with this WebSocket: send it the first answer, and what it has not seen.
+
+        An older WebSocket of the session is closed. Raises ProtocolError.
+        """
+        numbers = self._session.attach(seen)
+        if self._websocket is not None:
+            self._release(self._websocket).end(CloseCode.NORMAL_CLOSURE, TAKEN_OVER)
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+            self._on_away(False)
+        self._websocket = websocket
+        websocket.on_writable = self._push
+        websocket.on_lost = lambda: self._detach(websocket)
+        websocket.tell('{{"session":"{}","said":{said},"missed":{missed}}}'.format(id, **numbers))
+        self._push()
+
+    def leave(self, websocket: WebSocket | None) -> None:
+        """End the session, unless a WebSocket other than this one has taken it over."""
+        if self._websocket in (websocket, None):
+            self._leave()
+
+    def _detach(self, websocket: WebSocket) -> None:
+        self._release(websocket)
+        self._session.detach()
+        self._read(True)
+        if not self._leaving:
+            self._expiry = self._loop.call_later(self._keep, self._leave)
+            self._on_away(True)
+
+    def _release(self, websocket: WebSocket) -> WebSocket:
+        websocket.on_writable = websocket.on_lost = lambda: None
+        self._websocket = None
+        return websocket
+
+    # --- room ─► browser -----------------------------------------------------
+
+    def seen(self, number: int) -> None:
+        """Note that the browser has seen the lines up to `number`. Raises ProtocolError."""
+        self._session.seen(number)
+
+    def _on_readable(self) -> None:
+        try:
+            data = self._room.recv(MAX_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._end()
+            return
+        self._session.receive(data)
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+        if self._session.is_partial:
+            self._silence = self._loop.call_later(SILENCE, self._on_silence)
+        self._push()
+
+    def _on_silence(self) -> None:
+        self._silence = None
+        self._session.on_silence()
+        self._push()
+
+    def _push(self) -> None:
+        """Send everything new to the WebSocket, in one frame, if its buffer has room for it."""
+        websocket = self._websocket
+        if websocket is None or self._ended:
+            return
+        if not websocket.paused and (frame := self._session.frame()) is not None:
+            websocket.tell(frame)
+        self._read(not websocket.paused)
+
+    def _read(self, reads: bool) -> None:
+        if reads != self._reads and not self._ended:
+            self._reads = reads
+            if reads:
+                self._resumed_at = self._loop.time()
+                self._loop.add_reader(self._room, self._on_readable)
+            else:
+                self._loop.remove_reader(self._room)
+
+    # --- browser ─► room -----------------------------------------------------
+
+    async def say(self, number: int, text: str) -> None:
+        """Send a message to the room, then wait while the room takes no more.
+
+        Raises ProtocolError.
+        """
+        data = self._session.say(number, text)
+        if not self._leaving:
+            self._unsent += data
+            self._write()
+            await self._takes_more.wait()
+
+    def _write(self) -> None:
+        """Send what the room takes."""
+        try:
+            size = self._room.send(self._unsent) if self._unsent else 0
+        except BlockingIOError:
+            size = 0
+        except OSError:  # it has ended: reading finds its last lines
+            self._leaving = True
+            self._unsent.clear()
+            size = 0
+        del self._unsent[:size]
+        if self._session.sent(size) and self._websocket is not None:
+            self._websocket.tell(f'{{"said":{self._session.said}}}')
+        if self._unsent:
+            self._loop.add_writer(self._room, self._write)
+        else:
+            self._loop.remove_writer(self._room)
+            if self._leaving:
+                self._shut_down()
+        if len(self._unsent) < MAX_UNSENT:
+            self._takes_more.set()
+        else:
+            self._takes_more.clear()
+
+    # --- the end -------------------------------------------------------------
+
+    def _leave(self) -> None:
+        """Leave the room once it has taken everything. The room then closes the connection."""
+        if self._leaving or self._ended:
+            return
+        self._leaving = True
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expiry = self._loop.call_later(CLOSE_WITHIN, self._end)
+        self._write()
+
+    def _shut_down(self) -> None:
+        with contextlib.suppress(OSError):
+            self._room.shutdown(socket.SHUT_WR)
+
+    def _end(self) -> None:
+        """Close the connection to the room; tell the browser why it has ended."""
+        if self._ended:
+            return
+        self._session.on_silence()
+        websocket, frame = self._websocket, self._session.frame()
+        lagged = not self._reads or self._loop.time() - self._resumed_at < LAGGED_WITHIN
+        self._ended = self._leaving = True
+        self._loop.remove_reader(self._room)
+        self._loop.remove_writer(self._room)
+        self._room.close()
+        for timer in (self._expiry, self._silence):
+            if timer is not None:
+                timer.cancel()
+        self._unsent.clear()
+        self._takes_more.set()
+        self._on_end()
+        if websocket is not None:
+            self._release(websocket)
+            if frame is not None:
+                websocket.tell(frame)
+            reason = closing_reason(self._session.last, self._session.last_text)
+            if reason is None and lagged:
+                reason = TOO_SLOW
+            websocket.end(
+                CloseCode.SERVICE_RESTART if reason is None else CloseCode.NORMAL_CLOSURE, reason
+            )

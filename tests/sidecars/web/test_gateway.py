@@ -1,0 +1,381 @@
+"""The gateway, between a fake room and raw clients that break rules."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from chatroom.sidecars.web import gateway as module
+from chatroom.sidecars.web import visitor
+from chatroom.sidecars.web.closing import TOO_SLOW
+from chatroom.sidecars.web.process import Rules
+from chatroom.system.networks import parse_network
+from tests.sidecars.web.stage import BINARY, CLOSE, PATIENCE, PING, PONG, TEXT, in_loop, serving
+
+
+@in_loop
+async def test_a_client_joins_speaks_and_hears() -> None:
+    async with serving() as stage:
+        client = await stage.connect()
+        answer = await client.join()
+        assert answer == {"session": answer["session"], "said": 0, "missed": 0}
+        assert await client.receive() == {"lines": [[1, "Welcome"]]}
+        client.send({"n": 1, "say": "a\nb", "another": "key is ignored"})
+        assert await stage.room.read(4) == b"a\nb\n"
+        assert await client.receive() == {"said": 1}
+        stage.room.members[0].send(b"<x>1\n<y>2\n")
+        assert await client.receive() == {"lines": [[2, "<x>1"], [3, "<y>2"]]}
+        assert stage.room.addresses == [client.writer.get_extra_info("sockname")]
+
+
+@in_loop
+async def test_fragments_are_one_message_and_pings_are_answered() -> None:
+    async with serving() as stage:
+        client = await stage.connect()
+        await client.join()
+        await client.receive()
+        text = '{"n": 1, "say": "ü"}'.encode()
+        cut = text.index("ü".encode()) + 1
+        client.send_frame(0x01, text[:cut])
+        client.send_frame(PING, b"inside")
+        client.send_frame(0x80, text[cut:])
+        assert await client.receive_frame() == (PONG, b"inside")
+        assert await stage.room.read(3) == "ü\n".encode()
+
+
+BROKEN = {
+    "not masked": (TEXT, b"{}", None, 1002),
+    "a reserved bit": (TEXT | 0x40, b"{}", b"\0\0\0\0", 1002),
+    "a reserved opcode": (0x83, b"", b"\0\0\0\0", 1002),
+    "a reserved control opcode": (0x8B, b"", b"\0\0\0\0", 1002),
+    "a continuation of nothing": (0x80, b"{}", b"\0\0\0\0", 1002),
+    "a fragmented ping": (0x09, b"", b"\0\0\0\0", 1002),
+    "a long ping": (PING, b"x" * 126, b"\0\0\0\0", 1002),
+    "a close of one byte": (CLOSE, b"\3", b"\0\0\0\0", 1002),
+    "a close with a wrong code": (CLOSE, b"\3\xed", b"\0\0\0\0", 1002),
+    "not UTF-8": (TEXT, b'{"n": 1, "say": "\xff"}', b"\0\0\0\0", 1007),
+    "a surrogate": (TEXT, b"\xed\xa0\x80", b"\0\0\0\0", 1007),
+    "too long": (TEXT, b" " * (module.MAX_FRAME + 1), b"\0\0\0\0", 1009),
+    "binary": (BINARY, b"{}", b"\0\0\0\0", 1008),
+    "no object": (TEXT, b"[]", b"\0\0\0\0", 1008),
+    "no JSON": (TEXT, b"{", b"\0\0\0\0", 1008),
+    "a wrong number": (TEXT, b'{"n": 3, "say": ""}', b"\0\0\0\0", 1008),
+    "no text": (TEXT, b'{"n": 1, "say": 1}', b"\0\0\0\0", 1008),
+    "a line that was not sent": (TEXT, b'{"seen": 9}', b"\0\0\0\0", 1008),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@in_loop
+async def test_a_broken_frame_closes_only_its_websocket(name: str) -> None:
+    """RFC 6455, 5.1 to 5.6, 7.4, 8.1 and 10.4; the session goes on."""
+    first, payload, mask, code = BROKEN[name]
+    async with serving() as stage:
+        client, other = await stage.connect(), await stage.connect()
+        session = (await client.join())["session"]
+        await client.receive()
+        await other.join()
+        await other.receive()
+        client.send_frame(first, payload, mask)
+        found, reason = await client.closed()
+        assert (found, reason is not None) == (code, code == 1008)
+        again = await stage.connect()
+        assert (await again.join(session, 1))["session"] == session
+        other.send({"n": 1, "say": "undisturbed"})
+        assert await stage.room.read(12) == b"undisturbed\n"
+
+
+@in_loop
+async def test_a_fragmented_message_is_limited_as_a_whole() -> None:
+    async with serving() as stage:
+        client = await stage.connect()
+        await client.join()
+        client.send_frame(0x01, b" " * module.MAX_FRAME)
+        client.send_frame(0x80, b" ")
+        assert await client.closed() == (1009, None)
+
+
+@in_loop
+async def test_compression_is_not_agreed_on() -> None:
+    """A compression bomb needs compression."""
+    async with serving() as stage:
+        client = await stage.connect()
+        head = await client.request(Sec_WebSocket_Extensions="permessage-deflate")
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert b"extensions" not in head.lower()
+
+
+REQUESTS: dict[str, tuple[dict[str, Any], bytes]] = {
+    "another version": ({"Sec_WebSocket_Version": "12"}, b"400"),
+    "no upgrade": ({"Upgrade": "h2c"}, b"426"),
+    "a short key": ({"Sec_WebSocket_Key": "AAAA"}, b"400"),
+    "another method": ({"method": "POST"}, b"405"),
+    "a long header": ({"X": "x" * 9000}, b"431"),
+    "many headers": ({f"X{number}": "" for number in range(130)}, b"431"),
+    "a long path": ({"path": "/" + "x" * 9000}, b"414"),
+    "two proxies' headers": (
+        {"Forwarded": "for=192.0.2.1", "X_Forwarded_For": "192.0.2.1"},
+        b"400",
+    ),
+    "another site": ({"Origin": "https://evil.example"}, b"403"),
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+@in_loop
+async def test_a_bad_request_is_refused(name: str) -> None:
+    headers, status = REQUESTS[name]
+    trusted = Rules(proxies=(parse_network("127.0.0.0/8"),))
+    async with serving(trusted) as stage:
+        client = await stage.connect()
+        head = await client.request(**headers)
+        assert head.startswith(b"HTTP/1.1 " + status), head
+        assert b"nosniff" in head or status in (b"431", b"414", b"400")
+        await client.ended()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET / HTTP/3.0\r\n\r\n",
+        b"GET /\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno header\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nabcde",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n",
+        b"\r\n",
+    ],
+)
+@in_loop
+async def test_what_is_no_request_is_hung_up_on(request_: bytes) -> None:
+    async with serving() as stage:
+        client = await stage.connect()
+        client.writer.write(request_)
+        assert await client.ended() == b""
+
+
+@in_loop
+async def test_a_request_that_never_ends_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HANDSHAKE_WITHIN", 0.1)
+    async with serving() as stage:
+        client = await stage.connect()
+        client.writer.write(b"GET /room HTTP/1.1\r\nHost: ")
+        assert await client.ended() == b""
+
+
+@in_loop
+async def test_a_client_that_sends_no_first_frame_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "HANDSHAKE_WITHIN", 0.1)
+    async with serving() as stage:
+        client = await stage.connect()
+        await client.request()
+        assert await client.closed() == (1008, "no frame came within 0.1 s")
+        assert not stage.room.members
+
+
+@pytest.mark.parametrize(
+    "first", [{"session": 1}, {"seen": -1}, [], {"session": None, "seen": "x"}]
+)
+@in_loop
+async def test_a_wrong_first_frame_makes_no_member(first: object) -> None:
+    async with serving() as stage:
+        client = await stage.connect()
+        await client.request()
+        client.send(first)
+        assert (await client.closed())[0] == 1008
+        assert not stage.room.members
+
+
+@in_loop
+async def test_a_session_that_does_not_exist_is_a_new_one() -> None:
+    async with serving() as stage:
+        client = await stage.connect()
+        answer = await client.join("guessed", 7)
+        assert answer["session"] != "guessed"
+        assert (answer["said"], answer["missed"]) == (0, 0)
+        assert await client.receive() == {"lines": [[1, "Welcome"]]}
+
+
+@in_loop
+async def test_a_room_that_refuses_or_is_gone() -> None:
+    async with serving() as stage:
+        stage.room.refuses = "The room is full"
+        client = await stage.connect()
+        await client.request()
+        client.send({"session": None})
+        assert await client.closed() == (1000, "The room is full")
+        stage.room.refuses, stage.room.stopping = "", True
+        client = await stage.connect()
+        await client.request()
+        client.send({"session": None})
+        assert await client.closed() == (1013, None)
+
+
+@in_loop
+async def test_more_sessions_than_descriptors_are_refused() -> None:
+    async with serving(capacity=1) as stage:
+        first, second = await stage.connect(), await stage.connect()
+        await first.join()
+        await second.request()
+        second.send({"session": None})
+        assert await second.closed() == (1000, "The room is full")
+
+
+@in_loop
+async def test_one_address_can_not_fill_the_room_with_sessions_that_are_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The oldest session ends. One that is resumed does not count."""
+    monkeypatch.setattr(module, "MAX_AWAY", 2)
+    async with serving() as stage:
+        sessions = []
+        for _ in range(4):
+            client = await stage.connect()
+            sessions.append((await client.join())["session"])
+            client.cut()
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(PATIENCE):
+            for left in stage.room.members[:2]:
+                assert await loop.sock_recv(left, 1) == b""
+                left.close()  # as the room does
+        for session in sessions[2:]:
+            client = await stage.connect()
+            assert (await client.join(session))["session"] == session
+        for session in sessions[:2]:
+            client = await stage.connect()
+            assert (await client.join(session))["session"] != session
+        assert len(stage.room.members) == 6
+
+
+@in_loop
+async def test_a_room_that_ends_without_a_reason_may_be_joined_again() -> None:
+    async with serving() as stage:
+        client = await stage.connect()
+        session = (await client.join())["session"]
+        await client.receive()
+        stage.room.members[0].send(b"<x>last\n<y>unfinished")
+        stage.room.members[0].close()
+        numbers: list[int] = []
+        while len(numbers) < 2:
+            numbers += [row[0] for row in (await client.receive())["lines"]]
+        assert numbers == [2, 3]
+        assert await client.closed() == (1012, None)
+        client = await stage.connect()
+        assert (await client.join(session, 2))["session"] != session
+
+
+@in_loop
+async def test_a_flooding_client_is_read_no_faster_than_the_room_reads() -> None:
+    """It is throttled, and loses nothing."""
+    async with serving() as stage:
+        client = await stage.connect()
+        await client.join()
+        count, text = 400, "x" * 20_000
+        for number in range(1, count + 1):
+            client.send({"n": number, "say": text})
+        size = len(text) + 1
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await client.writer.drain()
+        first = await stage.room.read(size * count)
+        assert first == (text.encode() + b"\n") * count
+
+
+@in_loop
+async def test_a_client_that_does_not_read_costs_bounded_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The room is not read either, so its own limit applies. The client is told why."""
+    async with serving() as stage:
+        client, other = await stage.connect(), await stage.connect()
+        await client.join()
+        await other.join()
+        await other.receive()
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        slow, sent = stage.room.members[0], 0
+        line = b"<x>" + b"x" * 8000 + b"\n"
+        pauses = 0
+        while pauses < 20:
+            try:
+                sent += slow.send(line)
+                pauses = 0
+            except BlockingIOError:
+                pauses += 1
+                await asyncio.sleep(0.01)
+        assert sent < 16 << 20, "the kernel's buffers are full"
+        stage.room.members[1].send(b"<x>undisturbed\n")
+        assert await other.receive() == {"lines": [[2, "<x>undisturbed"]]}
+        slow.close()  # as the room disconnects a member that lags
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert await client.closed() == (1000, TOO_SLOW)
+
+
+@in_loop
+async def test_a_client_that_never_reads_loses_its_websocket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Pings can't time out while the buffer is full. The session goes on."""
+    monkeypatch.setattr(visitor, "STALLED_AFTER", 0.1)
+    async with serving() as stage:
+        client = await stage.connect()
+        session = (await client.join())["session"]
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        data = b"<x>" + b"x" * 8000 + b"\n"
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(PATIENCE):
+            for _ in range(4000):  # more than the kernel's buffers take: it is read again
+                await loop.sock_sendall(stage.room.members[0], data)
+        again = await stage.connect()
+        answer = await again.join(session)
+        assert answer["session"] == session
+        assert answer["missed"] > 3000
+
+
+@in_loop
+async def test_a_client_that_does_not_answer_pings_loses_its_websocket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The session goes on: its network may come back."""
+    monkeypatch.setattr(module, "PING_EVERY", 0.1)
+    async with serving() as stage:
+        client = await stage.connect()
+        session = (await client.join())["session"]
+        await client.receive()
+        assert (await client.receive_frame())[0] == PING
+        assert await client.closed() == (1011, None)
+        again = await stage.connect()
+        assert (await again.join(session, 1))["session"] == session
+
+
+@in_loop
+async def test_what_was_said_reaches_the_room_before_a_client_has_left() -> None:
+    """LEAVE-2: the room throttles the client when it closes its WebSocket with code 1000."""
+    async with serving() as stage:
+        client = await stage.connect()
+        await client.join()
+        count = 30
+        for number in range(1, count + 1):
+            client.send({"n": number, "say": "x" * 20_000})
+        client.send_frame(CLOSE, b"\x03\xe8")
+        assert await stage.room.read(count * 20_001) == (b"x" * 20_000 + b"\n") * count
+        assert (await client.closed())[0] == 1000
+        client.writer.close()
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(PATIENCE):
+            assert await loop.sock_recv(stage.room.members[0], 1) == b""
+
+
+@in_loop
+async def test_a_client_that_does_not_end_its_connection_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(visitor, "CLOSE_WITHIN", 0.1)
+    async with serving() as stage:
+        client = await stage.connect()
+        await client.join()
+        client.send_frame(CLOSE, b"\x03\xe8")
+        assert (await client.closed())[0] == 1000
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(PATIENCE):
+            assert await loop.sock_recv(stage.room.members[0], 1) == b""

@@ -176,10 +176,10 @@ broken(
 
 @breaks("frame-in-one-read: WS-7")
 class FrameInOneRead(Connection):
-    """Waits once for the rest of a frame, and closes the connection if more is missing."""
+    """Waits twice for the rest of a short frame, and then ends the connection if it is missing."""
 
     def read(self, size: int) -> bytes:
-        for _ in range(2 if size < CHUNK else size):
+        for _ in range(2 if size < 1024 else size):
             if len(self.unread) < size:
                 self.receive()
         if len(self.unread) < size:
@@ -189,7 +189,7 @@ class FrameInOneRead(Connection):
 
 @breaks("few-frames-in-one-read: WS-7")
 class FewFramesInOneRead(Connection):
-    """Handles eight frames that arrive in one piece, and drops the others."""
+    """Handles 16 control frames that arrive in one piece, and drops further ones."""
 
     handled = 0
 
@@ -198,10 +198,9 @@ class FewFramesInOneRead(Connection):
         self.handled = 0
 
     def on_frame(self, header: Header, payload: bytes) -> None:
-        super().on_frame(header, payload)
-        self.handled += 1
-        if self.handled == 8:
-            self.unread.clear()
+        self.handled += header.is_control
+        if self.handled <= 16:
+            super().on_frame(header, payload)
 
 
 broken("ignores-reserved-bits: WS-8", "Ignores reserved bits.", check_reserved=allow)

@@ -269,14 +269,12 @@ async def test_a_frame_arrives_byte_by_byte(room: WebRoom, size: int) -> None:
 
 @pytest.mark.clause("WS-7", OBSERVED)
 async def test_many_frames_arrive_in_one_piece(room: WebRoom) -> None:
-    """A client sends 100 pongs, which are ignored, and a ping in one piece. The ping is
-    answered."""
+    """A client sends 100 messages and a ping in one piece. The ping is answered."""
     websocket = await room.open()
     payload = room.token()
-    await websocket.send(*[encode(PONG, b"%d" % number) for number in range(100)])
-    await websocket.send(*[encode(PONG)] * 100, encode(PING, payload))
+    await websocket.send(*[encode(TEXT, message())] * 100, encode(PING, payload))
     code = await websocket.pong(payload)
-    expect(code is None, f"after many frames in one piece, {ended(code)}")
+    expect(code is None or code in REFUSALS, f"after many frames in one piece, {ended(code)}")
 
 
 @pytest.mark.clause("WS-8", OBSERVED)
@@ -326,8 +324,8 @@ async def test_a_ping_is_answered(room: WebRoom, name: str) -> None:
 
 @pytest.mark.clause("WS-11", OBSERVED)
 async def test_several_pings_are_answered_in_order(room: WebRoom) -> None:
-    """A client sends ten pings in one piece. The last one is answered; before it, other pongs may
-    arrive, in order."""
+    """A client sends ten pings in one piece, and waits for the pong to the last one. Before it,
+    other pongs may arrive, in order. After it, the next pong is that of a further ping."""
     websocket = await room.open()
     payloads = room.tokens(10)
     await websocket.send(*[encode(PING, payload) for payload in payloads])
@@ -344,6 +342,9 @@ async def test_several_pings_are_answered_in_order(room: WebRoom) -> None:
                 frame.payload,
             )
             del due[: due.index(frame.payload) + 1]
+            if frame.payload == payloads[-1]:
+                due.append(room.token())
+                await websocket.send(encode(PING, due[0]))
 
 
 @pytest.mark.clause("WS-12", ABSENT)
@@ -386,15 +387,15 @@ async def test_a_fragmented_control_frame_fails(room: WebRoom, opcode: int) -> N
 
 @pytest.mark.clause("WS-15", OBSERVED)
 async def test_a_ping_between_fragments_is_answered_at_once(room: WebRoom) -> None:
-    """A client sends a message in fragments, with a ping and a pong between them. Each ping is
-    answered before the next fragment is sent. After the message, a ping is answered, too."""
+    """A client sends a message in fragments, and waits for the pong to a ping before the next
+    fragment. After the message, a ping is answered, too."""
     websocket = await room.open()
     for opcode, part, fin in (
         (TEXT, MESSAGE[:5], False),
         (CONTINUATION, MESSAGE[5:-2], False),
         (CONTINUATION, MESSAGE[-2:], True),
     ):
-        await websocket.send(encode(opcode, part, fin=fin), encode(PONG, b"between"))
+        await websocket.send(encode(opcode, part, fin=fin))
         await accepts(websocket, "after a fragment")
 
 
@@ -687,8 +688,9 @@ async def test_a_large_message_is_accepted_or_fails(room: WebRoom, way: str) -> 
     text = message(size=LARGE)
     step = {"whole": LARGE, "fragments": LARGE // 16, "many-fragments": LARGE // 4096}[way]
     await websocket.send(*fragments([text[at : at + step] for at in range(0, LARGE, step)]))
-    code = await websocket.probe()
-    expect(code in (None, NO_FRAME) or code in REFUSALS, f"after a large message, {ended(code)}")
+    await (
+        websocket.probe()
+    )  # raises Violation if neither a pong nor the end of the connection comes
 
 
 @pytest.mark.clause("WS-30", OBSERVED)

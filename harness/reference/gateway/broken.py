@@ -189,7 +189,7 @@ class FrameInOneRead(Connection):
 
 @breaks("few-frames-in-one-read: WS-7")
 class FewFramesInOneRead(Connection):
-    """Handles 16 control frames that arrive in one piece, and drops further ones."""
+    """Handles 64 messages that arrive in one piece, and drops what follows."""
 
     handled = 0
 
@@ -198,8 +198,8 @@ class FewFramesInOneRead(Connection):
         self.handled = 0
 
     def on_frame(self, header: Header, payload: bytes) -> None:
-        self.handled += header.is_control
-        if self.handled <= 16:
+        self.handled += header.fin and not header.is_control
+        if self.handled <= 64:
             super().on_frame(header, payload)
 
 
@@ -216,7 +216,9 @@ broken(
     on_frame=lambda self, header, payload: (
         None if header.opcode & 7 > 2 else Connection.on_frame(self, header, payload)
     ),
-    check_not_begun=lambda self: None,
+    check_sequence=lambda self, header: (
+        None if header.opcode > BINARY else Connection.check_sequence(self, header)
+    ),
 )
 broken(
     "unknown-control-opcodes: WS-9",
@@ -312,13 +314,13 @@ class PingEndsTheMessage(Connection):
 
 @breaks("few-fragments: WS-16")
 class FewFragments(Connection):
-    """Accepts at most 16 fragments of a message."""
+    """Accepts at most 64 fragments of a message."""
 
     fragments = 0
 
     def on_fragment(self, header: Header, payload: bytes) -> None:
         self.fragments = 0 if header.fin else self.fragments + 1
-        require(self.fragments <= 16)
+        require(self.fragments <= 64)
         super().on_fragment(header, payload)
 
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.frames import (
+    BINARY,
     CLOSE,
     MASK,
     PING,

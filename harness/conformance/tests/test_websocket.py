@@ -223,14 +223,14 @@ async def test_the_server_s_frames_are_well_formed(room: WebRoom) -> None:
     websocket = await room.open()
     await websocket.send(encode(PING, b"1"), encode(PING, bytes(LONGEST_CONTROL)))
     await websocket.send(encode(CLOSE, close_payload(1000)))
-    frames = await websocket.rest()
-    expect(frames, "the server sent no frame")
-    for frame in frames:
-        header = frame.header
+    frames = 0
+    while websocket.code is None and (frame := await websocket.next()):
+        header, frames = frame.header, frames + 1
         expect(not header.mask, "the server masks its frames")
         expect(not header.rsv, f"the server sets the reserved bits {header.rsv:03b}")
         form = encode(header.opcode, frame.payload, header.fin, mask=b"")
         expect_equal("a length is not in its shortest form", form, frame.whole)
+    expect(frames, "the server sent no frame")
 
 
 @pytest.mark.clause("WS-5", OBSERVED)
@@ -535,14 +535,6 @@ async def test_an_invalid_fragment_fails_at_once(room: WebRoom) -> None:
 # --- the end -------------------------------------------------------------------------------------
 
 
-async def hears_close(websocket: WebSocket, what: str) -> int:
-    """Return the code of the server's close frame. Raise Violation if none arrives."""
-    code = await websocket.close_code()
-    expect(code not in (None, NO_FRAME), f"{what}: the server sent no close frame")
-    assert code is not None
-    return code
-
-
 @pytest.mark.clause("WS-22", OBSERVED)
 @pytest.mark.parametrize(
     "payload",
@@ -556,7 +548,8 @@ async def test_a_close_frame_is_answered(room: WebRoom, place: str, payload: byt
     websocket = await room.open()
     before = {"first": [], "after-a-message": [encode(TEXT, MESSAGE)], "in-a-message": [BEGINNING]}
     await websocket.send(*before[place], encode(CLOSE, payload))
-    code = await hears_close(websocket, "after a close frame")
+    code = await websocket.close_code()
+    expect(code not in (None, NO_FRAME), "the server sent no close frame")
     expect(place == "in-a-message" or code not in FAILURES, f"after a close frame, {ended(code)}")
 
 
@@ -582,9 +575,7 @@ async def test_nothing_follows_the_close_frame(room: WebRoom, name: str) -> None
     websocket = await room.open()
     after = {"ping": encode(PING, b"late"), "close": encode(CLOSE, close_payload(1001))}
     await websocket.send(encode(CLOSE, close_payload(1000)), (after | VIOLATIONS)[name])
-    frames = []
-    while frame := await websocket.next():
-        frames.append(frame)
+    frames = await websocket.rest()
     closes = [number for number, frame in enumerate(frames) if frame.opcode == CLOSE]
     if closes:
         expect(closes[0] == len(frames) - 1, "the server sent a frame after its close frame")
@@ -602,6 +593,7 @@ async def test_the_server_ends_the_tcp_connection(room: WebRoom, name: str) -> N
     code = await websocket.close_code(LATE * room.window)
     applies(code is not None, "the server does not close the WebSocket")
     await websocket.rest()
+    expect(websocket.client.ended, "the server did not end the TCP connection")
 
 
 VALID_CODES = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999]

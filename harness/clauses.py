@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+WEBSOCKET = "WebSocket"
+"""Section whose clauses a gateway is judged by (`conform --ws`), in place of all the others."""
+
 _HEADING = re.compile(r"^## +(?P<section>.+?) *$")
 _ROW = re.compile(r"^\| *(?P<id>[A-Z]+-[0-9]+) *\| *(?P<level>MUST|SHOULD) *\| *(?P<text>.+?) *\|$")
 
@@ -26,6 +29,11 @@ class Clause:
     level: str
     section: str
     text: str
+
+    @property
+    def on_websockets(self) -> bool:
+        """True if the clause concerns WebSockets, and not a room of lines."""
+        return self.section == WEBSOCKET
 
 
 def parse(page: str) -> dict[str, Clause]:
@@ -47,3 +55,12 @@ def all_clauses() -> dict[str, Clause]:
     """Return the protocol's clauses by id, in the order of PROTOCOL.md."""
     page = next(place for place in _PLACES if place.exists())
     return parse(page.read_text(encoding="utf-8"))
+
+
+def clauses_of_kind(on_websockets: bool) -> dict[str, Clause]:
+    """Return the clauses for one kind of target: a room of lines, or a server for WebSockets."""
+    return {
+        name: clause
+        for name, clause in all_clauses().items()
+        if clause.on_websockets == on_websockets
+    }

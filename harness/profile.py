@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from harness.clauses import all_clauses
+from harness.clauses import clauses_of_kind
 from harness.toml_reader import TomlFiles, one_of, parser, string, tables, truth, whole
 
 DEFAULT = "chatroom"
@@ -53,7 +53,11 @@ def _compile_all(texts: Any) -> tuple[re.Pattern[bytes], ...]:
 
 
 def _parse_claims(ids: Any) -> frozenset[str]:
-    claimable = {clause.id for clause in all_clauses().values() if clause.level == "SHOULD"}
+    claimable = {
+        clause.id
+        for clause in clauses_of_kind(on_websockets=False).values()
+        if clause.level == "SHOULD"
+    }
     claimable.add("LINE-5")
     if ids == ["all"]:
         return frozenset(claimable)

@@ -44,11 +44,12 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 def broken(clause: str) -> dict[str, str]:
     """Return the broken servers that break a clause, by name, with their descriptions."""
-    from harness.reference.broken import REGISTRY
+    from harness.reference import broken as servers
+    from harness.reference.gateway import broken as gateways
 
     return {
         name: " ".join((inspect.getdoc(kind) or "").split())
-        for name, (kind, clauses) in REGISTRY.items()
+        for name, (kind, clauses) in (*servers.REGISTRY.items(), *gateways.REGISTRY.items())
         if clause in clauses
     }
 

@@ -8,7 +8,8 @@ fails the run. A broken SHOULD clause fails it only with --strict, or if the pro
 given with --profile lists the clause under `claims`. A clause that could not be
 judged is "unknown". --seed determines the points at which the test of LINE-2 cuts its
 lines. If the room has several addresses, --seed also determines which address each
-test uses first. --report writes results.json, junit.xml and report.html.
+test uses first. With --ws, the harness judges a gateway by the clauses on WebSockets,
+not by the others. --report writes results.json, junit.xml and report.html.
 
 Exit status: 0 if the server passed; 1 if it broke a clause that counts; 2 for wrong
 arguments, or if the harness could not judge; 3 if the server did not start; 4 if it
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import profile as profiles
-from harness.clauses import all_clauses
+from harness.clauses import all_clauses, clauses_of_kind
 from harness.cli.arguments import (
     add,
     add_shared,
@@ -57,6 +58,12 @@ a test mostly waits."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
     add_shared(parser, "--profile", "--seed", "--repeat", "--report", "--timeout-scale")
+    parser.add_argument(
+        "--ws",
+        metavar="URL",
+        help="judge the gateway at ws://HOST:PORT/PATH by the clauses on WebSockets; with"
+        " --command, write ws://{host}:{port}/PATH",
+    )
     parser.add_argument("--strict", action="store_true", help="fail on a broken SHOULD clause, too")
     parser.add_argument(
         "--known-failures",
@@ -83,11 +90,16 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     from harness.conformance import runner
     from harness.probe.framing import require_lines
 
+    if options.ws:
+        _check_gateway(options, parser)
     chosen = _options(options)
     try:
         checks = runner.collect(chosen)
     except runner.CollectError as error:
         parser.error(str(error))
+    if not checks:
+        other = "without" if options.ws else "with"
+        parser.error(f"argument --only: {', '.join(options.only)} can only be judged {other} --ws")
     # Start no more processes than there are tests: the start of each process takes a second.
     chosen = dataclasses.replace(chosen, jobs=min(chosen.jobs, len(checks)))
     if options.list:
@@ -104,14 +116,15 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     # Start and stop the server once, so that a failed start is reported early.
     with started(parser, options, options.timeout_scale, unjudged) as target:
         try:
-            if target.ours:  # A running server would be harmed if it fails when clients leave.
+            # A running server would be harmed if it fails when clients leave.
+            if target.ours and not options.ws:
                 require_lines(target, load_profile(parser, options), options.timeout_scale)
         except CannotJudge as error:
             unjudged(str(error))
             raise
     print(
         f"judging {options.command or ', '.join(options.target)}, "
-        f"profile {options.profile or profiles.DEFAULT}, seed {chosen.seed}",
+        f"{_dialect(options)}, seed {chosen.seed}",
         file=sys.stderr,
         flush=True,
     )
@@ -119,6 +132,29 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if outcome.interrupted:  # pytest catches KeyboardInterrupt
         raise KeyboardInterrupt
     return _conclude(options, chosen, checks, outcome, rules, parser)
+
+
+def _check_gateway(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Take the target's address from --ws, unless a command starts the target. Exit with an error
+    if other arguments contradict --ws."""
+    from harness.clients.websocket import parse_url
+
+    for name, given in (("--target", options.target), ("--profile", options.profile)):
+        if given:
+            parser.error(f"argument --ws: not allowed with argument {name}")
+    if ("{port}" in options.ws) != bool(options.command):
+        parser.error("argument --ws: write {host}:{port} with --command, and only then")
+    try:
+        address, _ = parse_url(options.ws)
+    except ValueError as error:
+        parser.error(f"argument --ws: {error}")
+    if not options.command:
+        options.target = [address]
+
+
+def _dialect(options: argparse.Namespace) -> str:
+    """Return the profile, or the URL of a gateway, as text."""
+    return options.ws or f"profile {options.profile or profiles.DEFAULT}"
 
 
 def _options(options: argparse.Namespace) -> Options:
@@ -129,6 +165,7 @@ def _options(options: argparse.Namespace) -> Options:
     return Options(
         command=options.command,
         addresses=tuple(options.target),
+        ws=options.ws,
         profile=profile,
         clauses=tuple(options.only),
         repeat=options.repeat,
@@ -176,11 +213,14 @@ def _conclude(
     from harness.report.terminal import summary
 
     results = [explain(result) for result in outcome.results]
-    verdict = judge(all_clauses(), results, rules, outcome.troubles)
+    verdict = judge(
+        clauses_of_kind(on_websockets=bool(options.ws)), results, rules, outcome.troubles
+    )
     about: dict[str, Any] = {
         "target": {"command": options.command}
         if options.command
         else {"address": ", ".join(options.target)},
+        "ws": options.ws,
         "profile": options.profile or profiles.DEFAULT,
         "dialect": load_profile(parser, options).dialect(),
         "strict": options.strict,

@@ -5,4 +5,5 @@ dialect.py    translates a client's text to and from the server's dialect
 stream.py     splits a client's received text into lines
 strangers.py  finds lines of clients that do not belong to this run
 room.py       the room of a target, with the clients of one test
+websocket.py  a WebSocket, and the room of a gateway
 """

@@ -69,6 +69,9 @@ may still have the names of an earlier run."""
 class Room:
     """The target's room, for one test."""
 
+    admission = "JOIN-1"
+    """Clause that is broken if the target accepts no more connections."""
+
     def __init__(self, target: Target, profile: Profile, clock: Clock, log: Log) -> None:
         self.target = target
         self.profile = profile

@@ -1,6 +1,7 @@
 """Conformance: tests of the clauses of PROTOCOL.md, and their verdicts.
 
-    tests/        the tests, a file for each section of PROTOCOL.md
+    tests/        the tests, a file for each section of PROTOCOL.md; test_websocket.py judges a
+                  gateway, and all others judge a room of lines
     plugin.py     the pytest plugin: one target per process, one room per test
     trial.py      one run of a test, and the clause to blame for a failure
     runner.py     runs the tests with pytest, in this process

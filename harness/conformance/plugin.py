@@ -21,17 +21,18 @@ from __future__ import annotations
 import inspect
 import json
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from harness import profile as profiles
-from harness.clauses import all_clauses
+from harness.clauses import all_clauses, clauses_of_kind
 from harness.clients.client import Clock, Log
 from harness.clients.room import Room
 from harness.clients.strangers import Record
+from harness.clients.websocket import WebRoom, parse_url
 from harness.conformance.evidence import OBSERVED, STRENGTH
 from harness.conformance.trial import LEAVING, Blame, Trial, judge_again, judge_among_strangers
 from harness.errors import (
@@ -97,6 +98,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "default": [],
         "help": "address of a running server; repeat the option if its room has more addresses",
     },
+    "--ws": {
+        "metavar": "URL",
+        "help": "judge the clauses on WebSockets; address and path of the gateway, or only its path"
+        " with --command",
+    },
     "--profile": {
         "default": "chatroom",
         "help": "the server's dialect: name or file of a profile",
@@ -144,7 +150,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    if config.getoption("target", None) and hasattr(config.option, "numprocesses"):
+    option = config.getoption
+    running = option("target", None) or (option("ws", None) and not option("command", None))
+    if running and hasattr(config.option, "numprocesses"):
         # There is one server, so run one test at a time. (xdist may have read its options already.)
         config.option.numprocesses, config.option.dist, config.option.tx = 0, "no", []
 
@@ -203,10 +211,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     named = [(item, clause_of(item)) for item in items]
-    if only := config.getoption("clause"):
-        others = [item for item, found in named if found and found[0] not in only]
+    wanted = _wanted(config)
+    others = [item for item, found in named if found and found[0] not in wanted]
+    if others:
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
+
+
+def _wanted(config: pytest.Config) -> Collection[str]:
+    """Return the clauses to judge: those for the target's kind, or all if there is no target."""
+    option = config.getoption
+    found: Collection[str] = all_clauses()
+    if option("ws") or option("command") or option("target"):
+        found = clauses_of_kind(on_websockets=bool(option("ws")))
+    only = option("clause")
+    return [clause for clause in found if not only or clause in only]
 
 
 # --- fixtures ------------------------------------------------------------------------------------
@@ -226,7 +245,10 @@ def conformance_target(request: pytest.FixtureRequest) -> Iterator[Target]:
     """The server under test; each process of the run has one."""
     option = request.config.getoption
     try:
-        target = make_target(option("command"), option("target"), option("timeout_scale"))
+        addresses = option("target")
+        if option("ws") and not (addresses or option("command")):
+            addresses = [parse_url(option("ws"))[0]]
+        target = make_target(option("command"), addresses, option("timeout_scale"))
     except ValueError as error:
         pytest.exit(str(error), pytest.ExitCode.USAGE_ERROR)
     with interrupt_on_signals(), defer_signals():
@@ -271,10 +293,14 @@ def room(
 
 def _make_room(item: pytest.Item, target: Target, profile: profiles.Profile) -> Room:
     option, log = item.config.getoption, Log()
-    if not target.ours:
-        log.record = item.session.stash.setdefault(_RECORD, Record())
-        log.record.begin()
-    made = Room(target, profile, Clock(option("timeout_scale")), log)
+    clock = Clock(option("timeout_scale"))
+    if option("ws"):
+        made: Room = WebRoom(target, clock, log, parse_url(option("ws"))[1])
+    else:
+        if not target.ours:
+            log.record = item.session.stash.setdefault(_RECORD, Record())
+            log.record.begin()
+        made = Room(target, profile, clock, log)
     made.random.seed(f"{option('seed')} {item.name}")
     made.since = item.session.stash.get(_JUDGED, "")
     return made
@@ -337,6 +363,8 @@ def _judge_again(
         item.stash[_ROOM] = _make_room(item, room.target, room.profile)
         return item.stash[_ROOM]
 
+    if isinstance(room, WebRoom):
+        raise failure  # each test has its own connections, and nobody else speaks on them
     if not room.target.ours:
         judge_among_strangers(trial, failure, room, make)
         return
@@ -403,7 +431,8 @@ def _consequences(
         stash[_JUDGED] = result.clause
     elif not stash.get(_GONE, False):  # report the failure of JOIN-1 only once
         stash[_GONE] = True
-        yield replace(result, clause="JOIN-1", evidence=OBSERVED, verdict=FAIL)
+        admission = item.stash[_ROOM].admission
+        yield replace(result, clause=admission, evidence=OBSERVED, verdict=FAIL)
 
 
 def _verdict(error: BaseException | None, clause: str) -> tuple[str, str]:

@@ -49,12 +49,14 @@ _ENVIRONMENT = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PY
 class Options:
     """Options of a run. A run needs `command` or `addresses`; collecting the tests needs neither.
 
+    ws: path of the WebSocket, as a URL; None: the target is a room of lines.
     clauses: clauses to judge; empty: all. jobs: number of servers judged at once, each in a process
     of its own. junit: file for pytest's own report.
     """
 
     command: str | None = None
     addresses: tuple[str, ...] = ()
+    ws: str | None = None
     profile: str = "chatroom"
     clauses: tuple[str, ...] = ()
     repeat: int = 1
@@ -68,6 +70,7 @@ class Options:
         named: list[tuple[str, Any]] = [
             ("command", self.command),
             *(("target", address) for address in self.addresses),
+            ("ws", self.ws),
             ("profile", self.profile),
             *(("clause", clause) for clause in self.clauses),
             ("repeat", self.repeat),

@@ -8,4 +8,5 @@ The modules, in reading order:
 - `dialects`  the reference server in other dialects: with names, with CR LF, with echo
 - `broken`    servers with one defect each, registered with the clauses that the defect breaks
 - `hopeless`  targets that do not work as servers
+- `gateway`   the same for WebSockets: a correct server, and broken ones
 """

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from harness import profile
-from harness.clauses import all_clauses
+from harness.clauses import clauses_of_kind
 from harness.cli import probe
 from harness.conformance import runner
 from harness.conformance.verdicts import INVALID, Rules, Verdict
@@ -32,6 +32,8 @@ SCALE = 0.8
 
 #: Factor by which the timeouts grow for another attempt, if the machine was too busy.
 MORE_PATIENCE = 2
+
+CLAUSES = clauses_of_kind(on_websockets=False)
 
 #: Numbers of clauses in a default run: clauses for a server without a defect, and clauses that a
 #: defect must not break.
@@ -58,7 +60,7 @@ def judge(dialect: Dialect, clauses: Sequence[str], folder: Path, defect: str = 
         outcome = runner.run(wanted, lambda _: None)
         assert not outcome.interrupted
         rules = Rules(strict=True, forms=forms)
-        return conclude(all_clauses(), outcome.results, rules, outcome.troubles)
+        return conclude(CLAUSES, outcome.results, rules, outcome.troubles)
 
     verdict = in_time(attempt, lambda verdict: verdict.verdict == INVALID)
     assert verdict.why == ()
@@ -99,13 +101,13 @@ def test_a_server_without_a_defect_keeps_all_clauses_in_its_dialect(
     name: str, sample: Sample, tmp_path: Path
 ) -> None:
     dialect = DIALECTS[name]
-    clauses = sample([*all_clauses()], SOME)
+    clauses = sample(CLAUSES, SOME)
     verdict = judge(dialect, clauses, tmp_path)
     failed = with_verdict(verdict, "fail")
     assert set(failed) == dialect.lacks & {*clauses}, failed
     unknown = {id for id in with_verdict(verdict, "unknown") if id in clauses}
     assert unknown <= {"LOAD-3"}, verdict.clauses  # unknown, because the profile has no rate
-    assert {clause for clause in failed if all_clauses()[clause].level == "MUST"} == set()
+    assert {clause for clause in failed if CLAUSES[clause].level == "MUST"} == set()
 
 
 @pytest.mark.sample(8)
@@ -114,7 +116,7 @@ def test_a_defect_breaks_its_clauses_and_no_others(
     name: str, defect: str, sample: Sample, tmp_path: Path
 ) -> None:
     dialect, broken = DIALECTS[name], DIALECTS[name].defects[defect]
-    others = sample([clause for clause in all_clauses() if clause not in broken.breaks], OTHERS)
+    others = sample([clause for clause in CLAUSES if clause not in broken.breaks], OTHERS)
     failed = with_verdict(judge(dialect, [*broken.breaks, *others], tmp_path, defect), "fail")
     assert set(failed) >= broken.breaks, failed
     assert set(failed) <= broken.breaks | broken.may_break | dialect.lacks, failed

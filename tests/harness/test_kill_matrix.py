@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.clauses import all_clauses
+from harness.clauses import clauses_of_kind
 from harness.conformance import runner
 from harness.conformance.verdicts import INVALID, Rules, Verdict
 from harness.conformance.verdicts import judge as conclude
@@ -31,6 +31,8 @@ from tests.selection import Sample
 pytestmark = [pytest.mark.matrix, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
+
+CLAUSES = clauses_of_kind(on_websockets=False)
 
 #: Scale of the timeouts. It is small, because a broken server causes many timeouts.
 SCALE = 0.8
@@ -68,7 +70,7 @@ def judge(
         outcome = runner.run(wanted, lambda _: None)
         assert not outcome.interrupted
         rules = Rules(strict=True, forms=load(profile).forms())
-        return conclude(all_clauses(), outcome.results, rules, outcome.troubles)
+        return conclude(CLAUSES, outcome.results, rules, outcome.troubles)
 
     return in_time(attempt, lambda verdict: verdict.verdict == INVALID)
 
@@ -81,7 +83,7 @@ def with_verdict(verdict: Verdict, *wanted: str) -> dict[str, str]:
 
 
 def test_the_reference_passes() -> None:
-    verdict = judge([*all_clauses()])
+    verdict = judge([*CLAUSES])
     assert verdict.why == ()
     assert with_verdict(verdict, "fail", "unknown") == {}
     assert list(with_verdict(verdict, "not-applicable")) == ["LOAD-4"]
@@ -106,7 +108,7 @@ def test_a_broken_server_in_another_dialect_fails_exactly_its_clauses(
 
 def assert_fails_exactly(name: str, sample: Sample) -> None:
     kind, broken = REGISTRY[name]
-    others = sample([clause for clause in all_clauses() if clause not in broken], OTHERS)
+    others = sample([clause for clause in CLAUSES if clause not in broken], OTHERS)
     verdict = judge([*broken, *others], "--broken", name, profile=kind.profile)
     assert verdict.why == ()
     failed = with_verdict(verdict, "fail")
@@ -121,7 +123,7 @@ def assert_fails_exactly(name: str, sample: Sample) -> None:
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_correct_server_passes(name: str, sample: Sample) -> None:
     kind, doubtful = RIGHT[name]
-    others = sample([clause for clause in all_clauses() if clause not in doubtful.split()], OTHERS)
+    others = sample([clause for clause in CLAUSES if clause not in doubtful.split()], OTHERS)
     module = "tests.harness.reference.right"
     verdict = judge([*doubtful.split(), *others], name, module=module, profile=kind.profile)
     assert verdict.why == ()

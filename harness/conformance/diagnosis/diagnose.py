@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from harness.clauses import all_clauses
 from harness.conformance.diagnosis import closing, lines, members, prefixes, text
 from harness.conformance.diagnosis.case import Case, capital, deed, stop
 from harness.conformance.diagnosis.crashes import cause_of, said_at_the_end
@@ -109,6 +110,8 @@ def explain(result: Result) -> Result:
     unchanged."""
     if result.verdict != FAIL or _OF_ANOTHER_TEST.match(result.detail):
         return result
+    if all_clauses()[result.clause].on_websockets:
+        return result  # the patterns are about lines
     found = diagnose(result)
     detail, note = found.what, _ENDPOINTS.search(result.detail)
     if note and note[0] not in detail:

@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.console import Console
 
-from harness.clauses import all_clauses
+from harness.clauses import clauses_of_kind
 from harness.cli.conform import show_on
 from harness.cli.main import main
 from harness.conformance import runner
@@ -38,7 +38,8 @@ def test_a_correct_server_passes(harness: Harness, tmp_path: Path) -> None:
     assert "Broadcast: 1 pass\n" in done.stderr
 
     record = json.loads((tmp_path / "out/results.json").read_text())
-    assert [clause["id"] for clause in record["clauses"]] == list(all_clauses())
+    of_lines = list(clauses_of_kind(on_websockets=False))
+    assert [clause["id"] for clause in record["clauses"]] == of_lines
     assert (record["verdict"], record["seed"], record["profile"]) == ("pass", 7, "chatroom")
     assert record["target"] == {"command": REFERENCE}
     by_id = {clause["id"]: clause for clause in record["clauses"]}
@@ -119,6 +120,23 @@ def test_a_server_that_already_runs_is_judged(harness: Harness, tmp_path: Path) 
             "WELCOME-4",
         )
     assert done.stdout.endswith("PASS: 4 passed\n")
+
+
+def test_a_gateway_is_judged_by_the_clauses_on_websockets(harness: Harness, tmp_path: Path) -> None:
+    only = ("--only", "WS-5", "WS-10")
+    command = f"{PYTHON} -m harness.reference.gateway {{host}} {{port}} --broken needs-no-mask"
+    url = "ws://{host}:{port}/room"
+    arguments = ["--command", command, "--ws", url, *only, "--report", "out"]
+    done = harness("conform", *arguments, code=1)
+    assert f"judging {command}, {url}, seed " in done.stderr
+    assert "WS-5 MUST  A frame without a mask fails the connection.\n" in done.stdout
+    assert done.stdout.endswith("FAIL: 1 passed, 1 failed\n")
+    record = json.loads((tmp_path / "out/results.json").read_text())
+    assert [clause["id"] for clause in record["clauses"]] == [*clauses_of_kind(on_websockets=True)]
+
+    with running(tmp_path, "-m", "harness.reference.gateway") as address:
+        done = harness("conform", "--ws", f"ws://{address}/room", *only)
+    assert done.stdout.endswith("PASS: 2 passed\n")
 
 
 def test_clauses_after_the_death_of_a_running_server_are_unknown(
@@ -296,6 +314,14 @@ def test_an_interrupted_run_leaves_no_server_behind(number: int, tmp_path: Path)
         (["--command", "x {port}", "--timeout-scale", "0"], 2, "above 0"),
         (["--command", "x {port}", "--repeat", "0"], 2, "1 or more"),
         (["--command", "true {port}", "--report", "/dev/null/x"], 2, "--report: can't make"),
+        (["--ws", "http://a:1/"], 2, "--ws: 'http://a:1/' is not ws://HOST:PORT/PATH"),
+        (["--ws", "ws://a:1/", "--target", "a:1"], 2, "--ws: not allowed with argument --target"),
+        (["--ws", "ws://a:1/", "--profile", "tutorial"], 2, "not allowed with argument --profile"),
+        (["--ws", "ws://a:1/", "--command", "x {port}"], 2, "write {host}:{port} with --command"),
+        (["--ws", "ws://{host}:{port}/"], 2, "write {host}:{port} with --command"),
+        (["--ws", "ws://127.0.0.1:1/"], 3, "can't be reached: Connection refused"),
+        (["--ws", "ws://a:1/", "--only", "CAST-2"], 2, "CAST-2 can only be judged without --ws"),
+        (["--command", "x {port}", "--only", "WS-5"], 2, "WS-5 can only be judged with --ws"),
     ],
 )
 def test_an_error_is_reported_in_one_line(

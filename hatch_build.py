@@ -174,6 +174,7 @@ SECTIONS: dict[str, dict[str, Section]] = {
             "1": "The server broke a clause, failed, or lost a message.",
             "2": "An argument is wrong, or the harness could not judge.",
             "3": "The server did not start.",
+            "4": "The server passed, but a clause took another form in the profile's dialect.",
         },
         "files": {"DIR of --report": "results.json, report.html, and other files of the command."},
         "examples": [

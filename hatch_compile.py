@@ -26,6 +26,8 @@ MODULES = [
     "chatroom/protocol/*.py",
     "chatroom/log/*.py",
     "chatroom/worker/*.py",
+    "chatroom/sidecars/cluster/relay.py",
+    "chatroom/sidecars/cluster/stream_message.py",
     "chatroom/system/doorbell.py",
     "chatroom/system/poller.py",
 ]

@@ -13,6 +13,7 @@ The harness never imports the server under test, so it can judge any server. In 
     reference/       a correct server, and servers that are broken on purpose
     simulation/      simulated crowds and faults; files in scenarios/
     bench/           benchmarks
+    scale/           the machines that a large room needs, computed from measured costs
     cli/             one file for each sub-command
     entry.py         the entry point through which pytest finds the plugin in conformance/
     descriptors.py   the limit on this process's file descriptors

@@ -190,7 +190,7 @@ class Profile:
 
         The text is empty if the clause has no meaning in this dialect.
         """
-        found = {}
+        found = dict.fromkeys(self.inapplicable(), "")
         if self.login and self.welcome:
             found["WELCOME-1"] = (
                 "The first bytes that a client receives after its login are the welcome, once."
@@ -203,10 +203,6 @@ class Profile:
                 "PREFIX-4": "Every line that is delivered starts with exactly one prefix, with its"
                 " sender's name.",
             }
-            if "ip" not in self.prefix.groupindex:
-                found["PREFIX-3"] = ""
-        if self.identity == NOTHING:
-            found |= dict.fromkeys(("PREFIX-1", "PREFIX-2", "PREFIX-3", "PREFIX-4"), "")
         if self.echo is not None:
             found["CAST-2"] = "A message reaches its sender once, with the declared prefix."
         if self.commands:
@@ -220,8 +216,19 @@ class Profile:
             )
         if self.output_line_end == CRLF:
             found["WELCOME-4"] = "The welcome ends with CR LF."
+        return found
+
+    def inapplicable(self) -> dict[str, str]:
+        """Return the clauses that have no meaning in this dialect: the reason, by id."""
+        found: dict[str, str] = {}
+        if self.identity == NOTHING:
+            prefixes = ("PREFIX-1", "PREFIX-2", "PREFIX-3", "PREFIX-4")
+            found |= dict.fromkeys(prefixes, "in this dialect, no prefix identifies the sender")
+        elif self.identity == NAME and "ip" not in self.prefix.groupindex:
+            found["PREFIX-3"] = "in this dialect, prefixes contain no address"
         if "LINE-5" not in self.claims:
-            found |= dict.fromkeys(("LINE-5", "LINE-6"), "")
+            why = "the profile does not claim LINE-5: unfinished text may wait for its line end"
+            found |= dict.fromkeys(("LINE-5", "LINE-6"), why)
         return found
 
 

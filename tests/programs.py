@@ -7,6 +7,7 @@ import pytest
 
 #: Debian package of each program. `.ci/run` installs all of them.
 PACKAGES = {
+    "chromium": "chromium",
     "curl": "curl",
     "fribidi": "libfribidi-bin",
     "haproxy": "haproxy",

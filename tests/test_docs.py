@@ -69,9 +69,9 @@ NOT_RUN = {
 SHORTER = [
     (r"harness conform(?! --only)", "harness conform --jobs 1 --only CAST-2"),
     (r"(harness bench .*)", r"\1 --crowd 5 --solo 5 --seconds 0.01 --rounds 1 --repeat 1"),
-    # A short run with few clients would miss the moments that `chaos` must reach. tests/stress runs
-    # `chaos` as a whole.
-    (r"harness simulate chaos", "harness simulate churn"),
+    # A short run with few clients would miss the moments that these scenarios must reach.
+    # tests/stress runs them as a whole.
+    (r"harness simulate (?:chaos|cluster)", "harness simulate churn"),
     (r"(harness simulate [\w.]+)", r"\1 --duration 2 --clients 12"),
     (r"(tests\.integration\.pause .*)", r"\1 --clients 20 --deaths 1"),
 ]

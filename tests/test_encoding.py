@@ -9,6 +9,7 @@ HARNESS = ["conform", "probe", "explain", "matrix", "simulate", "scenarios", "ch
 COMMANDS = [
     *(f"{module} --help" for module in ("chatroom", "chatroom.client", "chatroom.status")),
     "chatroom.admin --help",
+    "chatroom.web --help",
     "harness --help",
     *(f"harness {command} --help" for command in [*HARNESS, "shrink", "bench"]),
     "harness conform --list",

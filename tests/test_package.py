@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import chatroom
-from chatroom.cli import admin, server, status
+from chatroom.cli import admin, server, status, web
 from chatroom.client import command as client
 from chatroom.config.options import OPTIONS
 from chatroom.system.signals import HANDLED_SIGNALS
@@ -180,7 +180,7 @@ def test_a_command_that_needs_an_extra_names_it(bin: Path, elsewhere: Path) -> N
     harness = bin / "chatroom-harness"
     assert 'pip install "chatroom[harness]"' in " ".join(run(harness, "--help").stdout.split())
     missing = run(harness, "conform", "--command", "false", code=2).stderr
-    assert missing.endswith('missing: pip install "chatroom[harness]"\n')
+    assert missing.endswith('; pip install "chatroom[harness]"\n')
     assert "classroom" in run(harness, "scenarios").stdout
 
 
@@ -219,6 +219,7 @@ PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "chatroom-client": client.parser,
     "chatroom-harness": build_parser,
     "chatroom-status": status.parser,
+    "chatroom-web": web.parser,
 }
 
 

@@ -26,7 +26,7 @@ CREDENTIALS = "CHATROOM_CLUSTER_CREDENTIALS"
 CA = "CHATROOM_CLUSTER_CA"
 
 ATTEMPTS = 1
-"""Number of times that nats-py tries a server again that it can't reach."""
+"""Number of times that nats-py retries a server that it can't reach."""
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:

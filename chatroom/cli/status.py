@@ -177,7 +177,7 @@ def lines(found: Report, before: Report | None) -> Iterator[str]:
 
 
 RATES = {"messages": "message", "deliveries": "delivery", "bytes": "byte"}
-"""Counters that are shown with their rates, and the nouns for one of each."""
+"""Counters that are shown with their rates, each with its noun in the singular."""
 
 
 def rate(name: str, room: Mapping[str, Any], earlier: Mapping[str, Any] | None) -> float:

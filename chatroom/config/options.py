@@ -238,10 +238,10 @@ class Options:
         reload=Reload.AT_ONCE,
         help="line that a new member receives first")
     history: int = option(0, "N", integer, least=0, most=10_000, reload=Reload.NEW_MEMBERS,
-        help="earlier messages that a new member receives after the welcome, fewer if the log has"
-        " fewer or if they are larger than a quarter of --max-lag; 0: none")
+        help="maximum number of earlier messages that a new member receives after the welcome; the"
+        " log may hold fewer, and together they take at most a quarter of --max-lag; 0: none")
     announce: bool = option(False,
-        help="tell the members when a member joins or leaves, as <room>")
+        help="tell the members, as <room>, when a member joins or leaves")
     prefix: str = option(FORM, "FORMAT", validate=_check_prefix,
         help="text before each message; {ip}, {port} and {id} are the sender's address, port and"
         " id")
@@ -258,8 +258,8 @@ class Options:
         help="silence after which text without a line end is delivered")
     max_lag: int = option(4 * MIB, "SIZE", size,
         help="maximum lag of a member that reads slowly; a member with a larger lag is"
-        " disconnected. The number of log entries in the lag is also limited, by default to"
-        " 40,960; an entry holds consecutive messages of one sender")
+        " disconnected, and so is a member that lags by more than 40,960 log entries (with the"
+        " default --log-size); an entry holds consecutive messages of one sender")
     log_size: int = option(16 * MIB, "SIZE", size,
         help="size of the log, the shared memory that holds messages until they are delivered")
     rate: int = option(64 * KIB, "SIZE", size, least=64, or_zero=True, reload=Reload.AT_ONCE,
@@ -306,15 +306,16 @@ class Options:
         help="serve metrics for Prometheus over HTTP at this address; needs chatroom[metrics]")
     cluster: ClusterURL | None = option(None, "URL", ClusterURL.parse,
         help="make one room of all servers that have the same URL: nats://HOST:PORT/ROOM or"
-        " tls://HOST:PORT/ROOM, with the NATS servers (separated by commas; JetStream enabled) and"
-        " the room's name; USER:PASSWORD@ or TOKEN@ before HOST; needs chatroom[cluster]")
+        " tls://HOST:PORT/ROOM. HOST:PORT is a NATS server with JetStream, or several of them,"
+        " separated by commas; USER:PASSWORD@ or TOKEN@ may precede it; ROOM is the room's name;"
+        " needs chatroom[cluster]")
     cluster_credentials: Path | None = option(None, "FILE", path,
         help="credentials file for the NATS servers")
     cluster_ca: Path | None = option(None, "FILE", path,
         default_text="the system's certificate authorities",
         help="certificate authorities (PEM) for tls://")
     cluster_replicas: int = option(0, "N", integer, least=1, most=5, or_zero=True,
-        default_text="0, three if there are three NATS servers, else one",
+        default_text="0, which means three if there are three NATS servers or more, else one",
         help="number of copies of the messages that the NATS servers keep; used when the room's"
         " stream is created")
     web: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_port,

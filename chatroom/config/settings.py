@@ -19,7 +19,7 @@ MAX_CLUSTER_LINE = 64 * KIB
 """Maximum of `max_line` in a cluster (bytes): a line may triple in size, and NATS accepts messages
 up to 1 MB."""
 MAX_RUN = 256 * KIB
-"""Maximum size (bytes) in a cluster of the messages that one read adds to the log, without the
+"""Maximum size (bytes) of the messages that one read adds to the log in a cluster, without the
 unfinished line before them."""
 MIN_CLUSTER_WINDOW = 2 * MIB
 """Minimum of `Settings.window` in a cluster (bytes): any node's publication must fit into it."""

@@ -391,7 +391,8 @@ class Log:
         self._words[_IN_USE] = max(self._words[_IN_USE], worker + 1)
 
     def worker_position(self, worker: int) -> int:
-        """Return the position up to which `worker` has reported everything delivered, or IDLE."""
+        """Return the position that `worker` has published, or IDLE. The worker has delivered
+        everything before it."""
         return self._positions[worker]
 
     def turn(self, worker: int) -> None:

@@ -7,7 +7,7 @@ lags by more than `burst`.
 
 The shares follow start-time fair queueing (Goyal, Vin and Cheng, 1996). Each *source* has a share:
 an IPv4 address, an IPv6 network of 64 bits, or all Unix sockets (supervisor/sources.py). Each
-source has a *tag*: the virtual time at which its share has paid for all messages that it has sent.
+source has a *tag*, a position in virtual time. A message adds its cost to the tag of its source.
 The virtual time is the lowest tag of the sources that wait to be read from. So:
 
 - of the waiting sources, the one with the lowest tag is the next;

@@ -6,8 +6,8 @@ slot, in memory that all workers share. A slot holds:
 - a *checkpoint*: the member's offset in the log, and the number of bytes that the member's socket
   had accepted at that offset. The cursor follows from the checkpoint and the bytes accepted since
   then. A new checkpoint is noted before the log overwrites text that the old checkpoint needs;
-- the *allowance*: the time at which the member's rate has paid for its messages (LOAD-3), so that
-  another worker does not grant a new burst;
+- the *allowance*: the time at which the member will have its full burst again (LOAD-3), so that
+  another worker does not grant a full burst earlier;
 - the *source*: the number of the source whose share of the room's rate the member uses
   (room_rate.py);
 - in a cluster, the *uplink's reach*: the bytes of the member's input that the uplink covers;
@@ -89,7 +89,7 @@ class Slots:
         return Checkpoint(*self._words[first : first + _FIELDS])
 
     def note_spent(self, slot: int, until: float) -> None:
-        """Note the time (s, monotonic) at which a member's rate has paid for the bytes read."""
+        """Record the time (s, monotonic) at which a member will have its full burst again."""
         self._words[slot * _STRIDE + _SPENT_UNTIL] = int(until * _NANOSECONDS)
 
     def spent_until(self, slot: int) -> float:
@@ -116,7 +116,7 @@ class Slots:
         return self._words[slot * _STRIDE + _UPLINK_REACH]
 
     def input_buffer(self, slot: int, begin: int, most: int) -> memoryview:
-        """Return the part of a slot's buffer that holds input from offset `begin` of the stream on.
+        """Return the part of a slot's buffer for the input after the first `begin` bytes.
 
         The part has `most` bytes, or fewer if the buffer wraps.
         """

@@ -94,12 +94,12 @@ class Members:
         self._tell_all = announce
         self._loop = loop
         self._unannounced: dict[int, tuple[float, Callable[[str | None], None]]] = {}
-        """Members that are not announced yet, by id, the oldest first: the time (s) at which to
-        announce each, and the function that decides its line."""
+        """Members that are not announced yet, by id, the oldest first. Each value is the time (s)
+        of the announcement, and the function that `reserve_line` returned."""
         self._timer = loop.timer(self._announce_due)
         self._free_slots: list[int] = []
         self._slots_used = 0
-        """Number of slots allocated so far; freed slots count."""
+        """Number of slots that were ever allocated, including those that are free again."""
 
     def join(self, id: int, client: Client) -> None:
         """Add a member that the registry has admitted, and allocate its slot."""

@@ -49,7 +49,8 @@ class RegistryProcess:
         self._workers: set[int] = set()
         self._child: Child | None = None
         self._end_of_pair: socket.socket | None = None
-        """The main process's end of the pair to the manager; None once it is connected."""
+        """One end of a pair of sockets, until `_connect` uses it. The new process has the other
+        end."""
         self._registry: Any = None
         """Proxy of the registry in the process; None while the process starts."""
         self._stopped = False

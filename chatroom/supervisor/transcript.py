@@ -160,7 +160,7 @@ class TranscriptProcess:
         self._keep((fd, begun))
         match rotation:
             case {"rotated": [to, size]}:
-                says = "the full file was renamed, in place of an older one; a new file was begun"
+                says = "the full file was renamed, and a new one begun; an older FILE.1 is replaced"
                 self._warn("transcript-rotated", says, to=to, size=size)
 
     def _check_progress(self) -> None:

@@ -34,7 +34,7 @@ class Allowance:
         """`rate`: bytes a second; `burst`: bytes."""
         self._rate = rate
         self._ahead = burst / rate if rate else 0.0
-        """Time (s) in which `rate` pays for the burst."""
+        """Time (s) after which a member that has used its whole burst has its full burst again."""
         self._throttled: set[Member] = set()
         self._times: list[tuple[float, int, Member]] = []
         """Heap of the times (s, monotonic) at which throttled members may be read from again.

@@ -43,7 +43,7 @@ class Delivery:
     """The members of worker `number`, and its place in the log.
 
     The members' sockets do not block. `position` and `offset` are the worker's place; they are
-    undefined while it has no members.
+    undefined before `begin`, and when the last member has left.
     """
 
     def __init__(
@@ -71,6 +71,8 @@ class Delivery:
         self.grace_until: float | None = None
         """Time (s, monotonic) at which the exemption ends; None if no member is exempt. Until then,
         the log keeps the messages that the exempt members have not received."""
+        self._begun = False
+        """True from `begin` until the last member has left."""
         self._pinned = False
         """True while this worker's position in the log must not move: see `pin`."""
 
@@ -86,7 +88,7 @@ class Delivery:
         `after`: number of a message; the later ones that are in the log come first. The member is
         sent them when its socket is writable.
         """
-        self._begin()
+        self.begin()
         if after is not None and after < self._log.messages(self.position):
             member.cursor, member.entry = find_start(self._log, after, self.position)
             if member.cursor < self.offset:
@@ -104,7 +106,7 @@ class Delivery:
         position on. Send everything that the member has not received. If its socket does not accept
         everything, the member is `behind`. If it then lags much, it gets the grace period.
         """
-        self._begin()
+        self.begin()
         end = self.offset
         member.own = [span for span in own if span[1] > cursor]
         if self._log.unfinished(end) and (
@@ -122,10 +124,11 @@ class Delivery:
             self._lag_exempt.add(member.id)
             self.grace_until = monotonic() + CATCH_UP_WITHIN
 
-    def _begin(self) -> None:
-        """Move to the log's head if the worker has no members yet."""
+    def begin(self) -> None:
+        """Move to the log's head if the worker has no members yet. A member must follow."""
         log = self._log
-        if not self:
+        if not self._begun:
+            self._begun = True
             with log:
                 self.position = log.head
                 self.offset = log.offset(self.position)
@@ -138,6 +141,7 @@ class Delivery:
         if member.id in self.behind:
             self._catch_up(member)
         if not self:
+            self._begun = False
             self.advance()
 
     def advance(self) -> None:

@@ -259,7 +259,7 @@ class Input:
         return False
 
     def _reframe(self) -> None:
-        """Frame input again that an earlier worker read but did not append; then watch the
+        """Frame the input that an earlier worker read but did not append; then watch the
         sockets."""
         for member, read in list(self._to_reframe.items()):
             if self._batch_is_full():
@@ -365,7 +365,10 @@ class Input:
         return uplink.append_from(self._number, self.batch, slots, self._slots) is not None
 
     def record_covered(self) -> None:
-        """Record the reaches of the batch that was appended to the uplink; begin a new batch."""
+        """Record how much of each sender's input the uplink contains; begin a new batch.
+
+        Call it after the batch was appended to the uplink.
+        """
         for sender, run in zip(self._senders, self.batch.runs, strict=True):
             sender.covered = run[2]
         self.batch, self._senders, self.cost = Batch(), [], 0

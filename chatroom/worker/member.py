@@ -67,9 +67,8 @@ class Member:
         """True once the member's input counts as ended, because the main process has disconnected
         the member."""
         self.spent_until = 0.0
-        """Time (s, monotonic) at which the member's rate has paid for the bytes read so far: see
-        allowance.py.
-        """
+        """Time (s, monotonic) at which the member will have its full burst again: see
+        allowance.py."""
         self.own: list[Span] = []
         """Spans that the member must not receive (CAST-2), in order. Spans before its cursor are
         dropped."""

@@ -113,6 +113,10 @@ class Membership:
 
     def _adopt_all(self) -> None:
         to_adopt, self._to_adopt = self._to_adopt, []
+        # In a cluster, the bridge may append these members' own messages meanwhile. The recovery
+        # finds own messages before the head that it reads, and `ClusterWorker` those behind this
+        # worker's place. So the place is set before the head is read (CAST-2).
+        self._delivery.begin()
         recovery = Recovery(self._log, self._slots, to_adopt, self._uplink)
         for assigned in to_adopt:
             self._log.mark_suspect(self._number, assigned.id)

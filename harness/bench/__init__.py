@@ -9,6 +9,8 @@ The modules, in reading order. A module imports only modules above it:
 - `load`       the load generator: a process that receives one job and prints one result
 - `servers`    the servers, and how to start each
 - `plain`      a short script, as a user would write a server
+- `nodes`      an engine and several nodes, which together are one server: a cluster
+- `pubsub`     a node as a user would write it, for a cluster that Redis or NATS connects
 - `floor`      a minimal server; it shows the cost of everything except a server's logic
 - `trial`      one measurement of one server under one workload; the order of all trials
 - `report`     medians, ratios, tables (pure)
@@ -18,16 +20,19 @@ The modules, in reading order. A module imports only modules above it:
 next round begins when every client has received every line. *solo N*: in each round, the same one
 of N clients sends one line. The next round begins when all other clients have received the line.
 No line is sent before the previous round has ended, so a solo shows the cost of a single message.
-The load generator is one process with one loop. Its clock starts before the first ``send`` and
-stops after the ``recv`` that completes the last round.
+*stream N*: in each round, the same one of N clients sends 16,384 lines as fast as it can. The next
+round begins when all other clients have received all these lines. The load generator is one process
+with one loop. Its clock starts before the first ``send`` and stops after the ``recv`` that
+completes the last round.
 
 *latency N*: first, a solo N measures the server's capacity, in deliveries per second. Then the
 clients send in turn, at equal intervals, on a fixed schedule: first at a tenth of the capacity,
-then at half of the capacity. A latency is the time from the moment at which a line was due until a
-client has received the line. The load generator may itself send a line late. A latency is marked
-with ``?`` if the same percentile of the generator's own delay is more than a quarter of the
-latency, in any repetition. *idle N*: N clients join and send nothing. *start*: the time from the
-start of the server's command until the server prints that it is ready.
+then at half of the capacity. With ``--pace N``, they send N lines per second instead, the same for
+all servers, so that the latencies of the servers can be compared. A latency is the time from the
+moment at which a line was due until a client has received the line. The load generator may itself
+send a line late. A latency is marked with ``?`` if the same percentile of the generator's own delay
+is more than a quarter of the latency, in any repetition. *idle N*: N clients join and send nothing.
+*start*: the time from the start of the server's command until the server prints that it is ready.
 
 **Processor time.** ``CPU µs/message`` is the processor time, user and system, of all processes of
 the server during the timed part, divided by the number of lines that clients sent. The kernel
@@ -51,6 +56,13 @@ leaves Nagle's algorithm on. So in a crowd, the second line to each client waits
 kernel has acknowledged the first line. This takes some 40 ms per round: nearly all of ncat's time
 at 10 clients, about two fifths at 100 clients, one percent at 900 clients. Users of ncat experience
 the same delay.
+
+**Clusters** (``--cluster N``). A cluster is one server with several addresses. The processes of the
+engine and of all nodes are the server's processes, and the clients connect to the nodes in turn. So
+(N-1)/N of the deliveries go to another node than the sender's. In the chatroom, a message passes
+through the engine even if the recipient is at the sender's node, so every delivery costs as much as
+a delivery between nodes. plain-redis and plain-nats promise less: they deliver a message at most
+once, and with plain-nats the order of the messages differs between nodes.
 
 **The floor** is listed with the servers: see `floor`. The column ``floor is`` shows how much
 faster the floor is than a server, and so how much time the server could save at most.

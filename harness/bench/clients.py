@@ -35,12 +35,17 @@ every client a list of all clients, in total N³ entries for N clients."""
 class Clients:
     """N clients of one server, numbered from 0.
 
+    `addresses`: the server's addresses. The clients connect to them in turn, so client 0 and client
+    1 are at different nodes of a cluster.
+
     `patience`: number of seconds. If data is missing, and no client receives a byte for this time,
     an `ArrivalError` is raised.
     """
 
-    def __init__(self, address: tuple[str, int], dialect: Dialect, patience: float) -> None:
-        self.address = address
+    def __init__(
+        self, addresses: Sequence[tuple[str, int]], dialect: Dialect, patience: float
+    ) -> None:
+        self.addresses = addresses
         self.dialect = dialect
         self.patience = patience
         self.sockets: list[socket.socket] = []
@@ -83,12 +88,13 @@ class Clients:
         return times
 
     def _connect(self, start_limit: float) -> int:
+        address = self.addresses[len(self.sockets) % len(self.addresses)]
         deadline = time.monotonic() + start_limit
         while True:
             sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             try:
                 sock.settimeout(self.patience)
-                sock.connect(self.address)
+                sock.connect(address)
                 break
             except ConnectionRefusedError:
                 sock.close()
@@ -255,6 +261,43 @@ class Clients:
             raise ArrivalError(f"client {number[descriptor]} was disconnected: {error}") from None
         return kept
 
+    def pour(self, speaker: int, data: bytes, due_bytes: Sequence[int], witness: int) -> bytearray:
+        """Play one timed round in which one client sends `data`, as fast as the server reads it.
+
+        `due_bytes`, `witness`: as in `play`. Return all data that the witness received.
+        """
+        left = list(due_bytes)
+        waiting = len(left) - left.count(0)
+        source = self.sockets[speaker].fileno()
+        watched = self.sockets[witness].fileno()
+        unsent, kept = memoryview(data), bytearray()
+        self._poll.modify(source, select.EPOLLIN | select.EPOLLOUT)
+        while waiting:
+            events = self._poll.poll(self.patience)
+            if not events:
+                raise self._silence(left)
+            for descriptor, event in events:
+                number = self._number[descriptor]
+                if event & select.EPOLLOUT:
+                    with self._naming(number):
+                        unsent = unsent[self.sockets[number].send(unsent) :]
+                    if not unsent:
+                        self._poll.modify(source, select.EPOLLIN)
+                if event & ~select.EPOLLOUT:
+                    with self._naming(number):
+                        count = self._receive[descriptor](self._scratch)
+                    if not count:
+                        raise ArrivalError(f"client {number} was disconnected")
+                    left[descriptor] -= count
+                    if descriptor == watched:
+                        kept += self._scratch[:count]
+                    if left[descriptor] < 0:
+                        raise ArrivalError(
+                            f"client {number} received {-left[descriptor]} bytes too many"
+                        )
+                    waiting -= not left[descriptor]
+        return kept
+
     def take(self, seconds: float) -> list[tuple[int, bytes]]:
         """Wait at most `seconds` for data, and read from each client that has received data.
 
@@ -276,7 +319,7 @@ class Clients:
             came.append((number, bytes(self._scratch[:count])))
         return came
 
-    def _silence(self, left: list[int]) -> ArrivalError:
+    def _silence(self, left: Sequence[int]) -> ArrivalError:
         lacking = sorted(n for descriptor, n in self._number.items() if left[descriptor])
         first = lacking[0]
         return ArrivalError(

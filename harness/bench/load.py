@@ -16,6 +16,7 @@ import gc
 import json
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from harness.bench import payload
@@ -24,7 +25,7 @@ from harness.bench.dialects import DIALECTS
 from harness.bench.open_loop import paced
 from harness.bench.payload import ArrivalError, Heads
 from harness.descriptors import raise_descriptor_limit
-from harness.target.processes import processor_times
+from harness.target.processes import processor_times, program_of
 
 Report = dict[str, float | str]
 
@@ -34,8 +35,13 @@ QUIET = 0.1
 PARTS = (0.1, 0.5)
 """Shares of a server's capacity at which its latency is measured."""
 
-START_LIMIT = 10.0
-"""Seconds within which a server must listen."""
+START_LIMIT = 30.0
+"""Seconds within which a server must listen. A cluster needs more time than other servers, because
+it starts many processes."""
+
+STREAM_LINES = 16_384
+"""Number of lines in a round of a stream: 1 MiB, so that the pause between two rounds takes only a
+small part of the time."""
 
 BLOCK = 1000
 """Number of clients in a block: joins per second are measured for the first and for the last block
@@ -46,12 +52,14 @@ of clients. A block is at most half of all clients."""
 class Job:
     """A measurement for the load generator to make.
 
-    workload: crowd, solo, latency or idle.
+    workload: crowd, solo, stream, latency or idle.
     clients: number of clients to connect.
+    ports: the server's ports. Clients connect to them in turn.
     server: process id of the server's main process.
     seconds: minimum duration of the timed part. The last round is always completed.
     rounds: minimum number of rounds in the timed part.
     at_once: maximum number of clients that connect at the same time.
+    pace: messages per second at which latencies are measured; 0: PARTS of the server's capacity.
     patience: seconds to wait while no client receives a byte, before the run fails.
     """
 
@@ -59,11 +67,12 @@ class Job:
     clients: int
     dialect: str
     host: str
-    port: int
+    ports: Sequence[int]
     server: int
     seconds: float = 2.0
     rounds: int = 3
     at_once: int = 4
+    pace: float = 0.0
     patience: float = 10.0
 
     def to_json(self) -> str:
@@ -86,8 +95,19 @@ class Stage:
             for generation in range(payload.GENERATIONS)
         ]
         self.due_bytes = clients.due_bytes(self.speakers, heads)
-        # Deliveries per round. A line that a server sends back to its speaker does not count.
-        self.deliveries = len(self.speakers) * (job.clients - 1)
+        self.messages = len(self.speakers)
+        """Number of lines that clients send in a round."""
+        # Deliveries per line. A line that a server sends back to its speaker does not count.
+        self.others = job.clients - 1
+
+    def round(self, number: int, witness: int) -> bytearray:
+        """Play a round; return all data that the witness received."""
+        words = self.words[number % payload.GENERATIONS]
+        return self.clients.play(self.speakers, words, self.due_bytes, witness)
+
+    def check(self, number: int, witness: int, heard: bytes) -> None:
+        """Raise ArrivalError unless the witness of a round received exactly the round's lines."""
+        payload.check(heard, witness, self.speakers, number, self.clients.dialect)
 
     def play(self, seconds: float, rounds: int) -> Report:
         """Play at least `rounds` rounds, for at least `seconds`; return the figures.
@@ -101,25 +121,50 @@ class Stage:
         start = now = time.monotonic()
         while len(testimony) < rounds or now - start < seconds:
             played = len(testimony)
-            words = self.words[played % payload.GENERATIONS]
-            witness = self.listeners[played % len(self.listeners)]
-            testimony.append(self.clients.play(self.speakers, words, self.due_bytes, witness))
+            testimony.append(self.round(played, self.listeners[played % len(self.listeners)]))
             now = time.monotonic()
         elapsed = now - start
         busy = time.process_time() - busy
         server_after = processor_times(self.server)
-        for generation, heard in enumerate(testimony):
-            witness = self.listeners[generation % len(self.listeners)]
-            payload.check(bytes(heard), witness, self.speakers, generation, self.clients.dialect)
-        deliveries = len(testimony) * self.deliveries
+        for number, heard in enumerate(testimony):
+            self.check(number, self.listeners[number % len(self.listeners)], bytes(heard))
+        messages = len(testimony) * self.messages
+        deliveries = messages * self.others
         return {
             "deliveries": deliveries,
             "seconds": elapsed,
             "rounds": len(testimony),
             "rate": deliveries / elapsed,
             "busy": busy / elapsed,
-            **message_cost(server_before, server_after, len(testimony) * len(self.speakers)),
+            **message_cost(server_before, server_after, messages),
+            **costs_by_program(server_before, server_after, messages),
         }
+
+
+class Stream(Stage):
+    """The data for the rounds of a stream: one client sends many different lines."""
+
+    def __init__(self, clients: Clients, job: Job, heads: Heads) -> None:
+        super().__init__(clients, job, heads)
+        dialect = clients.dialect
+        lines = [payload.line(number, 0) for number in range(STREAM_LINES)]
+        self.data = b"".join(map(dialect.say, lines))
+        self.due_data = b"".join(heads[0] + line + dialect.tail for line in lines)
+        self.due_bytes = [STREAM_LINES * due for due in self.due_bytes]
+        self.messages = STREAM_LINES
+
+    def round(self, _number: int, witness: int) -> bytearray:
+        return self.clients.pour(0, self.data, self.due_bytes, witness)
+
+    def check(self, _number: int, witness: int, heard: bytes) -> None:
+        if heard != self.due_data:
+            raise ArrivalError(
+                f"client {witness} has not received each line exactly once, in order"
+            )
+
+
+STAGES: dict[str, type[Stage]] = {"stream": Stream}
+"""Stage of each workload that does not use `Stage` itself."""
 
 
 def message_cost(before: dict[int, float], after: dict[int, float], messages: int) -> Report:
@@ -135,28 +180,56 @@ def message_cost(before: dict[int, float], after: dict[int, float], messages: in
     return {"cpu_per_message": spent / messages}
 
 
+def costs_by_program(
+    before: dict[int, float],
+    after: dict[int, float],
+    messages: int,
+    program_of: Callable[[int], str] = program_of,
+) -> Report:
+    """Return the processor time per message of each program of the server, and of the server's
+    busiest process, in seconds.
+
+    before, after, messages: as in `message_cost`. program_of: returns the program of a process.
+    """
+    found: dict[str, float] = {}
+    for pid, seconds in after.items():
+        spent = (seconds - before.get(pid, 0.0)) / messages
+        program = f"cpu_per_message of {program_of(pid)}"
+        found[program] = found.get(program, 0.0) + spent
+        busiest = "cpu_per_message of the busiest process"
+        found[busiest] = max(found.get(busiest, 0.0), spent)
+    return dict(found) if before else {}
+
+
 def measure(clients: Clients, job: Job) -> Report:
-    """Measure a crowd, a solo or a latency, and return its figures.
+    """Measure a crowd, a solo, a stream or a latency, and return its figures.
 
     The steps: check a round byte by byte, warm up, measure, check another round byte by byte. For a
-    latency, the figures are those of a solo, and the latencies at PARTS of the solo's rate.
+    latency, the figures are those of a solo, and the latencies at PARTS of the solo's rate, or at
+    the job's pace.
     """
     heads = clients.verify(generation=1)
-    stage = Stage(clients, job, heads)
+    stage = STAGES.get(job.workload, Stage)(clients, job, heads)
     # The pauses of the garbage collector would distort the figures. Rounds create no reference
     # cycles, so they do not need the collector.
     gc.disable()
     stage.play(job.seconds / 4, 1)
     report = stage.play(job.seconds, job.rounds)
     if job.workload == "latency":
-        for part in PARTS:
-            rate = part * float(report["rate"]) / (job.clients - 1)
+        capacity = float(report["rate"]) / (job.clients - 1)
+        loads = [(f"{job.pace:g}/s", job.pace)] if job.pace else share_of(capacity)
+        for load, rate in loads:
             found = paced(clients, heads, rate, job.seconds)
-            report |= {f"{name} at {part:g}": value for name, value in found.items()}
+            report |= {f"{name} at {load}": value for name, value in found.items()}
     gc.enable()
     clients.verify(generation=2)
     clients.quiet(QUIET)
     return report
+
+
+def share_of(capacity: float) -> list[tuple[str, float]]:
+    """Return the name of each of PARTS, and this share of `capacity`."""
+    return [(f"{part:g}", part * capacity) for part in PARTS]
 
 
 def joining(times: list[float]) -> Report:
@@ -173,7 +246,8 @@ def joining(times: list[float]) -> Report:
 
 
 def play(job: Job) -> Report:
-    clients = Clients((job.host, job.port), DIALECTS[job.dialect], job.patience)
+    addresses = [(job.host, port) for port in job.ports]
+    clients = Clients(addresses, DIALECTS[job.dialect], job.patience)
     try:
         times = clients.join(job.clients, job.at_once, START_LIMIT)
         clients.settle()

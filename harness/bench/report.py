@@ -6,12 +6,14 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from harness.bench.load import PARTS
 from harness.bench.open_loop import PERCENTILES, trusted
 from harness.bench.servers import FLOOR
 from harness.bench.trial import MEASURED, NOT_INSTALLED, Result
 
 Row = tuple[str, ...]
+
+ADDED = ("p50", "p99")
+"""Percentiles for which the table shows the latency that the first server adds to another's."""
 
 
 def human(number: float) -> str:
@@ -68,7 +70,7 @@ def trouble(results: Sequence[Result], workload: str, server: str) -> str:
 
 
 def speed_rows(results: Sequence[Result]) -> list[Row]:
-    """Return the table of crowds and solos, with ratios to the first server and to the floor."""
+    """Return the table of speeds, with ratios to the first server and to the floor."""
     servers = list(dict.fromkeys(result.server for result in results))
     references = list(dict.fromkeys([servers[0], *({FLOOR.name} & {*servers})]))
     against = [f"{reference} is" for reference in references]
@@ -127,22 +129,59 @@ def idle_rows(results: Sequence[Result]) -> list[Row]:
 
 
 def latency_rows(results: Sequence[Result]) -> list[Row]:
-    """Return the table of latencies at shares of each server's capacity.
+    """Return the table of latencies, at shares of each server's capacity or at one pace for all.
 
-    A latency is marked with ``?`` if the load generator's own delay makes it uncertain.
+    At one pace, the last column shows by how much the latency of the first server exceeds that of
+    each other server. A latency is marked with ``?`` if the load generator's own delay makes it
+    uncertain.
     """
-    rows: list[Row] = [("workload", "server", "of capacity", "p50 ms", "p99 ms", "max ms")]
+    servers = list(dict.fromkeys(result.server for result in results))
+    loads = loads_of(results)
+    paced = any(load.endswith("/s") for load in loads)
+    rows: list[Row] = [
+        (
+            "workload",
+            "server",
+            "messages" if paced else "of capacity",
+            *(f"{name} ms" for name in PERCENTILES),
+            *([f"{servers[0]} adds ms, {' and '.join(ADDED)}"] if paced else []),
+        )
+    ]
     for workload, server in _pairs(results):
         note = trouble(results, workload, server)
-        for part in PARTS:
+        for load in loads:
             cells = []
             for name in PERCENTILES:
-                found = figures(results, workload, server, f"{name} at {part:g}")
-                late = figures(results, workload, server, f"late {name} at {part:g}")
+                found = figures(results, workload, server, f"{name} at {load}")
+                late = figures(results, workload, server, f"late {name} at {load}")
                 sure = all(trusted(found[repetition], late[repetition]) for repetition in found)
                 cells.append(spread(found, _digits) + ("" if sure else " ?"))
-            rows.append((workload, server, f"{part:.0%}", *cells, note))
+            if paced:
+                more = [
+                    _added(results, workload, servers[0], server, f"{name} at {load}")
+                    for name in ADDED
+                ]
+                cells.append("" if server == servers[0] else " and ".join(more))
+            shown = load if paced else f"{float(load):.0%}"
+            rows.append((workload, server, shown, *cells, note))
     return _with_notes(rows)
+
+
+def loads_of(results: Sequence[Result]) -> list[str]:
+    """Return the loads at which latencies were measured: shares of the capacity, or rates.
+
+    Examples: "0.1", "200/s".
+    """
+    names = [name for result in results for name in result.figures if name.startswith("p50 at ")]
+    return list(dict.fromkeys(name.removeprefix("p50 at ") for name in names))
+
+
+def _added(results: Sequence[Result], workload: str, reference: str, server: str, name: str) -> str:
+    """Return the reference's latency minus the server's: the median of all repetitions."""
+    ours = figures(results, workload, reference, name)
+    theirs = figures(results, workload, server, name)
+    more = [ours[repetition] - theirs[repetition] for repetition in ours.keys() & theirs.keys()]
+    return f"{statistics.median(more):+.2f}" if more else "-"
 
 
 def start_rows(results: Sequence[Result]) -> list[Row]:
@@ -198,7 +237,7 @@ def table(rows: Sequence[Row], left: Sequence[str] = ("workload", "server", "not
 def tables(results: Sequence[Result]) -> str:
     """Return the tables of all results: speed, latency, idle clients, starts."""
     shown = (
-        (("crowd", "solo"), speed_rows),
+        (("crowd", "solo", "stream"), speed_rows),
         (("latency",), latency_rows),
         (("idle",), idle_rows),
         (("start",), start_rows),
@@ -216,7 +255,7 @@ def summary(result: Result) -> str:
     if result.status != MEASURED:
         return where + f"{result.status}: {result.reason}"
     if result.workload.startswith("latency"):
-        p99 = (_digits(result.figures[f"p99 at {part:g}"]) for part in PARTS)
+        p99 = (_digits(result.figures[f"p99 at {load}"]) for load in loads_of([result]))
         return where + f"p99 {' and '.join(p99)} ms"
     if "start" in result.figures:
         return where + f"ready after {result.figures['start']:.3f} s"

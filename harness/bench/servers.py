@@ -1,8 +1,8 @@
 """The servers that can be timed, and how to start each in a comparable way.
 
-All servers listen only on 127.0.0.1, write nothing to disk, and have a sufficient limit on clients.
-Their other settings are the defaults, except that the chatroom runs with --quiet and without rate
-limits.
+All servers listen only on 127.0.0.1, and have a sufficient limit on clients. They write nothing to
+disk, except that the engine of a cluster keeps its stream in a temporary folder. Their other
+settings are the defaults, except that the chatroom runs with --quiet and without rate limits.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SPARE_CLIENTS = 16
 """Difference between the limit on clients that a server is given and the number of clients."""
 
 # The pattern includes the end of the line, because the port may arrive in two pieces.
-_ANNOUNCED = re.compile(rb"listening on \S+:(?P<port>\d+)\s")
+_ANNOUNCED = re.compile(rb"listening on (?P<endpoints>\S+:\d+(?:, \S+:\d+)*)\s")
 
 
 class NotInstalledError(Exception):
@@ -36,9 +36,13 @@ class Recipe:
     """The way to start a server.
 
     `command` is split into words as a shell does. These placeholders are filled in, in `command`
-    and in `files`: {python}, {host}, {port} (a free port), {workers}, {clients}, {speakers} (number
-    of clients that send in a round) and {dir} (a directory for this server). `files`: text of each
-    file to write to this directory, by name.
+    and in `files`: {python}, {host}, {port} (a free port), {workers}, {nodes} (number of nodes of a
+    cluster), {clients}, {speakers} (number of clients that send in a round) and {dir} (a directory
+    for this server). `files`: text of each file to write to this directory, by name.
+
+    `ready`: pattern that the server's output matches once the server listens. Its group
+    ``endpoints``, if it has one, contains HOST:PORT for each of the server's addresses. Without
+    `ready`, the server is ready once it listens at {port}.
 
     `ready`: pattern that the server's output matches once the server listens. Its group ``port``,
     if it has one, is the port. Without `ready`, the server is ready once it listens at {port}.
@@ -50,6 +54,8 @@ class Recipe:
     `at_once`: number of clients that connect at the same time when joins are timed. It is high
     enough to keep the server busy, and lower than the server's backlog: a client that finds the
     backlog full tries again only after a second.
+
+    `engine`: the program that connects the nodes of a cluster, which must be installed as well.
     """
 
     name: str
@@ -60,20 +66,21 @@ class Recipe:
     module: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     at_once: int = 32
+    engine: str = ""
 
     def check_installed(self) -> None:
         if self.module and importlib.util.find_spec(self.module) is None:
             raise NotInstalledError(f"no Python module {self.module}")
-        program = shlex.split(self.command)[0]
-        if program != "{python}" and find_program(program) is None:
-            raise NotInstalledError(f"no program {program}")
+        for program in (shlex.split(self.command)[0], self.engine):
+            if program not in ("", "{python}") and find_program(program) is None:
+                raise NotInstalledError(f"no program {program}")
 
     def environment(self) -> dict[str, str]:
         """Return the environment in which the server's commands run."""
         return environment() if self.module else dict(os.environ)
 
     def fill(
-        self, directory: Path, port: int, workers: int, clients: int, speakers: int
+        self, directory: Path, port: int, workers: int, clients: int, speakers: int, nodes: int = 2
     ) -> list[str]:
         """Write the server's files, and return its command."""
         values = {
@@ -81,6 +88,7 @@ class Recipe:
             "host": "127.0.0.1",
             "port": str(port),
             "workers": str(workers),
+            "nodes": str(nodes),
             "clients": str(clients + SPARE_CLIENTS),
             "speakers": str(speakers),
             "dir": str(directory),
@@ -123,7 +131,7 @@ NATS = Recipe(
     "nats",
     "nats",
     "nats-server -c {dir}/nats.conf",
-    re.compile(rb"client connections on \S+:(?P<port>\d+)(?s:.*)Server is ready"),
+    re.compile(rb"client connections on (?P<endpoints>\S+:\d+)(?s:.*)Server is ready"),
     version="nats-server --version",
     files={
         "nats.conf": 'host: "{host}"\nport: -1\nmax_connections: {clients}\nping_interval: "1h"\n'
@@ -148,7 +156,51 @@ FLOOR = Recipe(
 )
 """A minimal server: see floor.py."""
 
-RECIPES = {recipe.name: recipe for recipe in (CHATROOM, NCAT, REDIS, NATS, PLAIN, FLOOR)}
+_NODES = "{python} -P -m harness.bench.nodes {nodes} {host}:{port} "
+_REDIS_ENGINE = REDIS.command.replace("{clients}", "64")
+
+CLUSTER = Recipe(
+    "cluster",
+    "chat",
+    f"{_NODES} nats-server -js -sd {{dir}} -a {{host}} -p {{port}} -- "
+    f"{CHATROOM.command} --cluster nats://{{host}}:{{port}}/bench",
+    _ANNOUNCED,
+    version=CHATROOM.version,
+    module="chatroom",
+    engine="nats-server",
+)
+"""A room of several nodes: see nodes.py."""
+
+PLAIN_REDIS = Recipe(
+    "plain-redis",
+    "chat",
+    f"{_NODES} {_REDIS_ENGINE} -- {{python}} -P -m harness.bench.pubsub redis {{host}} {{port}}",
+    _ANNOUNCED,
+    version=REDIS.version,
+    module="harness",
+    engine="redis-server",
+)
+"""A short script that Redis' pub/sub connects, as a user would write it: see pubsub.py."""
+
+PLAIN_NATS = Recipe(
+    "plain-nats",
+    "chat",
+    f"{_NODES} nats-server -a {{host}} -p {{port}} -- "
+    "{python} -P -m harness.bench.pubsub nats {host} {port}",
+    _ANNOUNCED,
+    version=NATS.version,
+    module="harness",
+    engine="nats-server",
+)
+"""The same script, connected by NATS' pub/sub."""
+
+ALONE = (CHATROOM, NCAT, REDIS, NATS, PLAIN, FLOOR)
+"""Servers to compare by default."""
+
+CLUSTERED = (CLUSTER, CHATROOM, PLAIN_REDIS, PLAIN_NATS, REDIS, NATS)
+"""Servers to compare by default with --cluster."""
+
+RECIPES = {recipe.name: recipe for recipe in (*ALONE, *CLUSTERED)}
 
 
 def custom(name: str, command: str) -> Recipe:
@@ -156,6 +208,11 @@ def custom(name: str, command: str) -> Recipe:
     if not shlex.split(command):
         raise ValueError("the command is empty")
     return Recipe(name, "chat", command, None if "{port}" in command else _ANNOUNCED)
+
+
+def ports_of(endpoints: bytes) -> list[int]:
+    """Return the ports of `HOST:PORT, HOST:PORT`."""
+    return [int(endpoint.rpartition(b":")[2]) for endpoint in endpoints.split(b", ")]
 
 
 def find_program(name: str) -> str | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.bench.load import START_LIMIT, Job, Report
-from harness.bench.servers import NotInstalledError, Recipe
+from harness.bench.servers import NotInstalledError, Recipe, ports_of
 from harness.target.interrupts import allow_signals, defer_signals
 from harness.target.listeners import listening
 from harness.target.processes import (
@@ -48,7 +48,7 @@ class LoadError(Exception):
 
 @dataclass(frozen=True)
 class Workload:
-    kind: str  # crowd, solo, latency, idle or start
+    kind: str  # crowd, solo, stream, latency, idle or start
     clients: int = 0  # 0 for a start, which needs none
 
     @property
@@ -64,8 +64,9 @@ class Workload:
 class Plan:
     """The trials to run.
 
-    `seconds`, `rounds` and `patience` have the same meaning as in `Job`. `repeat`: number of trials
-    of each server under each workload. `limit`: maximum duration of one trial, in seconds.
+    `seconds`, `rounds`, `pace` and `patience` have the same meaning as in `Job`. `repeat`: number
+    of trials of each server under each workload. `nodes`: number of nodes of a cluster. `limit`:
+    maximum duration of one trial, in seconds.
     """
 
     workloads: Sequence[Workload]
@@ -74,6 +75,8 @@ class Plan:
     seconds: float = 2.0
     rounds: int = 3
     workers: int = 2
+    nodes: int = 2
+    pace: float = 0.0
     patience: float = 10.0
     limit: float = 300.0
 
@@ -121,9 +124,9 @@ def run(plan: Plan, workload: Workload, repetition: int, recipe: Recipe) -> Resu
     except NotInstalledError as error:
         return result(NOT_INSTALLED, str(error))
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-        port = free_port()
+        ports = [free_port()]
         command = recipe.fill(
-            Path(directory), port, plan.workers, workload.clients, workload.speakers
+            Path(directory), ports[0], plan.workers, workload.clients, workload.speakers, plan.nodes
         )
         with defer_signals():
             try:
@@ -133,11 +136,11 @@ def run(plan: Plan, workload: Workload, repetition: int, recipe: Recipe) -> Resu
             try:
                 with allow_signals():
                     ready = server.wait_ready(START_LIMIT)
-                    if ready and "port" in ready.groupdict():
-                        port = int(ready["port"])
+                    if ready and "endpoints" in ready.groupdict():
+                        ports = ports_of(ready["endpoints"])
                     if workload.kind == "start":
-                        return result(MEASURED, figures={"start": _start(server, port)})
-                    job = _job(plan, workload, recipe, port, server.pid)
+                        return result(MEASURED, figures={"start": _start(server, ports[0])})
+                    job = _job(plan, workload, recipe, ports, server.pid)
                     figures = _load(job, server, plan.limit)
                     if "failed" in figures:
                         reason = str(figures["failed"])
@@ -167,17 +170,18 @@ def _start(server: Server, port: int) -> float:
     return seconds
 
 
-def _job(plan: Plan, workload: Workload, recipe: Recipe, port: int, server: int) -> Job:
+def _job(plan: Plan, workload: Workload, recipe: Recipe, ports: Sequence[int], server: int) -> Job:
     return Job(
         workload.kind,
         workload.clients,
         recipe.dialect,
         "127.0.0.1",
-        port,
+        ports,
         server,
         plan.seconds,
         plan.rounds,
         recipe.at_once if workload.kind == "idle" else AT_ONCE,
+        plan.pace,
         plan.patience,
     )
 

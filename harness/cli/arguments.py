@@ -105,24 +105,27 @@ _SHARED: dict[str, dict[str, Any]] = {
         "type": Path,
         "help": "a history.jsonl that simulate has written",
     },
-    "--profile": {"metavar": "NAME|FILE", "help": f"the server's dialect ({profiles.DEFAULT})"},
+    "--profile": {
+        "metavar": "NAME|FILE",
+        "help": f"the server's dialect (default: {profiles.DEFAULT})",
+    },
     "--seed": {
         "metavar": "N",
         "type": seed,
         "default": RANDOM_SEED,
-        "help": "seed of all random choices; reuse it to repeat a run (%(default)s)",
+        "help": "seed of all random choices; reuse it to repeat a run (default: %(default)s)",
     },
     "--repeat": {
         "metavar": "N",
         "type": whole(1),
         "default": 1,
-        "help": "repeat each test or measurement N times (%(default)s)",
+        "help": "repeat each test or measurement N times (default: %(default)s)",
     },
     "--timeout-scale": {
         "metavar": "X",
         "type": number("a number above 0", lambda found: 0 < found <= 1000),
         "default": 1.0,
-        "help": "multiply all timeouts, for a slow server or a busy machine (%(default)g)",
+        "help": "multiply all timeouts, for a slow server or a busy machine (default: %(default)g)",
     },
     "--report": {"metavar": "DIR", "type": Path, "help": "write the full report into DIR"},
     "--json": {
@@ -142,7 +145,7 @@ def add(
     about: str,
 ) -> None:
     """Add a numeric argument; its help names the default."""
-    help = f"{about} (%(default)s)"
+    help = f"{about} (default: %(default)s)"
     parser.add_argument(name, metavar=metavar, type=kind, default=default, help=help)
 
 

@@ -5,9 +5,16 @@ idle 300 and start. The servers are the chatroom; those of ncat, Redis and NATS 
 are installed; plain, the short script harness/bench/plain.py; and floor, which sends
 the same bytes without a server's logic. In crowd N, all N clients send a line of 64
 bytes at the same time; a round ends when all clients have received all lines. In
-solo N, one client sends and the others receive. CPU µs/message is the processor time
-of all processes of the server for each line that a client sends. If a line was lost,
-duplicated or sent to the wrong client in a run, no figure of the run is shown.
+solo N, one client sends and the others receive. In stream N, one client sends lines
+as fast as it can. CPU µs/message is the processor time of all processes of the server
+for each line that a client sends. If a line was lost, duplicated or sent to the wrong
+client in a run, no figure of the run is shown.
+
+With --cluster N, the servers are one chatroom of N nodes (this needs nats-server, and
+nats-py of the extra "cluster"); a chatroom without a cluster; plain-redis and
+plain-nats, the short script harness/bench/pubsub.py in N processes that Redis or NATS
+connects; and Redis and NATS themselves. The clients connect to the nodes in turn. The
+workloads are crowd 100, crowd 900, stream 2, and latency 100 with --pace 200.
 
 Exit status: 0 if the first server was measured in all workloads, even if another
 server failed; 1 if the first server failed; 2 for wrong arguments, or if the load
@@ -27,7 +34,7 @@ from typing import Any
 
 from harness.bench import report
 from harness.bench.plot import PLOTTED, plot
-from harness.bench.servers import RECIPES, Recipe, custom, version_of
+from harness.bench.servers import ALONE, CLUSTERED, RECIPES, Recipe, custom, version_of
 from harness.bench.trial import FAILED, MEASURED, LoadError, Plan, Result, Workload, run_all
 from harness.cli.arguments import (
     add,
@@ -44,6 +51,7 @@ from harness.cli.arguments import (
 KINDS = {
     "crowd": "send, all at the same time",
     "solo": "are in the room, and one of them sends",
+    "stream": "are in the room, and one of them sends as fast as it can",
     "latency": "send on a fixed schedule, at 10%% and at 50%% of the server's throughput in solo "
     "N; measures the time until a line is received",
     "idle": "join and stay silent; measures memory per client, and joins per second of the first "
@@ -62,6 +70,20 @@ DEFAULT_WORKLOADS = (
     START,
 )
 
+NODES = 2
+"""Number of nodes of a cluster if --cluster is given without a number."""
+
+PACE = 200
+"""Messages per second at which --cluster measures latencies."""
+
+CLUSTER_WORKLOADS = (
+    Workload("crowd", 100),
+    Workload("crowd", 900),
+    Workload("stream", 2),
+    Workload("latency", 100),
+)
+"""Workloads for --cluster if no workload is given."""
+
 SIZES = (2, 10, 30, 100, 300, 900)
 SWEEP = tuple(Workload(kind, clients) for kind in PLOTTED for clients in SIZES)
 """Workloads for --plot if no workload is given."""
@@ -69,7 +91,7 @@ SWEEP = tuple(Workload(kind, clients) for kind in PLOTTED for clients in SIZES)
 BUSY = 0.5
 """Load average before the start above which other processes distort the figures."""
 
-SETTINGS = ("repeat", "seconds", "rounds", "workers", "patience", "limit")
+SETTINGS = ("repeat", "seconds", "rounds", "workers", "cluster", "pace", "patience", "limit")
 """Arguments that affect every run; the JSON file records them."""
 
 
@@ -93,10 +115,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         type=_server,
         nargs="+",
-        help=f"servers to measure: {', '.join(RECIPES)} (default: all), or NAME=COMMAND for a "
-        "server with the chatroom's protocol; {host}, {port}, {workers}, {clients} and {python} "
-        "are replaced in the command; a server without {port} must print 'listening on "
-        "HOST:PORT'. The other servers are compared with the first",
+        help=f"servers to measure: {', '.join(RECIPES)} (default: all except those that only "
+        "--cluster measures), or NAME=COMMAND for a server with the chatroom's protocol; {host}, "
+        "{port}, {workers}, {nodes}, {clients} and {python} are replaced in the command; a server "
+        "without {port} must print 'listening on HOST:PORT', with ', HOST:PORT' for each further "
+        "address. The other servers are compared with the first",
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="N",
+        type=whole(1),
+        nargs="?",
+        const=NODES,
+        help=f"compare a room of N nodes (without N: {NODES}) with a single server: see above",
+    )
+    parser.add_argument(
+        "--pace",
+        metavar="N",
+        type=whole(1),
+        help="measure latencies at N messages per second of all clients together, the same for "
+        "each server; the table then shows by how much the first server's latency exceeds that of "
+        "each other server",
     )
     add(parser, "--seconds", "S", _seconds, 2, "minimum number of seconds of each timed part")
     add(parser, "--rounds", "N", whole(1), 3, "minimum number of rounds in each timed part")
@@ -122,17 +161,22 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     for workload in workloads:
         require_descriptors(parser, workload.clients, f"argument --{workload.kind}: ")
     require_temporary_folder(parser)
-    servers = options.server or list(RECIPES.values())
+    default = CLUSTER_WORKLOADS if options.cluster else DEFAULT_WORKLOADS
+    servers = options.server or list(CLUSTERED if options.cluster else ALONE)
+    if options.pace is None:
+        options.pace = PACE if options.cluster else 0
     names = [recipe.name for recipe in servers]
     if len(set(names)) < len(names):
         parser.error("argument --server: two servers have the same name")
     plan = Plan(
-        workloads or (SWEEP if options.plot else DEFAULT_WORKLOADS),
+        workloads or (SWEEP if options.plot else default),
         servers,
         options.repeat,
         options.seconds,
         options.rounds,
         options.workers,
+        options.cluster or NODES,
+        options.pace,
         options.patience,
         options.limit,
     )

@@ -1,7 +1,8 @@
 """Judge the history of a simulation again.
 
 Exit status: 0 if all messages were delivered correctly; 1 if not; 2 if the harness
-could not judge, or if the file is not a history.
+could not judge, or if the file is not a history; 4 if all messages were delivered
+correctly, but a MUST clause was judged in the form of the profile's dialect.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
     profile = load_profile(parser, options)
     recorded = read_history(parser, options)
-    found = results(recorded, judge(recorded, profile), figures(recorded))
+    found = results(recorded, judge(recorded, profile), figures(recorded), profile)
     for line in lines(found):
         print(line)
     if options.json:

@@ -1,14 +1,15 @@
 """Judge a chat server by the clauses of PROTOCOL.md.
 
-The server is started from a command, in which an address and a port replace {host}
-and {port}, or is reached at an address. If its room has several addresses, the
-clients are spread over them. With a command, several instances of the server are
-judged at once. A broken MUST clause fails the run. A broken SHOULD clause fails it
-only with --strict, or if the profile given with --profile lists the clause under
-`claims`. A clause that could not be judged is "unknown". --seed determines the points
-at which the test of LINE-2 cuts its lines, and the first address in each test.
-With --ws, a gateway is judged by the clauses on WebSockets, in place of all others.
---report writes results.json, junit.xml and report.html.
+Give the address of a running server with --target, or the command that starts a
+server with --command; an address and a port replace {host} and {port} in the command.
+If the server's room has several addresses, the clients are spread over them. With a
+command, several instances of the server are judged at once. A broken MUST clause
+fails the run. A broken SHOULD clause fails it only with --strict, or if the profile
+given with --profile lists the clause under `claims`. A clause that could not be
+judged is "unknown". --seed determines the points at which the test of LINE-2 cuts its
+lines. If the room has several addresses, --seed also determines which address each
+test uses first. With --ws, a gateway is judged by the clauses on WebSockets, in place
+of all others. --report writes results.json, junit.xml and report.html.
 
 Exit status: 0 if the server passed; 1 if it broke a clause that counts; 2 for wrong
 arguments, or if the harness could not judge; 3 if the server did not start; 4 if it
@@ -40,6 +41,7 @@ from harness.cli.arguments import (
     write_json,
 )
 from harness.cli.optional_deps import needs_extra
+from harness.errors import CannotJudge
 
 if TYPE_CHECKING:  # `bench` must run without the packages of the extra
     from rich.console import Console
@@ -86,6 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     needs_extra(parser)
     from harness.conformance import runner
+    from harness.probe.framing import require_lines
 
     if options.ws:
         _check_gateway(options, parser)
@@ -106,12 +109,20 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if options.report:
         make_folder(parser, options.report)
 
-    def unstarted(why: str) -> None:
+    def unjudged(why: str) -> None:
         outcome = runner.Outcome(troubles=[why])
         _conclude(options, chosen, checks, outcome, rules, parser, shown=False)
 
-    with started(parser, options, options.timeout_scale, unstarted):
-        pass  # Start and stop the server once, so that a failed start is reported early.
+    # Start and stop the server once, so that a failed start is reported early.
+    with started(parser, options, options.timeout_scale, unjudged) as target:
+        try:
+            if (
+                target.ours and not options.ws
+            ):  # A running server would be harmed if it fails when clients leave.
+                require_lines(target, load_profile(parser, options), options.timeout_scale)
+        except CannotJudge as error:
+            unjudged(str(error))
+            raise
     print(
         f"judging {options.command or ', '.join(options.target)}, "
         f"{_dialect(options)}, seed {chosen.seed}",

@@ -23,6 +23,7 @@ from harness.cli import (
     limit,
     matrix,
     probe,
+    scale,
     scenarios,
     shrink,
     simulate,
@@ -54,6 +55,7 @@ COMMANDS: dict[str, Command] = {
     "limit": limit,
     "shrink": shrink,
     "bench": bench,
+    "scale": scale,
 }
 
 
@@ -90,9 +92,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="python -m harness",
         description="Judge chat servers from outside.",
-        epilog="bench, check, scenarios, and matrix without --out need only Python; the other"
-        ' commands need the packages of the extra "harness": pip install "chatroom[harness]", or'
-        ' ".[harness]" in a clone.',
+        epilog="bench, check, scale, scenarios, and matrix without --out need only Python; the"
+        ' other commands need the packages of the extra "harness": pip install'
+        ' "chatroom[harness]", or ".[harness]" in a clone.',
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)

@@ -7,8 +7,8 @@ they try to log in, with a name or with a command that the server's output shows
 with other line ends. The text that a new client receives before any client has sent
 is the welcome; the text before a client's line is the prefix; whole lines that no
 client has sent are notices. In these texts, addresses, ports, names and numbers
-become patterns. The profile claims those of LINE-2, LINE-3, LINE-5 and LINE-6 that
-the server seems to keep; `conform --profile FILE` then judges all clauses.
+become patterns. If the server seems to keep LINE-2, LINE-3, LINE-5 or LINE-6, the
+profile claims this clause. `conform --profile FILE` then judges all clauses.
 
 Exit status: 0 if a profile was written; 2 for wrong arguments; 3 if the target did
 not start, did not deliver the lines, or sent too much while no client sent.

@@ -111,7 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=writable,
         help="file to write (default: shrunk.py beside the history)",
     )
-    tries = "number of replays of a shorter script, which is discarded if none shows the violation"
+    tries = "replay each shorter script up to N times; if no replay shows the violation, discard it"
     add(parser, "--tries", "N", whole(1), 3, tries)
 
 
@@ -143,6 +143,8 @@ def _against(
     profile: Profile,
 ) -> tuple[Script, bool]:
     """Return the smallest script found, and whether to play it in a hurry."""
+    from harness.probe.framing import require_lines
+
     raise_descriptor_limit()
     welcome, prefix, notices = _dialect(profile)
 
@@ -152,6 +154,8 @@ def _against(
                 "the script connects to one address only: use one port in --command, or --target"
                 " once"
             )
+        if target.ours:
+            require_lines(target, profile, 1.0)
 
         def plays(script: Script, hurry: bool) -> bool:
             target.fresh()

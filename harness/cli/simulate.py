@@ -9,7 +9,9 @@ report.html.
 
 Exit status: 0 if all messages were delivered correctly; 1 if not; 2 if the harness
 could not judge (for example, because it could not keep its schedule, or because no
-message was received), or for wrong arguments; 3 if the target did not start.
+message was received), or for wrong arguments; 3 if the target did not start; 4 if all
+messages were delivered correctly, but a MUST clause was judged in the form of the
+profile's dialect.
 """
 
 from __future__ import annotations
@@ -96,6 +98,7 @@ def _simulate(
     profile: Profile,
     folder: Path,
 ) -> int:
+    from harness.simulation.judge.results import PASS
     from harness.simulation.outcome import simulated
     from harness.simulation.run.progress import live
     from harness.simulation.run.run import Run
@@ -111,7 +114,7 @@ def _simulate(
         print(line)
     if options.report:
         found.write(folder)
-    elif found.exit_status == 0:
+    elif found.results["verdict"] == PASS:
         (folder / HISTORY).unlink()
     return found.exit_status
 

@@ -339,6 +339,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     }
     trial = Trial(pyfuncitem.name, named[0], pyfuncitem.obj, arguments)
     room, stash = pyfuncitem.stash[_ROOM], pyfuncitem.session.stash
+    if reason := room.profile.inapplicable().get(trial.clause):
+        raise NotApplicable(reason)
     before = stash.get(_BEFORE, None)
     try:
         trial.run(room)

@@ -15,7 +15,7 @@ fresh servers. These cases are tried in order:
 - Otherwise, the failure is the test's own, but does not occur every time.
 
 In the second and third case, a failure counts only if something does not arrive. Another failure,
-such as a wrong order, is a race, and is the test's own.
+such as a wrong order, comes from a race in the server, and counts as the failed test's own.
 
 A server that the harness has not started can't be restarted. But strangers may be in its room. If a
 stranger has sent something during a failed test, the test runs again.

@@ -52,7 +52,8 @@ def prefix_of(deliveries: Sequence[Delivery]) -> tuple[str, str]:
     if not any(befores):
         return "", NOTHING
     if all(map(WRITTEN_PREFIX.fullmatch, befores)) and all(
-        _contains_address(each.before, each.address) for each in deliveries
+        _contains_address(each.before, each.address) or _V4.search(each.before)
+        for each in deliveries
     ):
         return WRITTEN_PREFIX.pattern.decode(), ADDRESS
     if all(each.name and each.name.lower() in each.before.lower() for each in deliveries):
@@ -62,8 +63,39 @@ def prefix_of(deliveries: Sequence[Delivery]) -> tuple[str, str]:
         if all(b"%d" % each.port in each.before for each in deliveries):
             made = made.replace(_GROUPS["ip"] + r":\d+", _GROUPS["ip"] + r":(?P<port>\d+)")
         return made, NAME
+    if share_prefix(deliveries):
+        names = {each.name for each in deliveries if each.name}
+        made = _with_times(pattern(_without_times(deliveries), names))
+        is_identity = names or any(map(_LIKE_IDENTITY.search, befores))
+        return made, NAME if is_identity else NOTHING
     return _with_assigned_names(deliveries)
 
+
+def share_prefix(deliveries: Sequence[Delivery]) -> bool:
+    """Return whether the messages of all senders have the same prefix, apart from times, and this
+    is not the address that the senders share."""
+    by_sender: dict[int, set[bytes]] = {}
+    for each, text in zip(deliveries, _without_times(deliveries), strict=True):
+        by_sender.setdefault(each.port, set()).add(text)
+    return len({frozenset(found) for found in by_sender.values()}) == 1 and not all(
+        _contains_address(each.before, each.address) for each in deliveries
+    )
+
+
+def _without_times(deliveries: Sequence[Delivery]) -> list[bytes]:
+    """Return the texts before the messages, with `0:0` in place of each time of day."""
+    return [TIME.sub(b"0:0", each.before) for each in deliveries]
+
+
+_V4 = re.compile(rb"(?<![\w.])\d+\.\d+\.\d+\.\d+(?![\w.])")
+
+_LIKE_IDENTITY = re.compile(
+    rb"(?i)guest|user|client|member|visitor|stranger|player|person|peer|anon|unknown|nobody"
+    rb"|some(?:one|body)|name|none|null|undefined|%b" % _V4.pattern
+)
+"""An address, or a word that stands for a sender in many servers. A prefix that is the same for all
+senders, such as `guest: `, is a wrong identity if it contains one. Without one, as in `message: `,
+it identifies no sender."""
 
 _GROUPS = {"name": r"(?P<name>\w+)", "ip": r"(?P<ip>\d+\.\d+\.\d+\.\d+)"}
 _MARK = b"\xffid\xff"
@@ -95,12 +127,7 @@ def _with_times(made: str) -> str:
 def _with_assigned_names(deliveries: Sequence[Delivery]) -> tuple[str, str]:
     """Return pattern and identity of prefixes with names that the server assigns. The name is the
     part in which the prefixes of different senders differ."""
-    texts = [TIME.sub(b"0:0", each.before) for each in deliveries]
-    by_sender: dict[int, set[bytes]] = {}
-    for each, text in zip(deliveries, texts, strict=True):
-        by_sender.setdefault(each.port, set()).add(text)
-    if len({frozenset(found) for found in by_sender.values()}) == 1:
-        return _with_times(pattern(texts)), NOTHING  # all senders have the same prefix
+    texts = _without_times(deliveries)
     begin = common_begin(texts)
     end = common_begin([text[::-1] for text in texts])[::-1]
     while begin and re.fullmatch(rb"\w", begin[-1:]):
@@ -137,8 +164,10 @@ def as_toml(name: str, findings: Findings) -> str:
         f"# The dialect of {shown}, as `python -m harness probe` found it.",
         f"welcome = {_quoted(welcome)}",
         f"prefix = {_quoted(prefix)}",
-        f"identity = {_quoted(identity)}",
     ]
+    if identity != NOTHING and share_prefix(findings.deliveries):
+        lines += _ONE_PREFIX
+    lines.append(f"identity = {_quoted(identity)}")
     if findings.own:
         lines.append(f"echo = {_quoted(_echo_of(findings, prefix))}")
     if suffix := pattern([each for each in findings.suffixes if each]):
@@ -164,6 +193,12 @@ def as_toml(name: str, findings: Findings) -> str:
             f"sends = {_quoted(answer)}",
         ]
     return "\n".join(lines) + "\n"
+
+
+_ONE_PREFIX = (
+    "# All senders had the same prefix, so PREFIX-2 will fail. If the prefix need not identify the",
+    "# sender, change the identity to 'none'.",
+)
 
 
 def _matches_messages(notice: str, findings: Findings) -> bool:

@@ -6,25 +6,25 @@ uses as a name does not count: some servers take a client's first line as its na
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
-import struct
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from harness.clients.client import Client
 from harness.clients.room import Room
 from harness.errors import Violation
+from harness.probe.framing import MOST_OUTPUT, refuse_length_framing
 from harness.profile import CRLF, LF
+from harness.target.listeners import unaccepted
 
 MOST_STEPS = 4
 """Maximum number of lines that a client sends to log in."""
 
 MOST_DEATHS = 3
 """Number of logins that end the server, after which no other login is tried."""
-
-MOST_OUTPUT = 1 << 16
-"""Maximum number of bytes that a client may receive while no client sends."""
 
 LINE_ENDS = {LF: b"\n", CRLF: b"\r\n"}
 
@@ -33,17 +33,6 @@ COMMANDS = (
     *("NICK {name}", "NAME {name}", "LOGIN {name}", "JOIN {name}", "USER {name}"),
 )
 """Login lines of some servers. They are tried last, except those that the server's output shows."""
-
-LENGTH_FRAMES: dict[str, Callable[[bytes], bytes]] = {
-    "4 bytes, big-endian": lambda text: struct.pack("!I", len(text)) + text,
-    "4 bytes, little-endian": lambda text: struct.pack("<I", len(text)) + text,
-    "2 bytes, big-endian": lambda text: struct.pack("!H", len(text)) + text,
-    "1 byte": lambda text: struct.pack("B", len(text)) + text,
-    "10 decimal digits": lambda text: b"%-10d" % len(text) + text,
-    "64 decimal digits": lambda text: b"%-64d" % len(text) + text,
-}
-"""Framings in which the length of a message precedes the message. The last two, padded with spaces,
-are from tutorials."""
 
 _HINT = re.compile(
     rb"(?<!\w)((?:/[a-zA-Z]+|[A-Z]{3,})[ :]+|[a-z]+:)[<\[({'\"]?(?i:your[ _-]?)?"
@@ -92,6 +81,18 @@ class Visit:
 
 
 @dataclass
+class Seen:
+    """Output that clients have received so far.
+
+    output: the received bytes; a space if the first client received none. delay: longest time in
+    seconds from a connection to its first output. A server that is late is late for each client.
+    """
+
+    output: bytearray = field(default_factory=bytearray)
+    delay: float = 0.0
+
+
+@dataclass
 class Attempt:
     """The outcome of a login that does not work.
 
@@ -124,23 +125,20 @@ async def find_entrance(room: Room) -> Entrance:
     """Return how to join an unknown server. `room`: its room, with the profile WRITTEN.
 
     Each login is tried on a fresh server, if the harness can start one: the clients of an earlier
-    login may have harmed the server, even by leaving. Raise ProbeError if no login works, or if the
-    server sends too much while no client sends.
+    login may have harmed the server, even by leaving. Raise ProbeError if no login works, if the
+    server accepts no connection, or if it sends too much while no client sends. Raise CannotJudge
+    if the server frames messages by their length.
     """
-    seen = bytearray()
+    seen = Seen()
     tried: list[str] = []
     endings: list[str] = []
     furthest: list[tuple[bytes, str]] = []
     deaths = 0
-    for number, way in enumerate(_ways(seen)):
+    for number, way in enumerate(_ways(seen.output)):
         if number:
             room.target.fresh()
         if way is None:
-            if kind := await _length_framing(room):
-                raise ProbeError(
-                    f"the server frames messages by their length ({kind}): the harness can't judge"
-                    " it, since its clients send lines"
-                )
+            await refuse_length_framing(room)
             continue
         attempt = Attempt()
         if found := await _try(room, way, seen, attempt):
@@ -152,7 +150,7 @@ async def find_entrance(room: Room) -> Entrance:
         if deaths == MOST_DEATHS:
             break
     closed = ", and the server closed connections" if endings else ""
-    silent = ", and the server sent nothing" if not seen.strip() else ""
+    silent = ", and the server sent nothing" if not seen.output.strip() else ""
     asked = ""
     if len(furthest) > 1:
         answers = ", ".join(_shown(answer) for _, answer in furthest[:-1])
@@ -211,23 +209,27 @@ def next_answer(output: bytes) -> str | None:
     return None
 
 
-async def _try(room: Room, way: Way, seen: bytearray, attempt: Attempt) -> Entrance | None:
+async def _try(room: Room, way: Way, seen: Seen, attempt: Attempt) -> Entrance | None:
     """Try a login with two clients; return None if it does not work. Add what the clients receive
     to `seen`, and note the outcome in `attempt`."""
     visits: list[Visit] = []
+    # The server may read late. Only the first attempt waits for this, because most others fail.
+    within = 0 if seen.output else room.clock.patience / 2
     try:
         for _ in range(2):
             visits.append(await _visit(room, way, seen))  # noqa: PERF401  (to close them)
         first, second = (visit.client for visit in visits)
-        ways = ((first, second), (second, first))
-        heard = [await _talks(room, *pair, LINE_ENDS[way.line_end]) for pair in ways]
-        if not all(heard):
-            return None
+        heard = []
+        for pair in ((first, second), (second, first)):
+            text = await _talks(room, *pair, LINE_ENDS[way.line_end], within)
+            if text is None:
+                return None
+            heard.append(text)
         steps = [
             ([visit.steps[number][0] for visit in visits], visits[0].steps[number][1])
             for number in range(min(len(visit.steps) for visit in visits))
         ]
-        return Entrance(steps, bytes(seen) + b"".join(filter(None, heard)), way.line_end)
+        return Entrance(steps, bytes(seen.output) + b"".join(heard), way.line_end)
     except Violation:  # the server closed a connection, or stopped
         return None
     finally:
@@ -237,22 +239,46 @@ async def _try(room: Room, way: Way, seen: bytearray, attempt: Attempt) -> Entra
             visit.client.close()
 
 
-async def _visit(room: Room, way: Way, seen: bytearray) -> Visit:
+async def _visit(room: Room, way: Way, seen: Seen) -> Visit:
     visit = Visit(await room.connect())
     client = visit.client
-    # The server may still be starting when the first client connects, so this client waits longer.
-    output = await _output(room, client, room.window if seen else room.clock.patience / 2)
-    seen += output or b" "
+    within = max(room.window, 2 * seen.delay)
+    if not seen.output:  # The server may still be starting when the first client connects.
+        within = room.clock.patience / 2
+    began = time.monotonic()
+    if await client.waits(lambda: bool(client.heard), within):
+        seen.delay = max(seen.delay, time.monotonic() - began)
+    elif not seen.output:
+        await _expect_accepted(room, client)
+    output = await _output(room, client, 0)
+    seen.output += output or b" "
     answer = way.answer
     while answer is not None and len(visit.steps) < MOST_STEPS:
         line = answer.replace("{name}", client.login_name).encode()
         await client.say(line + LINE_ENDS[way.line_end])
         visit.steps.append((output, answer))
         output = await _output(room, client, room.window)
-        seen += output
+        seen.output += output
         answer = next_answer(output)
     visit.output = output
     return visit
+
+
+async def _expect_accepted(room: Room, client: Client) -> None:
+    """Raise ProbeError if the server does not accept its only connection in time.
+
+    To a client, such a connection is the same as that to a server which waits for a login. But this
+    machine's kernel tells them apart, so not all logins have to be tried.
+    """
+    within = room.clock.patience
+    deadline = time.monotonic() + within / 2  # the client has already waited for its first output
+    while room.target.local and unaccepted(client.server[1]):
+        if time.monotonic() >= deadline:
+            raise ProbeError(
+                f"the server listens, but has not accepted a connection for {within:g} s"
+                " (--timeout-scale gives it more time)"
+            )
+        await asyncio.sleep(room.window / 10)
 
 
 async def _output(room: Room, client: Client, within: float) -> bytes:
@@ -277,40 +303,29 @@ def take(client: Client) -> bytes:
     return client.take(len(client.heard))
 
 
-async def _length_framing(room: Room) -> str:
-    """Return the framing by length that the server uses, a key of LENGTH_FRAMES; empty if none
-    works."""
-    for kind, frame in LENGTH_FRAMES.items():
-        clients: list[Client] = []
-        with contextlib.suppress(Violation):
-            clients = [await room.connect() for _ in range(2)]
-            for client in clients:  # some servers take the first message as the name
-                await client.say(frame(client.login_name.encode()))
-            await room.quiet()
-            token = room.token()
-            await clients[0].say(frame(token))
-            if await clients[1].comes(token, 2 * room.window):
-                return kind
-        for client in clients:
-            client.close()
-    return ""
+async def _talks(
+    room: Room, speaker: Client, listener: Client, end: bytes, within: float
+) -> bytes | None:
+    """Have `speaker` send lines until `listener` has received two of them; return what it receives
+    up to the end of the second.
 
-
-async def _talks(room: Room, speaker: Client, listener: Client, end: bytes) -> bytes | None:
-    """Have `speaker` send two lines; return what `listener` receives up to the end of the second.
-
-    Return None if a line does not arrive, or if the first line became the name in the prefix of the
-    second.
+    Return None if no line arrives within `within` seconds, or if an earlier line became the name in
+    the prefix of the second.
     """
-    first, second = room.tokens(2)
+    said: list[bytes] = []
     found = b""
-    for token in (first, second):
-        await speaker.say(token + end)
-        if not await listener.comes(token, 2 * room.window):
-            return None
+    for _ in range(2):
+        deadline = time.monotonic() + within
+        while True:
+            said.append(token := room.token())
+            await speaker.say(token + end)
+            if await listener.comes(token, 2 * room.window):
+                break
+            if time.monotonic() >= deadline:
+                return None
         heard = await listener.hears(token)
         with contextlib.suppress(Violation):
             await listener.waits(lambda: b"\n" in listener.heard, room.window / 2)
         found += heard + bytes(listener.heard[: listener.heard.find(b"\n") + 1])
     line = heard.rpartition(b"\n")[2]
-    return None if first in line else found
+    return None if any(word in line for word in said[:-1]) else found

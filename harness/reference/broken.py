@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import re
 import select
@@ -488,6 +489,31 @@ class OnePerAddress(Server):
         return [member for member in super().recipients(sender) if latest[member.address] is member]
 
 
+@breaks("one-copy-per-address: CAST-6")
+class OneCopyPerAddress(Server):
+    """Delivers only to the latest connection from each address other than the sender's."""
+
+    def recipients(self, sender: Member) -> list[Member]:
+        latest = {member.address: member for member in self.members}
+        return [
+            member
+            for member in super().recipients(sender)
+            if member.address == sender.address or latest[member.address] is member
+        ]
+
+
+@breaks("forgets-addresses: CAST-6")
+class ForgetsAddresses(Server):
+    """Removes, with a member that leaves, all earlier members that have the same address."""
+
+    def leave(self, member: Member) -> None:
+        earlier = itertools.takewhile(lambda other: other is not member, [*self.members])
+        for other in [*earlier] if member in self.members else []:
+            if other.address == member.address:
+                del self.members[other]
+        super().leave(member)
+
+
 @breaks("dies-alone: CAST-7")
 class DiesAlone(Server):
     """Divides by the number of receivers, and so exits if there are no receivers."""
@@ -936,7 +962,7 @@ class SpinsAfterLeave(Server):
         super().close(member)
         self.spinning = True
 
-    def patience(self) -> float | None:
+    def patience(self) -> float:
         return 0.0 if self.spinning else super().patience()
 
 

@@ -60,6 +60,10 @@ class Options:
     announce: bool = False
 
 
+LONGEST_WAIT = 1.0
+"""Maximum time (s) of a wait. A signal that arrives just before a wait does not end it."""
+
+
 class Member:
     """A client's connection. Two connections from one address are two members (CAST-6)."""
 
@@ -196,9 +200,10 @@ class Server:
             for member in laggards:
                 self.disconnect(member)
 
-    def patience(self) -> float | None:
-        """Return the seconds until the next timer; None if there is none."""
-        return max(0.0, self.timers[0][0] - time.monotonic()) if self.timers else None
+    def patience(self) -> float:
+        """Return the seconds until the next timer, at most LONGEST_WAIT."""
+        due = self.timers[0][0] - time.monotonic() if self.timers else LONGEST_WAIT
+        return min(max(0.0, due), LONGEST_WAIT)
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         heapq.heappush(self.timers, (time.monotonic() + seconds, next(self.timer_numbers), call))

@@ -52,5 +52,5 @@ def simulated(run: Run) -> Outcome:
 
 def judged(recorded: History, profile: Profile) -> Outcome:
     measured = figures(recorded)
-    found = results(recorded, judge(recorded, profile), measured)
+    found = results(recorded, judge(recorded, profile), measured, profile)
     return Outcome(found, recorded, measured)

@@ -263,6 +263,13 @@ def processor_times(root: int) -> dict[int, float]:
     return found
 
 
+def program_of(pid: int) -> str:
+    """Return the name of a process's program; empty if it has ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
 def _processor_clock(pid: int) -> int:
     """Return the id of a process's clock. On Linux, clock_getcpuclockid(3) returns the same id."""
     return ~pid << 3 | 2

@@ -19,7 +19,6 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -29,6 +28,7 @@ from harness.target.interrupts import allow_signals, defer_signals
 from harness.target.listeners import listening, sockets_of
 from harness.target.orphans import adopt, reap, release
 from harness.target.processes import STEP, Server, comes_true, free_port, is_taken
+from harness.target.roles import Roles
 
 MARK = "CHATROOM_HARNESS_TARGET"
 """Environment variable for the mark of a server's processes."""
@@ -38,9 +38,9 @@ START_WITHIN = 10.0
 STOP_WITHIN = 2.0
 """Seconds between SIGTERM and SIGKILL."""
 OUTSIDE_AFTER = 1.0
-"""Seconds after the start of the command. If a process that the command has not started listens at
-the port from then on, this process counts as the server. An unrelated process that took the port
-makes the command fail before this time."""
+"""Seconds after the start of the command. From then on, a process that listens at the port counts
+as the server, even if the command has not started it. If an unrelated process had taken the port,
+the command would have failed before this time."""
 STAYS = 0.3
 """Seconds for which a test connection to such a listener must stay open. A container engine accepts
 connections before the server does, and closes them."""
@@ -73,9 +73,10 @@ class Times:
 def part_used(before: dict[int, Times], after: dict[int, Times], seconds: float) -> float:
     """Return the number of processors that the threads would use if each had one to itself.
 
-    `seconds`: time between `before` and `after`, which are by thread id. A thread's share is its
-    running time, divided by the time in which it ran or slept. Time in which it waited for a
-    processor is left out: on a busy machine, even a thread that never sleeps runs little.
+    `before`, `after`: times of each thread, by thread id. `seconds`: the time between the two. A
+    thread's share is its running time, divided by the time in which it ran or slept. Time in which
+    it waited for a processor is left out: on a busy machine, even a thread that never sleeps runs
+    little.
     """
     part = 0.0
     for thread, now in after.items():
@@ -167,8 +168,11 @@ class Target:
         """
         raise Undecided("the target is an address: no server of its kind can be started")
 
-    def costs(self) -> Costs:
-        """Return the server's costs. Raise Undecided if they are unknown."""
+    def costs(self, *, engines: bool = True) -> Costs:  # noqa: ARG002  (`Command` uses it)
+        """Return the server's costs, with or without those of its engines (`Roles`).
+
+        Raise Undecided if they are unknown.
+        """
         raise Undecided("the target is an address: its costs are unknown")
 
     def times(self) -> dict[int, Times]:
@@ -177,9 +181,9 @@ class Target:
         raise Undecided("the target is an address: its threads' times are unknown")
 
     def holders(self, ports: Iterable[int]) -> list[int]:  # noqa: ARG002
-        """Return the ids of the server's processes that have a connection from one of these ports.
+        """Return the ids of the server's workers that have a connection from one of these ports.
 
-        The main process is left out. Raise NotApplicable if the processes can't be reached.
+        Raise NotApplicable if the processes can't be reached.
         """
         raise NotApplicable("the target is an address: its processes can't be reached")
 
@@ -313,8 +317,8 @@ class Command(Target):
                 time.sleep(STEP)
 
     def _may_have_detached(self) -> bool:
-        """Return whether the command may be a daemon's: it has ended with exit status 0, and has
-        left an orphan or a listening socket."""
+        """Return whether the command may have started a daemon: it has ended with exit status 0,
+        and has left an orphan or a listening socket."""
         if not self._server or self._server.status != 0:
             return False
         began = time.time() - self._server.age() - CLOCK_TICK
@@ -429,10 +433,14 @@ class Command(Target):
             )
         return self.processes()
 
-    def costs(self) -> Costs:
+    def costs(self, *, engines: bool = True) -> Costs:
         descriptors = memory = 0
         with self._blocking():
-            for process in self._inspect("its costs are unknown"):
+            processes = self._inspect("its costs are unknown")
+            left_out = [] if engines else self._roles(processes).engines
+            for process in processes:
+                if process in left_out:
+                    continue
                 with contextlib.suppress(psutil.Error):
                     descriptors += process.num_fds()
                     memory += process.memory_full_info().uss
@@ -449,14 +457,19 @@ class Command(Target):
     def holders(self, ports: Iterable[int]) -> list[int]:
         if self._outside:
             raise NotApplicable("the command has not started the process that listens")
-        wanted = set(ports)
-        found = []
-        for process in self.processes()[1:]:
-            with contextlib.suppress(psutil.Error):
-                connections = process.net_connections("tcp")
-                if wanted & {_port(connection.raddr) for connection in connections}:
-                    found.append(process.pid)
-        return found
+        roles, wanted = self.roles(), set(ports)
+        return [
+            worker.pid
+            for worker in roles.workers
+            if wanted & {each.peer for each in roles.sockets[worker.pid]}
+        ]
+
+    def roles(self) -> Roles:
+        """Return its living processes by their roles."""
+        return self._roles(self.processes())
+
+    def _roles(self, processes: Sequence[psutil.Process]) -> Roles:
+        return Roles(processes, [port for _, port in self.endpoints])
 
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
@@ -629,9 +642,3 @@ def _is_stopped(process: psutil.Process) -> bool:
         stopped: bool = process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
         return stopped
     return True  # the process has ended
-
-
-def _port(address: Any) -> int:
-    """Return the port of one end of a connection; 0 if there is none."""
-    port: int = address.port if address else 0
-    return port

@@ -69,8 +69,8 @@ class Pane:
         self._control.stdin.write(" ".join(map(quote, arguments)).encode() + b"\n")
         self._control.stdin.flush()
         deadline = time.monotonic() + PATIENCE
-        # A line A line "%begin" with the flag 1 starts the answer to a command of this client. The
-        # command that started tmux has no such flag.
+        # A line "%begin" with the flag 1 starts the answer to a command of this client. The command
+        # that started tmux has no such flag.
         while not re.fullmatch(rb"%begin \d+ \d+ 1", self._line(deadline)):
             self._reports += 1
         answer = []

@@ -68,7 +68,7 @@ def test_a_default_that_depends_on_the_machine_is_only_in_the_help() -> None:
 
 
 def test_the_help_of_max_lag_gives_the_number_of_entries() -> None:
-    assert f"by default to {Settings().max_lag_entries:,};" in option("max_lag").help
+    assert f"by more than {Settings().max_lag_entries:,} log entries" in option("max_lag").help
 
 
 def test_the_documentation_has_the_table() -> None:

@@ -98,6 +98,7 @@ def test_renewed_settings_keep_the_geometry_of_shared_memory() -> None:
     running = room()
     taken = {
         "welcome": "x" * 1023,
+        "history": 10,
         "max_clients_per_address": 1,
         "flush_after": 1.0,
         "rate": 0,

@@ -22,8 +22,9 @@ class Done:
 class Harness(Protocol):
     """The type of the fixture `harness`."""
 
-    def __call__(self, *arguments: str, code: int = 0) -> Done:
-        """Run a command, and assert that its exit status is `code`. Repeat a late command."""
+    def __call__(self, *arguments: str, code: int | None = 0) -> Done:
+        """Run a command, and assert that its exit status is `code`, unless that is None. Repeat a
+        late command."""
 
 
 def in_time(attempt: Callable[[], T], was_late: Callable[[T], bool]) -> T:

@@ -192,6 +192,17 @@ def late_once(monkeypatch):
 """
 
 
+def test_a_clause_without_meaning_in_the_dialect_is_not_judged(tests: pytest.Pytester) -> None:
+    tests.makepyfile(HEAD + TWO.replace("LINE-4", "PREFIX-3"))
+    (tests.path / "ports.toml").write_text("prefix = '(?P<port>[0-9]+): '")
+    judge(tests, "--profile=ports.toml")
+    (_, alone), (outcome, result) = results(tests)
+    assert alone["verdict"] == "pass"
+    assert (result["verdict"], outcome) == ("not-applicable", "skipped")
+    assert result["detail"] == "in this dialect, prefixes contain no address"
+    assert result["wire"] == []
+
+
 def test_long_received_data_is_cut_in_the_result(tests: pytest.Pytester) -> None:
     test = "async def test_it(room):\n    raise Violation('much', None, bytes(9 << 20))\n"
     tests.makepyfile(f"{HEAD}\n@pytest.mark.clause('CAST-1', PROVED)\n{test}")

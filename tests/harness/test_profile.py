@@ -215,6 +215,10 @@ def test_dialect_lists_the_deviations_from_the_protocol(text: str, dialect: list
         ("", set()),
         ("prefix = '(?P<name>.*?): '", {"PREFIX-1", "PREFIX-2", "PREFIX-3", "PREFIX-4"}),
         ("prefix = '(?P<ip>.*?): '", {"PREFIX-1", "PREFIX-2", "PREFIX-4"}),
+        (
+            "prefix = '(?P<port>[0-9]+): '",
+            {"PREFIX-1", "PREFIX-2", "PREFIX-3", "PREFIX-4"},
+        ),
         ("prefix = ''", {"PREFIX-1", "PREFIX-2", "PREFIX-3", "PREFIX-4"}),
         ("echo = ''", {"CAST-2"}),
         ("commands = '/'", {"CAST-3"}),
@@ -227,6 +231,26 @@ def test_dialect_lists_the_deviations_from_the_protocol(text: str, dialect: list
 def test_forms_lists_the_clauses_that_a_dialect_changes(text: str, changed: set[str]) -> None:
     claimed = "" if "claims" in text else "claims = ['LINE-5']\n"
     assert profile.parse(claimed + text, "x").forms().keys() == changed
+
+
+@pytest.mark.parametrize(
+    ("text", "clauses"),
+    [
+        ("", {"LINE-5", "LINE-6"}),
+        ("claims = ['LINE-5']", set()),
+        ("claims = ['LINE-5']\nprefix = '(?P<name>.*?): '", {"PREFIX-3"}),
+        ("claims = ['LINE-5']\nprefix = '(?P<port>[0-9]+): '", {"PREFIX-3"}),
+        ("claims = ['LINE-5']\nprefix = '(?P<ip>.*?): '", set()),
+        (
+            "claims = ['LINE-5']\nidentity = 'none'",
+            {"PREFIX-1", "PREFIX-2", "PREFIX-3", "PREFIX-4"},
+        ),
+    ],
+)
+def test_inapplicable_lists_the_clauses_without_meaning(text: str, clauses: set[str]) -> None:
+    made = profile.parse(text, "x")
+    assert made.inapplicable().keys() == clauses
+    assert {clause for clause, form in made.forms().items() if not form} == clauses
 
 
 def test_an_identity_needs_a_prefix() -> None:

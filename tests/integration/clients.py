@@ -193,9 +193,9 @@ def exchange(
     """Let some clients send all their pieces at the same time, and let all clients receive.
 
     `sizes`: number of bytes that each client must receive; at the end, these bytes are in `unread`.
-    `ahead`: maximum of bytes that are on their way to a client that only receives. At this maximum,
-    no client begins to send another piece. So such a client lags by at most `ahead` and one piece
-    of each sender, however slow the machine is.
+    `ahead`: maximum number of bytes that are on their way to a client that only receives. At this
+    maximum, no client begins to send another piece. So such a client lags by at most `ahead` and
+    one piece of each sender, however slow the machine is.
     """
     with _Exchange(pieces, sizes, ahead) as client:
         while not client.done():

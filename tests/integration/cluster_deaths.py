@@ -20,7 +20,7 @@ from itertools import count
 from pathlib import Path
 
 from tests.integration.crowd import Crowd
-from tests.integration.engines import Engine, engine, node
+from tests.integration.engines import NOTICES, Engine, engine, node
 from tests.integration.rooms import Room, addresses
 
 KINDS = ("worker", "worker", "bridge", "bridge", "registry")
@@ -37,7 +37,8 @@ class Killer:
         self._chance = random.Random(options.seed)
         sources = iter(addresses(4 * len(nodes)))
         clients = [here.join(next(sources)) for here in nodes for _ in range(4)]
-        self._crowd = Crowd(clients, options.seed)
+        # A busy machine may start the NATS server late.
+        self._crowd = Crowd(clients, options.seed, notices=NOTICES)
         self._sources = (f"127.{2 + n // 60_000}.{n // 240 % 250}.{n % 240 + 2}" for n in count())
         self.deaths: Counter[str] = Counter()
 

@@ -156,7 +156,7 @@ def test_a_member_that_lags_too_far_is_disconnected() -> None:
 
 
 def test_a_member_that_lags_too_many_messages_is_disconnected() -> None:
-    """LOAD-2: the lag is also limited in entries, because many short messages also lap the log."""
+    """LOAD-2: the lag is also limited in entries, because short messages use up entries first."""
     lag = ("--log-size", "512K", "--max-lag", "384K")  # a log with one entry per 256 bytes
     with room("--workers", 1, *lag, *NEVER_SILENT, *UNLIMITED) as here:
         speaker, listener = here.join_all(addresses(2))

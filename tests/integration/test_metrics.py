@@ -129,8 +129,8 @@ def test_the_metrics_process_ends_with_a_killed_main_process() -> None:
 
 
 def test_bad_scrapes_disturb_nobody() -> None:
-    """There are silent, broken and too many connections. The room continues, and other scrapes
-    succeed."""
+    """Clients send garbage, stop within a request, reset their connections, or open too many. The
+    room continues, and other scrapes succeed."""
     with room("--workers", 2, *METRICS) as here, ExitStack() as leaving:
         url, members = where(here), here.join_all(addresses(3))
         scrape(url)

@@ -98,6 +98,7 @@ def test_the_last_moment_of_a_room_has_its_exit_code(
 PROGRAMS = {
     "chatroom.status": ("chatroom.cli", -signal.SIGINT),
     "chatroom.admin": ("chatroom.cli", -signal.SIGINT),
+    "chatroom.web": ("chatroom.cli", -signal.SIGINT),
     "chatroom.client": ("chatroom.client.command", 0),
     "harness": ("harness.cli", -signal.SIGINT),
 }

@@ -63,6 +63,7 @@ def test_unpublished_messages_are_not_overwritten(uplink: Uplink, slots: Slots) 
         assert uplink.append_from(0, full, [0], slots) is not None
 
 
+@pytest.mark.pure
 @pytest.mark.parametrize("noted", [0, 1])
 def test_an_interrupted_append_is_found_until_it_is_settled(
     noted: int, uplink: Uplink, slots: Slots, monkeypatch: pytest.MonkeyPatch

@@ -13,6 +13,7 @@ import pytest
 
 from harness.simulation.scenario.scenario import names
 from tests.harness.commands import in_time
+from tests.programs import program
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -20,7 +21,14 @@ ROOT = Path(__file__).parents[2]
 
 SERVER = f"{shlex.quote(sys.executable)} -m chatroom --quiet --workers 2 --pack 1 {{host}} {{port}}"
 
-#: All scenarios, and a duration (s) if a run shorter than the default tests the same behaviour.
+#: Two nodes and an engine. The script starts the engine again if it is killed.
+CLUSTER = (
+    f"{shlex.quote(sys.executable)} scripts/cluster --listen {{host}}:{{port}}"
+    " --listen {host}:{port2} -- --workers 2 --pack 1"
+)
+
+#: All scenarios, each with the duration (s) of its run; None: the scenario's own duration. Most
+#: scenarios need less than their own duration to test the same behaviour.
 SCENARIOS = [
     ("classroom", 5),
     ("lunch-rush", None),
@@ -31,6 +39,8 @@ SCENARIOS = [
     ("flood", 6),
     ("chaos", 10),
     pytest.param("chaos", 30, marks=pytest.mark.thorough),
+    ("cluster", 20),
+    pytest.param("cluster", 60, marks=pytest.mark.thorough),
 ]
 
 #: Exit status of a simulation that can't judge the server: the harness itself was late, because the
@@ -50,10 +60,14 @@ def test_simulated_people_receive_every_message(
     scenario: str, seconds: int | None, seed: str
 ) -> None:
     """LOAD-1 to LOAD-4, and all other clauses that a simulation judges."""
+    server = SERVER
+    if scenario == "cluster":
+        program("nats-server")
+        server = CLUSTER
     duration = [] if seconds is None else ["--duration", str(seconds)]
     command = (
         *("harness", "simulate", scenario, *duration, "--seed", seed),
-        *("--worker-faults", "--command", SERVER),
+        *("--worker-faults", "--command", server),
     )
     done = in_time(lambda: run(*command), lambda done: done.returncode == CANNOT_JUDGE)
     assert done.returncode == 0, done.stdout

@@ -1,4 +1,4 @@
-"""Tests of which worker serves a member: newcomers, members of a dead worker, and balance.
+"""Tests of the choice of workers for newcomers and for a dead worker's members, and of balance.
 
 See main_process.py.
 """

@@ -1,4 +1,4 @@
-"""Tests of which worker serves a new member, and of when members move."""
+"""Tests of the choice of a worker for a new member, and of the moves of members."""
 
 import random
 

@@ -134,7 +134,7 @@ class Clock:
         return self.now
 
     def install(self, monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> None:
-        """Replace the clock of the workers' modules, and of these modules."""
+        """Replace the clock of the workers' modules, and of the given modules."""
         for module in (delivery, input, loop, shutdown, *modules):
             monkeypatch.setattr(module, "monotonic", self)
 

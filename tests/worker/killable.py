@@ -422,6 +422,7 @@ class RoomClient:
         """Check that the client received as many earlier messages as announced, and then exactly
         the others' messages, from one moment of its join on."""
         received = self.received.removeprefix(self.room.settings.greeting)
+        received = TELNET_ANSWER.sub(b"", received)
         count = 0
         if found := re.match(rb"<room>(\d+) earlier messages?:\n", received):
             count, received = int(found[1]), received[found.end() :]

@@ -22,7 +22,7 @@ from chatroom.worker import membership
 from chatroom.worker.delivery import CATCH_UP_WITHIN
 from chatroom.worker.member import Member
 from chatroom.worker.membership import Membership
-from chatroom.worker.recovery import walk
+from chatroom.worker.recovery import Recovery, walk
 from tests.integration.waiting import PATIENCE, until
 from tests.selection import Sample
 from tests.worker.drivers import EPOLL
@@ -192,8 +192,8 @@ SCENES: list[tuple[Scene, int]] = [
 ]
 
 
-#: Number of sweeps of a scene. A sweep takes every sixteenth stride. With ``--all``, all sweeps are
-#: run, and together they take each stride.
+#: Number of sweeps through a scene. In one sweep, the worker dies at every sixteenth of these
+#: lines. With ``--all``, all sweeps run, so that the worker dies at each of these lines once.
 SWEEPS = 16
 
 
@@ -595,6 +595,35 @@ def test_load_4_input_read_before_a_death_and_a_reset_is_appended(again: bool, e
         room.log.record()
         mine = b"".join(run.text for run in room.log.history if run.sender == alice.id)
         assert mine == b"<127.0.0.2>one\n<127.0.0.2>half a line\n"
+
+
+def test_cast_2_a_message_that_the_bridge_appends_during_a_takeover_is_not_returned() -> None:
+    """A worker dies with a message in the uplink. While another worker recovers the members, the
+    bridge appends the message to the room's log."""
+    with (
+        killable_room(workers=1, cluster=True) as room,
+        pytest.MonkeyPatch.context() as monkeypatch,
+    ):
+        alice, bob = room.join_many(2)
+        alice.send(b"hello\n")
+        assert room.alive[0].run()
+        assert not room.alive[0].run(1)
+
+        class SlowRecovery(Recovery):
+            def __init__(self, *arguments: Any) -> None:
+                super().__init__(*arguments)
+                assert room.bridge is not None
+                assert room.bridge.run()
+
+        monkeypatch.setattr(membership, "Recovery", SlowRecovery)
+        room.run_main()
+        assert room.alive[0].run()
+        room.run_main()
+        assert room.alive[0].run()
+        monkeypatch.undo()
+        room.finish()
+        room.check()
+        assert bob.received.endswith(b"<127.0.0.2>hello\n")
 
 
 @pytest.mark.parametrize("most", [1, 1 << 20])

@@ -39,6 +39,8 @@ REPORT_EVERY = 0.5
 """Seconds between two reports to the main process, and between two counts of progress."""
 SPACE_WITHIN = 0.05
 """Seconds after which an append is tried again, even if the doorbell has not rung."""
+RETURNS_WITHIN = 1.0
+"""Maximum time (s) for which a node waits for its own last publication before the next one."""
 LOST_AFTER = 10.0
 """Seconds for which an accepted publication must be missing in the stream until it counts as lost.
 A NATS server that is cut off from the other servers may give old answers for a while."""
@@ -86,6 +88,9 @@ class Bridge:
         """True if the last notice to the members was WAITS."""
         self._drain = asyncio.Event()
         """Set when the room stops, and its workers append nothing more."""
+        self._awaited = 0
+        self._has_returned = asyncio.Event()
+        """Set when the publication with the sequence number `_awaited` is in the room's log."""
         self._last: int | None = None
         """Sequence number of this node's last publication; None if it is unknown."""
 
@@ -186,6 +191,7 @@ class Bridge:
             try:
                 last = await engine.publish(publication, last)
             except (Refused, *UNREACHABLE):
+                await asyncio.sleep(RETRY_AFTER)
                 last, position = await self._resume(engine, relay)
                 if position >= publication.position:  # only the answer was lost
                     self._unanswered_at = None
@@ -194,6 +200,21 @@ class Bridge:
             self._unanswered_at = None
             position = publication.position
             relay.note_published(position)
+            self._last = last
+            await self._returned(relay, last)
+
+    async def _returned(self, relay: Relay, sequence: int) -> None:
+        """Wait until a publication of this node is in the room's log, RETURNS_WITHIN at most.
+
+        So a node publishes no faster than it follows, and its publications grow when the engine or
+        the other nodes are busy.
+        """
+        self._awaited = sequence
+        self._has_returned.clear()
+        if relay.sequence < sequence:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RETURNS_WITHIN):
+                    await self._has_returned.wait()
 
     async def _resume(self, engine: Engine, relay: Relay) -> tuple[int, int]:
         """Return the sequence number of this node's last publication, and its position.
@@ -235,7 +256,10 @@ class Bridge:
                 self._tell({"unreadable": str(error)})
                 relay.sequence = sequence
                 continue
-            await self._space(lambda: relay.append(publication, sequence))  # noqa: B023
+            if not relay.append(publication, sequence):
+                await self._space(lambda: relay.append(publication, sequence))  # noqa: B023
+            if sequence >= self._awaited:
+                self._has_returned.set()
 
     async def _space(self, append: Callable[[], bool]) -> None:
         """Repeat an append until the room's log has space for it."""
@@ -273,10 +297,13 @@ class Bridge:
             if state != reported:
                 reported = state
                 self._tell({"engine": state})
+            if drained:
+                await asyncio.sleep(REPORT_EVERY)
+                continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REPORT_EVERY):
                     await self._drain.wait()
-            if self._drain.is_set() and not drained:
+            if self._drain.is_set():
                 drained = await self._drained(relay)
 
     async def _drained(self, relay: Relay) -> bool:

@@ -35,6 +35,9 @@ CONNECT_WITHIN = 5.0
 """Timeout (s) for the first connection."""
 ANSWER_WITHIN = 2.0
 """Timeout (s) for an answer of the engine."""
+PUBLISHED_WITHIN = 1.0
+"""Timeout (s) for the answer to a publication. An engine that restarts loses the answer; the bridge
+should continue before members are told (bridge.py)."""
 RETRY_AFTER = 0.2
 """Pause (s) before a failed request is repeated."""
 PING_EVERY = 2
@@ -82,8 +85,8 @@ class EngineError(Exception):
 
 
 class Refused(Exception):
-    """A publication was refused, because the node's last publication in the stream is another
-    one."""
+    """A publication was refused, because the node's last publication in the stream is not the
+    expected one."""
 
 
 class _Client(Client):
@@ -129,7 +132,7 @@ async def connect(
     """Connect to the servers; nats-py then connects again whenever the connection is lost.
 
     `name`: name of the connection in the monitoring of NATS. `attempts`: number of times that
-    nats-py tries a server again that it can't reach; -1: no limit. Raises EngineError.
+    nats-py retries a server that it can't reach; -1: no limit. Raises EngineError.
     """
     client = _Client()
     cause: Exception | None = None
@@ -294,7 +297,7 @@ class Engine:
             answer = await self._js.publish(
                 self._subject,
                 publication.encode(),
-                timeout=ANSWER_WITHIN,
+                timeout=PUBLISHED_WITHIN,
                 stream=self._stream,
                 headers={api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE: str(after)},
             )
@@ -322,11 +325,11 @@ class Engine:
     # --- the messages --------------------------------------------------------
 
     def reconnected(self) -> None:
-        """Note that the connection was lost and made again."""
+        """Make `messages` replace the consumer, because the connection was lost and made again."""
         self._arrived.put_nowait(None)
 
     async def messages(self, after: Position) -> AsyncIterator[tuple[int, float, bytes]]:
-        """Yield the messages of all nodes after a place: sequence number, time (s) and data.
+        """Yield the messages of all nodes after a position: sequence number, time (s) and data.
 
         The numbers grow. They are contiguous unless the stream has lost messages: then the first
         message that is still in the stream follows.
@@ -378,7 +381,7 @@ class Engine:
         return info.name, None if config.opt_start_seq is None else first - 1
 
     async def _is_there(self, after: Position, state: api.StreamState) -> bool:
-        """Return False if the stream has lost the message at a place in a failure."""
+        """Return False if the message at the position `after` was lost when the engine failed."""
         if after.sequence > state.last_seq:
             return False
         if after.sequence < state.first_seq:
@@ -399,11 +402,7 @@ class Engine:
         while True:
             if self._wanted <= PULL // 4:
                 await self._request(consumer, inbox)
-            try:
-                async with asyncio.timeout(SILENCE):
-                    message = await self._arrived.get()
-            except TimeoutError:
-                return
+            message = await self._next_message()
             if message is None:
                 return
             if (message.headers or {}).get("Status"):
@@ -419,6 +418,15 @@ class Engine:
                 return
             after = sequence
             yield sequence, metadata.timestamp.timestamp(), message.data
+
+    async def _next_message(self) -> Msg | None:
+        """Return the next message that arrives; None if the consumer must be replaced."""
+        with contextlib.suppress(asyncio.QueueEmpty):
+            return self._arrived.get_nowait()  # a timeout takes longer than all the rest
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SILENCE):
+                return await self._arrived.get()
+        return None
 
     async def _request(self, consumer: str, inbox: str) -> None:
         request = {

@@ -5,6 +5,7 @@
     site.py      pure: the files of page/, and HTTP answers
     request.py   pure: a browser's address behind reverse proxies, and its origin
     closing.py   pure: the reasons why a room disconnects a member
+    websocket.py a WebSocket with bounded buffers
     visitor.py   a browser in the room: session, connection to the room, WebSocket
     rooms.py     the way into the room: through the main process, or by TCP
     gateway.py   HTTP and WebSockets, in an event loop: Gateway.listen

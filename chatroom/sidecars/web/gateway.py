@@ -15,7 +15,7 @@ import ssl
 from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
@@ -31,7 +31,13 @@ from chatroom.sidecars.web.request import ForwardedError, client, is_same_origin
 from chatroom.sidecars.web.rooms import Door, RefusedError, UnreachableError
 from chatroom.sidecars.web.session import ProtocolError
 from chatroom.sidecars.web.site import SECURITY, Answer, Site, text
-from chatroom.sidecars.web.visitor import CLOSE_WITHIN, WRITE_LIMIT, Visitor, WebSocket
+from chatroom.sidecars.web.visitor import Visitor
+from chatroom.sidecars.web.websocket import (
+    CLOSE_WITHIN,
+    WRITE_LIMIT,
+    PendingWebSockets,
+    WebSocket,
+)
 from chatroom.system.listening import BACKLOG
 
 ROOM = "/room"
@@ -79,6 +85,7 @@ class Gateway:
         """Visitors by the id of their session, which only their browser knows."""
         self._away: dict[str, dict[str, Visitor]] = {}
         """Visitors without a WebSocket, by address and id, the oldest first."""
+        self._pending = PendingWebSockets()
         self._servers: list[Server] = []
 
     async def listen(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
@@ -89,7 +96,7 @@ class Gateway:
                 sock=listener,
                 ssl=tls,
                 backlog=BACKLOG,
-                create_connection=WebSocket,
+                create_connection=cast(Any, partial(WebSocket, self._pending)),
                 process_request=self._on_request,
                 process_response=_secure,
                 compression=None,
@@ -150,9 +157,7 @@ class Gateway:
         if len(origins) > 1 or len(hosts) != 1:
             return False
         return (
-            not origins
-            or origins[0] in self._rules.origins
-            or (is_same_origin(origins[0], hosts[0]))
+            not origins or origins[0] in self._rules.origins or is_same_origin(origins[0], hosts[0])
         )
 
     # --- WebSockets ----------------------------------------------------------
@@ -180,6 +185,8 @@ class Gateway:
         id, seen = hello.get("session"), session.number(hello, "seen")
         if not (id is None or isinstance(id, str)):
             raise ProtocolError("session must be text or null")
+        if websocket.is_lost:  # its first frame was still in the queue
+            return None
         visitor = self._visitors.get(id) if id else None
         if id is None or visitor is None or not visitor.is_staying:
             room = await self._admit(websocket)
@@ -193,6 +200,7 @@ class Gateway:
                 partial(self._on_end, id, websocket.client[0]),
             )
         visitor.attach(websocket, id, seen)
+        self._pending.discard(websocket)
         return visitor
 
     def _on_away(self, id: str, address: str, away: bool) -> None:

@@ -154,12 +154,17 @@ class Session:
             rows.append(f"[{self.last + 1},{encode_basestring(self._unfinished)},1]")
         return f'{{"lines":[{",".join(rows)}]}}' if rows else None
 
-    def seen(self, number: int) -> None:
-        """Forget the lines up to `number`: the browser has seen them. Raises ProtocolError."""
+    def seen(self, number: int) -> bool:
+        """Forget the lines up to `number`: the browser has seen them. Return whether that is new.
+
+        Raises ProtocolError.
+        """
         if not 0 <= number <= self._shown:
             raise ProtocolError(f"line {number} was not sent; the last one is {self._shown}")
+        is_new = self._first <= number
         while self._first <= number:
             self._drop_first()
+        return is_new
 
     def _forget(self) -> None:
         """Drop the oldest lines beyond the limits; if a WebSocket is open, only those it has got.

@@ -5,9 +5,8 @@
 
 Backpressure in both directions:
 
-- A browser that does not read fills its WebSocket's buffer (WRITE_LIMIT). Then nothing more is read
-  from the room, so the room's limit for slow readers applies (--max-lag). If the buffer stays full
-  for STALLED_AFTER seconds, the WebSocket is cut; the session continues.
+- A browser that does not read fills its WebSocket's buffer. Then nothing more is read from the
+  room, so the room's limit for slow readers applies (--max-lag).
 - A browser that floods is read no faster than the room reads (MAX_UNSENT).
 """
 
@@ -15,88 +14,23 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
-from json.encoder import encode_basestring
-from typing import Any
 
-from websockets.asyncio.server import ServerConnection, broadcast
 from websockets.frames import CloseCode
 
 from chatroom.sidecars.web.closing import TAKEN_OVER, TOO_SLOW, closing_reason
 from chatroom.sidecars.web.session import Session
+from chatroom.sidecars.web.websocket import CLOSE_WITHIN, WebSocket
 
 SILENCE = 0.3
 """Silence (s) after which an unfinished line is shown. The room itself has waited before it sent
 the text (--flush-after), so this only spares lines that arrive in pieces."""
 MAX_READ = 64 * 1024
 """Maximum number of bytes to read from the room at once."""
-WRITE_LIMIT = 64 * 1024
-"""Size (bytes) of a WebSocket's write buffer from which nothing more is read from the room."""
 MAX_UNSENT = 64 * 1024
 """Bytes for the room from which nothing more is read from the WebSocket."""
-STALLED_AFTER = 50.0
-"""Seconds for which a WebSocket's write buffer may stay full: as long as two pings take."""
 LAGGED_WITHIN = 5.0
 """A connection to the room that ends within so many seconds after it was not read for a while was
 ended because of its lag. The room sends no reason to a member that lags."""
-CLOSE_WITHIN = 10.0
-"""Timeout (s) for a browser to close its WebSocket, and for the room to close a connection."""
-
-
-class WebSocket(ServerConnection):
-    """A WebSocket that reports when it is writable again, and when it is gone."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.client = ("", 0)
-        """Address and port of the browser; the request sets it."""
-        self.on_writable: Callable[[], None] = lambda: None
-        self.on_lost: Callable[[], None] = lambda: None
-        self.is_lost = False
-        self._stalled: asyncio.TimerHandle | None = None
-        self._closing: asyncio.Task[None] | None = None
-
-    def tell(self, frame: str) -> None:
-        """Send a text frame without waiting. No effect if the WebSocket is closing."""
-        broadcast((self,), frame)
-
-    def end(self, code: CloseCode, reason: str | None = None) -> None:
-        """Close without waiting. With a reason, the browser must not connect again by itself."""
-        if self._closing is None:
-            if reason is not None:
-                self.tell(f'{{"closed":{encode_basestring(reason)}}}')
-            self._closing = self.loop.create_task(self._close(code))
-
-    async def _close(self, code: CloseCode) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_WITHIN):
-                await self.close(code)  # it would wait for a full buffer without a timeout
-        self.transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.protocol.close_rcvd is not None:  # websockets would wait for the browser's FIN
-            self.end(CloseCode.NORMAL_CLOSURE)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        # websockets sends no pings while the buffer is full, so they can't time out.
-        self._stalled = self.loop.call_later(STALLED_AFTER, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._end_stall()
-        self.on_writable()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end_stall()
-        super().connection_lost(exc)
-        self.is_lost = True
-        self.on_lost()
-
-    def _end_stall(self) -> None:
-        if self._stalled is not None:
-            self._stalled.cancel()
-            self._stalled = None
 
 
 class Visitor:
@@ -185,8 +119,13 @@ class Visitor:
     # --- room ─► browser -----------------------------------------------------
 
     def seen(self, number: int) -> None:
-        """Note that the browser has seen the lines up to `number`. Raises ProtocolError."""
-        self._session.seen(number)
+        """Note that the browser has seen the lines up to `number`. Raises ProtocolError.
+
+        If that is nothing new, answer: the browser asks whether the connection is still alive. A
+        page can't send pings, and doesn't see those of the gateway.
+        """
+        if not self._session.seen(number) and self._websocket is not None:
+            self._websocket.tell(f'{{"said":{self._session.said}}}')
 
     def _on_readable(self) -> None:
         try:

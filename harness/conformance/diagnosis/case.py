@@ -22,7 +22,7 @@ LEAVES = {
 
 
 LONG = 64
-"""Number of bytes from the beginning of a text that are searched for in another text."""
+"""Number of bytes: to find a long text in another text, only its first LONG bytes are compared."""
 
 
 _NOTHING_MORE = re.compile(r"(?:Node\.js v\S+|exit status \d+|(?:note|SUMMARY): .*)?", re.DOTALL)
@@ -117,8 +117,7 @@ class Case:
 
     @cached_property
     def leaver(self) -> Event | None:
-        """The event in which a client left, shortly before the message or after it was sent; the
-        last one, if there are several."""
+        """The last event in which a client left, after the message was sent or shortly before."""
         message = self.message
         if message is None:
             return None
@@ -197,7 +196,7 @@ class Case:
 
     @cached_property
     def received(self) -> dict[str, bytes]:
-        """Bytes that clients received after the message was sent, by client; without its sender."""
+        """Bytes that each client except the sender received after the message was sent."""
         if self.message is None:
             return {}
         first = self.message.first

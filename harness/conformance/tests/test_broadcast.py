@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 from collections import Counter
 
 import pytest
@@ -11,7 +13,7 @@ from harness.clients.client import Client
 from harness.clients.room import Room, expect
 from harness.clients.stream import sequence
 from harness.conformance.evidence import ABSENT, OBSERVED, PROVED
-from harness.errors import Violation
+from harness.errors import JoinError, Violation
 
 MEMBERS = 12
 LINES = 50
@@ -158,7 +160,7 @@ async def test_lines_of_one_sender_arrive_in_order(room: Room) -> None:
 
 
 def _order(numbers: list[int]) -> str:
-    """Return in words the numbers around the first number that is out of order."""
+    """Return, as text, a list of the numbers around the first one that is out of order."""
     late = next(at for at in range(1, len(numbers)) if numbers[at] < numbers[at - 1])
     return "…, " + ", ".join(map(str, numbers[max(0, late - 3) : late + 3])) + ", …"
 
@@ -207,14 +209,31 @@ def _by_sender(
 
 @pytest.mark.clause("CAST-6", PROVED)
 async def test_members_at_one_address_hear_each_other(room: Room) -> None:
-    """Three members connect from one address. Each of the second and the third member receives
-    messages of the two others, and the first member receives messages of the second."""
-    third = (await room.join(1))[0]
-    member, other = [await room.enter(third.address) for _ in range(2)]
-    await room.greet(third, member)
-    await room.greet(third, other)
-    for speaker, listener in ((member, other), (other, member), (third, member), (member, third)):
+    """Three members connect from one address, and another member from another address. Each of the
+    four receives messages of the three others."""
+    far, first = await room.join(2)
+    members = [first, *[await room.enter(first.address) for _ in range(2)]]
+    for member in members[1:]:
+        await room.greet(first, member)
+    for speaker, listener in itertools.permutations([far, *members], 2):
         await room.tell(speaker, listener)
+
+
+@pytest.mark.clause("CAST-6", PROVED)
+async def test_a_leave_does_not_affect_others_at_the_same_address(room: Room) -> None:
+    """Three members connect from one address, and the last of them leaves. The two others still
+    receive each other's messages. This is not required if two members at other addresses no longer
+    receive each other's messages either: then LEAVE-1 is broken."""
+    far, other, first = await room.join(3)
+    second, leaver = [await room.enter(first.address) for _ in range(2)]
+    for member in (second, leaver):
+        await room.greet(first, member)
+    leaver.finish()
+    await leaver.ends(room.window)
+    with contextlib.suppress(JoinError):
+        await room.meet(far, other)
+        await room.greet(first, second)
+        await room.greet(second, first)
 
 
 @pytest.mark.clause("CAST-7", OBSERVED)

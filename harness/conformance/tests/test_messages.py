@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from harness.clients.client import Client
-from harness.clients.room import Room, applies, expect, expect_equal
+from harness.clients.room import Room, expect, expect_equal
 from harness.conformance.evidence import ABSENT, PROVED
 from harness.errors import Undecided
 
@@ -76,13 +76,6 @@ async def test_a_line_in_pieces_is_one_message(room: Room) -> None:
         await listener.hears(begin)
         heard = await listener.hears_line(end)
         expect_equal("a line in pieces did not arrive as one", line.strip()[len(begin) :], heard)
-
-
-def claims_line_5(room: Room) -> None:
-    applies(
-        "LINE-5" in room.profile.claims,
-        "the profile does not claim LINE-5: unfinished text may wait for its line end",
-    )
 
 
 async def _say_in_pieces(
@@ -182,7 +175,6 @@ async def test_an_empty_line_is_a_message(room: Room) -> None:
 async def test_text_without_line_end_is_delivered(room: Room) -> None:
     """A text is sent without LF. The text arrives nevertheless. Then the harness watches for at
     least 0.3 s, and nothing more arrives."""
-    claims_line_5(room)
     speaker, listener = await room.join(2)
     for text in (b"", b" and some more"):
         token = room.token()
@@ -199,7 +191,6 @@ async def test_text_without_line_end_is_delivered(room: Room) -> None:
 async def test_unfinished_text_is_ended_before_the_next_message(room: Room) -> None:
     """A member sends text without LF, and another member sends a line. A third member receives a
     LF between the text and the line. The first member does not receive this LF."""
-    claims_line_5(room)
     speaker, other, third = await room.join(3)
     for _ in range(3):
         unfinished, word, last = room.tokens(3)
@@ -226,7 +217,6 @@ async def test_unfinished_text_is_ended_before_the_next_message(room: Room) -> N
 async def test_unfinished_text_is_ended_before_its_sender_s_next_line(room: Room) -> None:
     """A text without LF is delivered; then its sender sends a line. Another member receives a LF
     between the text and the line."""
-    claims_line_5(room)
     speaker, third = await room.join(2)
     unfinished, word = room.tokens(2)
     await speaker.say(unfinished)

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import pytest
 
 from harness.clients.client import Client
-from harness.clients.room import Room, applies, expect, expect_equal, needs_ipv6
+from harness.clients.room import Room, expect, expect_equal, needs_ipv6
 from harness.conformance.evidence import PROVED
 from harness.errors import NotApplicable, StartError, Undecided, Violation
-from harness.profile import ADDRESS, NAME, NOTHING, WRITTEN_PREFIX
+from harness.profile import ADDRESS, NAME, WRITTEN_PREFIX
 
 FORGERIES = (
     b"one\n%stwo",
@@ -36,7 +36,6 @@ LINE_ENDS = re.compile(rb"\r\n|[\n\r\x0b\x0c\x08\x1b]|\xe2\x80[\xa8\xa9]|\xc2\x8
 async def test_a_message_has_its_prefix_right_before_it(room: Room) -> None:
     """A message is received on a line of its own, as `<`, a text, `>` and the message. In another
     dialect, the message is received right after the prefix of the profile."""
-    needs_prefix(room)
     written = room.profile.identity == ADDRESS
     shape = WRITTEN_PREFIX if written else room.profile.prefix
     due = b"<IP>" if written else shape.pattern
@@ -56,7 +55,6 @@ async def test_the_prefix_is_the_sender_s_address(room: Room) -> None:
     """Three members connect from different addresses. The prefix of each member is its address. In
     another dialect, the prefix of each member identifies only this member, and is the same for all
     listeners, even after a member has left and another has joined."""
-    needs_prefix(room)
     if room.profile.identity == NAME:
         await _check_names(room)
         return
@@ -108,10 +106,6 @@ async def _check_names_of(room: Room, members: Sequence[Client]) -> None:
         )
 
 
-def needs_prefix(room: Room) -> None:
-    applies(room.profile.identity != NOTHING, "in this dialect, messages have no prefix")
-
-
 def _names(prefix: bytes, address: str) -> bool:
     """Return whether a prefix of any form contains this address, but not inside a longer one."""
     return (
@@ -124,11 +118,6 @@ def _names(prefix: bytes, address: str) -> bool:
 async def test_addresses_are_written_in_their_shortest_form(room: Room) -> None:
     """A server is started at ::, and clients join from 127.0.0.1 and from ::1. The prefix has the
     first address as IPv4, and the second address in the form of RFC 5952."""
-    needs_prefix(room)
-    applies(
-        room.profile.identity == ADDRESS or room.profile.shows_address,
-        "in this dialect, prefixes contain no address",
-    )
     needs_ipv6()
     try:
         server = room.another(host="::")
@@ -157,7 +146,6 @@ async def test_no_text_begins_a_line_with_another_s_prefix(room: Room) -> None:
     """A member sends another's prefix after each sequence that begins a line, or moves the cursor
     to a line's beginning. At each place where a terminal may begin a line, the sender's own prefix
     follows."""
-    needs_prefix(room)
     sender = room.profile.sender
     forger, victim, listener = await room.join(3)
     own = await room.tell(forger, listener)
@@ -191,7 +179,6 @@ def _begins_with(line: bytes, own: bytes, room: Room) -> bool:
 async def test_a_message_during_an_unfinished_line_begins_a_line(room: Room) -> None:
     """A member sends a line while another's line is unfinished. The member's line arrives with the
     member's prefix, on a line of its own."""
-    needs_prefix(room)
     sender = room.profile.sender
     speaker, other, listener = await room.join(3)
     prefix = await room.tell(other, listener)

@@ -1,8 +1,9 @@
 """The judge of a history. It checks that every message was delivered correctly. Pure.
 
-A violation is a deviation from the protocol that can be proved. A missing delivery is not a
-violation, but counts as undecided, if a join, a leave or a fault happened at the same time, so that
-the protocol allows both delivery and loss. Proofs use these clauses of PROTOCOL.md:
+A violation is a deviation from the protocol that can be proved. If a message was sent during a
+join, a leave or a fault, the protocol may allow both its delivery and its loss. If such a message
+is missing, this is not a violation, but counts as undecided. Proofs use these clauses of
+PROTOCOL.md:
 
 - A client that has received the whole welcome is a member (WELCOME-3). It must receive
   all messages that are sent from then on.
@@ -84,7 +85,7 @@ def judge(history: History, profile: Profile | None = None) -> Judgement:
 
 
 def contradiction(facts: Facts, judgement: Judgement) -> str:
-    """Return a description of a message that counts as lost for a session that received its name.
+    """Describe a message that counts as lost for a session, although the session received its name.
 
     Such a contradiction means that the profile does not describe the server, or that the harness
     has a defect. Return an empty text if there is no such message.

@@ -11,7 +11,19 @@ MAY_FLUSH = 0.1
 unfinished text (LINE-5). It is half the silence of our server, because the pause is measured in the
 harness."""
 
-KILLS = ("kill-worker", "kill-workers", "stop-worker", "stop", "hangup")
+SIGNS = ("connected", "welcomed")
+"""Events that show that the target runs."""
+
+KILLS = (
+    "kill-worker",
+    "kill-workers",
+    "stop-worker",
+    "kill-engine",
+    "stop-engine",
+    "kill-bridge",
+    "stop",
+    "hangup",
+)
 """Faults of the target that must not disconnect a member (LOAD-4)."""
 
 CUTS = ("cut-off", "reset", "half-close")
@@ -123,6 +135,11 @@ class Facts:
         # of a message after its receipt.
         self.hears = [event for event in events if "hears" in event]
         """Events of received lines."""
+        self.last_sign = max(
+            (event["t"] for event in events if "hears" in event or event.get("what") in SIGNS),
+            default=0.0,
+        )
+        """Time at which the target last accepted a client, or sent a client something."""
 
     def session(self, number: int) -> Session:
         """Return the session of that number. Create it if it is unknown."""

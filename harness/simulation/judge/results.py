@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from harness.clauses import all_clauses
+from harness.profile import WRITTEN, Profile
 from harness.simulation.history import CANNOT_JUDGE, COMPLETE, History
 from harness.simulation.judge.figures import RECEIVERS, Figures
 from harness.simulation.judge.judgement import KINDS, Judgement
 from harness.simulation.judge.reached import reached, required
 from harness.simulation.scenario.scenario import MOMENTS
-from harness.wording import counted
+from harness.wording import counted, visible
 
 LATE = 100.0
 """Maximum of the 99th percentile of the harness's own delay, in ms. If this percentile is higher,
@@ -22,14 +24,23 @@ UNDECIDED = "undecided"
 """Verdict for a run without violations that has not reached all pairs in the scenario's `reach`."""
 
 EXIT_STATUS = {PASS: 0, FAIL: 1, INVALID: 2, UNKNOWN: 2, UNDECIDED: 2}
+PASSED_IN_DIALECT = 4
+"""Exit status of a pass if a check of a MUST clause took another form, as in `conform`."""
 
 SHOWN = 5
 """Maximum number of causes of violations shown on a terminal."""
 
 
-def results(history: History, judgement: Judgement, figures: Figures) -> dict[str, Any]:
-    """Return the content of results.json: latencies and lag in ms, memory in bytes, times in s."""
+def results(
+    history: History, judgement: Judgement, figures: Figures, profile: Profile | None = None
+) -> dict[str, Any]:
+    """Return the content of results.json: latencies and lag in ms, memory in bytes, times in s.
+
+    profile: dialect in which the history was judged; None: the dialect of PROTOCOL.md.
+    """
     header = history.header
+    profile = profile or WRITTEN
+    forms = profile.forms()
     table = reached(history)
     pairs = required(history, table)
     verdict, why = verdict_of(history, judgement, figures)
@@ -42,6 +53,8 @@ def results(history: History, judgement: Judgement, figures: Figures) -> dict[st
         **{name: header.get(name) for name in ("scenario", "seed", "target", "seconds")},
         "startup_seconds": header.get("startup"),
         "end": history.end or "cut short",
+        "dialect": profile.dialect(),
+        "forms": {clause: forms[clause] for clause in KINDS.values() if clause in forms},
         "clients": figures.most,
         "sessions": figures.sessions,
         "messages": judgement.messages,
@@ -105,13 +118,22 @@ def verdict_of(history: History, judgement: Judgement, figures: Figures) -> tupl
 
 
 def exit_status(results: Mapping[str, Any]) -> int:
-    return EXIT_STATUS[results["verdict"]]
+    return PASSED_IN_DIALECT if passed_in_dialect(results) else EXIT_STATUS[results["verdict"]]
+
+
+def passed_in_dialect(results: Mapping[str, Any]) -> bool:
+    """Return whether the run passed, but a check of a MUST clause took the form of the dialect."""
+    return results["verdict"] == PASS and any(
+        all_clauses()[clause].level == "MUST" for clause in results["forms"]
+    )
 
 
 def lines(results: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines that describe the results on a terminal."""
     why = f": {results['why']}" if results["why"] else ""
-    yield f"{results['verdict']}{why}"
+    yield f"{results['verdict']}{' in the dialect' if passed_in_dialect(results) else ''}{why}"
+    if results["dialect"]:
+        yield f"dialect: {visible('; '.join(results['dialect']))}"
     if results["verdict"] == FAIL and results["end"] != COMPLETE:
         yield f"the run is incomplete: {results['end']}"
     yield (

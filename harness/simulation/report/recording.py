@@ -11,7 +11,7 @@ from typing import Any
 from harness.simulation.history import Event, as_bytes
 from harness.simulation.scenario.vocabulary import name_in
 
-MOMENTS = ("kill-worker", "kill-workers", "hangup")
+MOMENTS = ("kill-worker", "kill-workers", "kill-engine", "kill-bridge", "hangup")
 """Faults of the target that have no duration."""
 
 Span = tuple[float, float, str]

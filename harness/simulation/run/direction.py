@@ -25,7 +25,7 @@ class Direction:
         """`reset`: function that resets the connection. `close_if_done`: function that closes the
         connection if both directions are done."""
         self.back = self
-        """The opposite direction of the same connection. The creator of both sets it."""
+        """The opposite direction of the same connection; set after both directions were made."""
         self._loop = asyncio.get_running_loop()
         self._reset = reset
         self._close_if_done = close_if_done

@@ -16,13 +16,24 @@ from typing import Any
 import psutil
 
 from harness.simulation.scenario.plan import ScheduledFault
+from harness.target.roles import Roles
 from harness.target.target import Command
 
-WORKER_WITHIN = 2.0
-"""Seconds for which a fault of a worker waits if no worker serves clients, as right after another
-fault."""
+PROCESS_WITHIN = 2.0
+"""Seconds for which a fault waits if there is no process with the role that it needs, as right
+after another fault."""
 RETRY_AFTER = 0.05
-"""Seconds after which the fault looks for workers again."""
+"""Seconds after which the fault looks for processes again."""
+
+_ROLES: dict[str, Callable[[Roles], list[psutil.Process]]] = {
+    "kill-worker": lambda roles: roles.workers,
+    "kill-workers": lambda roles: roles.workers,
+    "stop-worker": lambda roles: roles.workers,
+    "kill-engine": lambda roles: roles.engines,
+    "stop-engine": lambda roles: roles.engines,
+    "kill-bridge": lambda roles: roles.bridges,
+}
+"""Processes that a fault needs, by its kind."""
 
 Record = Callable[[dict[str, Any]], None]
 """Function that records an event of the history, with the current time."""
@@ -49,7 +60,7 @@ class FaultInjector:
         self._record = record
         self._clock = clock
         self._retry_at = -inf
-        """Time at which the first fault looks for workers again."""
+        """Time at which the first fault looks for processes again."""
         self._held: list[tuple[float, ScheduledFault, list[psutil.Process]]] = []
         """Faults with stopped processes: time to resume them, the fault, and the processes."""
 
@@ -65,23 +76,24 @@ class FaultInjector:
         self.release(now)
         while self._faults and max(self._faults[0].due, self._retry_at) <= now:
             fault = self._faults[0]
-            workers = workers_of(self._target) if "worker" in fault.kind else []
-            if "worker" in fault.kind and not workers and now < fault.due + WORKER_WITHIN:
+            role = _ROLES.get(fault.kind)
+            found = role(self._target.roles()) if role else []
+            if role and not found and now < fault.due + PROCESS_WITHIN:
                 self._retry_at = now + RETRY_AFTER
                 break
             self._faults.popleft()
-            self._inject(fault, workers)
+            self._inject(fault, found)
 
-    def _inject(self, fault: ScheduledFault, workers: list[psutil.Process]) -> None:
-        """Inject a fault; one of workers strikes among `workers`."""
+    def _inject(self, fault: ScheduledFault, found: list[psutil.Process]) -> None:
+        """Inject a fault; one that needs a role strikes among the processes `found`."""
         self.latest = fault.kind
-        single = [self._chance.choice(workers)] if workers else []
+        single = [self._chance.choice(found)] if found else []
         match fault.kind:
-            case "kill-worker":
+            case "kill-worker" | "kill-engine" | "kill-bridge":
                 self._signal(fault, single, signal.SIGKILL)
             case "kill-workers":
-                self._signal(fault, workers, signal.SIGKILL)
-            case "stop-worker":
+                self._signal(fault, found, signal.SIGKILL)
+            case "stop-worker" | "stop-engine":
                 self._hold(fault, single)
             case "stop":
                 self._hold(fault, self._target.processes())
@@ -121,19 +133,3 @@ class FaultInjector:
     ) -> None:
         pids = [process.pid for process in processes]
         self._record({"fault": fault.kind, "what": what, "processes": pids})
-
-
-def workers_of(target: Command) -> list[psutil.Process]:
-    """Return the worker processes of a target: those that have connections of clients.
-
-    The first process of the target is not a worker.
-    """
-    found = []
-    for process in target.processes()[1:]:
-        with contextlib.suppress(psutil.Error):
-            if any(
-                place.laddr and place.laddr.port == target.port and place.raddr
-                for place in process.net_connections("tcp")
-            ):
-                found.append(process)
-    return found

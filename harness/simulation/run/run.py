@@ -158,12 +158,12 @@ class Run:
                 if how := proxy.death():
                     raise CannotJudge(f"the faulty network {how}")
                 self._record_links(proxy)
+            if how := self.target.death():  # before measuring, which may take long
+                self.end = f"the target {how}"
+                return
             if now >= measure_at:
                 measure_at = now + MEASURE_EVERY
                 self._measure()
-                if how := self.target.death():
-                    self.end = f"the target {how}"
-                    return
             if now >= report_at:
                 report_at = now + 0.5
                 self.on_status(drivers.status(now, injector.latest if injector else ""))

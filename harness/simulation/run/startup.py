@@ -12,6 +12,7 @@ import time
 from harness.clients.client import Clock, Log
 from harness.clients.room import Room
 from harness.errors import Undecided, Violation
+from harness.probe.framing import require_lines
 from harness.profile import Profile
 from harness.target.target import Target
 
@@ -22,9 +23,12 @@ def await_first_client(target: Target, profile: Profile, scale: float) -> float 
     The client has joined when it has received the welcome. If the profile has no welcome, it has
     joined when another client receives its line. Return None if it does not join in time; the run
     itself will show the cause. `scale`: factor of the timeouts. Raise CannotJudge if this machine
-    lacks a resource.
+    lacks a resource, or if the server frames messages by their length.
     """
-    return asyncio.run(_first_client(target, profile, Clock(scale)))
+    took = asyncio.run(_first_client(target, profile, Clock(scale)))
+    if took is None:
+        require_lines(target, profile, scale)
+    return took
 
 
 async def _first_client(target: Target, profile: Profile, clock: Clock) -> float | None:

@@ -44,10 +44,28 @@ names = _FILES.names
 ALPHABETS = ("ascii", "cjk", "emoji", "rtl", "hostile")
 LEAVINGS = ("close", "reset", "half-close")
 LINK_FAULTS = ("slow", "stall", "drip", "delay", "cut-off", "reset", "half-close")
-TARGET_FAULTS = ("kill-worker", "kill-workers", "stop-worker", "stop", "hangup", "restart")
+TARGET_FAULTS = (
+    "kill-worker",
+    "kill-workers",
+    "stop-worker",
+    "kill-engine",
+    "stop-engine",
+    "kill-bridge",
+    "stop",
+    "hangup",
+    "restart",
+)
 
-WORKER_FAULTS = ("kill-worker", "kill-workers", "hangup")
-"""Faults of the target that a server survives only if it can replace its workers (LOAD-4)."""
+WORKER_FAULTS = (
+    "kill-worker",
+    "kill-workers",
+    "kill-engine",
+    "stop-engine",
+    "kill-bridge",
+    "hangup",
+)
+"""Faults of the target that a server survives only if it can replace its workers (LOAD-4), and its
+engine and bridges."""
 
 STRIKES = (*LEAVINGS, "cut-off", *TARGET_FAULTS)
 """Faults whose moment is recorded: ways to leave, and faults of links and of the target."""
@@ -165,10 +183,14 @@ class Population:
 class Fault:
     """A fault of the target, which must be a command.
 
-    kind: one of these. A worker is a process with connections of clients.
+    kind: one of these. A worker is a process with connections of clients; an engine is a process
+    that listens, but not at the target's addresses; a bridge is connected to an engine.
         kill-worker: SIGKILL to one worker.
         kill-workers: SIGKILL to all workers.
         stop-worker: SIGSTOP to one worker; SIGCONT after `seconds`.
+        kill-engine: SIGKILL to one engine.
+        stop-engine: SIGSTOP to one engine; SIGCONT after `seconds`.
+        kill-bridge: SIGKILL to one bridge.
         stop: SIGSTOP to all processes; SIGCONT after `seconds`.
         hangup: SIGHUP to the main process.
         restart: the target is stopped, and started again on the same port.

@@ -28,7 +28,8 @@ STEP = 0.05  # maximum number of seconds to wait until a client receives a line
 HURRY = 0.01  # maximum number of seconds to wait for the welcome with `hurry`
 PAUSE = 0.02  # seconds between two pieces of a line
 MAY_FLUSH = 0.1  # pause (s) after which a server may deliver the first piece as a message (LINE-5)
-OBSERVERS = 4  # number of clients that received most lines; all orders are compared with theirs
+# All orders are compared with those of a few clients, the ones that received the most lines.
+OBSERVERS = 4  # number of these clients
 
 TOKEN = re.compile(rb"msg\d+\.\d+:")
 RESET = struct.pack("ii", 1, 0)

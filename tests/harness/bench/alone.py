@@ -12,7 +12,7 @@ from harness.bench.dialects import Dialect
 def alone(dialect: Dialect, patience: float) -> Iterator[tuple[Clients, socket.socket]]:
     """Yield the client, and the server's end of its connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        room = Clients(listener.getsockname(), dialect, patience)
+        room = Clients([listener.getsockname()], dialect, patience)
         room._connect(0)  # `join` would wait for a welcome, which the test does not send
         accepted, _ = listener.accept()
         with accepted:

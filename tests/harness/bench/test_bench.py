@@ -33,6 +33,8 @@ QUICK = ["--seconds", "0", "--rounds", "1", "--repeat", "1", "--patience", "2"]
         (["bench", "--repeat", "0"], "argument --repeat: must be 1 or more"),
         (["bench", "--rounds", "²"], "argument --rounds: must be 1 or more"),
         (["bench", "--workers", "0"], "argument --workers: must be 1 or more"),
+        (["bench", "--cluster", "0"], "argument --cluster: must be 1 or more"),
+        (["bench", "--pace", "0"], "argument --pace: must be 1 or more"),
         (["bench", "--seconds", "nan"], "argument --seconds: must be a number of seconds"),
         (["bench", "--patience", "-1"], "argument --patience: "),
         (["bench", "--limit", "long"], "argument --limit: must be a number of seconds"),
@@ -191,6 +193,21 @@ def test_the_defaults(plans: list[Any]) -> None:
         "floor",
     ]
     assert (plan.repeat, plan.workers) == (3, 2)
+
+
+def test_a_cluster_is_compared_with_one_server(plans: list[Any]) -> None:
+    assert main(["bench", "--cluster"]) == 0
+    main(["bench", "--cluster", "3", "--solo", "5", "--pace", "50", "--server", "cluster"])
+    default, named = plans
+    assert [str(workload) for workload in default.workloads] == [
+        *("crowd 100", "crowd 900", "stream 2", "latency 100"),
+    ]
+    assert [server.name for server in default.servers] == [
+        *("cluster", "chatroom", "plain-redis", "plain-nats", "redis", "nats"),
+    ]
+    assert (default.nodes, default.pace) == (2, 200)
+    assert [str(workload) for workload in named.workloads] == ["solo 5"]
+    assert (named.nodes, named.pace) == (3, 50)
 
 
 def test_a_plot_runs_a_sweep_of_crowd_sizes_unless_workloads_are_given(

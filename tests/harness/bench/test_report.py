@@ -154,6 +154,31 @@ def test_each_result_is_summarised_in_one_line() -> None:
     assert report.summary(failed("ours", 0)).endswith("ours: failed: deaf")
 
 
+def test_the_table_of_latencies_at_one_pace_shows_what_the_first_server_adds() -> None:
+    def found(server: str, repetition: int, p50: float, p99: float) -> Result:
+        values = {"p50": p50, "p99": p99, "max": p99}
+        values |= {f"late {name}": 0.0 for name in values}
+        figures = {f"{name} at 200/s": value for name, value in values.items()}
+        return Result("latency 9", server, repetition, MEASURED, figures=figures | {"rate": 1.0})
+
+    results = [
+        found("ours", 0, 2.0, 5.0),
+        found("theirs", 0, 0.5, 1.0),
+        found("ours", 1, 3.0, 5.0),
+        found("theirs", 1, 0.5, 8.0),
+        Result("latency 9", "dead", 0, FAILED, "deaf"),
+    ]
+    rows = [[c.strip() for c in row.split("|")[2:-1]] for row in report.tables(results).split("\n")]
+    assert rows[0][1] == "messages"
+    assert rows[0][-2:] == ["ours adds ms, p50 and p99", "note"]
+    assert [[row[0], row[1], *row[-2:]] for row in rows[2:]] == [
+        ["ours", "200/s", "", ""],
+        ["theirs", "200/s", "+2.00 and +0.50", ""],
+        ["dead", "200/s", "- and -", "failed: deaf"],
+    ]
+    assert report.summary(results[0]).endswith("p99 5.00 ms")
+
+
 def test_the_table_of_latencies_marks_untrusted_figures() -> None:
     def found(repetition: int, p99: float, late: float) -> Result:
         values = {"p50": 1.0, "p99": p99, "max": 9.0}

@@ -8,7 +8,7 @@ import pytest
 
 import chatroom
 from harness.bench import servers
-from harness.bench.servers import RECIPES, NotInstalledError, Recipe, custom
+from harness.bench.servers import RECIPES, NotInstalledError, Recipe, custom, ports_of
 
 
 def test_a_command_is_filled_in(tmp_path: Path) -> None:
@@ -31,8 +31,12 @@ def test_a_server_that_is_not_given_a_port_must_announce_one() -> None:
     assert announced
     found = announced.search(b"listening on 127.0.0.1:4711\n")
     assert found
-    assert found["port"] == b"4711"
+    assert ports_of(found["endpoints"]) == [4711]
     assert not announced.search(b"listening on 127.0.0.1:47")  # more digits may follow
+    several = announced.search(b"listening on 127.0.0.1:4711, 127.0.0.1:4712\n")
+    assert several
+    assert ports_of(several["endpoints"]) == [4711, 4712]
+    assert not announced.search(b"listening on 127.0.0.1:4711, 127.0.0.1:47")
     assert custom("mine", "./serve {port}").ready is None
 
 
@@ -43,7 +47,7 @@ def test_nats_is_ready_after_its_second_start_message() -> None:
     assert not nats.search(said)
     found = nats.search(said + b"[INF] Server is ready\n")
     assert found
-    assert found["port"] == b"43631"
+    assert ports_of(found["endpoints"]) == [43631]
 
 
 def test_only_the_project_s_own_servers_are_imported_from_its_folder(

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import shlex
+import socket
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -13,8 +14,9 @@ import pytest
 from harness.bench import clients, trial
 from harness.bench.clients import Clients
 from harness.bench.dialects import CHAT
+from harness.bench.load import STREAM_LINES
 from harness.bench.payload import ArrivalError
-from harness.bench.servers import RECIPES, Recipe, custom
+from harness.bench.servers import RECIPES, Recipe, custom, ports_of
 from harness.bench.trial import (
     FAILED,
     MEASURED,
@@ -73,7 +75,10 @@ def _leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-@pytest.mark.parametrize(("kind", "deliveries"), [("crowd", 3 * 4 * 3), ("solo", 3 * 3)])
+@pytest.mark.parametrize(
+    ("kind", "deliveries"),
+    [("crowd", 3 * 4 * 3), ("solo", 3 * 3), ("stream", 3 * STREAM_LINES * 3)],
+)
 def test_a_correct_server_is_timed(kind: str, deliveries: int, tmp_path: Path) -> None:
     result = play(tiny(), kind)
     assert (result.status, result.reason) == (MEASURED, "")
@@ -83,6 +88,8 @@ def test_a_correct_server_is_timed(kind: str, deliveries: int, tmp_path: Path) -
     assert figures["rate"] == pytest.approx(deliveries / figures["seconds"])
     assert 0 < figures["busy"] < 1.5
     assert 0 < figures["cpu_per_message"] < 0.1
+    parts = [value for name, value in figures.items() if name.startswith("cpu_per_message of py")]
+    assert sum(parts) == pytest.approx(figures["cpu_per_message"])
     assert not list(tmp_path.iterdir())
 
 
@@ -144,12 +151,33 @@ def test_a_wrong_server_is_not_timed_with_one_speaker(fault: str) -> None:
     assert not result.figures
 
 
+@pytest.mark.parametrize(
+    ("fault", "complaint"),
+    [
+        ("lose", "received nothing for 2 s: client 3, for example, still lacks [0-9]+ bytes"),
+        ("echo", "client 0 received [0-9]+ bytes too many"),
+        ("garble", "client 3 has not received each line exactly once, in order"),
+        ("reset", "was disconnected"),
+    ],
+)
+def test_a_wrong_server_is_not_timed_with_a_stream(fault: str, complaint: str) -> None:
+    """The fault begins in the timed part, and affects the last of the four clients."""
+    result = play(tiny(fault, STREAM_LINES + 10), "stream", plan=IMPATIENT)
+    assert (result.status, result.figures) == (FAILED, {})
+    assert re.search(complaint, result.reason), result.reason
+
+
 def test_latencies_are_measured_at_fractions_of_the_capacity() -> None:
     figures = play(tiny(), "latency", plan=dataclasses.replace(QUICK, seconds=0.3)).figures
     for part in ("0.1", "0.5"):
         p50, p99, most = (figures[f"{name} at {part}"] for name in ("p50", "p99", "max"))
         assert 0 < p50 <= p99 <= most < 5000
     assert figures["rate"] > 0
+
+
+def test_latencies_are_measured_at_a_given_pace() -> None:
+    figures = play(tiny(), "latency", plan=dataclasses.replace(QUICK, pace=50)).figures
+    assert {name for name in figures if name.startswith("p99 at")} == {"p99 at 50/s"}
 
 
 @pytest.mark.parametrize(
@@ -303,18 +331,74 @@ def test_other_servers_are_timed(name: str, needs: str, workloads: Sequence[str]
             assert result.figures["deliveries"] == 3 * 5 * 4
 
 
+@pytest.mark.parametrize(
+    ("name", "needs", "workloads"),
+    [
+        ("cluster", "nats-server", ["crowd", "stream", "latency"]),
+        ("plain-redis", "redis-server", ["crowd", "stream"]),
+        ("plain-nats", "nats-server", ["crowd", "stream"]),
+    ],
+)
+def test_clusters_are_timed(
+    name: str, needs: str, workloads: Sequence[str], tmp_path: Path
+) -> None:
+    """CAST-1: each client receives the lines of the clients at its own node and at other nodes."""
+    program(needs)
+    for kind in workloads:
+        result = play(RECIPES[name], kind, 5)
+        assert (result.status, result.reason) == (MEASURED, "")
+        assert result.figures[f"cpu_per_message of {needs}"] > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_clients_connect_to_the_nodes_in_turn() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as first,
+        socket.create_server(("127.0.0.1", 0)) as second,
+    ):
+        addresses = [listener.getsockname() for listener in (first, second)]
+        room = Clients(addresses, CHAT, patience=5)
+        for _ in range(3):
+            room._connect(0)
+        assert [sock.getpeername() for sock in room.sockets] == [*addresses, addresses[0]]
+        room.close()
+
+
+def test_a_cluster_without_its_engine_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = dataclasses.replace(RECIPES["cluster"], engine="no-such-engine")
+    result = play(recipe)
+    assert (result.status, result.reason) == (NOT_INSTALLED, "no program no-such-engine")
+
+
+@pytest.mark.parametrize(
+    ("engine", "node", "complaint"),
+    [
+        ("{python} -c 'raise SystemExit(3)'", "true", "the engine does not listen: "),
+        (f"{shlex.quote(PYTHON)} -m http.server -b 127.0.0.1 {{port}}", "echo oops", "oops"),
+    ],
+)
+def test_a_cluster_that_does_not_start_says_why(engine: str, node: str, complaint: str) -> None:
+    recipe = dataclasses.replace(
+        RECIPES["cluster"],
+        command=f"{{python}} -P -m harness.bench.nodes 1 {{host}}:{{port}} {engine} -- {node}",
+    )
+    result = play(recipe)
+    assert result.status == NOT_STARTED
+    assert f"its last line: {complaint}" in result.reason
+
+
 # -- joining -----------------------------------------------------------------------------------
 
 
 def test_a_refused_connection_is_an_arrival_error() -> None:
-    nobody = Clients(("127.0.0.1", free_port()), CHAT, patience=1)
+    nobody = Clients([("127.0.0.1", free_port())], CHAT, patience=1)
     with pytest.raises(ArrivalError, match="client 0 was refused"):
         nobody.join(1, at_once=1, start_limit=0.05)
     nobody.close()
 
 
 def test_an_unreachable_address_is_an_arrival_error() -> None:
-    nobody = Clients(("::1", 9), CHAT, patience=1)
+    nobody = Clients([("::1", 9)], CHAT, patience=1)
     with pytest.raises(ArrivalError, match="client 0 can't connect: "):
         nobody.join(1, at_once=1, start_limit=0)
     nobody.close()
@@ -348,7 +432,8 @@ def test_only_a_short_tail_of_output_is_kept_during_joins(
     try:
         found = server.wait_ready(20)
         assert found
-        room = Clients(("127.0.0.1", int(found["port"])), CHAT, patience=5)
+        [port] = ports_of(found["endpoints"])
+        room = Clients([("127.0.0.1", port)], CHAT, patience=5)
         times = room.join(5, at_once=2, start_limit=0)
         assert times == sorted(times)
         assert [bytes(heard) for heard in room.heard] == [b"me\n"] * 5

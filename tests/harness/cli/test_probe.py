@@ -101,7 +101,7 @@ def test_a_profile_on_standard_output_is_utf8_in_any_encoding(
     [
         ("floods-with-garbage", "A received more than 64 KiB while no client sent"),
         ("closes-at-once", "another's line, and the server closed connections; tried, "),
-        ("never-accepts", "another's line, and the server sent nothing; tried, "),
+        ("never-accepts", "the server listens, but has not accepted a connection for 1.25 s"),
         ("exits-with-3", "did not start: it ended (exit status 3); its last line: no chat today"),
     ],
 )
@@ -155,6 +155,45 @@ def test_a_server_that_loses_lines_does_not_claim_line_3(tmp_path: Path) -> None
     server = shlex.quote(str(tmp_path / "server.py"))
     made = probed(f"{PYTHON} {server} {{host}} {{port}} 2>/dev/null", tmp_path)
     assert made.claims == {"LINE-5"}
+
+
+LATE = """
+import socket, sys, threading, time
+
+members = []
+
+def serve(connection):
+    time.sleep(1)
+    connection.sendall(b"Welcome to the chat!\\n")
+    members.append(connection)
+    for line in connection.makefile("rb"):
+        for member in members:
+            if member is not connection:
+                member.sendall(line)
+
+with socket.create_server((sys.argv[1], int(sys.argv[2]))) as server:
+    while True:
+        threading.Thread(target=serve, args=[server.accept()[0]], daemon=True).start()
+"""
+
+WELCOME = '    connection.sendall(b"Welcome to the chat!\\n")\n'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LATE,
+        LATE.replace(WELCOME, "").replace("    time.sleep(1)\n", f"{WELCOME}    time.sleep(1)\n"),
+    ],
+    ids=["the welcome is late", "the first read is late"],
+)
+def test_a_server_that_serves_each_client_late_needs_no_login(text: str, tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(text)
+    server = shlex.quote(str(tmp_path / "server.py"))
+    made = probed(f"{PYTHON} {server} {{host}} {{port}} 2>/dev/null", tmp_path)
+    assert (made.login, made.input_line_end, made.identity) == ((), "LF", "none")
+    assert made.welcome
+    assert made.welcome.fullmatch(b"Welcome to the chat!\n")
 
 
 FRAMES_BY_LENGTH = """

@@ -1,6 +1,7 @@
 """The patterns and the profile that `probe` derives from the output of a server."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -80,7 +81,14 @@ def people(*befores: bytes) -> list[Delivery]:
     [
         ([b"", b""], "", "none"),
         ([b"> ", b"> "], "> ", "none"),
+        ([b"message: ", b"message: "], "message: ", "none"),
+        ([b"[12:01] ", b"[12:02] "], r"\[\d+(?::\d+){1,2}(?:\.\d+)?(?: ?[AP]M)?\] ", "none"),
+        ([b"guest: ", b"guest: "], "guest: ", "name"),
+        ([b"None: ", b"None: "], "None: ", "name"),
+        ([b"[127.0.0.9] ", b"[127.0.0.9] "], r"\[\d+\.\d+\.\d+\.\d+\] ", "name"),
         ([b"<127.0.0.0>", b"<127.0.0.1>"], r"<[^<>\n]*>", "address"),
+        ([b"<127.0.0.9>", b"<127.0.0.9>"], r"<[^<>\n]*>", "address"),
+        ([b"<127.0.0.1>", b"<127.0.0.0>"], r"<[^<>\n]*>", "address"),
         ([b"[127.0.0.0] ", b"[127.0.0.1] "], r"\[(?P<ip>\d+\.\d+\.\d+\.\d+)\] ", "name"),
         (
             [b"127.0.0.0:5000: ", b"127.0.0.1:5001: "],
@@ -102,6 +110,39 @@ def test_prefix_of_returns_a_pattern_that_names_the_sender(
 ) -> None:
     assert prefix_of(people(*befores)) == (expected, identity)
     assert all(re.fullmatch(expected.encode(), before) for before in befores)
+
+
+@pytest.mark.parametrize(
+    ("befores", "name", "is_wrong"),
+    [
+        ([b"message: ", b"message: "], b"", False),
+        ([b"message: ", b"message: "], b"ann", True),
+        ([b"guest: ", b"guest: "], b"", True),
+        ([b"<127.0.0.9>", b"<127.0.0.9>"], b"", True),
+        ([b"guest: ", b"guest2: "], b"", False),
+        ([b"ann: ", b"ann: "], b"bob", True),
+    ],
+)
+def test_one_prefix_for_all_senders_is_a_wrong_identity_if_the_server_knows_another(
+    befores: list[bytes], name: bytes, is_wrong: bool
+) -> None:
+    """PREFIX-2 must be judged, and fail."""
+    deliveries = [replace(each, name=name) for each in people(*befores)]
+    text = as_toml("it", Findings(deliveries=deliveries))
+    assert ("# All senders had the same prefix, so PREFIX-2 will fail." in text) == is_wrong
+    assert not is_wrong or "PREFIX-2" not in profile.parse(text, "it").inapplicable()
+
+
+def test_senders_with_one_address_may_share_their_prefix() -> None:
+    deliveries = [Delivery(b"[10.0.0.1] ", b"", b"10.0.0.1", port) for port in (5000, 5001)]
+    assert prefix_of(deliveries) == (r"\[(?P<ip>\d+\.\d+\.\d+\.\d+)\] ", "name")
+    assert "# All" not in as_toml("it", Findings(deliveries=deliveries))
+
+
+def test_one_name_for_all_senders_is_not_expected_in_a_later_run() -> None:
+    names = [b"ann", b"bob"]
+    deliveries = [Delivery(b"bob: ", name, b"", port) for port, name in enumerate(names)]
+    assert prefix_of(deliveries) == (r"\w+: ", "name")
 
 
 def test_the_prefix_may_contain_the_name_of_a_login() -> None:

@@ -270,6 +270,22 @@ def same_address(start: Start) -> bool:
         return fails(lambda: [talk(member, other), talk(other, member)])
 
 
+def another_address(start: Start) -> bool:
+    with start() as here:
+        members = [here.join("127.0.0.2"), here.join("127.0.0.2")]
+        return fails(lambda: talk(here.join("127.0.0.3"), *members))
+
+
+def leave_at_one_address(start: Start) -> bool:
+    with start() as here:
+        member, other, leaver = (here.join("127.0.0.2") for _ in range(3))
+        talk(leaver, member, other)
+        leaver.socket.shutdown(socket.SHUT_WR)
+        while leaver.socket.recv(KIB):  # until the server has removed the member
+            pass
+        return fails(lambda: [talk(member, other), talk(other, member)])
+
+
 def alone_in_the_room(start: Start) -> bool:
     with start() as here:
         member = here.join("127.0.0.2")
@@ -619,6 +635,8 @@ CHECKS: dict[str, Check] = {
     "an-order-of-its-own": common_order,
     "tells-addresses": same_address,
     "one-per-address": same_address,
+    "one-copy-per-address": another_address,
+    "forgets-addresses": leave_at_one_address,
     "dies-alone": alone_in_the_room,
     "kicks-the-lonely": alone_in_the_room,
     "space-after-prefix": plain,

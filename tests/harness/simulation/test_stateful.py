@@ -32,7 +32,6 @@ from harness import profile
 from harness.simulation.history import VERSION, Event, History, as_text
 from harness.simulation.judge import judge
 from harness.simulation.judge.facts import MAY_FLUSH
-from harness.simulation.run.faults import workers_of
 from harness.simulation.scenario.scenario import ALPHABETS
 from harness.simulation.scenario.vocabulary import harmless, name_of, payload, token
 from harness.target.target import Command
@@ -271,7 +270,7 @@ class DeadlySteps(Steps):
 
     @rule(which=integers(0, 3))
     def kill(self, which: int) -> None:
-        workers = workers_of(self.target)
+        workers = self.target.roles().workers
         if workers:
             with contextlib.suppress(psutil.Error):
                 workers[which % len(workers)].send_signal(signal.SIGKILL)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.target import listeners
-from harness.target.listeners import listening, sockets_of
+from harness.target.listeners import TcpSocket, listening, sockets_of, tcp_sockets, unaccepted
 
 
 @pytest.fixture(params=["netlink", "the tables"])
@@ -47,12 +47,42 @@ def test_a_socket_that_does_not_listen_is_not_found(server: socket.socket) -> No
         assert listening(server.getsockname()[1]) == {os.fstat(server.fileno()).st_ino}
 
 
+@pytest.mark.usefixtures("way")
+def test_sockets_that_listen_or_are_connected_are_found_with_both_ports(
+    server: socket.socket,
+) -> None:
+    port = server.getsockname()[1]
+    with (
+        socket.create_connection(server.getsockname()[:2]) as client,
+        server.accept()[0] as accepted,
+    ):
+        own = client.getsockname()[1]
+        table = tcp_sockets()
+        assert table is not None
+        found = [table[os.fstat(each.fileno()).st_ino] for each in (server, accepted, client)]
+        assert [each[1:] for each in found] == [(port, 0), (port, own), (own, port)]
+        assert found[0] == TcpSocket(os.fstat(server.fileno()).st_ino, port, 0)
+        client.shutdown(socket.SHUT_WR)
+        assert os.fstat(accepted.fileno()).st_ino in (tcp_sockets() or {})
+
+
+@pytest.mark.usefixtures("way")
+def test_connections_that_the_server_has_not_accepted_are_counted(server: socket.socket) -> None:
+    address = server.getsockname()[:2]
+    with socket.create_connection(address), socket.create_connection(address):
+        assert unaccepted(address[1]) == 2
+        with server.accept()[0]:
+            assert unaccepted(address[1]) == 1
+        assert unaccepted(address[1]) == 1  # the server has closed the connection
+
+
 def test_listening_returns_none_if_the_system_has_no_tables(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delattr(socket, "AF_NETLINK")
     monkeypatch.setattr(listeners, "_TABLES", (tmp_path / "tcp",))
     assert listening(1) is None
+    assert unaccepted(1) == 0
 
 
 def test_a_process_that_has_ended_has_no_sockets() -> None:

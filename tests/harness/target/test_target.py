@@ -44,7 +44,7 @@ def python(code: str, before: str = "") -> str:
 
 @pytest.fixture
 def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Assert that all processes that a test has started end before the test ends."""
+    """Assert that no process that a test has started outlives the test."""
     mark = uuid.uuid4().hex
     monkeypatch.setenv("CHATROOM_TEST_OF_TARGETS", mark)
     yield

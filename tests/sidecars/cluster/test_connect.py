@@ -27,7 +27,8 @@ async def attempt(url: str, credentials: Credentials) -> None:
 
 
 def test_no_password_is_sent_to_a_server_of_a_tls_url_that_does_not_offer_tls() -> None:
-    """nats-py would connect without encryption: anyone on the way could bring this about."""
+    """An attacker on the network can imitate a server without TLS. nats-py itself would connect to
+    it without encryption."""
     heard = b""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

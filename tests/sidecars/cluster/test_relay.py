@@ -1,4 +1,4 @@
-"""Tests of the bridge's part between the two logs, without a network."""
+"""Tests of the part of the bridge that works on the node's two logs, without a network."""
 
 import os
 from collections.abc import Iterator
@@ -98,6 +98,7 @@ def test_everything_in_the_uplink_is_published_once(stage: Stage) -> None:
     assert stage.relay.unpublished == (0, 0)
 
 
+@pytest.mark.pure
 def test_a_publication_is_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """A publication is bounded in text and in runs. A run that is larger is published alone."""
     monkeypatch.setattr(relay_module, "MAX_TEXT", 20)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chatroom.sidecars.web import gateway as module
-from chatroom.sidecars.web import visitor
+from chatroom.sidecars.web import websocket
 from chatroom.sidecars.web.closing import TOO_SLOW
 from chatroom.sidecars.web.process import Rules
 from chatroom.system.networks import parse_network
@@ -316,7 +316,7 @@ async def test_a_client_that_never_reads_loses_its_websocket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Pings can't time out while the buffer is full. The session goes on."""
-    monkeypatch.setattr(visitor, "STALLED_AFTER", 0.1)
+    monkeypatch.setattr(websocket, "STALLED_AFTER", 0.1)
     async with serving() as stage:
         client = await stage.connect()
         session = (await client.join())["session"]
@@ -348,6 +348,68 @@ async def test_a_client_that_does_not_answer_pings_loses_its_websocket(
         assert (await again.join(session, 1))["session"] == session
 
 
+@pytest.mark.parametrize("resumes", [True, False])
+@in_loop
+async def test_a_client_that_is_gone_with_its_first_frame_stays_no_member(resumes: bool) -> None:
+    async with serving(Rules(keep=0.1)) as stage:
+        client = await stage.connect()
+        session = (await client.join())["session"] if resumes else None
+        client.cut()
+        for number in range(30):
+            client = await stage.connect()
+            await client.request()
+            client.send({"session": session})
+            for _ in range(number % 6):
+                await asyncio.sleep(0)
+            client.cut()
+        loop = asyncio.get_running_loop()
+        for member in stage.room.members:
+            async with asyncio.timeout(PATIENCE):
+                assert await loop.sock_recv(member, 1) == b""
+
+
+@in_loop
+async def test_a_client_that_pings_and_does_not_read_is_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The answers to its pings may not fill the memory. The session goes on."""
+    monkeypatch.setattr(websocket, "MAX_BUFFER", 100_000)
+    async with serving() as stage:
+        client = await stage.connect()
+        session = (await client.join())["session"]
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+        async def flood() -> None:
+            while True:
+                for _ in range(100):
+                    client.send_frame(PING, bytes(125))
+                await client.writer.drain()
+                await asyncio.sleep(0)
+
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(flood(), PATIENCE)
+        again = await stage.connect()
+        assert (await again.join(session))["session"] == session
+
+
+@in_loop
+async def test_connections_that_are_no_members_are_limited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The oldest is cut. Members do not count."""
+    monkeypatch.setattr(websocket, "MAX_PENDING", 2)
+    async with serving() as stage:
+        member = await stage.connect()
+        await member.join()
+        await member.receive()
+        slow = [await stage.connect() for _ in range(3)]
+        assert await slow[0].ended() == b""
+        head = await slow[2].request("/")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        member.send({"n": 1, "say": "still here"})
+        assert await stage.room.read(11) == b"still here\n"
+
+
 @in_loop
 async def test_what_was_said_reaches_the_room_before_a_client_has_left() -> None:
     """LEAVE-2: the room throttles the client when it closes its WebSocket with code 1000."""
@@ -370,7 +432,7 @@ async def test_what_was_said_reaches_the_room_before_a_client_has_left() -> None
 async def test_a_client_that_does_not_end_its_connection_is_cut_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(visitor, "CLOSE_WITHIN", 0.1)
+    monkeypatch.setattr(websocket, "CLOSE_WITHIN", 0.1)
     async with serving() as stage:
         client = await stage.connect()
         await client.join()

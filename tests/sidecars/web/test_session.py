@@ -300,5 +300,21 @@ def test_numbers_that_cannot_be_are_refused() -> None:
         browser.session.attach(2)
 
 
+def test_only_a_seen_with_news_is_new() -> None:
+    """The gateway answers the others: with them, a page asks whether the connection is alive."""
+    browser = Browser()
+    feed(browser, "a", "b")
+    browser.session.attach(0)
+    browser.session.frame()
+    assert [browser.session.seen(number) for number in (0, 1, 1, 2, 2, 1)] == [
+        False,
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
+
+
 def test_a_lone_surrogate_is_replaced() -> None:
     assert Session().say(1, "a\ud83d b \U0001f389") == "a\ufffd b \U0001f389\n".encode()

@@ -757,6 +757,21 @@ def test_missing_messages_of_an_incomplete_run_are_undecided(end: str) -> None:
     assert story.found(end) == {"lost": 1, "undecided": 2}
 
 
+@pytest.mark.parametrize("end", ["the target ended", "complete"])
+def test_disconnections_after_the_target_s_last_sign_belong_to_its_end(end: str) -> None:
+    """A busy harness may notice the end of the target much later."""
+    story = Story(3)
+    story.say("msg0.0")
+    story.hear(1, "msg0.0")
+    story.hear(2, "msg0.0")
+    story.what(1, "ended", how="reset")
+    story.what(2, "ended", how="reset")
+    story.t += 60
+    story.fault("stop")
+    found = story.found(end)
+    assert found.get("disconnected", 0) == (0 if end == "the target ended" else 2)
+
+
 # --- crowds --------------------------------------------------------------------------------------
 
 PEOPLE = 11

@@ -24,7 +24,7 @@ def results_of(
             event["lag"] = lag
     header = {"history": VERSION, "scenario": "s", "seed": 7, "target": "t", "seconds": 3.0}
     history = History({**header, **about}, story.events, end)
-    return results(history, judge(history, profile), figures(history))
+    return results(history, judge(history, profile), figures(history), profile)
 
 
 def good_story() -> Story:
@@ -43,6 +43,35 @@ def test_a_pass() -> None:
     said = [*lines(found)]
     assert said[0] == "pass"
     assert said[1] == "3 members at once, 3 connections, 1 message, 2 deliveries, 0 undecided"
+
+
+@pytest.mark.parametrize(
+    ("text", "dialect", "forms", "status"),
+    [
+        ("claims = ['LINE-5']", [], set(), 0),
+        ("", ["unfinished lines wait for their end"], set(), 0),
+        ("claims = ['all']\noutput_line_end = 'CR LF'", ["output lines end with CR LF"], set(), 0),
+        ("claims = ['all']\necho = 'You: '", ["own messages come back"], {"CAST-2"}, 4),
+        ("claims = ['all']\nprefix = ''", ["messages without prefix"], {"PREFIX-2"}, 4),
+    ],
+)
+def test_a_pass_in_a_dialect_that_changes_a_check_has_its_own_status(
+    text: str, dialect: list[str], forms: set[str], status: int
+) -> None:
+    story = Story(2)
+    story.say("msg0.0")
+    prefix = b"" if "prefix" in text else b"<127.0.0.2>"
+    story.line(1, prefix + b"msg0.0:hi")
+    if "echo" in text:
+        story.line(0, b"You: msg0.0:hi")
+    found = results_of(story, profile=parse(text, "mine"))
+    assert (found["dialect"], found["forms"].keys()) == (dialect, forms)
+    assert (found["verdict"], exit_status(found)) == ("pass", status)
+    said = [*lines(found)]
+    assert said[0] == ("pass in the dialect" if status else "pass")
+    assert (f"dialect: {'; '.join(dialect)}" in said) == bool(dialect)
+    story.say("msg0.1")
+    assert exit_status(results_of(story, profile=parse(text, "mine"))) == 1
 
 
 def lossy_story() -> Story:

@@ -48,6 +48,7 @@ def page_with(story: Story, violations: list[Violation], **changed: object) -> s
     results: Mapping[str, Any] = {
         "verdict": "fail" if violations else "pass",
         "why": "",
+        "dialect": [],
         "scenario": "s",
         "seed": 1,
         "target": "t",
@@ -125,7 +126,7 @@ def test_a_page_of_a_run_that_passed(tmp_path: Path) -> None:
 
 
 def test_the_start_up_time_is_on_the_page(tmp_path: Path) -> None:
-    started = "Start-up: the first client was in after 0.75 s"
+    started = "Start-up: the first client had joined after 0.75 s"
     assert started in page_of(classroom(), tmp_path, startup=0.75)
     assert "Start-up" not in page_of(classroom(), tmp_path)
 

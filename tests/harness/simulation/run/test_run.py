@@ -19,7 +19,6 @@ from harness.simulation.history import COMPLETE, as_bytes, line_of
 from harness.simulation.judge import judge
 from harness.simulation.judge.figures import figures
 from harness.simulation.run import drivers
-from harness.simulation.run.faults import workers_of
 from harness.simulation.run.progress import Status
 from harness.simulation.run.run import with_sessions
 from harness.simulation.scenario.vocabulary import harmless
@@ -244,7 +243,7 @@ def both_workers_serve(target: Command) -> None:
 
         def come() -> bool:
             people.enter_context(socket.create_connection(target.address, 20))
-            return len(workers_of(target)) == 2
+            return len(target.roles().workers) == 2
 
         until(come, "each worker serves a client")
 

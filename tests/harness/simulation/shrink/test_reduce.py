@@ -180,7 +180,10 @@ def test_no_step_of_a_reduced_script_can_be_left_out(
     spoken: int, listeners: int, leavers: int, divisor: int
 ) -> None:
     def shows(script: Script) -> bool:
-        """Depend on the number of lines, so that some longer scripts do not show the violation."""
+        """Return a result that depends on the number of lines.
+
+        As a result, some longer scripts do not show the violation.
+        """
         return (
             lines(script) >= spoken
             and len(people(script)) > listeners

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.clauses import all_clauses
+from harness.clauses import clauses_of_kind
 from tests.harness.commands import in_time
 from tests.programs import program
 
@@ -23,7 +23,7 @@ CANNOT_JUDGE = 2
 
 #: The clauses that the harness tests, by topic.
 TOPICS: dict[str, list[str]] = {}
-for clause in all_clauses():
+for clause in clauses_of_kind(on_websockets=False):
     TOPICS.setdefault(clause.partition("-")[0], []).append(clause)
 
 

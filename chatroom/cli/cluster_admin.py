@@ -69,7 +69,7 @@ class _Command:
         self._parser = parser
 
     def kick(self, who: str, member: re.Match[str] | None) -> None:
-        """Kick a member of one node, or those of all nodes that have an address."""
+        """Kick one member, or all members of all nodes that match an address or network."""
         nodes, which = self._nodes, who
         if member:
             nodes, which = [self._node(member["node"])], member["id"]

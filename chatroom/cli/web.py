@@ -25,8 +25,8 @@ def parser() -> argparse.ArgumentParser:
     made = Parser(
         prog="python -m chatroom.web",
         description="Serve a page on which browsers can join a room.",
-        epilog="Ctrl-C or SIGTERM stops the gateway. SIGHUP reads the certificate again. A room on"
-        " the same machine can also do this itself: python -m chatroom --web HOST:PORT.",
+        epilog="Ctrl-C or SIGTERM stops the gateway. SIGHUP reads the certificate again. A room"
+        " can also serve the page itself: python -m chatroom --web HOST:PORT.",
         allow_abbrev=False,
     )
     add = made.add_argument
@@ -64,8 +64,8 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NETWORK",
-        help="trusted reverse proxy, which names the browser's address in X-Forwarded-For or"
-        " Forwarded; repeatable",
+        help="address or network of a trusted reverse proxy; the proxy names the browser's address"
+        " in X-Forwarded-For or Forwarded; repeatable",
     )
     add(
         "--proxy-protocol",

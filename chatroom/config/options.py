@@ -332,8 +332,8 @@ class Options:
         help="another site whose pages may join, such as https://example.org; repeatable; by"
         " default only the page itself")
     web_proxy_from: tuple[Network, ...] = option((), "NETWORK", parse_network,
-        help="trusted reverse proxy in front of --web, which names the browser's address in"
-        " X-Forwarded-For or Forwarded: an address or a network; repeatable")
+        help="address or network of a trusted reverse proxy in front of --web; the proxy names the"
+        " browser's address in X-Forwarded-For or Forwarded; repeatable")
     web_keep: float = option(60.0, "SECONDS", seconds, least=0, most=86_400,
         help="time for which a browser without a connection remains a member, so that it can"
         " resume where it was")

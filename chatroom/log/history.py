@@ -21,8 +21,8 @@ class Start(NamedTuple):
 def count_kept(log: Log, most: int, max_size: int) -> int:
     """Return the number of the last messages, at most `most`, that take at most `max_size` bytes.
 
-    Takes no lock: the main process calls it. Entries that are half read do no harm, because
-    `find_start` looks at the log again.
+    Takes no lock, because the main process calls it. So it may read an entry while the entry is
+    overwritten. This does no harm, because `find_start` looks at the log again.
     """
     head = log.head
     first = max(1, head - log.geometry.kept_entries // 4)

@@ -1,8 +1,8 @@
 """The room's own lines to all members: those of `chatroom.admin say`, and of --announce.
 
 They are appended to the log (in a cluster, to the uplink) like a member's messages. The main
-process must not wait for the log's lock for long, because it kills a worker that hangs with the
-lock.
+process must not wait long for the log's lock: a worker that hangs may hold the lock, and only the
+main process can kill this worker.
 """
 
 from collections import deque

@@ -12,9 +12,10 @@
                     ◄──────────────  stop, when all members have been disconnected
     (death)         ──────────────►  starts another
 
-The connection is TCP because the kernel counts its bytes, so a worker's death does not disconnect a
-browser (LOAD-4). The main process makes both ends itself, and admits the member with the browser's
-address. So no other program can claim an address.
+The connection uses TCP, because the kernel counts the bytes of a TCP connection. The room needs
+these counts so that a worker's death does not disconnect a browser (LOAD-4). The main process makes
+both ends itself, and admits the member with the browser's address. So no other program can claim an
+address.
 """
 
 import logging
@@ -171,7 +172,7 @@ class WebProcess:
         self._drop_connections()
 
     def _drop_connections(self) -> None:
-        """Close connections that a process has not taken before its end."""
+        """Close the connections that a gateway had not taken when it ended."""
         for connection in self._handed_over.values():
             connection.close()
         self._handed_over.clear()
@@ -223,7 +224,7 @@ class WebProcess:
             self._process.child.kill()
 
     def _on_bad_certificate(self, error: str) -> None:
-        says = "the gateway goes on without it"
+        says = "the gateway does not use this certificate"
         logger.error(Event("web-certificate", says, error=error))
 
 

@@ -161,7 +161,7 @@ class WebSocket:
 
     async def pong(self, payload: bytes, within: float | None = None) -> int | None:
         """Wait for a pong with this payload, and return None. If the server closes the WebSocket
-        instead, return `code`. Raise Violation if nothing of this arrives in time."""
+        instead, return `code`. Raise Violation if neither happens in time."""
         while self.code is None and (frame := await self.next(within)):
             if frame.opcode == PONG and frame.payload == payload:
                 return None

@@ -100,8 +100,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--ws": {
         "metavar": "URL",
-        "help": "judge the clauses on WebSockets; address and path of the gateway, or only its path"
-        " with --command",
+        "help": "judge the gateway at ws://HOST:PORT/PATH by the clauses on WebSockets; with"
+        " --command or --target, only PATH counts",
     },
     "--profile": {
         "default": "chatroom",

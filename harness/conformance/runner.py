@@ -49,7 +49,7 @@ _ENVIRONMENT = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "", "PY
 class Options:
     """Options of a run. A run needs `command` or `addresses`; collecting the tests needs neither.
 
-    ws: path of the WebSocket, as a URL; None: the target is a room of lines.
+    ws: URL of the gateway, for its path; None: the target is a room of lines.
     clauses: clauses to judge; empty: all. jobs: number of servers judged at once, each in a process
     of its own. junit: file for pytest's own report.
     """

@@ -90,9 +90,9 @@ class Need:
     """The machines that a room needs.
 
     rate: lines per second. limit: the resource that determines the number of nodes; if the room is
-    impossible, the resource of which no number of nodes gives enough. worker: share of a core that
-    a worker uses. memory: bytes of a node. network: bytes per second of a node. p99: latency in
-    seconds; None if it was not simulated.
+    impossible, the resource that it lacks. worker: share of a core that a worker uses. memory:
+    bytes of a node. network: bytes per second of a node. p99: latency in seconds; None if it
+    was not simulated.
     """
 
     members: int
@@ -115,7 +115,7 @@ def publications(costs: Costs, machine: Machine, nodes: int, rate: float) -> flo
 
 
 def turn(costs: Costs, members: float, lines: float) -> float:
-    """Return the duration of a worker's turn, in seconds, that sends `lines` to `members`."""
+    """Return the duration (s) of a turn in which a worker sends `lines` to `members`."""
     return members * (costs.send + lines * LINE * costs.byte)
 
 

@@ -397,7 +397,7 @@ class Room:
             self.load.receive(count, deliveries, lines)
 
     def note(self, deliveries: int, lines: list[Line]) -> None:
-        """Count the latencies of deliveries, which are divided among the lines; not in rounds."""
+        """Count the latencies of deliveries: equally many for each line. Do nothing in rounds."""
         if self.in_rounds:
             return
         for line in lines:

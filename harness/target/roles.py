@@ -13,8 +13,8 @@ from harness.target.listeners import TcpSocket, sockets_of, tcp_sockets
 class Roles:
     """The processes of a server by their roles. A process may have none of them.
 
-    mains: the first process; and each that listens at an address of the server, and has a child: a
-    node of a server that consists of several.
+    mains: the first process. If the server consists of several nodes, also the main process of each
+    node: it listens at an address of the server, and has a child.
     workers: other processes that hold connections of clients.
     engines: other processes that listen, but not at the server's addresses. They serve processes of
     the server, like the broker that connects its nodes.

@@ -422,7 +422,7 @@ class Engine:
     async def _next_message(self) -> Msg | None:
         """Return the next message that arrives; None if the consumer must be replaced."""
         with contextlib.suppress(asyncio.QueueEmpty):
-            return self._arrived.get_nowait()  # a timeout takes longer than all the rest
+            return self._arrived.get_nowait()  # faster than the timeout below
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SILENCE):
                 return await self._arrived.get()

@@ -4,13 +4,13 @@
 each bridge has a Responder.
 
     subject                        request          reply
-    chatroom.ROOM.nodes            empty            one of each node, at once: its number and names
+    chatroom.ROOM.nodes            empty            from each node: its number and names
     chatroom.ROOM.request.NUMBER   JSON, as on the  the answer of the node's room: JSON, compressed
                                    control socket   (zlib), in parts
 
-A part is a message to the inbox of the request: a number (two bytes) of the parts that follow, and
-data. NATS limits the size of a message, to 1 MB by default; a list of 10,000 members may be larger.
-NATS keeps the order of the parts.
+Each part is a message to the inbox of the request. It consists of the number of parts that follow
+(two bytes), and data. NATS limits the size of a message, to 1 MB by default; a list of 10,000
+members may be larger. NATS keeps the order of the parts.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from chatroom.system.endpoint import Endpoint
 FOUND_WITHIN = 2.0
 """Timeout (s) for the names of all nodes."""
 SILENCE = 0.5
-"""Timeout (s) for the name of another node, after the name of one has arrived."""
+"""Seconds after the last name that has arrived until no more names are expected."""
 ANSWER_WITHIN = ROOM_ANSWERS_WITHIN + 2.0
 """Timeout (s) for a part of an answer. The node waits ROOM_ANSWERS_WITHIN for its room."""
 

@@ -9,6 +9,8 @@
     visitor.py   a browser in the room: session, connection to the room, WebSocket
     rooms.py     the way into the room: through the main process, or by TCP
     gateway.py   HTTP and WebSockets, in an event loop: Gateway.listen
+    certificate.py, line_clients.py   TLS, and clients that send lines over it
+    supervised.py, standalone.py      the gateway as a child of the room, or by itself
     process.py   start and end of the process: main
     page/        the page: HTML, CSS and JavaScript, as they are served
 
@@ -18,5 +20,5 @@ Each browser is a member of the room, with a TCP connection of its own between t
 room, and with the browser's address. So admission, bans, rates, status and recovery apply to it as
 to any other member.
 
-It needs websockets (the extra `web`); nothing else in the server does.
+Only this folder needs websockets (the extra `web`).
 """

@@ -52,8 +52,8 @@ def load(into: ssl.SSLContext, certificate: Certificate) -> None:
 def check(certificate: Certificate) -> None:
     """Check a certificate, and whether it is valid today. Raises WebError.
 
-    Only a handshake tells whether it is valid: here it is made in memory, with a client that trusts
-    this certificate.
+    Only a handshake shows whether it is valid. So this function makes a handshake in memory, with a
+    client that trusts this certificate.
     """
     server_context = context(certificate)
     client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -79,7 +79,7 @@ class _EncryptedError(Exception):
 
 
 def _refuse_password() -> str:
-    """Refuse to ask at the terminal."""
+    """Prevent OpenSSL from asking for the key's password at the terminal."""
     raise _EncryptedError
 
 

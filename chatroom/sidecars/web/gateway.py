@@ -50,7 +50,7 @@ PING_EVERY = 25.0
 MAX_FRAME = 64 * 1024
 """Maximum size of a browser's message (bytes)."""
 MAX_QUEUE = 4
-"""Number of a browser's frames that wait while the room reads no more from it."""
+"""Maximum number of a browser's frames that wait while the room takes no more from the browser."""
 MAX_AWAY = 64
 """Maximum number of sessions of one address that wait for their browsers. With one more, the oldest
 ends: a WebSocket costs its owner little, so one machine could fill the room with such sessions."""
@@ -58,7 +58,7 @@ STOP_WITHIN = 0.8
 """Timeout (s) for all browsers to close their WebSockets when the gateway stops."""
 
 _library_log = logging.getLogger("chatroom.web")
-# Warnings are about single browsers, for example one that went while it was written to.
+# Warnings concern single browsers, such as one that has gone while the gateway wrote to it.
 _library_log.setLevel(logging.ERROR)
 logging.getLogger("asyncio").setLevel(logging.ERROR)
 
@@ -66,14 +66,14 @@ logging.getLogger("asyncio").setLevel(logging.ERROR)
 def on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Report an error that asyncio has caught, unless it is one of the network or of resources.
 
-    While no descriptor is left, asyncio accepts no connection for a second, and reports that.
+    If no descriptor is left, asyncio stops accepting connections for a second, and reports this.
     """
     if not isinstance(context.get("exception"), OSError):
         loop.default_exception_handler(context)
 
 
 class Gateway:
-    """The sessions of all browsers, and the servers through which they come."""
+    """The sessions of all browsers, and the WebSocket servers to which the browsers connect."""
 
     def __init__(self, site: Site, door: Door, rules: Rules, capacity: int) -> None:
         """`capacity`: maximum number of sessions."""
@@ -185,7 +185,7 @@ class Gateway:
         id, seen = hello.get("session"), session.number(hello, "seen")
         if not (id is None or isinstance(id, str)):
             raise ProtocolError("session must be text or null")
-        if websocket.is_lost:  # its first frame was still in the queue
+        if websocket.is_lost:  # it was lost while its first frame waited in the queue
             return None
         visitor = self._visitors.get(id) if id else None
         if id is None or visitor is None or not visitor.is_staying:

@@ -23,7 +23,7 @@ HANDSHAKE_WITHIN = 10.0
 CLOSE_WITHIN = 10.0
 """Timeout (s) for the room, or the client, to close its side."""
 WRITE_LIMIT = 64 * 1024
-"""Bytes that wait for one side before nothing more is read from the other."""
+"""Number of bytes waiting for one side at which the gateway stops reading from the other."""
 
 
 class _Side(asyncio.Protocol):

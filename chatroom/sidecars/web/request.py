@@ -76,7 +76,7 @@ def _parse(node: str) -> Client | None:
 
 
 def is_same_origin(origin: str, host: str) -> bool:
-    """Return whether a page of `origin` was served by this gateway, which was asked as `host`.
+    """Return whether a page of `origin` was served by this gateway. `host`: the header Host.
 
     The scheme is not compared: behind a proxy that terminates TLS, the gateway does not know it.
     """

@@ -18,7 +18,7 @@ from chatroom.system.endpoint import Endpoint
 CONNECT_WITHIN = 5.0
 """Timeout (s) for a connection to a room."""
 OPEN_WITHIN = 10.0
-"""Timeout (s) for the main process to make a member: no worker may be ready for a while."""
+"""Timeout (s) for the main process to make a member. It may first have to wait for a worker."""
 
 
 class RefusedError(Exception):
@@ -105,7 +105,7 @@ class ParentDoor:
 
 
 class TCPDoor:
-    """Connects to the first room that answers; the last one that did is tried first.
+    """Connects to the first room that answers. The room that answered last is tried first.
 
     `proxy_header`: True if the rooms expect a PROXY header (version 2) from this gateway.
     """

@@ -6,9 +6,9 @@ anything:
 - *Lines of the room* have the numbers 1, 2, 3 … The session keeps the last lines (KEEP_LINES,
   KEEP_SIZE) until the browser says that it has seen them. A browser that resumes says what it has
   seen, and gets the rest. It is told how many lines are no longer kept.
-- *Messages of the browser* have the numbers 1, 2, 3 … too. The session drops a number that it
-  already has. A browser that resumes is told which number has reached the room, and sends only what
-  is above it.
+- *Messages of the browser* have the numbers 1, 2, 3 … too. The session drops a message whose
+  number it already has. A browser that resumes is told the number of the last message that has
+  reached the room, and sends only the messages after it.
 
     browser ─► WebSocket ─► Session.say ─► bytes for the room, then Session.sent(bytes)
     room ─► Session.receive ─► Session.frame ─► WebSocket ─► browser
@@ -28,15 +28,15 @@ from typing import Any
 from chatroom.sidecars.web.stream import LineStream
 
 KEEP_LINES = 2_000
-"""Maximum number of lines that are kept for a browser that has not said that it has seen them."""
+"""Maximum number of lines to keep for a browser that has not yet confirmed them with `seen`."""
 KEEP_SIZE = 256 * 1024
 """Maximum size of these lines (characters, LINE_COST more for each line)."""
 LINE_COST = 64
-"""Characters that a kept line counts besides its text: about the size of an empty str."""
+"""Number of characters to add to the size of each kept line: about the size of an empty str."""
 
 
 class ProtocolError(Exception):
-    """The browser has sent a frame that the little protocol does not have. One line."""
+    """The browser has sent a frame that the protocol does not allow. The message is one line."""
 
 
 class Session:
@@ -119,7 +119,7 @@ class Session:
 
     @property
     def is_partial(self) -> bool:
-        """True while the room has sent text without a line end that the browser has not got."""
+        """True while `frame` does not yet show the newest text of the unfinished line."""
         return self._stream.unfinished != self._unfinished
 
     def receive(self, data: bytes) -> None:
@@ -137,7 +137,7 @@ class Session:
         self._unfinished = self._stream.unfinished
 
     def frame(self) -> str | None:
-        """Return everything that the WebSocket has not got as one frame, None if it has all."""
+        """Return one frame with all that the WebSocket has not got; None if there is nothing."""
         if not self.attached:
             return None
         number = self._shown + 1
@@ -197,7 +197,7 @@ class Session:
         return data
 
     def sent(self, size: int) -> bool:
-        """Note that so many of the bytes have reached the room; return True if `said` has grown."""
+        """Note that `size` more bytes have reached the room; return True if `said` has grown."""
         before = self._said
         while self._pending and size >= self._pending[0]:
             size -= self._pending.popleft()

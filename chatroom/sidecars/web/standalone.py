@@ -69,5 +69,5 @@ def _reload(tls: ssl.SSLContext | None, certificate: Certificate | None) -> None
         certificates.check(certificate)
         certificates.load(tls, certificate)
     except WebError as error:
-        says = "the gateway goes on without it"
+        says = "the gateway does not use this certificate"
         logger.error(Event("web-certificate", says, error=error))

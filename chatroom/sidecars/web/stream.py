@@ -2,7 +2,7 @@
 
 The room sends lines that end with LF. A line may arrive in pieces, cut anywhere, even inside a
 character. It may also stay unfinished: a member has sent text without LF (LINE-5), and the room
-sends the LF later (LINE-6). The caller decides by a silence when to show unfinished text.
+sends the LF later (LINE-6). The caller shows unfinished text after a silence.
 """
 
 import codecs

@@ -22,15 +22,16 @@ from chatroom.sidecars.web.session import Session
 from chatroom.sidecars.web.websocket import CLOSE_WITHIN, WebSocket
 
 SILENCE = 0.3
-"""Silence (s) after which an unfinished line is shown. The room itself has waited before it sent
-the text (--flush-after), so this only spares lines that arrive in pieces."""
+"""Silence (s) after which an unfinished line is shown. The room has already waited before it sent
+the text (--flush-after). So this silence is only for lines that arrive from the room in pieces."""
 MAX_READ = 64 * 1024
 """Maximum number of bytes to read from the room at once."""
 MAX_UNSENT = 64 * 1024
-"""Bytes for the room from which nothing more is read from the WebSocket."""
+"""Number of bytes waiting for the room at which the gateway stops reading from the WebSocket."""
 LAGGED_WITHIN = 5.0
-"""A connection to the room that ends within so many seconds after it was not read for a while was
-ended because of its lag. The room sends no reason to a member that lags."""
+"""If the gateway has paused reading a connection to the room, and the connection ends during the
+pause or within so many seconds after it, the gateway takes lag for the reason. The room sends no
+reason to a member that lags."""
 
 
 class Visitor:

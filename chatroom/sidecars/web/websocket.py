@@ -1,7 +1,7 @@
 """A WebSocket whose buffers are bounded, and which can be written to without waiting.
 
-websockets reads from a client that does not read itself, and answers each of its pings. So the
-write buffer would grow without limit: WRITE_LIMIT, MAX_BUFFER and STALLED_AFTER bound it.
+The library websockets answers each ping of a client, even if the client reads nothing. So the write
+buffer would grow without limit: WRITE_LIMIT, MAX_BUFFER and STALLED_AFTER bound it.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from websockets.asyncio.server import ServerConnection, broadcast
 from websockets.frames import CloseCode
 
 WRITE_LIMIT = 64 * 1024
-"""Size (bytes) of a WebSocket's write buffer from which nothing more is read from the room."""
+"""Size (bytes) of a WebSocket's write buffer at which the gateway stops reading from the room."""
 STALLED_AFTER = 50.0
 """Seconds for which a WebSocket's write buffer may stay full: as long as two pings take."""
 CLOSE_WITHIN = 10.0
@@ -74,7 +74,7 @@ class WebSocket(ServerConnection):
     async def _close(self, code: CloseCode) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_WITHIN):
-                await self.close(code)  # it would wait for a full buffer without a timeout
+                await self.close(code)  # it has no timeout of its own while the buffer is full
         self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -55,7 +55,7 @@ TOO_LARGE = 1 << 62
 
 
 def message(text: bytes = b"", size: int = 0) -> bytes:
-    """Return the text of a harmless message. `size`: its size in bytes, if more than that."""
+    """Return the text of a harmless message. `size`: its minimum size (bytes)."""
     return (b'{"note":"%b"' % text).ljust(max(0, size - 1)) + b"}"
 
 
@@ -219,7 +219,7 @@ async def test_a_handshake_arrives_in_pieces(room: WebRoom) -> None:
 @pytest.mark.clause("WS-4", OBSERVED)
 async def test_the_server_s_frames_are_well_formed(room: WebRoom) -> None:
     """The server answers a short ping, a ping of 125 bytes and a close frame. Each frame of the
-    server is the shortest form without mask and reserved bits."""
+    server has no mask, no reserved bits, and its length in the shortest form."""
     websocket = await room.open()
     await websocket.send(encode(PING, b"1"), encode(PING, bytes(LONGEST_CONTROL)))
     await websocket.send(encode(CLOSE, close_payload(1000)))
@@ -436,8 +436,8 @@ async def test_a_fragmented_message_is_accepted(
 @pytest.mark.parametrize("before", ["", "whole", "fragments"])
 @pytest.mark.parametrize("fin", [True, False], ids=["last", "first"])
 async def test_a_continuation_of_no_message_fails(room: WebRoom, before: str, fin: bool) -> None:
-    """A client sends a continuation frame: at first, after a whole message, or after the last
-    fragment of a message. The connection fails."""
+    """A client sends a continuation frame as its first frame, after a whole message, or after the
+    last fragment of a message. The connection fails."""
     websocket = await room.open()
     if before:
         parts = [MESSAGE] if before == "whole" else [MESSAGE[:4], MESSAGE[4:]]
@@ -543,8 +543,8 @@ async def test_an_invalid_fragment_fails_at_once(room: WebRoom) -> None:
 )
 @pytest.mark.parametrize("place", ["first", "after-a-message", "in-a-message"])
 async def test_a_close_frame_is_answered(room: WebRoom, place: str, payload: bytes) -> None:
-    """A client sends a close frame: at first, after a message, or between its fragments. The server
-    answers with a close frame. Inside a message, its code may be that of a failure."""
+    """A client sends a close frame as its first frame, after a message, or inside a message. The
+    server answers with a close frame. Inside a message, its code may be that of a failure."""
     websocket = await room.open()
     before = {"first": [], "after-a-message": [encode(TEXT, MESSAGE)], "in-a-message": [BEGINNING]}
     await websocket.send(*before[place], encode(CLOSE, payload))
@@ -604,7 +604,7 @@ VALID_CODES = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999,
 @pytest.mark.parametrize("size", [0, LONGEST_REASON])
 async def test_a_valid_close_frame_is_no_error(room: WebRoom, size: int, code: int) -> None:
     """A client sends a close frame with this code, without a reason, or with the longest. The code
-    of the answer is not that of a failure, unless it is the same."""
+    of the answer is this code, or not that of a failure."""
     websocket = await room.open()
     reason = "€".encode() * (size // 3)
     await websocket.send(encode(CLOSE, close_payload(code, reason)))

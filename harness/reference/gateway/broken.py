@@ -286,7 +286,7 @@ broken("fragmented-pings: WS-14", "Ignores FIN in control frames.", check_contro
 
 @breaks("pongs-after-the-message: WS-15")
 class PongsAfterTheMessage(Connection):
-    """Answers a ping inside a message after the message."""
+    """Answers a ping inside a message only when the message has ended."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -458,7 +458,7 @@ class FailsAfterClose(Connection):
 
 
 class Lazy(Connection):
-    """A correct server, but for the end of the connection."""
+    """The reference server, and a method that waits until the client ends the connection."""
 
     def wait_for_end(self) -> None:
         while self.socket.recv(CHUNK):
@@ -537,7 +537,7 @@ class FailureEndsAll(Connection):
 
 @breaks("one-frame-at-a-time: WS-31")
 class OneFrameAtATime(Connection):
-    """Serves no other connection while a frame has arrived in part."""
+    """Serves no other connection while a frame is incomplete."""
 
     lock = threading.Lock()
 
@@ -550,7 +550,7 @@ class OneFrameAtATime(Connection):
 
 @breaks("one-handshake-at-a-time: WS-31")
 class OneHandshakeAtATime(Connection):
-    """Serves no other handshake while a handshake has arrived in part."""
+    """Serves no other handshake while a handshake is incomplete."""
 
     lock = threading.Lock()
 

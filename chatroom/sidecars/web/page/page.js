@@ -121,7 +121,7 @@ function isCopy(session) {
 
 const tabs = new BroadcastChannel(KEY);
 let saved = read(TAB, KEY);
-// A tab that is left or reloaded takes its "open" away. One that is killed doesn't.
+// A tab that is left or reloaded removes its "open"; a killed tab doesn't.
 if (saved?.session && read(TAB, `${KEY} open`) && (await isCopy(saved.session))) saved = null;
 
 const settings = { name: "", notify: false, sound: false, theme: "", ...read(DEVICE, "chatroom") };
@@ -161,7 +161,7 @@ class Link {
 		socket.onopen = () => this.send({ session: this.session, seen: this.seen });
 		socket.onmessage = ({ data }) => this.hear(JSON.parse(data));
 		socket.onclose = ({ code }) => {
-			if (code === 1008) this.session = null; // the gateway understands it differently
+			if (code === 1008) this.session = null; // the gateway rejects its frames
 			this.lost();
 		};
 		this.timer = setTimeout(() => this.lost(), OPEN_WITHIN);
@@ -311,7 +311,7 @@ class List {
 	from = 0;
 	to = 0;
 	follow = true; // the end is in sight, and stays there
-	below = 0; // number of messages that arrived while it was not
+	below = 0; // number of messages that arrived out of sight
 	mark = null; // first item since somebody looked
 	words = []; // of a search
 	hits = null; // their pattern
@@ -534,9 +534,9 @@ class List {
 const $ = (id) => document.getElementById(id);
 const [log, text, words] = ["log", "text", "words"].map($);
 let unread = 0;
-let calls = 0; // those that mention the name
+let calls = 0; // of them, those with the name
 let wasHidden = false;
-let markUntil = 0; // until this time, a line that arrives is new since the page was left
+let markUntil = 0; // lines that arrive before this time are new since the page was left
 let earlier = 0; // number of earlier messages (HIST-1) that follow
 let partial = null; // the item whose line is unfinished
 let stateTimer, saveTimer;
@@ -556,7 +556,7 @@ const link = new Link({
 	save,
 	lines: takeLines,
 	state() {
-		// A short cut goes unnoticed.
+		// A brief cut is not shown.
 		if (link.reason || link.ready) showState();
 		else stateTimer ||= setTimeout(showState, 1000);
 	},

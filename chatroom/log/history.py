@@ -28,7 +28,7 @@ def count_kept(log: Log, most: int, max_size: int) -> int:
     first = max(1, head - log.geometry.kept_entries // 4)
     end = log.offset(head)
     if end - log.offset(first) > max_size:
-        # An entry that begins before the limit is left out, with the LF of an unfinished line.
+        # Leave out the entry in which the limit lies.
         first = min(head, log.position(end - max_size, first, head) + 1)
     return max(0, min(most, log.messages(head) - log.messages(first)))
 

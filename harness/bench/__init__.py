@@ -30,14 +30,16 @@ clients send in turn, at equal intervals, on a fixed schedule: first at a tenth 
 then at half of the capacity. With ``--pace N``, they send N lines per second instead, the same for
 all servers, so that the latencies of the servers can be compared. A latency is the time from the
 moment at which a line was due until a client has received the line. The load generator may itself
-send a line late. A latency is marked with ``?`` if the same percentile of the generator's own delay
-is more than a quarter of the latency, in any repetition. *idle N*: N clients join and send nothing.
-*start*: the time from the start of the server's command until the server prints that it is ready.
+send a line late. This delay is measured, too. The p99 latency is marked with ``?`` if the delay's
+p99 is more than a quarter of it, in any repetition; likewise for other percentiles. *idle N*: N
+clients join and send nothing. *start*: the time from the start of the server's command until the
+server prints that it is ready.
 
 **Processor time.** ``CPU µs/message`` is the processor time, user and system, of all processes of
 the server during the timed part, divided by the number of lines that clients sent. The kernel
-counts processor time in nanoseconds. Other programs on the machine raise this figure (caches are
-cold more often), but lower the rates by more. So it is the steadiest figure on a busy machine.
+counts processor time in nanoseconds. Other programs on the machine raise this figure, because
+caches are cold more often. They change the rates even more. So this is the steadiest figure on a
+busy machine.
 
 **Counting.** Only deliveries to other clients count: N·(N-1) in a round of a crowd, N-1 in a
 round of a solo. In each round, every client must receive an exact number of bytes, computed

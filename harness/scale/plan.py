@@ -11,13 +11,13 @@ from harness.scale.room import LINE, Setup, play_schedule
 HEADERS = 66
 """Bytes of Ethernet, IP and TCP headers for each send."""
 RUN = 48
-"""Bytes of a publication for each line, besides the text: the head of a run, and a share of the
-other headers."""
+"""Bytes that each line adds to a publication besides its text: the head of its run, and a share of
+the headers that several lines have in common."""
 PUBLICATION_HEAD = 300
 """Bytes that a publication needs on the network besides its lines: subjects, headers, replies."""
 SIMULATED = 3e5
-"""Maximum number of publications per second, summed over the nodes that receive them, for which the
-latency is simulated. Above it, the simulation takes too long."""
+"""Maximum number of publications per second, times the number of nodes. Above it, the simulation
+takes too long, so the latency is not simulated."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Order:
-    """The load that one order of all lines puts on bridges and engine, at a rate of lines.
+    """The work of bridges and engine to keep all lines in one order, at some rate of lines.
 
     publications: number per second, of all nodes. bridge, engine: number of cores that a bridge and
     the engine use. network: bytes per second that the engine sends. limit: the resource with the
@@ -158,7 +158,10 @@ def need(
 
 
 def highest_rate(costs: Costs, machine: Machine, nodes: int) -> tuple[float, str]:
-    """Return the highest number of lines per second that can have one order, and its limit."""
+    """Return the highest rate at which all lines can have one order, and what limits it.
+
+    The rate is in lines per second; the limit is the name of a resource.
+    """
     low, high = 1.0, 1e9
     while high > 1.01 * low:
         middle = math.sqrt(low * high)

@@ -34,8 +34,8 @@ MORE_PATIENCE = 2
 SOME = 8
 OTHERS = 2
 
-#: Clauses that a server with the library `websockets` breaks: it decodes text when the message has
-#: ended.
+#: Clauses that a server with the library `websockets` breaks: it checks text only after the whole
+#: message.
 OF_THE_LIBRARY = {"WS-21"}
 
 LIBRARY = """

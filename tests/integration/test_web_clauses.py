@@ -30,7 +30,7 @@ SERVER = [
 #: Number of clauses in a default run.
 SOME = 8
 
-#: SHOULD clauses that the gateway breaks: its library decodes text when the message has ended.
+#: SHOULD clauses that the gateway breaks: its library checks text only after the whole message.
 NOT_KEPT = {"WS-21"}
 
 

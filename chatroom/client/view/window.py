@@ -126,7 +126,7 @@ def format_duration(seconds: float) -> str:
 
 
 def fit_status(alarms: str, shorter: str, name: str, since: str, width: int) -> tuple[str, str]:
-    """Return a status line of at most `width` cells, as its alarms and the rest.
+    """Return the two parts of a status line of at most `width` cells: the alarms, and the rest.
 
     If `alarms` do not fit, they are replaced by `shorter`. If there is no space, `name` is
     shortened, and `since` is left out.
@@ -338,7 +338,8 @@ class Chat(Application[Ending]):
         """Take over the terminal again after the shell has used it (SIGCONT)."""
         if self._is_open:
             with suppress(termios.error):  # The terminal is gone.
-                # Not exited here: at the end, the mode that was saved at the start is restored.
+                # `__exit__` is not called: at the end, the library restores the mode that it saved
+                # at the start.
                 self.input.raw_mode().__enter__()
             self.renderer.reset()
             self.invalidate()
@@ -454,8 +455,8 @@ class Chat(Application[Ending]):
         keys = KeyBindings()
         nothing_typed = Condition(lambda: not self.typed.text)
         keys.add("enter")(lambda _event: self.enter())
-        # Eager, because with selected text the library has longer key sequences that begin with
-        # Ctrl-C.
+        # Eager: while text is selected, the library has longer key sequences that begin with
+        # Ctrl-C, and would wait for the next key.
         keys.add("c-c", eager=True)(lambda _event: self.end(Ending(0)))
         keys.add("c-d", filter=nothing_typed)(lambda _event: self.end(Ending(0)))
         keys.add("c-z")(lambda _event: self.stop())

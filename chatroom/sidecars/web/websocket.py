@@ -16,7 +16,8 @@ from websockets.frames import CloseCode
 WRITE_LIMIT = 64 * 1024
 """Size (bytes) of a WebSocket's write buffer at which the gateway stops reading from the room."""
 STALLED_AFTER = 50.0
-"""Seconds for which a WebSocket's write buffer may stay full: as long as two pings take."""
+"""Seconds for which a WebSocket's write buffer may stay full: the time between two pings, plus a
+ping's timeout."""
 CLOSE_WITHIN = 10.0
 """Timeout (s) for a browser to close its WebSocket, and for the room to close a connection."""
 MAX_BUFFER = 4 * 1024 * 1024
@@ -27,7 +28,8 @@ MAX_PENDING = 512
 
 
 class PendingWebSockets:
-    """Connections that are no members: requests, handshakes, and answers that are not read."""
+    """Connections that are no members: they still send a request or a handshake, or have not read
+    the answer."""
 
     def __init__(self) -> None:
         self._pending: dict[WebSocket, None] = {}

@@ -18,7 +18,8 @@ from harness.target.target import Target, part_used
 GUESTS = 40
 """Number of clients in a batch, which join and leave one after another."""
 MOST_GUESTS = 5 * GUESTS
-"""Maximum number of guests. A leak grows in each batch; an allocator's reserve does not."""
+"""Maximum number of guests. Batches follow until one of them adds little: a leak grows in every
+batch, but memory that an allocator keeps in reserve does not."""
 SPARE_DESCRIPTORS = 8
 """Maximum growth of the server's number of open descriptors, once all guests have left."""
 SPARE_MEMORY = GUESTS * (128 << 10)
@@ -110,9 +111,9 @@ async def test_the_room_goes_on_when_all_have_left(room: Room) -> None:
 @pytest.mark.parametrize("end", [b"\n", b""], ids=["finished", "unfinished"])
 async def test_the_last_line_is_delivered(room: Room, end: bytes) -> None:
     """A member sends two lines, the second with or without LF, and closes at once. Both lines are
-    received. This is repeated ten times. If a line is not received, but the other members do not
-    receive each other's messages either, LEAVE-1 is broken, and the verdict of this clause is
-    unknown."""
+    received. This is repeated ten times. If a line is not received, the test checks whether the
+    other members still receive each other's messages. If they do not, LEAVE-1 is broken, and the
+    verdict of this clause is unknown."""
     listener, other = await room.join(2)
     for _ in range(10):
         guest = await room.enter()
@@ -209,8 +210,8 @@ async def test_the_server_closes_its_own_side(room: Room) -> None:
 async def test_a_member_may_come_back(room: Room) -> None:
     """A client joins from the same address four times, and leaves each time. Each time, the client
     receives a message of a member, and this member receives a message of the client. If a message
-    does not arrive, but the other members do not receive each other's messages either, LEAVE-1 is
-    broken, and the verdict of this clause is unknown."""
+    does not arrive, the test checks whether the other members still receive each other's messages.
+    If they do not, LEAVE-1 is broken, and the verdict of this clause is unknown."""
     listener, other = await room.join(2)
     source, name = room.address(), room.login_name()
     for _ in range(4):

@@ -121,7 +121,7 @@ def report(results: Mapping[str, Any], history: History, figures: Figures) -> st
 
 
 def span(events: Sequence[Event]) -> float:
-    """Return the length of the time axis: seconds to the last event that is not about costs."""
+    """Return the end of the time axis (s): the last event, except measurements of costs."""
     last = next((event["t"] for event in reversed(events) if "costs" not in event), 0.0)
     return max(1.0, last)
 

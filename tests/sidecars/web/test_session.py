@@ -2,8 +2,8 @@
 cut.
 
 `Browser` is a page: it keeps what it has typed until the session says that the room has it, and
-resumes with the number of the last line that it has got. Frames in either direction are in flight
-until they are delivered; a cut loses those that are not.
+resumes with the number of the last line that it has got. A frame, in either direction, is in flight
+until it is delivered. A cut loses all frames in flight.
 """
 
 import json
@@ -301,7 +301,8 @@ def test_numbers_that_cannot_be_are_refused() -> None:
 
 
 def test_only_a_seen_with_news_is_new() -> None:
-    """The gateway answers the others: with them, a page asks whether the connection is alive."""
+    """With a `seen` that confirms no new line, a page asks whether the connection is alive. The
+    gateway answers it."""
     browser = Browser()
     feed(browser, "a", "b")
     browser.session.attach(0)

@@ -776,7 +776,8 @@ def test_each_clause_is_broken_by_a_server_that_breaks_few_others() -> None:
         clause: min(len(names) for _, names in REGISTRY.values() if clause in names)
         for clause in set().union(*(names for _, names in REGISTRY.values()))
     }
-    assert set(fewest) == clauses()
+    lines = {clause for clause in clauses() if not clause.startswith("WS-")}  # see test_gateways
+    assert set(fewest) == lines
     assert {clause: fewest[clause] for clause in fewest if fewest[clause] > 2} == {}
 
 

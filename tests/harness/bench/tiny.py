@@ -27,7 +27,7 @@ INSTEAD: dict[str, Callable[[bytes], bytes]] = {
     "misname": lambda line: line.replace(PREFIX, b"<127.0.0.9>"),
 }
 
-room = SimpleNamespace(clients=[], said=0, late=[])
+room = SimpleNamespace(clients=[], said=0, late=[], begun={})
 selector = selectors.DefaultSelector()
 
 
@@ -49,7 +49,10 @@ def hear(client: socket.socket) -> None:
         data = b""
     if not data:
         leave(client)
-    for text in data.splitlines(keepends=True):
+    *texts, begun = (room.begun.pop(client, b"") + data).split(b"\n")
+    if begun:  # a read may end inside a line
+        room.begun[client] = begun
+    for text in (text + b"\n" for text in texts):
         room.said += 1
         say(client, text, FAULT if room.said >= FROM else "")
 

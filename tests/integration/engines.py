@@ -41,6 +41,14 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
+def _is_stopped(pid: int) -> bool:
+    states = [
+        (task / "stat").read_text().rpartition(")")[2].split()[0]
+        for task in Path(f"/proc/{pid}/task").iterdir()
+    ]
+    return {*states} == {"T"}
+
+
 class Engine:
     """The NATS servers of one cluster. Each server has a number."""
 
@@ -124,6 +132,8 @@ class Engine:
         process = self.processes[server]
         assert process is not None
         os.kill(process.pid, number)
+        if number is signal.SIGSTOP:
+            until(lambda: _is_stopped(process.pid), "all threads of the engine are stopped")
 
     def copy(self, name: str) -> None:
         """Copy what a killed engine has on its disk."""

@@ -137,7 +137,7 @@ BRIDGE_POINTS = [
 ]
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("point", "skip"), BRIDGE_POINTS)
 def test_node_3_a_bridge_dies_while_all_talk(tmp_path: Path, point: str, skip: int) -> None:
     """NODE-3: two bridges die, one after the other. On each node, no message is lost, duplicated or
@@ -164,7 +164,7 @@ def test_node_3_a_bridge_dies_while_all_talk(tmp_path: Path, point: str, skip: i
         crowd.end()
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("which", ["bridge", "worker", "both", "registry"])
 def test_node_3_processes_are_killed_while_all_talk(tmp_path: Path, which: str) -> None:
     logs = f"{BRIDGE_DIED}|{DIED}|{REGISTRY_DIED}|event=worker-failed"

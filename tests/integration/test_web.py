@@ -312,6 +312,7 @@ def test_browsers_are_told_that_the_room_stops() -> None:
         with Browser(where(here)) as anna:
             anna.expect(WELCOME)
             line.send("last words\n")
+            here.wait_until_read(line)
             here.stop()
             anna.expect("<127.0.0.1>last words")
             assert anna.until_closed() is None

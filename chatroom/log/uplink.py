@@ -49,6 +49,15 @@ class Uplink(Log):
         """Position up to which the bridge has published everything."""
         return self.worker_position(self.bridge)
 
+    @property
+    def unpublished(self) -> tuple[int, int]:
+        """Number and size (bytes) of the messages that are not published yet."""
+        position, head = self.published, self.head
+        return (
+            self.messages(head) - self.messages(position),
+            self.offset(head) - self.offset(position),
+        )
+
     def note_published(self, position: int) -> list[int]:
         """Record that everything before `position` is published.
 

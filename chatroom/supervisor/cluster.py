@@ -121,29 +121,23 @@ class ClusterProcess:
         """Kill the bridge, and log how many messages were not published."""
         self._watchdog.stop()
         self._process.end()
-        left = self._unpublished()
-        if self.ready and left["pending"]:
+        messages, _ = self._uplink.unpublished
+        if self.ready and messages:
             says = "the engine was out of reach; these messages are lost"
-            self._warn("unpublished", says, messages=left["pending"])
+            self._warn("unpublished", says, messages=messages)
 
     def status(self) -> dict[str, Any]:
         """Return the part of the status report about the cluster. Sizes are in bytes, times in
         seconds. `unchanged`: time for which the engine has been in reach (`up`), or out of it."""
+        messages, size = self._uplink.unpublished
         return {
             "url": str(self._url),
             **self._engine,
             "unchanged": monotonic() - self._engine_since,
-            **self._unpublished(),
+            "pending": messages,
+            "pending_bytes": size,
             "lost": self._lost,
             "missed": self._missed,
-        }
-
-    def _unpublished(self) -> dict[str, int]:
-        uplink, position = self._uplink, self._uplink.published
-        head = uplink.head
-        return {
-            "pending": uplink.messages(head) - uplink.messages(position),
-            "pending_bytes": uplink.offset(head) - uplink.offset(position),
         }
 
     # --- the bridge ----------------------------------------------------------

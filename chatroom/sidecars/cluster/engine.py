@@ -194,7 +194,7 @@ def _plain(reason: str) -> str:
 
 
 class Engine:
-    """The room's stream. `connected` tells whether there is a connection at the moment."""
+    """The room's stream."""
 
     def __init__(self, client: Client, url: ClusterURL, node: str) -> None:
         """`node`: name of this node in subjects."""
@@ -245,14 +245,12 @@ class Engine:
         while True:
             try:
                 return await self._open(wanted, replicas)
-            except js_errors.ServiceUnavailableError:
+            except (js_errors.ServiceUnavailableError, nats.errors.NoRespondersError):
                 reason = "JetStream is not enabled (nats-server --jetstream)"
             except js_errors.APIError as error:
                 reason = error.description or str(error)
                 if (error.code or 0) < 500:
                     raise EngineError(f"{self._url}: {reason}") from None
-            except nats.errors.NoRespondersError:
-                reason = "JetStream is not enabled (nats-server --jetstream)"
             except UNREACHABLE as error:
                 reason = _plain(str(error)) or "no answer"
             if monotonic() >= deadline:

@@ -64,16 +64,6 @@ class Relay:
             start, before = end, messages
         return Publication(self._node, last, before, runs)
 
-    @property
-    def unpublished(self) -> tuple[int, int]:
-        """Number and size (bytes) of the messages that are not published yet."""
-        uplink, position = self._uplink, self._uplink.published
-        head = uplink.head
-        return (
-            uplink.messages(head) - uplink.messages(position),
-            uplink.offset(head) - uplink.offset(position),
-        )
-
     def note_published(self, position: int) -> None:
         """Record that everything before a position in the uplink is published."""
         uplink = self._uplink

@@ -7,7 +7,6 @@ texts  of all runs, back to back
 """
 
 import struct
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from chatroom.log.origin import ORIGIN_SIZE
@@ -90,8 +89,3 @@ class Publication(NamedTuple):
 def foreign(node: int, sender: int) -> int:
     """Return the id of another node's sender in this node's log."""
     return FOREIGN | (node & 0xFFFFF) << 32 | (sender & 0xFFFFFFFF)
-
-
-def size_of(runs: Iterable[Run]) -> int:
-    """Return the size (bytes) of a publication of these runs."""
-    return _HEAD.size + sum(_RUN.size + len(run.text) for run in runs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from harness.simulation.history import COMPLETE, Event, History, as_bytes
+from harness.simulation.scenario.scenario import TARGET_FAULTS
 
 MAY_FLUSH = 0.1
 """Shortest pause (s) in a message after which a server may deliver the part before the pause as
@@ -14,16 +15,7 @@ harness."""
 SIGNS = ("connected", "welcomed")
 """Events that show that the target runs."""
 
-KILLS = (
-    "kill-worker",
-    "kill-workers",
-    "stop-worker",
-    "kill-engine",
-    "stop-engine",
-    "kill-bridge",
-    "stop",
-    "hangup",
-)
+KILLS = tuple(fault for fault in TARGET_FAULTS if fault != "restart")
 """Faults of the target that must not disconnect a member (LOAD-4)."""
 
 CUTS = ("cut-off", "reset", "half-close")

@@ -95,7 +95,7 @@ def test_everything_in_the_uplink_is_published_once(stage: Stage) -> None:
     stage.say(Run(1, b"<a>three\n"))
     (second,) = stage.publications()
     assert [run.text for run in second.runs] == [b"<a>three\n"]
-    assert stage.relay.unpublished == (0, 0)
+    assert stage.uplink.unpublished == (0, 0)
 
 
 @pytest.mark.pure
@@ -181,7 +181,7 @@ def test_published_messages_free_the_uplink(stage: Stage) -> None:
     with stage.uplink:
         stage.uplink.wait_for_space(0)
     stage.say(Run(1, b"<a>one\n"))
-    assert stage.relay.unpublished == (1, 7)
+    assert stage.uplink.unpublished == (1, 7)
     stage.rung()
     stage.publications()
     assert stage.rung() == [0]

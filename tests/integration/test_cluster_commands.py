@@ -111,7 +111,7 @@ def test_an_engine_out_of_reach_is_shown_by_the_status_and_the_metrics(nats: Eng
         alice, bob = here.join("127.0.0.2"), here.join("127.0.0.3")
         alice.send("one\n")
         bob.expect("<127.0.0.2>one\n")
-        owner.until(lambda found: found["cluster"]["round_trip"] > 0, "the time is reported")
+        owner.until(lambda found: found["cluster"]["round_trip"] > 0, "the round trip is reported")
         code, said, _ = owner.run("status")
         assert code == 0
         assert re.search(
@@ -180,4 +180,6 @@ def test_watch_repeats_the_status_until_the_connection_is_lost(nats: Engine) -> 
         _, error = lost.communicate(timeout=PATIENCE)
         assert lost.returncode == 1
         assert error == f"python -m chatroom.status: the connection to {nats.url()} is lost\n"
-        Owner(here.run_dir).until(lambda found: not found["cluster"]["up"], "it is out of reach")
+        Owner(here.run_dir).until(
+            lambda found: not found["cluster"]["up"], "the engine is out of reach"
+        )

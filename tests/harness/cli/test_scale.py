@@ -61,7 +61,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return paths
 
 
-def test_costs_are_found_again_from_the_points_that_they_give(files: list[str]) -> None:
+def test_the_fit_recovers_the_costs_from_simulated_points(files: list[str]) -> None:
     points = read(json.loads(Path(file).read_text()) for file in files)
     assert points.memory == 2048
     costs = fit_costs([point for point in points.rounds if point.fitted])
@@ -94,7 +94,7 @@ def test_the_tables(files: list[str], capsys: pytest.CaptureFixture[str]) -> Non
         (lambda record: None, "needs clusters of two numbers of nodes"),
     ],
 )
-def test_a_file_without_the_points_that_are_needed_is_an_error(
+def test_a_file_without_the_needed_points_is_an_error(
     change: Callable[[dict[str, Any]], object],
     complaint: str,
     files: list[str],

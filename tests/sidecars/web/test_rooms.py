@@ -1,4 +1,4 @@
-"""The ways into the room: through the main process, and by TCP."""
+"""Connections of the gateway to the room: through the main process, and by TCP."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ def fixture_ends() -> Iterator[tuple[Channel, Channel]]:
 
 
 def answer(door: ParentDoor, channel: Channel) -> None:
-    """Pass the records that wait to the door."""
+    """Pass the waiting records to the door."""
     for record, descriptors in channel.receive():
         door.on_record(record, descriptors)
 
@@ -56,7 +56,7 @@ async def test_the_main_process_answers_in_any_order(ends: tuple[Channel, Channe
 
 
 @in_loop
-async def test_a_late_answer_is_closed(
+async def test_a_connection_that_arrives_too_late_is_closed(
     ends: tuple[Channel, Channel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "OPEN_WITHIN", 0.01)
@@ -85,7 +85,7 @@ async def test_a_main_process_that_has_ended_is_unreachable(
 
 
 @in_loop
-async def test_many_requests_wait_for_their_turn(ends: tuple[Channel, Channel]) -> None:
+async def test_requests_beyond_the_limit_wait(ends: tuple[Channel, Channel]) -> None:
     main, gateway = ends
     door = ParentDoor(gateway)
     opening = [asyncio.ensure_future(door.open("192.0.2.7", 0)) for _ in range(MAX_OPENING + 5)]
@@ -127,7 +127,7 @@ async def test_the_room_that_answered_last_is_asked_first() -> None:
 
 
 @in_loop
-async def test_a_trusting_room_gets_a_proxy_header() -> None:
+async def test_a_room_that_trusts_the_gateway_gets_a_proxy_header() -> None:
     with socket.create_server((HERE, 0)) as server:
         door = TCPDoor([Endpoint(*server.getsockname())], proxy_header=True)
         with await door.open("2001:db8::7", 4711):
@@ -139,7 +139,9 @@ async def test_a_trusting_room_gets_a_proxy_header() -> None:
 
 
 @in_loop
-async def test_a_room_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_room_that_does_not_answer_in_time_is_unreachable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "CONNECT_WITHIN", 0.05)
     with socket.socket() as server:
         server.bind((HERE, 0))
@@ -147,7 +149,7 @@ async def test_a_room_that_does_not_answer_is_given_up(monkeypatch: pytest.Monke
         port = server.getsockname()[1]
         door = TCPDoor([Endpoint(HERE, port)], proxy_header=False)
         with (
-            socket.create_connection((HERE, port)),  # the queue of connections is full now
+            socket.create_connection((HERE, port)),  # fills the queue of connections
             pytest.raises(UnreachableError, match="no answer within"),
         ):
             await door.open("192.0.2.7", 1)

@@ -76,7 +76,7 @@ def fixture_folder() -> Iterator[Path]:
 def test_two_nodes_are_one_room_and_one_signal_ends_everything(
     folder: Path, engines: int, end: signal.Signals
 ) -> None:
-    """An engine that is killed comes back, and a node that is killed does not."""
+    """A killed engine is started again. A killed node is not."""
     program("nats-server")
     (folder / "chatroom-cluster-1").mkdir()  # what a killed script leaves
     port = free_port("127.0.0.2")

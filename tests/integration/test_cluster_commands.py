@@ -53,7 +53,7 @@ def id_of(client: Client, here: Room) -> str:
 
 
 def test_commands_reach_the_members_of_all_nodes(nats: Engine) -> None:
-    """CAST-1: a text is said once."""
+    """CAST-1: each member receives the text of `say` once."""
     commands = Commands(nats.url())
     with node(nats) as here, node(nats) as there:
         alice, bob = here.join("127.0.0.2"), here.join("127.0.0.3")

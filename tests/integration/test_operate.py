@@ -825,7 +825,7 @@ def test_the_prefix_option_sets_the_form_of_prefixes(owner: Owner) -> None:
         members = here.join_all(addresses(4))
         ids = [owner.member(member)["id"] for member in members]
 
-        def talk_shortly() -> None:
+        def talk_briefly() -> None:
             for client, id in zip(members, ids, strict=True):
                 client.send("hi\n\n")
                 line = f"{{{id}}} {client.address}:{client.end[1]} said: "
@@ -833,10 +833,10 @@ def test_the_prefix_option_sets_the_form_of_prefixes(owner: Owner) -> None:
                     if other is not client:
                         other.expect(f"{line}hi\n{line}\n")
 
-        talk_shortly()
+        talk_briefly()
         for victim in here.workers():
             victim.kill()
-            talk_shortly()
+            talk_briefly()
         with UnixClient(path) as client:
             client.expect(WELCOME)
             client.send("hi\n")

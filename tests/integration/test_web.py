@@ -191,8 +191,8 @@ def test_a_session_ends_some_time_after_its_websocket() -> None:
 
 
 def test_the_room_sees_the_true_address() -> None:
-    """The status, limits and bans use it. The gateway uses X-Forwarded-For only if it comes from a
-    trusted proxy."""
+    """The status, limits and bans use the address in X-Forwarded-For, but only if a trusted proxy
+    has sent it."""
     options = ("--web-proxy-from", HERE, "--max-clients-per-address", 1)
     with room("--workers", 1, *WEB, *options) as here:
         url, owner = where(here), Owner(here.run_dir)

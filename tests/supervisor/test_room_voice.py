@@ -1,4 +1,4 @@
-"""The room's own lines."""
+"""Tests of the room's own lines."""
 
 import os
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ def test_an_announcement_is_a_message_of_the_room(stage: Stage) -> None:
 def test_announcements_wait_while_the_log_is_busy(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They keep their order, and are appended at once when the log permits it."""
+    """They are appended together, in order, at the first attempt that succeeds."""
     with monkeypatch.context() as busy:
         busy.setattr(stage.log, "append_within", lambda within, batch: False)
         for number in range(3):

@@ -4,7 +4,6 @@ import os
 import random
 import signal
 import socket
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -268,19 +267,17 @@ def test_a_killed_worker_disconnects_no_browser() -> None:
             here.wait_until_replaced(number + 1, 2)
 
 
-def test_a_killed_gateway_is_back_within_a_second() -> None:
+def test_a_killed_gateway_is_replaced() -> None:
     """The other members stay connected."""
     with room("--workers", 2, *WEB, logs=WEB_DIED) as here:
         url, members = where(here), [here.join(), here.join("127.0.0.2")]
         anna = Browser(url)
         anna.expect(WELCOME)
         gateway(here).kill()
-        began = time.monotonic()
         members[0].send("still here\n")
         members[1].expect("<127.0.0.1>still here\n")
         assert anna.until_closed() is None
         anna.connect()
-        assert time.monotonic() - began < 3.0, "it takes a second on an idle machine"
         anna.until(lambda: anna.lines == {1: WELCOME})
         members[0].send("again\n")
         anna.until(lambda: anna.lines.get(2) == "<127.0.0.1>again")

@@ -1,8 +1,8 @@
 """One scripted client, and a log of the bytes that it sends and receives.
 
-A client never judges. It sends, collects what it receives, and waits for tokens;
-the test decides what a token proves. Each wait has a timeout: `within` seconds; by default,
-the patience of the `Clock`. The texts of a test are canonical: see `harness.clients.dialect`.
+A client knows no clauses. It sends, collects what it receives, and waits for tokens; the test
+decides what a token proves. Each wait has a timeout: `within` seconds; by default, the patience of
+the `Clock`. The texts of a test are canonical: see `harness.clients.dialect`.
 """
 
 from __future__ import annotations

@@ -285,8 +285,8 @@ class Room:
         return self._witness
 
     async def meet(self, *members: Client) -> None:
-        """Have each member send lines until the next member receives one; after the last member
-        comes the first. Raise JoinError if a member receives no line."""
+        """Have each member send lines until the next member receives one; the last member sends to
+        the first. Raise JoinError if a member receives no line."""
         for speaker, listener in itertools.pairwise([*members, members[0]]):
             try:
                 await self.greet(speaker, listener)

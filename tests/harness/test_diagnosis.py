@@ -210,7 +210,7 @@ TRACES = {
             b"x" * 200 + b"\n<127.0.0.2>" + b"x" * 99,
         ),
         ("A sent a line of 300 bytes at once. It arrived as 2 messages; the first has 200 bytes.",),
-        "takes each read for a message",
+        "treats each read as a message",
         failed(
             "LINE-7",
             THREE + f"A sends {'x' * 256}…300\nB receives <127.0.0.2>{'x' * 200}…322",
@@ -646,7 +646,7 @@ TRACES = {
     "a slow reader blocks": Trace(
         failed("LOAD-1", THREE, "A did not receive the end of a long text", b"word"),
         ("did not reach A, which does read.",),
-        "blocks until the client that does not read has room again",
+        "blocks until the send buffer of the client that does not read has space",
         failed("LOAD-1", THREE, "C has connected, but does not receive messages", b"word"),
     ),
     "different orders": Trace(

@@ -50,7 +50,7 @@ def each_piece_a_message(case: Case) -> str:
 
 @pattern(
     "the line was split",
-    "The server reads a limited number of bytes at once, and takes each read for a message.",
+    "The server reads a limited number of bytes at once, and treats each read as a message.",
 )
 def split_at(case: Case) -> str:
     """Match if a long line arrives as several messages."""
@@ -163,7 +163,7 @@ def line_end_lost(case: Case) -> str:
     return ""
 
 
-@pattern("the CR was kept", "The server removes the LF of CR LF, and takes the CR for text.")
+@pattern("the CR was kept", "The server removes the LF of CR LF, and treats the CR as text.")
 def cr_kept(case: Case) -> str:
     message = case.message
     if not (message and message.text.endswith(b"\r\n") and message.lines[-1]):

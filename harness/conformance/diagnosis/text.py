@@ -150,7 +150,7 @@ def torn_character(case: Case) -> str:
 
 @pattern(
     "a command",
-    "The server takes a text that begins with / for a command. If this is intended, set `commands`"
+    "The server treats a text that begins with / as a command. If this is intended, set `commands`"
     " in the profile.",
 )
 def command(case: Case) -> str:

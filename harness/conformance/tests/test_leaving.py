@@ -18,7 +18,7 @@ from harness.target.target import Target, part_used
 GUESTS = 40
 """Number of clients in a batch, which join and leave one after another."""
 MOST_GUESTS = 5 * GUESTS
-"""Maximum number of guests. Batches follow until one of them adds little: a leak grows in every
+"""Maximum number of guests. The batches end when a batch adds little memory: a leak grows in every
 batch, but memory that an allocator keeps in reserve does not."""
 SPARE_DESCRIPTORS = 8
 """Maximum growth of the server's number of open descriptors, once all guests have left."""

@@ -358,7 +358,7 @@ class Room:
         await speaker.say(token + b"\n")
         return [self.before(await listener.hears_line(token), token) for listener in listeners]
 
-    async def last_words(self, members: Sequence[Client]) -> dict[Client, bytes]:
+    async def mutual_barrier(self, members: Sequence[Client]) -> dict[Client, bytes]:
         """Have each member send a last token; return the input of each member, without the tokens.
 
         All earlier messages of the members have arrived by then, or are lost.

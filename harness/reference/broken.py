@@ -504,7 +504,7 @@ class OneCopyPerAddress(Server):
 
 @breaks("forgets-addresses: CAST-6")
 class ForgetsAddresses(Server):
-    """Removes, with a member that leaves, all earlier members that have the same address."""
+    """When a member leaves, also removes all earlier members that have the same address."""
 
     def leave(self, member: Member) -> None:
         earlier = itertools.takewhile(lambda other: other is not member, [*self.members])

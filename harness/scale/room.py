@@ -398,7 +398,8 @@ class Room:
             self.load.receive(count, deliveries, lines)
 
     def note(self, deliveries: int, lines: list[Line]) -> None:
-        """Count the latencies of deliveries, as many for each line. Do nothing in rounds."""
+        """Count the latencies of deliveries, with the same number for each line. Do nothing in
+        rounds."""
         if self.in_rounds:
             return
         for line in lines:

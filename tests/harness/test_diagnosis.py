@@ -318,7 +318,7 @@ TRACES = {
             "␍\n".encode(),
         ),
         ("the CR became text.",),
-        "takes the CR for text",
+        "treats the CR as text",
         failed(
             "LINE-1",
             THREE + "A sends word\\r\\n\nB receives <127.0.0.2>word\\r\\n",
@@ -366,7 +366,7 @@ TRACES = {
             b"<127.0.0.3>",
         ),
         ("with the receiver's own address.",),
-        "instead of the connection that it has read from",
+        "instead of that of the connection that it has read from",
         failed(
             "PREFIX-2",
             THREE + "A sends word\\n\nB receives <127.0.0.3>word\\n\nC receives <127.0.0.3>word\\n",
@@ -501,7 +501,7 @@ TRACES = {
             b"<127.0.0.2>",
         ),
     ),
-    "the last words were dropped": Trace(
+    "the last, unfinished line was dropped": Trace(
         failed(
             "LEAVE-2",
             THREE + "A sends one\\ntwo\nA closes its side\nB receives <127.0.0.2>one\\n",
@@ -515,7 +515,7 @@ TRACES = {
             expected=b"two",
         ),
     ),
-    "all last words were lost": Trace(
+    "the last lines were lost": Trace(
         failed("LEAVE-2", THREE + "A sends one\\ntwo\\n\nA closes its side", expected=b"two"),
         ("and closed its side of the connection. Nothing of it arrived.",),
         "",

@@ -249,30 +249,30 @@ def not_ended(case: Case) -> str:
 
 
 @pattern(
-    "the last words were dropped",
+    "the last, unfinished line was dropped",
     "The server delivers only finished lines, and forgets the rest when its sender closes.",
 )
-def last_words_lost(case: Case) -> str:
-    message, last = case.message, _last_words(case)
-    if message and last and not message.text.endswith(b"\n"):
+def unfinished_line_lost(case: Case) -> str:
+    message, leave = case.message, _leave_of_sender(case)
+    if message and leave and not message.text.endswith(b"\n"):
         return (
-            f"{message.speaker} sent {quoted(message.text)} and {last}. The text after the last"
+            f"{message.speaker} sent {quoted(message.text)} and {leave}. The text after the last"
             " line end did not arrive."
         )
     return ""
 
 
-@pattern("all last words were lost")
-def all_words_lost(case: Case) -> str:
-    message, last = case.message, _last_words(case)
-    if message and last and not any(case.received.values()):
-        return f"{message.speaker} sent {quoted(message.text)} and {last}. Nothing of it arrived."
+@pattern("the last lines were lost")
+def last_lines_lost(case: Case) -> str:
+    message, leave = case.message, _leave_of_sender(case)
+    if message and leave and not any(case.received.values()):
+        return f"{message.speaker} sent {quoted(message.text)} and {leave}. Nothing of it arrived."
     return ""
 
 
-def _last_words(case: Case) -> str:
-    """Return in words how the sender left after the message; empty if it did not leave, or if the
-    end of the message arrived."""
+def _leave_of_sender(case: Case) -> str:
+    """Describe how the sender left after the message. Return an empty text if it did not leave, or
+    if the end of the message arrived."""
     message = case.message
     if message is None or any(
         message.text.rstrip().split(b"\n")[-1] in heard for heard in case.received.values()

@@ -86,7 +86,7 @@ async def test_a_message_to_a_member_that_has_gone_harms_nobody(room: Room, way:
             if number == 2:
                 leave(leaver, way)
             await speaker.say(token + b"\n")
-    heard = await room.last_words(members)
+    heard = await room.mutual_barrier(members)
     for listener, speaker in itertools.permutations(members, 2):
         token = tokens[speaker]
         expect(token in heard[listener], f"{listener} missed a line of {speaker}", token)

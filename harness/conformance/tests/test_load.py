@@ -172,7 +172,7 @@ async def test_the_death_of_a_worker_disconnects_nobody(room: Room) -> None:
                 await speaker.say(word + b"\n")
         if victim:
             os.kill(victim, signal.SIGKILL)
-    heard = await room.last_words(members)
+    heard = await room.mutual_barrier(members)
     for listener, speaker in itertools.permutations(members, 2):
         words = sequence(heard[listener], set(said[speaker]))
         expect(

@@ -38,15 +38,15 @@ server prints that it is ready.
 **Processor time.** ``CPU µs/message`` is the processor time, user and system, of all processes of
 the server during the timed part, divided by the number of lines that clients sent. The kernel
 counts processor time in nanoseconds. Other programs on the machine raise this figure, because
-caches are cold more often. They change the rates even more. So this figure varies least on a
-busy machine.
+caches are cold more often. They change the rates even more, so this figure varies least on a busy
+machine.
 
 **Counting.** Only deliveries to other clients count: N·(N-1) in a round of a crowd, N-1 in a
-round of a solo. In each round, every client must receive an exact number of bytes, computed
-beforehand. If a client receives fewer or more bytes, or is disconnected, the run has failed and
-has no figure. The received bytes themselves are compared in a round before the timed part, and in
-a round after it. In the timed part, only the bytes of one client per round are compared, after the
-clock has stopped.
+round of a solo. Every client must receive a known number of bytes in each round. If a client
+receives fewer or more bytes, or is disconnected, the run has failed and has no figure. The
+received bytes themselves are compared in a round before the timed part, and in a round after it.
+In the timed part, only the bytes of one client per round are compared, after the clock has
+stopped.
 
 **Fairness.** All clients use TCP_NODELAY, and one connection each. Redis is used with RESP3, in
 which one connection may both subscribe and publish. The replies to PUBLISH are turned off (CLIENT

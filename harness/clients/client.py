@@ -136,8 +136,7 @@ class Client:
         self._reading = False
         self._finished = False
         self._line_ends = False
-        """True while a line end is still to be dropped: the text of its line has already been
-        taken."""
+        """True if the next line end must be dropped, because the text before it has been taken."""
         self.resume()
 
     @property

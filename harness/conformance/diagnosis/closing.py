@@ -95,7 +95,7 @@ def never_closes(case: Case) -> str:
         return f"{left[0]} {LEAVES['closes its side']}, and the server did not close its own side."
     return (
         f"{with_full_stop(capitalized(case.detail))} {len(left)} clients closed their side of the"
-        " connection; the server has closed its own side of none."
+        " connection; the server did not close its own side of any."
     )
 
 

@@ -87,13 +87,13 @@ CODES = {"not-utf-8": 1007, "invalid-reason": 1007, "too-large": 1009}
 """Codes of these violations. The code of all others is 1002."""
 
 
-async def accepts(websocket: WebSocket, what: str) -> None:
+async def accepts(websocket: WebSocket, when: str) -> None:
     """Raise Violation unless the server has accepted what was sent."""
     code = await websocket.probe()
-    expect(code is None or code in REFUSALS, f"{what}: {ended(code)}")
+    expect(code is None or code in REFUSALS, f"{when}: {ended(code)}")
 
 
-async def fails(room: WebRoom, websocket: WebSocket, what: str) -> int:
+async def fails(room: WebRoom, websocket: WebSocket, when: str) -> int:
     """Return the code with which the server fails the connection. Raise Violation if it does not.
 
     A failure may come after the answer to a ping.
@@ -104,7 +104,7 @@ async def fails(room: WebRoom, websocket: WebSocket, what: str) -> int:
     if code is None:
         code = await websocket.close_code(LATE * room.window)
     if code is None:
-        raise Violation(f"{what}: the server did not fail the connection")
+        raise Violation(f"{when}: the server did not fail the connection")
     return code
 
 
@@ -642,16 +642,16 @@ async def test_a_close_frame_of_one_byte_fails(room: WebRoom) -> None:
 async def test_a_reason_that_is_not_utf_8_fails(room: WebRoom, reason: bytes) -> None:
     """A client sends a close frame whose reason is not UTF-8. The connection fails: the
     server answers with the code of a failure, or ends the connection without a close frame."""
-    what = "after a close frame whose reason is not UTF-8"
-    await _expect_failure(room, close_payload(1000, reason), what)
+    when = "after a close frame whose reason is not UTF-8"
+    await _expect_failure(room, close_payload(1000, reason), when)
 
 
-async def _expect_failure(room: WebRoom, payload: bytes, what: str) -> None:
+async def _expect_failure(room: WebRoom, payload: bytes, when: str) -> None:
     websocket = await room.open()
     await websocket.send(encode(CLOSE, payload))
     code = await websocket.close_code()
-    expect(code is not None, f"{what}: the server did not close the connection")
-    expect(code in FAILURES or code == NO_FRAME, f"{what}, {ended(code)}, as after a valid one")
+    expect(code is not None, f"{when}: the server did not close the connection")
+    expect(code in FAILURES or code == NO_FRAME, f"{when}, {ended(code)}, as after a valid one")
 
 
 @pytest.mark.clause("WS-29", OBSERVED)

@@ -91,7 +91,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def order_rows(costs: Costs, machine: Machine) -> list[Row]:
-    """Return the table of the highest rates of lines at which all nodes can have one order."""
+    """Return the table of the highest rates at which all lines can have one order."""
     found = [(nodes, *highest_rate(costs, machine, nodes)) for nodes in NODES]
     head: Row = ("nodes", "lines/s in one order", "limit")
     return [head, *((f"{nodes:,}", human(rate), limit) for nodes, rate, limit in found)]

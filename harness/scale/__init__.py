@@ -12,5 +12,5 @@ The modules, in reading order. All except `sockets` are pure:
 The simulation counts the work of the processes for each line: turns, sends, bytes, publications. A
 least-squares fit of these counts to the measured processor times per line gives the cost of each
 kind of work. The counts come from the simulation, and the costs from the measurement. The
-difference between the simulated and the measured points is the error of both together.
+difference between the simulated and the measured points is the error of simulation and fit.
 """

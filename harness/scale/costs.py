@@ -14,7 +14,7 @@ class Costs:
     """Processor time of each kind of work, in seconds."""
 
     turn: float = 20e-6
-    """A turn of a worker: system calls to wait, locks and wake-ups."""
+    """A turn of a worker: its system calls for waiting, locks and wake-ups."""
     read: float = 10e-6
     """A line that a worker reads and appends."""
     send: float = 5e-6
@@ -71,10 +71,10 @@ def fit(costs: Costs, names: Sequence[str], samples: Sequence[tuple[Counts, floa
 
 
 def least_squares(rows: Sequence[Sequence[float]], values: Sequence[float]) -> list[float]:
-    """Return the x >= 0 that minimizes the sum of the squares of `rows`·x - `values`.
+    """Return the vector x that minimizes the sum of the squares of `rows`·x - `values`.
 
-    The algorithm is coordinate descent: set each component in turn to its best value, until no
-    component changes any more.
+    No component of x is negative. The algorithm is coordinate descent: set each component in turn
+    to its best value, until no component changes any more.
     """
     count = len(rows[0])
     # If all columns have the same Euclidean norm, the descent converges faster.

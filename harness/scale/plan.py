@@ -108,7 +108,7 @@ class Need:
 
 
 def publications(costs: Costs, machine: Machine, nodes: int, rate: float) -> float:
-    """Return the publications per second of all nodes. Each node has at most one under way."""
+    """Return the publications per second of all nodes. A node has at most one under way."""
     if nodes < 2:
         return 0.0
     trip = costs.publish + costs.store + costs.push + costs.follow + 2 * machine.delay

@@ -31,7 +31,7 @@ costs. The dependence is weak, so two fits are enough."""
 
 
 class PointsError(Exception):
-    """A file lacks points that are needed. The message says which."""
+    """A file lacks points that are needed. The message names them."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from harness.wording import quoted
 @dataclass(frozen=True)
 class Change:
     """A change that servers make to a text. words: end of the sentence about the received text. of:
-    returns the changed text."""
+    function that returns the changed text."""
 
     words: str
     of: Callable[[str], str]

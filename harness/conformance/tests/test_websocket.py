@@ -64,7 +64,7 @@ def message(text: bytes = b"", size: int = 0) -> bytes:
 
 MESSAGE = message("κόσμε".encode())
 
-# --- violations --------------------------------------------------------------------
+# --- violations ----------------------------------------------------------------------------------
 
 BEGINNING = encode(TEXT, b'{"note":', fin=False)
 """The first fragment of a message."""
@@ -88,7 +88,7 @@ CODES = {"not-utf-8": 1007, "invalid-reason": 1007, "too-large": 1009}
 
 
 async def accepts(websocket: WebSocket, when: str) -> None:
-    """Raise Violation unless the server has accepted what was sent."""
+    """Raise Violation unless the server has accepted all sent messages."""
     code = await websocket.probe()
     expect(code is None or code in REFUSALS, f"{when}: {ended(code)}")
 
@@ -314,7 +314,7 @@ PAYLOADS = {
 @pytest.mark.clause("WS-10", OBSERVED)
 @pytest.mark.parametrize("name", PAYLOADS)
 async def test_a_ping_is_answered(room: WebRoom, name: str) -> None:
-    """A client sends a ping. The server answers with the same payload."""
+    """A client sends a ping. The server answers with a pong that has the same payload."""
     websocket = await room.open()
     payload = PAYLOADS[name]
     await websocket.send(encode(PING, payload))
@@ -548,7 +548,8 @@ async def test_an_invalid_fragment_fails_at_once(room: WebRoom) -> None:
 @pytest.mark.parametrize("place", ["first", "after-a-message", "in-a-message"])
 async def test_a_close_frame_is_answered(room: WebRoom, place: str, payload: bytes) -> None:
     """A client sends a close frame as its first frame, after a message, or inside a message. The
-    server answers with a close frame. Inside a message, its code may be that of a failure."""
+    server answers with a close frame. Inside a message, the answer may have the code of a
+    failure."""
     websocket = await room.open()
     before = {"first": [], "after-a-message": [encode(TEXT, MESSAGE)], "in-a-message": [BEGINNING]}
     await websocket.send(*before[place], encode(CLOSE, payload))
@@ -560,8 +561,8 @@ async def test_a_close_frame_is_answered(room: WebRoom, place: str, payload: byt
 @pytest.mark.clause("WS-23", OBSERVED)
 @pytest.mark.parametrize("code", [1000, 1001, 3000, 4999])
 async def test_the_answer_has_the_same_code(room: WebRoom, code: int) -> None:
-    """A client sends a close frame. If the server answers with a close frame, it has the same
-    code."""
+    """A client sends a close frame. If the server answers with a close frame, the answer
+    has the same code."""
     websocket = await room.open()
     await websocket.send(encode(CLOSE, close_payload(code)))
     found = await websocket.close_code()

@@ -264,7 +264,7 @@ class Connection:
     def check_not_begun(self) -> None:
         require(not self.opcode)
 
-    # --- rules: handling frames ---------------------------------------------
+    # --- rules: handling frames ----------------------------------------------
 
     def on_frame(self, header: Header, payload: bytes) -> None:
         if header.opcode == PING:

@@ -116,7 +116,8 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     # Start and stop the server once, so that a failed start is reported early.
     with started(parser, options, options.timeout_scale, unjudged) as target:
         try:
-            # A running server would be harmed if it fails when clients leave.
+            # The check could harm a server that fails when clients leave, and the harness can't
+            # restart a running server.
             if target.ours and not options.ws:
                 require_lines(target, load_profile(parser, options), options.timeout_scale)
         except CannotJudge as error:

@@ -6,7 +6,7 @@ to the measured points of up to 100 members. The first table shows all points, m
 simulated; points of more members are predictions, and their errors show how reliable the other
 tables are. The third table shows, for each number of members and rate of lines, the number of
 nodes that a room needs. The last table shows, for each number of nodes, the highest rate of
-lines at which the messages can have one order.
+lines at which all lines can have one order.
 
 Exit status: 0; 2 if a file lacks the points that are needed.
 """
@@ -91,7 +91,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def order_rows(costs: Costs, machine: Machine) -> list[Row]:
-    """Return the table of the highest rates of lines at which all nodes can have one order."""
+    """Return the table of the highest rates at which all lines can have one order."""
     found = [(nodes, *highest_rate(costs, machine, nodes)) for nodes in NODES]
     head: Row = ("nodes", "lines/s in one order", "limit")
     return [head, *((f"{nodes:,}", human(rate), limit) for nodes, rate, limit in found)]

@@ -1,8 +1,8 @@
 """One scripted client, and a log of the bytes that it sends and receives.
 
-A client never judges. It sends, collects what it receives, and waits for tokens;
-the test decides what a token proves. Each wait has a timeout: `within` seconds; by default,
-the patience of the `Clock`. The texts of a test are canonical: see `harness.clients.dialect`.
+A client knows no clauses. It sends, collects what it receives, and waits for tokens; the test
+decides what a token proves. Each wait has a timeout: `within` seconds; by default, the patience of
+the `Clock`. The texts of a test are canonical: see `harness.clients.dialect`.
 """
 
 from __future__ import annotations
@@ -136,8 +136,7 @@ class Client:
         self._reading = False
         self._finished = False
         self._line_ends = False
-        """True while a line end is still to be dropped: the text of its line has already been
-        taken."""
+        """True if the next line end must be dropped, because the text before it has been taken."""
         self.resume()
 
     @property

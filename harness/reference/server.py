@@ -61,7 +61,7 @@ class Options:
 
 
 LONGEST_WAIT = 1.0
-"""Maximum time (s) of a wait. A signal that arrives just before a wait does not end it."""
+"""Maximum time (s) of a wait. A signal that arrives just before a wait is handled only after it."""
 
 
 class Member:

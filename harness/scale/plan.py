@@ -40,17 +40,18 @@ class Machine:
 
     @property
     def workers(self) -> int:
-        """Number of workers of a node. Two cores are left for the bridge, the kernel and others."""
+        """Number of workers of a node. Two cores are left for the bridge, the kernel and other
+        processes."""
         return max(1, self.cores - 2)
 
 
 @dataclass(frozen=True)
 class Order:
-    """The work of bridges and engine to keep all lines in one order, at some rate of lines.
+    """The work of the bridges and the engine that gives all lines one order, at some rate of lines.
 
     publications: number per second, of all nodes. bridge, engine: number of cores that a bridge and
-    the engine use. network: bytes per second that the engine sends. limit: the resource with the
-    highest use, as a share of its capacity. possible: False if this share is too high.
+    the engine use. network: bytes per second that the engine sends. limit: name of the resource of
+    which the highest share is in use. possible: False if this share is too high.
     """
 
     publications: float
@@ -89,10 +90,10 @@ class Order:
 class Need:
     """The machines that a room needs.
 
-    rate: lines per second. limit: the resource that determines the number of nodes; if the room is
-    impossible, the resource that it lacks. worker: share of a core that a worker uses. memory:
-    bytes of a node. network: bytes per second of a node. p99: latency in seconds; None if it
-    was not simulated.
+    rate: lines per second. limit: name of the resource that determines the number of nodes; if the
+    room is impossible, of the resource that it lacks. worker: share of a core that a worker uses.
+    memory: bytes of a node. network: bytes per second of a node. p99: latency in seconds; None if
+    it was not simulated.
     """
 
     members: int
@@ -107,7 +108,7 @@ class Need:
 
 
 def publications(costs: Costs, machine: Machine, nodes: int, rate: float) -> float:
-    """Return the publications per second of all nodes. Each node has at most one under way."""
+    """Return the publications per second of all nodes. A node has at most one under way."""
     if nodes < 2:
         return 0.0
     trip = costs.publish + costs.store + costs.push + costs.follow + 2 * machine.delay

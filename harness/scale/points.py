@@ -17,10 +17,10 @@ KINDS = ("crowd", "solo", "stream")
 ENGINE_PROGRAM = "nats-server"
 
 FITTED = 100
-"""Maximum number of members of a point to fit. Points of more members are predictions."""
+"""Maximum number of members of a point to fit. The points of larger rooms are predictions."""
 
 LEAST = 4
-"""Minimum number of points to fit for a single room, and for a cluster."""
+"""Minimum number of points to fit: of single rooms, and again of clusters."""
 
 ROUNDS = 4
 """Number of rounds to simulate: more than one, because only the first begins in an idle room."""
@@ -31,7 +31,7 @@ costs. The dependence is weak, so two fits are enough."""
 
 
 class PointsError(Exception):
-    """A file lacks points that are needed. The message says which."""
+    """A file lacks points that are needed. The message names them."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _point(setup: Setup, kind: str, figures: Mapping[str, float]) -> Point:
 
 
 def _latencies(setup: Setup, figures: Mapping[str, float]) -> list[Latency]:
-    """Return the latencies at a pace. Leave out the latencies at a share of the capacity."""
+    """Return the latencies at a fixed rate of lines. Leave out those at a share of the capacity."""
     rates = [name.removeprefix("p50 at ") for name in figures if name.startswith("p50 at ")]
     return [
         Latency(
@@ -185,7 +185,7 @@ def _simulated(setup: Setup, kind: str, lines: int, costs: Costs) -> Simulated:
 
 
 def simulate_latency(latency: Latency, costs: Costs) -> Room:
-    """Simulate the schedule of a latency for a second."""
+    """Simulate, for one second, the schedule with which a latency was measured."""
     return play_schedule(latency.setup, costs, latency.rate, 1.0, is_bench=True)
 
 

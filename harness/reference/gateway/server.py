@@ -4,7 +4,7 @@ A thread serves each connection, with blocking reads. The server answers pings a
 drops messages: the clauses concern the framing only. It is too simple for production: it has no
 limit on connections, and a client that sends nothing keeps its thread.
 
-Each rule of RFC 6455 is a method of `Connection`, so that a broken server replaces one of them.
+Each rule of RFC 6455 is a method of `Connection`, so that a broken server can replace one rule.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ CHUNK = 1 << 16
 LONGEST_REQUEST = 1 << 16
 """Maximum size of the request (bytes)."""
 LINGER = 2.0
-"""Timeout (s) for the client's side of a closed connection. Until then, the server drops what
-arrives: if unread data is left, the kernel resets the connection, and the close frame may be
-lost."""
+"""Seconds of silence after which the server closes a connection whose other side is still open.
+Until then, it reads and drops the client's data: if the server closed the socket with unread data,
+the kernel would reset the connection, and the close frame might be lost."""
 
 VALID_CODES = frozenset([1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)])
 """Codes that a close frame may contain: registered codes, and those of applications."""
@@ -59,7 +59,8 @@ class FailError(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """The client's handshake. `headers`: by name in lower case, those of the same name joined."""
+    """The client's handshake. `headers`: values by name in lower case; the values of headers with
+    the same name are joined."""
 
     line: str
     headers: dict[str, str]
@@ -70,7 +71,7 @@ class Request:
 
 
 class Connection:
-    """One WebSocket, from the handshake to its end. Each method of the section "rules" is a rule of
+    """One WebSocket, from the handshake to its end. Each method in a section "rules" is a rule of
     RFC 6455."""
 
     max_message = 1 << 24
@@ -79,7 +80,7 @@ class Connection:
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
         self.unread = bytearray()
-        """Received bytes that are not read yet."""
+        """Received bytes that are not parsed yet."""
         self.opcode = 0
         """Opcode of the message whose end has not arrived; 0 if there is none."""
         self.size = 0
@@ -136,7 +137,8 @@ class Connection:
             self.send(CLOSE, close_payload(code))
 
     def end(self) -> None:
-        """End the server's side of the connection. Wait for the client's side, up to LINGER."""
+        """End the server's side of the connection. Wait until the client ends its side, or has sent
+        nothing for LINGER seconds."""
         self.socket.shutdown(socket.SHUT_WR)
         self.socket.settimeout(LINGER)
         while self.socket.recv(CHUNK):
@@ -262,7 +264,7 @@ class Connection:
     def check_not_begun(self) -> None:
         require(not self.opcode)
 
-    # --- rules: what frames do -----------------------------------------------
+    # --- rules: handling frames ----------------------------------------------
 
     def on_frame(self, header: Header, payload: bytes) -> None:
         if header.opcode == PING:

@@ -84,7 +84,7 @@ def _strikes(facts: Facts, history: History) -> Iterator[tuple[str, int | None, 
 
 
 State = tuple[int, Interval]
-"""Number of a session, and the time for which it was in a state."""
+"""Number of a session, and the interval in which it was in a state."""
 
 
 def _states(facts: Facts, history: History) -> dict[str, list[State]]:

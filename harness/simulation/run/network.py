@@ -18,7 +18,7 @@ does not read, the process stops reading from the other side. So it keeps at mos
 direction (1 MiB in a `delay`), and each of the kernel's two buffers keeps about as much. In a
 `slow` or `stall`, the process reads no bytes in advance, and the buffer is small.
 
-Cost: two descriptors per connection, some 22 MiB of memory in all, and 20 to 40 µs of
+Cost: two descriptors per connection, about 22 MiB of memory in all, and 20 to 40 µs of
 processor time for each message to one client. 300 clients that each receive 30 messages per second
 take a fifth of a processor, and the last of them receives each message 10 ms late. So the network
 suits hundreds of sending clients, but not measurements of speed.

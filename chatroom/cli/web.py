@@ -18,7 +18,7 @@ from chatroom.system.listening import endpoint, listen
 from chatroom.system.networks import parse_network
 
 KEEP = next(option for option in OPTIONS if option.name == "web_keep")
-"""The room's option that --keep stands for."""
+"""The room's option --web-keep. --keep has the same default and the same bounds."""
 
 
 def parser() -> argparse.ArgumentParser:

@@ -85,8 +85,8 @@ class Delivery:
     def join(self, member: Member, after: int | None = None) -> None:
         """Begin to send a member the text that is appended from now on (WELCOME-3).
 
-        `after`: number of a message; the later ones that are in the log come first. The member is
-        sent them when its socket is writable.
+        `after`: number of the message after which the member's history begins. If the log holds
+        later messages, the member is `behind`: it receives them first, when its socket is writable.
         """
         self.begin()
         if after is not None and after < self._log.messages(self.position):

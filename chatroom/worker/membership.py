@@ -2,8 +2,8 @@
 
 A newcomer, a dead worker's member and a member that moves to this worker are all adopted by
 `Membership.adopt`. A member leaves by `Membership.remove`, unless it is yielded. A newcomer begins
-at the head of the log, which the worker reads after the newcomer has connected. So a newcomer
-receives no message that was delivered before it connected.
+at the head of the log, which the worker reads after the newcomer has connected. So without
+--history, a newcomer receives no message that was delivered before it connected.
 """
 
 import socket
@@ -113,9 +113,9 @@ class Membership:
 
     def _adopt_all(self) -> None:
         to_adopt, self._to_adopt = self._to_adopt, []
-        # In a cluster, the bridge may append these members' own messages meanwhile. The recovery
-        # finds own messages before the head that it reads, and `ClusterWorker` those behind this
-        # worker's place. So the place is set before the head is read (CAST-2).
+        # In a cluster, the bridge may append these members' own messages meanwhile. `Recovery`
+        # finds own messages before the head that it reads; `ClusterWorker` finds own messages after
+        # this worker's place. So the place must be set before the head is read (CAST-2).
         self._delivery.begin()
         recovery = Recovery(self._log, self._slots, to_adopt, self._uplink)
         for assigned in to_adopt:

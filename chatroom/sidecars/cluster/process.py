@@ -36,12 +36,12 @@ class Position(NamedTuple):
 
 
 class Node(NamedTuple):
-    """This node, as each of its bridges gets it."""
+    """This node: the values that do not change from one bridge to the next."""
 
     number: int
     """Random number, 64 bits."""
     name: str
-    """Name of the node for people: the addresses at which the room listens."""
+    """Addresses at which the room listens, for people."""
     url: ClusterURL
     credentials: Credentials
     replicas: int

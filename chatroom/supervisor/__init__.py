@@ -18,6 +18,9 @@ In reading order:
     console.py         print the conversation
     transcript.py      the process that writes the transcript
     metrics.py         the process that serves metrics
+    cluster.py         the process that connects the nodes of a cluster: the bridge
+    web.py             the process that serves a page for browsers: the gateway
+    room_voice.py      the room's own lines to all members
     progress.py        how far each member lags
     status_report.py   the report that chatroom.status shows
     admin_commands.py  kick, ban, unban, say

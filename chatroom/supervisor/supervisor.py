@@ -5,12 +5,12 @@ only wake the loop. A ready worker that dies is replaced, and other workers serv
 worker fails to start when the room starts, the room ends with that worker's error.
 
     workers            main                           signals
-    ready ──────────►  all ready: listen, print the address
+    ready ──────────►  all ready: accept clients, print the address
     left ───────────►  close the dups, tell the registry
     (death) ────────►  reap, hand its members to others, start another
                        read the settings again,
                        replace all, one by one  ◄───  SIGHUP
-                       one more, one less  ◄────────  SIGTTIN, SIGTTOU
+                       one more, one fewer  ◄───────  SIGTTIN, SIGTTOU
                        transcript: reopen  ◄────────  SIGUSR1
                        stop  ◄──────────────────────  SIGINT, SIGTERM
                        drain ─► all: append what is read, stop reading
@@ -402,7 +402,7 @@ class Supervisor:
             logger.warning(Event("needs-restart", says, settings=names))
 
     def _renew(self, settings: Settings, names: list[str]) -> None:
-        """Apply the new settings. Present members do not receive a new welcome."""
+        """Apply the new settings. Members that have joined before get no new welcome."""
         self._acceptor.greeting, self._acceptor.history = settings.greeting, settings.history
         self._pool.renew(settings)
         if self._transcript is not None:

@@ -1,4 +1,4 @@
-"""The gateway as a program of its own, in front of rooms that it reaches by TCP."""
+"""The gateway as a separate program, in front of rooms that it reaches by TCP."""
 
 import asyncio
 import logging
@@ -55,14 +55,14 @@ async def run(
         await LineClients(door).listen(listeners.tls, tls)
     on_listening()
     await stopped.wait()
-    # One stop signal is enough. asyncio restores Python's handlers when it ends, and a second
-    # Ctrl-C would then be a traceback.
+    # One stop signal is enough. When asyncio ends, it restores Python's handlers, and a second
+    # Ctrl-C would cause a traceback.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     await gateway.stop()
 
 
 def _reload(tls: ssl.SSLContext | None, certificate: Certificate | None) -> None:
-    """Read the certificate again. If something is wrong with it, the old one stays in use."""
+    """Read the certificate again. If it can't be used, the old one stays in use."""
     if tls is None or certificate is None:
         return
     try:

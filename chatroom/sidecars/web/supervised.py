@@ -1,4 +1,4 @@
-"""The gateway as a child of the room: its records, from its start until the main process stops it.
+"""The gateway as a child of the room: it exchanges records with the main process.
 
 supervisor/web.py lists the records.
 """

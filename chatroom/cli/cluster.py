@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The variables for the options are those of the server.
+# The server has the same variables.
 URL = "CHATROOM_CLUSTER"
 CREDENTIALS = "CHATROOM_CLUSTER_CREDENTIALS"
 CA = "CHATROOM_CLUSTER_CA"

@@ -127,8 +127,8 @@ class _Command:
     def show_members_and_bans(self) -> None:
         """List the members of all nodes, and each node's bans."""
         found = self._cluster.ask(self._nodes, {"ask": "status"})
-        present = [node for node, answer in found if "error" not in answer]
-        bans = dict(self._cluster.ask(present, {"do": "bans"}))
+        reachable = [node for node, answer in found if "error" not in answer]
+        bans = dict(self._cluster.ask(reachable, {"do": "bans"}))
         rows = [
             member | {"id": f"{member['id']}@{node.name}"}
             for node, answer in found

@@ -114,7 +114,7 @@ def _run(options: argparse.Namespace) -> None:
     import asyncio
 
     from chatroom.sidecars.web.process import Certificate, Listeners, Rules
-    from chatroom.sidecars.web.rooms import TCPDoor
+    from chatroom.sidecars.web.rooms import TCPConnector
     from chatroom.sidecars.web.standalone import run
 
     web = None if options.listen is None else listen(options.listen, 0)
@@ -130,8 +130,8 @@ def _run(options: argparse.Namespace) -> None:
         sys.stdout.flush()
 
     rules = Rules(tuple(options.origin), tuple(options.proxy_from), options.keep)
-    door = TCPDoor(options.room, options.proxy_protocol)
-    asyncio.run(run(Listeners(web, tls), certificate, rules, door, on_listening))
+    connector = TCPConnector(options.room, options.proxy_protocol)
+    asyncio.run(run(Listeners(web, tls), certificate, rules, connector, on_listening))
 
 
 def _address(text: str) -> Endpoint:

@@ -247,7 +247,7 @@ def _print_at_exit(message: str) -> None:
 
 
 def _print_message(message: str) -> None:
-    # If standard error is closed, or its terminal has gone, the message is dropped.
+    # If standard error or its terminal is closed, the message is dropped.
     if sys.stderr:
         with suppress(OSError):
             print(f"{NAME}: {message}", file=sys.stderr, flush=True)

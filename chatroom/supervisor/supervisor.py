@@ -481,7 +481,7 @@ def _listen(
     peer_timeout: int,
     cleanup: contextlib.ExitStack,
 ) -> list[socket.socket]:
-    """Return all listeners: first those of the service manager, then our own. Raises
+    """Return all listeners: first the sockets of the service manager, then our own. Raises
     ListenError."""
     listeners = [*inherited]
     for listener in listeners:

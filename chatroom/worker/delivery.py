@@ -306,7 +306,7 @@ class Delivery:
     def _send_around_own(
         self, member: Member, start: int, end: int, whole: memoryview | None
     ) -> int:
-        """Send like `_send_from`, but faster if the member has a single span of its own.
+        """Send like `_send_from`, but faster if the member has only one own span.
 
         `whole`: the text from `start` to `end` if that is one view, or None. Raises OSError if the
         connection is broken, and BlockingIOError if the socket accepts nothing.

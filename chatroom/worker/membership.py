@@ -150,7 +150,7 @@ class Membership:
             complete = member.send(greeting[greeted:]) == len(greeting) - greeted
         except BlockingIOError:
             complete = False
-        except OSError:  # the member is gone, but its input is still read (LEAVE-2)
+        except OSError:  # the connection is broken, but its input is still read (LEAVE-2)
             delivery.leave(member)
             return
         if not complete:  # a new socket that does not accept one line is of no use
@@ -211,7 +211,7 @@ class Membership:
         except BlockingIOError:
             self._note(member)  # the next turn sends the answer
             return
-        except OSError:  # the member is gone, but its input is still read (LEAVE-2)
+        except OSError:  # the connection is broken, but its input is still read (LEAVE-2)
             complete = True
         del self._input.telnet_answers[member]
         if not complete:  # the client would read the next message as the rest of the answer

@@ -337,7 +337,7 @@ class Chat(Application[Ending]):
     def resume(self) -> None:
         """Take over the terminal again after the shell has used it (SIGCONT)."""
         if self._is_open:
-            with suppress(termios.error):  # The terminal is gone.
+            with suppress(termios.error):  # The terminal was closed.
                 # `__exit__` is not called: at the end, the library restores the mode that it saved
                 # at the start.
                 self.input.raw_mode().__enter__()

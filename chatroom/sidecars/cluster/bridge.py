@@ -46,8 +46,8 @@ LOST_AFTER = 10.0
 """Seconds after which an accepted publication that is missing in the stream counts as lost. A NATS
 server that is cut off from the other servers may give old answers for a while."""
 
-WAITS = "No connection to the other servers of this room: messages wait"
-GOES_ON = "Connected to the other servers of this room again"
+DISCONNECTED_NOTICE = "No connection to the other servers of this room: messages wait"
+RECONNECTED_NOTICE = "Connected to the other servers of this room again"
 
 
 class Bridge:
@@ -86,7 +86,7 @@ class Bridge:
         self._round_trip = 0.0
         """Seconds that the last publication took."""
         self._told = told
-        """True if the last notice to the members was WAITS."""
+        """True if the last notice to the members was DISCONNECTED_NOTICE."""
         self._drain = asyncio.Event()
         """Set when the room stops, and its workers append nothing more."""
         self._awaited = 0
@@ -294,7 +294,9 @@ class Bridge:
         while True:
             self._uplink.turn(self._uplink.bridge)
             out_of_reach = self._is_out_of_reach()
-            if out_of_reach != self._told and relay.say(WAITS if out_of_reach else GOES_ON):
+            if out_of_reach != self._told and relay.say(
+                DISCONNECTED_NOTICE if out_of_reach else RECONNECTED_NOTICE
+            ):
                 self._told = out_of_reach
             state = {"up": not out_of_reach, "round_trip": round(self._round_trip, 6)}
             if state != reported:

@@ -371,7 +371,7 @@ class Engine:
             num_replicas=1,
         )
         first = min(max(after.sequence + 1, state.first_seq), state.last_seq + 1)
-        if not after.time or await self._is_there(after, state):
+        if not after.time or await self._is_kept(after, state):
             config.deliver_policy = api.DeliverPolicy.BY_START_SEQUENCE
             config.opt_start_seq = first
         else:
@@ -383,7 +383,7 @@ class Engine:
         info = await self._js.add_consumer(self._stream, config)
         return info.name, None if config.opt_start_seq is None else first - 1
 
-    async def _is_there(self, after: Position, state: api.StreamState) -> bool:
+    async def _is_kept(self, after: Position, state: api.StreamState) -> bool:
         """Return False if the engine has lost the message at the position `after`."""
         if after.sequence > state.last_seq:
             return False

@@ -58,7 +58,7 @@ def main(node: Node, limits: Limits, end: socket.socket) -> None:
         record, (log, uplink, *bells) = next(channel.receive())
     except ChannelClosed:
         sys.exit(1)
-    each = len(bells) // record["doorbells"]
+    each = len(bells) // record["doorbells"]  # number of descriptors of one doorbell
     import asyncio
     import logging
 

@@ -29,7 +29,7 @@ from chatroom.sidecars.web import session
 from chatroom.sidecars.web.closing import GATEWAY_FULL
 from chatroom.sidecars.web.process import Rules
 from chatroom.sidecars.web.request import ForwardedError, client, is_same_origin
-from chatroom.sidecars.web.rooms import Door, RefusedError, UnreachableError
+from chatroom.sidecars.web.rooms import Connector, RefusedError, UnreachableError
 from chatroom.sidecars.web.session import ProtocolError
 from chatroom.sidecars.web.site import SECURITY, Answer, Site, text
 from chatroom.sidecars.web.visitor import Visitor
@@ -77,10 +77,10 @@ def on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> N
 class Gateway:
     """The sessions of all browsers, and the WebSocket servers to which the browsers connect."""
 
-    def __init__(self, site: Site, door: Door, rules: Rules, capacity: int) -> None:
+    def __init__(self, site: Site, connector: Connector, rules: Rules, capacity: int) -> None:
         """`capacity`: maximum number of sessions."""
         self._site = site
-        self._door = door
+        self._connector = connector
         self._rules = rules
         self._capacity = capacity
         self._visitors: dict[str, Visitor] = {}
@@ -231,7 +231,7 @@ class Gateway:
             websocket.end(CloseCode.NORMAL_CLOSURE, GATEWAY_FULL)
             return None
         try:
-            room = await self._door.open(*websocket.client)
+            room = await self._connector.open(*websocket.client)
         except RefusedError as error:
             websocket.end(CloseCode.NORMAL_CLOSURE, str(error))
         except UnreachableError:

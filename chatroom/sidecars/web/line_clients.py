@@ -16,7 +16,7 @@ import ssl
 from typing import cast
 
 from chatroom.protocol.address import canonical
-from chatroom.sidecars.web.rooms import Door, RefusedError, UnreachableError
+from chatroom.sidecars.web.rooms import Connector, RefusedError, UnreachableError
 from chatroom.system.listening import BACKLOG
 
 HANDSHAKE_WITHIN = 10.0
@@ -83,9 +83,9 @@ class _Side(asyncio.Protocol):
 class _Client(_Side):
     """The side of a client. Nothing is read from the client before it is a member."""
 
-    def __init__(self, door: Door, tasks: set[asyncio.Task[None]]) -> None:
+    def __init__(self, connector: Connector, tasks: set[asyncio.Task[None]]) -> None:
         super().__init__()
-        self._door = door
+        self._connector = connector
         self._tasks = tasks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -102,7 +102,7 @@ class _Client(_Side):
 
     async def _join(self, address: str, port: int) -> None:
         try:
-            room = await self._door.open(address, port)
+            room = await self._connector.open(address, port)
         except RefusedError as error:
             if self.transport is not None:
                 self.transport.write(f"{error}\n".encode())
@@ -125,15 +125,15 @@ class _Client(_Side):
 class LineClients:
     """The server for line clients."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     async def listen(self, listener: socket.socket, tls: ssl.SSLContext) -> None:
         """Serve clients that connect to this listener."""
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: _Client(self._door, self._tasks),
+            lambda: _Client(self._connector, self._tasks),
             sock=listener,
             ssl=tls,
             ssl_handshake_timeout=HANDSHAKE_WITHIN,

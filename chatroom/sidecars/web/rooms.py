@@ -1,7 +1,7 @@
-"""Connections to the room: `Door.open` returns the connection of a new member.
+"""Connections to the room: `Connector.open` returns the connection of a new member.
 
-ParentDoor    requests the connection from the main process (supervisor/web.py)
-TCPDoor       connects to rooms by TCP; for a gateway that runs by itself
+ParentConnector    requests the connection from the main process (supervisor/web.py)
+TCPConnector       connects to rooms by TCP; for a gateway that runs by itself
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class UnreachableError(Exception):
     """No room can be reached now. A later attempt may succeed. The message is one line."""
 
 
-class Door(Protocol):
+class Connector(Protocol):
     async def open(self, address: str, port: int) -> socket.socket:
         """Return the non-blocking connection of a new member. Raises RefusedError,
         UnreachableError.
@@ -38,7 +38,7 @@ class Door(Protocol):
         """
 
 
-class ParentDoor:
+class ParentConnector:
     """Requests connections from the main process. Call `on_record` with each of its answers."""
 
     def __init__(self, channel: Channel) -> None:
@@ -105,7 +105,7 @@ class ParentDoor:
         self._flush_later()
 
 
-class TCPDoor:
+class TCPConnector:
     """Connects to the first room that answers. The room that answered last is tried first.
 
     `proxy_header`: True if the rooms expect a PROXY header (version 2) from this gateway.

@@ -12,7 +12,7 @@ from chatroom.sidecars.web import certificate as certificates
 from chatroom.sidecars.web.gateway import Gateway, on_loop_error
 from chatroom.sidecars.web.line_clients import LineClients
 from chatroom.sidecars.web.process import RESERVED, Certificate, Listeners, Rules
-from chatroom.sidecars.web.rooms import TCPDoor, UnreachableError
+from chatroom.sidecars.web.rooms import TCPConnector, UnreachableError
 from chatroom.sidecars.web.site import Site
 from chatroom.system.descriptors import raise_limit
 from chatroom.system.signals import STOP_SIGNALS
@@ -26,7 +26,7 @@ async def run(
     listeners: Listeners,
     certificate: Certificate | None,
     rules: Rules,
-    door: TCPDoor,
+    connector: TCPConnector,
     on_listening: Callable[[], None],
 ) -> None:
     """Serve until SIGINT or SIGTERM. `on_listening` is called once clients can connect.
@@ -44,15 +44,15 @@ async def run(
         loop.add_signal_handler(number, stopped.set)
     loop.add_signal_handler(signal.SIGHUP, _reload, tls, certificate)
     try:
-        await door.probe()
+        await connector.probe()
     except UnreachableError as error:
         raise WebError(str(error)) from None
-    gateway = Gateway(Site(), door, rules, raise_limit(RESERVED) // 2)
+    gateway = Gateway(Site(), connector, rules, raise_limit(RESERVED) // 2)
     if listeners.web is not None:
         await gateway.listen(listeners.web, tls)
     if listeners.tls is not None:
         assert tls is not None
-        await LineClients(door).listen(listeners.tls, tls)
+        await LineClients(connector).listen(listeners.tls, tls)
     on_listening()
     await stopped.wait()
     # One stop signal is enough. When asyncio ends, it restores Python's handlers, and a second

@@ -98,7 +98,9 @@ class Visitor:
         self._websocket = websocket
         websocket.on_writable = self._push
         websocket.on_lost = lambda: self._detach(websocket)
-        websocket.tell('{{"session":"{}","said":{said},"missed":{missed}}}'.format(id, **numbers))
+        websocket.send_text(
+            '{{"session":"{}","said":{said},"missed":{missed}}}'.format(id, **numbers)
+        )
         self._push()
 
     def leave(self, websocket: WebSocket | None) -> None:
@@ -128,7 +130,7 @@ class Visitor:
         still alive. A page can't send pings, and does not see the gateway's pings.
         """
         if not self._session.seen(number) and self._websocket is not None:
-            self._websocket.tell(f'{{"said":{self._session.said}}}')
+            self._websocket.send_text(f'{{"said":{self._session.said}}}')
 
     def _on_readable(self) -> None:
         try:
@@ -159,7 +161,7 @@ class Visitor:
         if websocket is None or self._ended:
             return
         if not websocket.paused and (frame := self._session.frame()) is not None:
-            websocket.tell(frame)
+            websocket.send_text(frame)
         self._read(not websocket.paused)
 
     def _read(self, reads: bool) -> None:
@@ -194,7 +196,7 @@ class Visitor:
             size = 0
         del self._unsent[:size]
         if self._session.sent(size) and self._websocket is not None:
-            self._websocket.tell(f'{{"said":{self._session.said}}}')
+            self._websocket.send_text(f'{{"said":{self._session.said}}}')
         if self._unsent:
             self._loop.add_writer(self._room, self._write)
         else:
@@ -242,7 +244,7 @@ class Visitor:
         if websocket is not None:
             self._release(websocket)
             if frame is not None:
-                websocket.tell(frame)
+                websocket.send_text(frame)
             reason = closing_reason(self._session.last, self._session.last_text)
             if reason is None and lagged:
                 reason = TOO_SLOW

@@ -64,7 +64,7 @@ class WebSocket(ServerConnection):
         self._stalled: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
 
-    def tell(self, frame: str) -> None:
+    def send_text(self, frame: str) -> None:
         """Send a text frame without waiting. No effect if the WebSocket is closing."""
         broadcast((self,), frame)
 
@@ -72,7 +72,7 @@ class WebSocket(ServerConnection):
         """Close without waiting. If a reason is sent, the browser does not reconnect by itself."""
         if self._closing is None:
             if reason is not None:
-                self.tell(f'{{"closed":{encode_basestring(reason)}}}')
+                self.send_text(f'{{"closed":{encode_basestring(reason)}}}')
             self._closing = self.loop.create_task(self._close(code))
 
     async def _close(self, code: CloseCode) -> None:

@@ -40,7 +40,7 @@ def in_loop(test: Test) -> Callable[..., None]:
 
 @dataclass
 class FakeRoom:
-    """A door behind which there is one end of a pair of sockets for each member."""
+    """A connector to a fake room, which holds one end of a pair of sockets for each member."""
 
     members: list[socket.socket] = field(default_factory=list)
     addresses: list[tuple[str, int]] = field(default_factory=list)

@@ -137,7 +137,7 @@ const ANSWER_WITHIN = 15_000; // ms
 class Link {
 	session = null;
 	seen = 0; // number of the last complete line
-	told = 0; // number in the last {"seen"} frame
+	confirmed = 0; // number in the last {"seen"} frame
 	next = 1; // number of the next message
 	own = []; // messages that are not confirmed, {n, wire, state}: "wait" (never sent) or "sent"
 	ready = false;
@@ -159,9 +159,9 @@ class Link {
 		url.protocol = url.protocol.replace("http", "ws");
 		const socket = (this.socket = new WebSocket(url));
 		socket.onopen = () => this.send({ session: this.session, seen: this.seen });
-		socket.onmessage = ({ data }) => this.hear(JSON.parse(data));
+		socket.onmessage = ({ data }) => this.receive(JSON.parse(data));
 		socket.onclose = ({ code }) => {
-			if (code === 1008) this.session = null; // the gateway rejects its frames
+			if (code === 1008) this.session = null; // the gateway has rejected a frame
 			this.lost();
 		};
 		this.timer = setTimeout(() => this.lost(), OPEN_WITHIN);
@@ -193,13 +193,13 @@ class Link {
 	}
 
 	/** Connect now: the network or the user is back. */
-	hurry() {
+	connectNow() {
 		if (this.ready || this.reason) return;
 		this.tries = 0;
 		this.connect();
 	}
 
-	hear({ session, said, missed, lines, closed }) {
+	receive({ session, said, missed, lines, closed }) {
 		this.heard = Date.now();
 		if (session) this.resume(session, said, missed);
 		else if (said !== undefined) this.confirm(said);
@@ -223,7 +223,7 @@ class Link {
 			this.own = this.own.filter(({ state }) => state === "wait");
 			this.own.forEach((message, at) => (message.n = at + 1));
 			this.next = this.own.length + 1;
-			this.seen = this.told = 0;
+			this.seen = this.confirmed = 0;
 		}
 		this.on.resume(same, missed, Date.now() - this.away);
 		this.session = session;
@@ -253,9 +253,9 @@ class Link {
 	}
 
 	/** Let the gateway drop the lines that are stored here. */
-	tell() {
-		if (!this.ready || this.seen === this.told) return;
-		this.told = this.seen;
+	confirmSeen() {
+		if (!this.ready || this.seen === this.confirmed) return;
+		this.confirmed = this.seen;
 		this.send({ seen: this.seen });
 	}
 
@@ -269,7 +269,7 @@ class Link {
 		if (!this.ready) return;
 		if (slept || (this.asked > this.heard && now - this.asked > ANSWER_WITHIN)) this.connect();
 		else if (now - this.heard > ASK_AFTER) {
-			this.send({ seen: this.told }); // confirms nothing new, so the gateway answers
+			this.send({ seen: this.confirmed }); // confirms nothing new, so the gateway answers
 			this.ask();
 		}
 	}
@@ -298,7 +298,7 @@ function el(tag, kind, text = "") {
 
 /** The messages. An item is {kind, at, text}, and
  *
- *   kind "say"   another's message: from, name; `call`: it mentions this page's name
+ *   kind "say"   another member's message: from, name; `call`: it mentions the user's name
  *   kind "own"   wire, n, state: "wait", "sent", "said", "doubt"
  *   others       "welcome", "room", "gap" (a notice of the page)
  *
@@ -657,9 +657,9 @@ function beep() {
 }
 
 /** The user is back: show the first new line. */
-function looked() {
+function onReturn() {
 	wasHidden ||= document.hidden;
-	if (!document.hidden) link.hurry();
+	if (!document.hidden) link.connectNow();
 	if (!isHere()) return;
 	const jump = wasHidden && unread && list.follow && list.mark && !list.hits;
 	unread = calls = 0;
@@ -690,11 +690,11 @@ function save(now) {
 	const items = [...link.own.filter((item) => !kept.has(item)), ...kept];
 	const { session, seen, next } = link;
 	write(TAB, KEY, { session, seen, next, items, mark: items.indexOf(list.mark), at: savedAt });
-	link.tell();
+	link.confirmSeen();
 }
 
 function restore({ session, seen, next, items, mark, at }) {
-	Object.assign(link, { session, seen, next, told: seen, away: at, again: true });
+	Object.assign(link, { session, seen, next, confirmed: seen, away: at, again: true });
 	link.own = items.filter(({ state }) => state === "wait" || state === "sent");
 	list.mark = items[mark];
 	for (const item of items) list.add(item);
@@ -850,8 +850,8 @@ document.onkeydown = (event) => {
 	} else if (key.length === 1 && key !== " ") text.focus(); // the user types a message
 };
 
-window.onfocus = document.onvisibilitychange = looked;
-window.ononline = () => link.hurry();
+window.onfocus = document.onvisibilitychange = onReturn;
+window.ononline = () => link.connectNow();
 window.onoffline = () => link.lost();
 window.onpagehide = () => {
 	save(true);

@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parser()
     options = command.parse_args(arguments)
     if not (options.listen or options.tls):
-        command.error("--listen HOST:PORT is missing, the address of the page")
+        command.error("give --listen HOST:PORT, the address of the page, or --tls HOST:PORT")
     if bool(options.cert) != bool(options.key):
         command.error("--cert and --key must be given together")
     if options.tls and not options.cert:
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(options: argparse.Namespace) -> None:
     """Listen, then serve. Raises ChatroomError."""
     if find_spec("websockets") is None:
-        raise WebError("it needs websockets: pip install 'chatroom[web]'")
+        raise WebError("websockets is not installed: pip install 'chatroom[web]'")
     import asyncio
 
     from chatroom.sidecars.web.process import Certificate, Listeners, Rules

@@ -208,8 +208,8 @@ class Gateway:
         return visitor
 
     def _on_away(self, id: str, address: str, away: bool) -> None:
-        """Note that a visitor has lost its WebSocket (`away`), or does not wait for one any
-        more."""
+        """Note that a visitor has no WebSocket (`away`), or that it has another one or has
+        ended."""
         if away:
             waiting = self._away.setdefault(address, {})
             waiting[id] = self._visitors[id]

@@ -58,7 +58,7 @@ def _x_forwarded_for(headers: list[str]) -> Iterator[str]:
 
 def _forwarded(headers: list[str]) -> Iterator[str]:
     for header in headers:
-        # Commas in quoted strings need no care: an address contains no comma.
+        # This also splits at commas in quoted strings, but an address contains no comma.
         for element in header.split(","):
             found = _FOR.search(element)
             yield (found[1] or found[2] or "") if found else ""

@@ -12,8 +12,8 @@ CR = "\r"
 
 LONGEST = 4 * 1024 * 1024
 """Maximum length of a line (bytes). A longer line is split, so that a room that never sends LF
-can't fill the memory. The lines of a chatroom are shorter: they have at most 1 MiB (--max-line),
-and may triple in size."""
+can't fill the memory. Our room's lines are shorter: a line has at most 1 MiB of text (--max-line),
+which may triple in size."""
 
 _decoder = codecs.getincrementaldecoder("utf-8")
 

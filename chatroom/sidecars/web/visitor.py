@@ -31,8 +31,8 @@ MAX_UNSENT = 64 * 1024
 """Number of bytes waiting for the room at which the gateway stops reading from the WebSocket."""
 LAGGED_WITHIN = 5.0
 """Seconds after a pause in which the gateway did not read from the room. If the connection ends
-during the pause, or within this time, the gateway assumes that the room has disconnected a member
-that lags: the room sends such a member no reason."""
+during the pause, or within this time, the gateway assumes that the room has disconnected the member
+because it lags: in this case, the room sends no reason."""
 
 
 class Visitor:

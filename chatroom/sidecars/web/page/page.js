@@ -92,7 +92,7 @@ export const isEmoji = (text) => EMOJI.test(text) && text.trim() !== "";
 const [TAB, DEVICE] = ["sessionStorage", "localStorage"];
 const KEY = `chatroom ${location.pathname}`;
 const SAVED_LINES = 1000;
-const SAVED_SIZE = 400_000; // characters; the least that browsers allow is 2.5 million
+const SAVED_SIZE = 400_000; // characters; browsers allow at least 2.5 million
 
 function read(storage, key) {
 	try {
@@ -128,7 +128,7 @@ const settings = { name: "", notify: false, sound: false, theme: "", ...read(DEV
 
 // --- Link ---
 
-const RETRY = [300, 15_000]; // ms before the second attempt, and at most
+const RETRY = [300, 15_000]; // ms: first and longest pause between attempts
 const OPEN_WITHIN = 10_000; // ms, until the gateway's first frame
 const ASK_AFTER = 25_000; // ms of silence
 const ANSWER_WITHIN = 15_000; // ms

@@ -27,7 +27,7 @@ class Connection:
 
     @property
     def own_address(self) -> str:
-        """This side's IP address. The room sees another address if a router translates it."""
+        """The client's IP address. The room sees another address if a router translates it."""
         return str(self._socket.getsockname()[0]).partition("%")[0]
 
     async def receive(self) -> bytes:

@@ -108,7 +108,7 @@ class WorkerPool:
         self._complete = False
         """True once all workers of the first start have been ready at the same time."""
         self.closing = False
-        """True once the room stops: no worker is replaced any more."""
+        """True once the room stops: from then on, no worker is replaced."""
         self._failures = 0
         """Failed starts in a row: no process was spawned, or it ended before it was ready."""
         self._retry = loop.timer(self._adjust)

@@ -335,7 +335,7 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         if self._phase in (Phase.STARTING, Phase.RUNNING):
             self._notifier.stopping()
-            self._registry.stop()  # no more newcomers, and no wait for a registry that hangs
+            self._registry.stop()  # nobody can join now; do not wait for a registry that hangs
             self._keepalive.cancel()
             self._acceptor.close()
             if self._web is not None:

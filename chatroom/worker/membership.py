@@ -153,7 +153,7 @@ class Membership:
         except OSError:  # the connection is broken, but its input is still read (LEAVE-2)
             delivery.leave(member)
             return
-        if not complete:  # a new socket that does not accept one line is of no use
+        if not complete:  # a new socket that does not accept one line is broken
             self.remove(member, LeaveReason.RESET)
 
     def _take_over(self, member: Member, cursor: int, state: RecoveredState) -> None:

@@ -105,7 +105,7 @@ TICK = 1.0
 NOTCH = 3
 #: Maximum number of visible rows of the typed line.
 HIGHEST_INPUT = 8
-#: Minimum number of rows for the conversation, if the screen has so many rows.
+#: Minimum number of rows for the conversation, if the screen has enough rows.
 MIN_CONVERSATION = 2
 #: Minimum length of a shortened name; a shorter name is not shown.
 SHORTEST_NAME = 6

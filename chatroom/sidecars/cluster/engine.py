@@ -62,7 +62,7 @@ MAX_AGE = 24 * 3600.0
 """Age (s) at which a new stream drops messages. A node that was cut off for longer misses the
 dropped messages."""
 REPLICAS = 3
-"""Number of copies of a new stream, if there are at least so many servers."""
+"""Number of copies of a new stream, if there are at least as many servers."""
 MAX_BYTES = 256 * MIB
 """Size (bytes) beyond which a new stream drops its oldest messages."""
 
@@ -222,7 +222,7 @@ class Engine:
     async def open_stream(self, replicas: int) -> Position:
         """Create the stream if it does not exist, and return its end.
 
-        `replicas`: number of copies of a new stream; 0: REPLICAS if there are at least so many
+        `replicas`: number of copies of a new stream; 0: REPLICAS if there are at least as many
         servers, otherwise one. Raises EngineError if the stream can't be used.
         """
         version = self._client.connected_server_version

@@ -348,8 +348,8 @@ class Log:
     def append_within(self, seconds: float, batch: Batch) -> bool:
         """Append a batch; return False if there is no space, or the lock can't be taken in time.
 
-        For the main process, which must not wait for the lock: it has to kill a worker that hangs
-        while it holds the lock.
+        The main process uses this method, because it must not wait for the lock: it has to kill a
+        worker that hangs while holding the lock.
         """
         deadline = monotonic() + seconds
         while not self._try_lock():

@@ -356,7 +356,7 @@ class Supervisor:
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         cleanup.callback(signal.set_wakeup_fd, -1)
         self._loop.watch(woken, partial(self._on_signal, woken))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)  # __main__ has blocked some
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)  # see __main__.py
 
     def _on_signal(self, woken: socket.socket) -> None:
         """Handle the signals that have arrived."""

@@ -266,7 +266,7 @@ class Membership:
         return {"yielded": [member.id for member in found]}
 
     def _all_served(self, full: bool) -> bool:
-        """Return True if the log need not keep anything for members that were taken over.
+        """Return True if the log keeps nothing for members that were taken over.
 
         While the room stops, all input that was read must be in the log, too.
         """

@@ -120,7 +120,7 @@ class Conversation:
         self._finished(self._add(Line("notice", self._now(), visible(text), NOTICE)))
 
     def clear(self) -> None:
-        """Drop all lines except an unfinished line, because its rest must follow its sender's
+        """Drop all lines except an unfinished line: the rest of that line must follow its sender's
         prefix."""
         kept = [self._open] if self._open else []
         self.dropped += len(self.lines) - len(kept)

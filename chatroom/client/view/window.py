@@ -234,7 +234,8 @@ class ConversationView(UIControl):
 
 
 class Chat(Application[Ending]):
-    """The window, which receives a link's events. It closes when the user leaves, or by `end`."""
+    """The window, which receives a link's events. It is open until the user leaves, or `end` is
+    called."""
 
     def __init__(
         self,

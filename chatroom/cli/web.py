@@ -18,7 +18,7 @@ from chatroom.system.listening import endpoint, listen
 from chatroom.system.networks import parse_network
 
 KEEP = next(option for option in OPTIONS if option.name == "web_keep")
-"""The room's option that --keep stands for."""
+"""The room's option --web-keep. --keep has the same default and the same bounds."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parser()
     options = command.parse_args(arguments)
     if not (options.listen or options.tls):
-        command.error("--listen HOST:PORT is missing, the address of the page")
+        command.error("give --listen HOST:PORT, the address of the page, or --tls HOST:PORT")
     if bool(options.cert) != bool(options.key):
         command.error("--cert and --key must be given together")
     if options.tls and not options.cert:
@@ -110,11 +110,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(options: argparse.Namespace) -> None:
     """Listen, then serve. Raises ChatroomError."""
     if find_spec("websockets") is None:
-        raise WebError("it needs websockets: pip install 'chatroom[web]'")
+        raise WebError("websockets is not installed: pip install 'chatroom[web]'")
     import asyncio
 
     from chatroom.sidecars.web.process import Certificate, Listeners, Rules
-    from chatroom.sidecars.web.rooms import TCPDoor
+    from chatroom.sidecars.web.rooms import TCPConnector
     from chatroom.sidecars.web.standalone import run
 
     web = None if options.listen is None else listen(options.listen, 0)
@@ -130,8 +130,8 @@ def _run(options: argparse.Namespace) -> None:
         sys.stdout.flush()
 
     rules = Rules(tuple(options.origin), tuple(options.proxy_from), options.keep)
-    door = TCPDoor(options.room, options.proxy_protocol)
-    asyncio.run(run(Listeners(web, tls), certificate, rules, door, on_listening))
+    connector = TCPConnector(options.room, options.proxy_protocol)
+    asyncio.run(run(Listeners(web, tls), certificate, rules, connector, on_listening))
 
 
 def _address(text: str) -> Endpoint:

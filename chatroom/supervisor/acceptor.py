@@ -73,7 +73,7 @@ class Acceptor:
         """Number of earlier messages that new members receive; a reload may replace it."""
         self._log = log
         self._history_size = settings.max_lag // 4
-        """Maximum size of these messages (bytes). The member lags by so much at its join."""
+        """Maximum size of these messages (bytes). A new member lags by as much at its join."""
         self._loop = loop
         self._prefix = settings.prefix
         self._registry = registry

@@ -4,7 +4,7 @@
     RestartedChild  a process that is started again whenever it ends
 
 The pool makes a Child for each worker, and RegistryProcess makes a Child for the registry's
-process. The processes of the transcript and of the metrics are RestartedChildren.
+process. The other processes are RestartedChildren: transcript, metrics, gateway and bridge.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """The main process's part of a cluster: the uplink, and the bridge that publishes it.
 
     the bridge                       the main process
-    ready (place)  ──────────────►   notes the place at which the room began, for the next bridge
+    ready (place)  ──────────────►   notes the place in the stream at which the room began
     engine         ──────────────►   logs whether the engine is in reach
     lost, missed,  ──────────────►   counts and logs what the engine has lost
     rewound, unreadable
@@ -82,21 +82,21 @@ class ClusterProcess:
         self._engine: Record = {"up": False, "round_trip": 0.0}
         """State of the engine, as the bridge has reported it."""
         self._engine_since = monotonic()
-        """Time (s, monotonic) since which the engine has been in reach, or out of it."""
+        """Time (s, monotonic) at which the engine last came into reach or went out of reach."""
         self._lost = 0
-        """Number of messages that the engine had accepted and has lost."""
+        """Number of messages that the engine has lost after it had accepted them."""
         self._missed = 0
         """Number of publications of other nodes that the stream dropped before this node read
         them."""
         self._drained: bool | None = None
         """True once the bridge has drained; None before the main process has requested this."""
         self._running = False
-        """True once the present bridge is ready."""
+        """True once the running bridge is ready."""
         self._watchdog = Watchdog(loop, settings.watchdog, self._check_progress)
 
     @property
     def ready(self) -> bool:
-        """True once the room is connected to the stream for the first time."""
+        """True once the room has been connected to the stream."""
         return self._after is not None
 
     def start(self) -> None:
@@ -127,8 +127,10 @@ class ClusterProcess:
             self._warn("unpublished", says, messages=messages)
 
     def status(self) -> dict[str, Any]:
-        """Return the part of the status report about the cluster. Sizes are in bytes, times in
-        seconds. `unchanged`: time for which the engine has been in reach (`up`), or out of it."""
+        """Return the part of the status report about the cluster.
+
+        Sizes are in bytes, times in seconds. `unchanged`: time for which `up` has had its value.
+        """
         messages, size = self._uplink.unpublished
         return {
             "url": str(self._url),

@@ -97,7 +97,7 @@ class RegistryProcess:
             self._child.ready()
             _limit(ours, ANSWER_WITHIN)
             registry = manager.Registry(*self._limits, self._pack)
-            registry._connect()  # otherwise, the first call would connect, after `ours` was closed
+            registry._connect()  # the proxy's first call would do this, but `ours` is closed then
         self._registry = registry
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""The room's own lines to all members: those of `chatroom.admin say`, and of --announce.
+"""The room's own lines to all members: lines of `chatroom.admin say`, and of --announce.
 
 They are appended to the log (in a cluster, to the uplink) like a member's messages. The main
 process must not wait long for the log's lock: a worker that hangs may hold the lock, and only the
@@ -18,15 +18,15 @@ PREFIX = ROOM_PREFIX.encode()
 SAY_WITHIN = 0.1
 """Timeout (s) for taking the log's lock. If the log is full, `say` fails at once."""
 ANNOUNCE_WITHIN = 0.002
-"""The same for an announcement, which is tried again."""
+"""Timeout (s) for taking the log's lock for an announcement. The append is retried later."""
 RETRY_AFTER = 0.02
-"""Seconds after which announcements are tried again."""
+"""Pause (s) before the append of announcements is retried."""
 MAX_WAITING = 1000
-"""Maximum number of announcements that wait; older ones are dropped."""
+"""Maximum number of announcements that wait. If there is one more, the oldest is dropped."""
 
 
 class RoomVoice:
-    """Appends lines of the room to a log. `wake()` rings all processes that read it."""
+    """Appends lines of the room to a log. `wake()` wakes all processes that read the log."""
 
     def __init__(self, loop: EventLoop, log: Log, wake: Callable[[], None]) -> None:
         self._log = log

@@ -2,20 +2,20 @@
 
     the gateway                      the main process
     ready           ──────────────►
-    open (address)  ──────────────►  makes a loopback TCP connection, and a member of one end
+    open (address)  ──────────────►  makes a loopback TCP connection; one end becomes a member
                     ◄──────────────  opened, with the other end; or refused (reason), or failed
     taken           ──────────────►  closes its copy of the other end
                     ◄──────────────  ping, now and then
     turn            ──────────────►  notes that the gateway makes progress
                     ◄──────────────  reload: read the certificate again
-    error           ──────────────►  logs what is wrong with the certificate
+    error           ──────────────►  logs why the certificate can't be used
                     ◄──────────────  stop, when all members have been disconnected
     (death)         ──────────────►  starts another
 
 The connection uses TCP, because the kernel counts the bytes of a TCP connection. The room needs
-these counts so that a worker's death does not disconnect a browser (LOAD-4). The main process makes
-both ends itself, and admits the member with the browser's address. So no other program can claim an
-address.
+these counts so that a worker's death does not disconnect a browser (LOAD-4). The main process
+itself makes both ends, and admits the member with the browser's address. So no other program can
+pretend to have this address.
 """
 
 import logging
@@ -44,7 +44,7 @@ STOP_WITHIN = 1.0
 
 
 class Addresses(NamedTuple):
-    """Resolved addresses; None: not served."""
+    """Resolved addresses at which to listen; None: do not listen."""
 
     web: Endpoint | None
     """For browsers."""
@@ -104,7 +104,7 @@ class WebProcess:
             "web",
         )
         self._running = False
-        """True once the present process is ready."""
+        """True once the running process is ready."""
         self._turns = 0
         """Number of pings that the gateway has answered."""
         self._watchdog = Watchdog(loop, settings.watchdog, self._check_progress)
@@ -131,7 +131,7 @@ class WebProcess:
     def renew(self, settings: Settings) -> None:
         """Apply the watchdog's timeout of new settings, and read the certificate again.
 
-        If something is wrong with the certificate, the old one stays in use.
+        If the certificate can't be used, the old one stays in use.
         """
         self._watchdog.renew(settings.watchdog)
         if self._certificate is not None:
@@ -143,7 +143,7 @@ class WebProcess:
                 self._process.tell({"reload": True})
 
     def accept(self, accept: bool) -> None:
-        """Make members, or let browsers wait, as for Acceptor.accept. Idempotent."""
+        """Make members of browsers, or let browsers wait; see Acceptor.accept. Idempotent."""
         self._accepts = accept
         if accept:
             waiting, self._waiting = self._waiting, []
@@ -151,7 +151,7 @@ class WebProcess:
                 self._open(record)
 
     def stop(self) -> None:
-        """Stop the process, so that browsers know that the room has ended; close the listeners."""
+        """Let the process close all WebSockets and end; then close the listeners."""
         self._watchdog.stop()
         self._process.stop()
         deadline = self._loop.now() + STOP_WITHIN
@@ -246,7 +246,7 @@ def _check(certificate: Certificate) -> None:
 def connect() -> tuple[socket.socket, socket.socket]:
     """Return the two ends of a TCP connection on the loopback interface. Raises OSError.
 
-    Another program that connects to the listener is turned away.
+    If another program connects to the listener, its connection is closed.
     """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -117,7 +117,7 @@ def _bind_file(listener: socket.socket, path: str) -> None:
 
 
 def is_stale(path: str) -> bool:
-    """Return whether a Unix socket's file is stale: no process listens there any more.
+    """Return whether a Unix socket's file is stale: no process listens at it.
 
     Raises OSError if there is no file.
     """

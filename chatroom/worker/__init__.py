@@ -5,6 +5,7 @@ The parts, each with its entry function:
     process.py     start and end of the process: main
     seat.py        the resources that all workers share: Seat
     loop.py        one turn after another: Worker.run
+    cluster_loop.py  the loop of a worker in a cluster: ClusterWorker
     input.py       reading members into a batch of messages: Input.read
     allowance.py   rate limit of each member's input: Allowance.spend
     fair_queue.py  turns of the members while the room's rate is used up: FairQueue.pop

@@ -85,8 +85,8 @@ class Delivery:
     def join(self, member: Member, after: int | None = None) -> None:
         """Begin to send a member the text that is appended from now on (WELCOME-3).
 
-        `after`: number of a message; the later ones that are in the log come first. The member is
-        sent them when its socket is writable.
+        `after`: number of the message after which the member's history begins. If the log holds
+        later messages, the member is `behind`: it receives them first, when its socket is writable.
         """
         self.begin()
         if after is not None and after < self._log.messages(self.position):
@@ -306,7 +306,7 @@ class Delivery:
     def _send_around_own(
         self, member: Member, start: int, end: int, whole: memoryview | None
     ) -> int:
-        """Send like `_send_from`, but faster if the member has a single span of its own.
+        """Send like `_send_from`, but faster if the member has only one own span.
 
         `whole`: the text from `start` to `end` if that is one view, or None. Raises OSError if the
         connection is broken, and BlockingIOError if the socket accepts nothing.

@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from chatroom.sidecars.cluster.bridge import GOES_ON, WAITS
+from chatroom.sidecars.cluster.bridge import DISCONNECTED_NOTICE, RECONNECTED_NOTICE
 from tests.integration.rooms import NEVER_SILENT, UNLIMITED, Room, room
 from tests.integration.waiting import until
 from tests.programs import program
@@ -23,7 +23,7 @@ from tests.programs import program
 SMALL = ("--quiet", "--log-size", "4M", "--max-lag", "1M", *UNLIMITED, *NEVER_SILENT)
 
 #: Lines that members receive when the engine is out of reach, and when it is in reach again.
-NOTICES = (f"<room>{WAITS}\n".encode(), f"<room>{GOES_ON}\n".encode())
+NOTICES = (f"<room>{DISCONNECTED_NOTICE}\n".encode(), f"<room>{RECONNECTED_NOTICE}\n".encode())
 
 #: Pattern of the log lines about a killed bridge. On a busy machine, the next bridge may start so
 #: late that the room reports an engine out of reach.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from chatroom.sidecars.cluster.bridge import WAITS
+from chatroom.sidecars.cluster.bridge import DISCONNECTED_NOTICE
 from tests.integration.clients import Client
 from tests.integration.engines import ENGINE_DOWN, Engine, engine, node
 from tests.integration.owner import Owner
@@ -136,7 +136,7 @@ def test_an_engine_out_of_reach_is_shown_by_the_status_and_the_metrics(nats: Eng
         assert error == (
             f"python -m chatroom.status: can't connect to {nats.url()}: Connection refused\n"
         )
-        bob.expect(f"<room>{WAITS}\n")
+        bob.expect(f"<room>{DISCONNECTED_NOTICE}\n")
         nats.start()
         owner.until(lambda found: found["cluster"]["up"], "the engine is in reach")
         owner.until(lambda found: found["cluster"]["pending"] == 0, "the message is published")

@@ -156,7 +156,7 @@ def test_an_address_in_use_is_an_error() -> None:
     ("options", "error"),
     [
         (["--listen", "h:1"], "required: --room"),
-        (["--room", "h:1"], "--listen HOST:PORT is missing, the address of the page"),
+        (["--room", "h:1"], "give --listen HOST:PORT, the address of the page, or --tls HOST:PORT"),
         (["--room", "h", "--listen", "h:1"], "--room: must be HOST:PORT or unix:PATH, not 'h'"),
         (["--room", "h:1", "--listen", "unix:x"], "--listen: must be HOST:PORT"),
         (["--room", "h:1", "--listen", "h:1", "--cert", "x"], "--cert and --key must be given"),

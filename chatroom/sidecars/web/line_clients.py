@@ -1,11 +1,12 @@
 """`--tls HOST:PORT`: line clients over TLS, such as `openssl s_client`.
 
-A client is relayed to a connection of its own in the room, with its own address:
+Each client has its own connection to the room, with the client's address. The gateway relays
+between the two:
 
     client ─► TLS ─► Side ─► Side ─► room, and back
 
-While one side takes no more, nothing is read from the other. When the client has gone, everything
-that it has sent still reaches the room (LEAVE-2).
+While one side accepts no more data, the gateway does not read from the other side. After a client
+has left, everything that it has sent still reaches the room (LEAVE-2).
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import ssl
 from typing import cast
 
 from chatroom.protocol.address import canonical
-from chatroom.sidecars.web.rooms import Door, RefusedError, UnreachableError
+from chatroom.sidecars.web.rooms import Connector, RefusedError, UnreachableError
 from chatroom.system.listening import BACKLOG
 
 HANDSHAKE_WITHIN = 10.0
@@ -23,11 +24,11 @@ HANDSHAKE_WITHIN = 10.0
 CLOSE_WITHIN = 10.0
 """Timeout (s) for the room, or the client, to close its side."""
 WRITE_LIMIT = 64 * 1024
-"""Number of bytes waiting for one side at which the gateway stops reading from the other."""
+"""Number of bytes waiting for one side at which the gateway stops reading from the other side."""
 
 
 class _Side(asyncio.Protocol):
-    """One end of a relay. `other` is the opposite end, once there is one."""
+    """One end of a relay. `other` is the other end; None before the relay has both ends."""
 
     def __init__(self) -> None:
         self.other: _Side | None = None
@@ -56,14 +57,14 @@ class _Side(asyncio.Protocol):
             self.other.finish()
 
     def finish(self) -> None:
-        """Send what is left, then close."""
+        """Send the rest of the data, then close."""
         if self.transport is None or self._closing is not None:
             return
         transport = self.transport
         self._closing = asyncio.get_running_loop().call_later(CLOSE_WITHIN, transport.abort)
         if transport.can_write_eof():
-            # The room closes its side then. A close with unread input would reset the connection,
-            # and the room could lose the client's last lines.
+            # The room then closes its side. Closing this side with unread input would reset the
+            # connection, and the room could lose the client's last lines.
             transport.write_eof()
             with contextlib.suppress(RuntimeError):
                 transport.resume_reading()
@@ -72,7 +73,7 @@ class _Side(asyncio.Protocol):
 
     def _let_other_read(self, reads: bool) -> None:
         if self.other is not None and self.other.transport is not None:
-            with contextlib.suppress(RuntimeError):  # it is closing
+            with contextlib.suppress(RuntimeError):  # the other side is closing
                 if reads:
                     self.other.transport.resume_reading()
                 else:
@@ -80,11 +81,11 @@ class _Side(asyncio.Protocol):
 
 
 class _Client(_Side):
-    """The side of a client. It is not read before it is a member."""
+    """The side of a client. Nothing is read from the client before it is a member."""
 
-    def __init__(self, door: Door, tasks: set[asyncio.Task[None]]) -> None:
+    def __init__(self, connector: Connector, tasks: set[asyncio.Task[None]]) -> None:
         super().__init__()
-        self._door = door
+        self._connector = connector
         self._tasks = tasks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -92,7 +93,7 @@ class _Client(_Side):
         assert self.transport is not None
         self.transport.pause_reading()
         peer = transport.get_extra_info("peername")
-        if peer is None:  # it was reset
+        if peer is None:  # the connection was reset
             self.transport.abort()
             return
         task = asyncio.get_running_loop().create_task(self._join(canonical(peer[0]), peer[1]))
@@ -101,7 +102,7 @@ class _Client(_Side):
 
     async def _join(self, address: str, port: int) -> None:
         try:
-            room = await self._door.open(address, port)
+            room = await self._connector.open(address, port)
         except RefusedError as error:
             if self.transport is not None:
                 self.transport.write(f"{error}\n".encode())
@@ -115,7 +116,7 @@ class _Client(_Side):
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: other, sock=room)
         self.other = other
-        if self.transport is None:  # it has gone meanwhile
+        if self.transport is None:  # the client has left meanwhile
             other.finish()
         else:
             self.transport.resume_reading()
@@ -124,15 +125,15 @@ class _Client(_Side):
 class LineClients:
     """The server for line clients."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     async def listen(self, listener: socket.socket, tls: ssl.SSLContext) -> None:
         """Serve clients that connect to this listener."""
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: _Client(self._door, self._tasks),
+            lambda: _Client(self._connector, self._tasks),
             sock=listener,
             ssl=tls,
             ssl_handshake_timeout=HANDSHAKE_WITHIN,

@@ -14,9 +14,9 @@ from chatroom.system.channel import Channel, ChannelClosed
 from chatroom.system.networks import Network
 
 RESERVED = 256
-"""Number of descriptors that the gateway needs besides two for each browser."""
+"""Number of descriptors that the gateway needs, in addition to two for each browser."""
 MAX_OPENING = 64
-"""Maximum number of requests to the main process that are not answered yet."""
+"""Maximum number of unanswered requests to the main process."""
 
 
 class Listeners(NamedTuple):
@@ -32,7 +32,7 @@ class Certificate(NamedTuple):
     """Two files in PEM."""
 
     chain: Path
-    """The certificate, then those of the authorities between it and the root."""
+    """The certificate, followed by the intermediate certificates."""
     key: Path
 
 
@@ -50,7 +50,8 @@ class Rules(NamedTuple):
 def main(
     listeners: Listeners, certificate: Certificate | None, rules: Rules, end: socket.socket
 ) -> None:
-    """Run the gateway until the main process stops it or ends; the target of its process."""
+    """Run the gateway until the main process stops it, or ends. This is the target of its
+    process."""
     import asyncio
 
     from chatroom.sidecars.web.supervised import run

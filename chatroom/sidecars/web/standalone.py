@@ -1,4 +1,4 @@
-"""The gateway as a program of its own, in front of rooms that it reaches by TCP."""
+"""The gateway as a separate program, in front of rooms that it reaches by TCP."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ from chatroom.sidecars.web import certificate as certificates
 from chatroom.sidecars.web.gateway import Gateway, on_loop_error
 from chatroom.sidecars.web.line_clients import LineClients
 from chatroom.sidecars.web.process import RESERVED, Certificate, Listeners, Rules
-from chatroom.sidecars.web.rooms import TCPDoor, UnreachableError
+from chatroom.sidecars.web.rooms import TCPConnector, UnreachableError
 from chatroom.sidecars.web.site import Site
 from chatroom.system.descriptors import raise_limit
 from chatroom.system.signals import STOP_SIGNALS
@@ -26,7 +26,7 @@ async def run(
     listeners: Listeners,
     certificate: Certificate | None,
     rules: Rules,
-    door: TCPDoor,
+    connector: TCPConnector,
     on_listening: Callable[[], None],
 ) -> None:
     """Serve until SIGINT or SIGTERM. `on_listening` is called once clients can connect.
@@ -44,25 +44,25 @@ async def run(
         loop.add_signal_handler(number, stopped.set)
     loop.add_signal_handler(signal.SIGHUP, _reload, tls, certificate)
     try:
-        await door.probe()
+        await connector.probe()
     except UnreachableError as error:
         raise WebError(str(error)) from None
-    gateway = Gateway(Site(), door, rules, raise_limit(RESERVED) // 2)
+    gateway = Gateway(Site(), connector, rules, raise_limit(RESERVED) // 2)
     if listeners.web is not None:
         await gateway.listen(listeners.web, tls)
     if listeners.tls is not None:
         assert tls is not None
-        await LineClients(door).listen(listeners.tls, tls)
+        await LineClients(connector).listen(listeners.tls, tls)
     on_listening()
     await stopped.wait()
-    # One stop signal is enough. asyncio restores Python's handlers when it ends, and a second
-    # Ctrl-C would then be a traceback.
+    # One stop signal is enough. When asyncio ends, it restores Python's handlers, and a second
+    # Ctrl-C would cause a traceback.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     await gateway.stop()
 
 
 def _reload(tls: ssl.SSLContext | None, certificate: Certificate | None) -> None:
-    """Read the certificate again. If something is wrong with it, the old one stays in use."""
+    """Read the certificate again. If it can't be used, the old one stays in use."""
     if tls is None or certificate is None:
         return
     try:

@@ -1,4 +1,4 @@
-"""The gateway as a child of the room: its records, from its start until the main process stops it.
+"""The gateway as a child of the room: it exchanges records with the main process.
 
 supervisor/web.py lists the records.
 """
@@ -11,7 +11,7 @@ from chatroom.sidecars.web import certificate as certificates
 from chatroom.sidecars.web.gateway import Gateway, on_loop_error
 from chatroom.sidecars.web.line_clients import LineClients
 from chatroom.sidecars.web.process import RESERVED, Certificate, Listeners, Rules
-from chatroom.sidecars.web.rooms import ParentDoor
+from chatroom.sidecars.web.rooms import ParentConnector
 from chatroom.sidecars.web.site import Site
 from chatroom.system.channel import PARENT, Channel, ChannelClosed
 from chatroom.system.descriptors import raise_limit
@@ -23,14 +23,14 @@ async def run(
     """Serve until the main process stops the gateway, or ends. Raises WebError."""
     asyncio.get_running_loop().set_exception_handler(on_loop_error)
     tls = None if certificate is None else certificates.context(certificate)
-    door = ParentDoor(channel)
-    gateway = Gateway(Site(), door, rules, raise_limit(RESERVED) // 2)
-    stopped = _watch(channel, door, tls, certificate)
+    connector = ParentConnector(channel)
+    gateway = Gateway(Site(), connector, rules, raise_limit(RESERVED) // 2)
+    stopped = _watch(channel, connector, tls, certificate)
     if listeners.web is not None:
         await gateway.listen(listeners.web, tls)
     if listeners.tls is not None:
         assert tls is not None
-        await LineClients(door).listen(listeners.tls, tls)
+        await LineClients(connector).listen(listeners.tls, tls)
     channel.send({"ready": True})
     await stopped.wait()
     await gateway.stop()
@@ -38,7 +38,7 @@ async def run(
 
 def _watch(
     channel: Channel,
-    door: ParentDoor,
+    connector: ParentConnector,
     tls: ssl.SSLContext | None,
     certificate: Certificate | None,
 ) -> asyncio.Event:
@@ -57,7 +57,7 @@ def _watch(
                     case {"reload": True} if tls is not None and certificate is not None:
                         _reload(channel, tls, certificate)
                     case _:
-                        door.on_record(record, descriptors)
+                        connector.on_record(record, descriptors)
         except ChannelClosed:
             on_end()
 

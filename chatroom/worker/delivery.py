@@ -1,8 +1,8 @@
 """Delivery of the log to members: each member receives all new messages except its own.
 
 A worker has one place in the log: it has tried to send everything before that place to all its
-members. The sockets of nearly all members have accepted everything. These members are *level*: they
-need no cursor, and share one view of the next text. A member whose socket has not accepted
+members. The sockets of nearly all members have accepted everything. These members are *caught up*:
+they need no cursor, and share one view of the next text. A member whose socket has not accepted
 everything is *behind*. Such a member has a cursor, is sent more when its socket is writable, and is
 disconnected if it lags too much. So a slow reader delays nobody (LOAD-1). A sender receives the
 text before and after its own message.
@@ -195,7 +195,7 @@ class Delivery:
             news = self._log.messages(head) - self._log.messages(self.position)
             if news:
                 self._log.count_work(self._number, appended, news * len(self) - appended)
-            self._send_to_level(head)
+            self._send_to_caught_up(head)
         elif appended:
             self._log.count_work(self._number, appended, 0)
         if not many:
@@ -205,8 +205,8 @@ class Delivery:
         for number in numbers:
             self._doorbells[number].ring()
 
-    def _send_to_level(self, position: int) -> None:
-        """Send everything before `position` to all members that are level.
+    def _send_to_caught_up(self, position: int) -> None:
+        """Send everything before `position` to all members that are caught up.
 
         A member whose connection is broken is dropped from delivery, so it can't lag. Its input is
         still read (LEAVE-2).
@@ -258,7 +258,7 @@ class Delivery:
     def resume(self, member: Member) -> bool:
         """Send more to a member that is behind; return False if it is still behind.
 
-        If the result is True, the member is level, or its connection is broken.
+        If the result is True, the member is caught up, or its connection is broken.
         """
         try:
             if self._send_from(member, member.cursor, self.offset) != self.offset:

@@ -91,7 +91,7 @@ def positions(log: Log) -> list[int]:
         return log.serving()
 
 
-# --- level ---------------------------------------------------------------------------------------
+# --- caught up -----------------------------------------------------------------------------------
 
 
 def test_cast_1_all_level_members_receive_new_text_in_one_call(driver: DeliveryDriver) -> None:
@@ -197,7 +197,7 @@ def test_load_1_a_partial_send_is_resumed_at_its_end(driver: DeliveryDriver) -> 
     assert not driver.delivery.behind
     driver.append(b"<a>again\n")
     assert driver.turn() == []
-    assert narrow.received == wide.received, "the member is level again"
+    assert narrow.received == wide.received, "the member is caught up again"
 
 
 def test_load_1_a_member_that_takes_nothing_is_behind(driver: DeliveryDriver) -> None:

@@ -186,12 +186,12 @@ COSTS = {
     "read": "a line that a worker reads",
     "send": "a send to a member",
     "byte": "1,000 bytes in a send",
-    "publish": "a publication, its node",
-    "follow": "a publication, each node",
-    "relay": "a line of a publication, each node",
-    "store": "a publication, the engine",
-    "push": "a publication, the engine, for each node",
-    "engine_byte": "1,000 bytes, the engine, for the stream and each node",
+    "publish": "a publication, at the node that sends it",
+    "follow": "a publication, at each node that receives it",
+    "relay": "a line of a publication, at each node",
+    "store": "a publication, in the engine",
+    "push": "a publication, in the engine, for each node",
+    "engine_byte": "1,000 bytes, in the engine, for the stream and each node",
 }
 
 

@@ -34,7 +34,7 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
         "--cluster",
         type=argument_type(ClusterURL.parse),
         metavar="URL",
-        help="all nodes of a room on several machines, in place of a local room:"
+        help="use all nodes of this cluster instead of a local room; URL is"
         " nats://HOST:PORT/ROOM or tls://HOST:PORT/ROOM, as for the server; needs"
         f" chatroom[cluster] (default: the variable {URL}, if neither --room nor --run-dir is"
         " given)",

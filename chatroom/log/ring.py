@@ -179,7 +179,7 @@ class Log:
         """Lock between threads of this process that call `_try_lock`."""
 
     def format(self) -> None:
-        """Make a zeroed file an empty log. Call once, before another process maps the file."""
+        """Turn a zeroed file into an empty log. Call once, before another process maps the file."""
         self._words[_HEAD] = 1  # the empty entry
         for worker in range(SEATS):
             self._positions[worker] = IDLE

@@ -8,9 +8,10 @@ The uplink is a log in which an append may have to wait for two kinds of positio
 
 - The position of the bridge: everything before it is published.
 - The position of a worker while the worker appends. The worker holds the lock, and sets the
-  position before the append. It removes the position once each sender's slot holds the sender's
-  reach. If the worker is killed before that, the position remains, so that another worker finds the
-  entries whose reaches are missing in the slots (`interrupted`).
+  position before the append. After the append, it notes in each sender's slot how many bytes of the
+  sender's input the uplink covers (the *reach*: see `Entry`), and then removes the position. If the
+  worker is killed before that, the position remains, so that another worker finds the entries whose
+  reaches are missing in the slots (`interrupted`).
 """
 
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ class Uplink(Log):
         """Number of the bridge's seat, and of its doorbell."""
 
     def format(self) -> None:
-        """Make a zeroed file an empty uplink. Call once, before another process maps the file."""
+        """Turn a zeroed file into an empty uplink. Call once, before another process maps it."""
         super().format()
         self.prepare_seat(self.bridge)
         self.serve(self.bridge, self.head)

@@ -133,7 +133,7 @@ class Acceptor:
             self._admit(connection, address, port, 0)
 
     def _admit(self, connection: socket.socket, address: str, port: int, header_bytes: int) -> None:
-        """Make a member of a connection, or refuse the connection."""
+        """Admit a connection as a member, or refuse it."""
         reason = self.admit(connection, address, port, header_bytes)
         if reason is not None:
             self._refuse(connection, reason)
@@ -141,7 +141,7 @@ class Acceptor:
     def admit(
         self, connection: socket.socket, address: str, port: int, header_bytes: int = 0
     ) -> RefusalReason | None:
-        """Make a member of a connection, or return the reason why it must be refused."""
+        """Admit a connection as a member, or return the reason why it must be refused."""
         answer = BANNED if address in self._bans else self._registry.admit(address)
         if isinstance(answer, Refusal):
             self._counters.refusals[answer.reason] += 1

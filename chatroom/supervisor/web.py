@@ -196,7 +196,7 @@ class WebProcess:
                 self._handed_over.pop(number).close()
 
     def _open(self, record: Record) -> None:
-        """Make a member of a new connection, and pass its other end to the gateway."""
+        """Admit one end of a new connection as a member, and pass the other end to the gateway."""
         number = record["open"]
         try:
             ours, theirs = connect()

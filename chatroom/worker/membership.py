@@ -190,8 +190,8 @@ class Membership:
         """Answer members' telnet commands, and count the commands as covered input.
 
         Call this only when all messages that were read are in the log. A member that is behind gets
-        its answers when it is level again: until then, its socket is full, and its stream may end
-        inside a message.
+        its answers when it is caught up again: until then, its socket is full, and its stream may
+        end inside a message.
         """
         for member, answer in list(self._input.telnet_answers.items()):
             member.covered = member.framer.framed

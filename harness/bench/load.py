@@ -228,7 +228,7 @@ def measure(clients: Clients, job: Job) -> Report:
 
 
 def share_of(capacity: float) -> list[tuple[str, float]]:
-    """Return the name of each of PARTS, and this share of `capacity`."""
+    """Return a name and a rate for each share of `capacity` in PARTS."""
     return [(f"{part:g}", part * capacity) for part in PARTS]
 
 

@@ -13,7 +13,8 @@ not by the others. --report writes results.json, junit.xml and report.html.
 
 Exit status: 0 if the server passed; 1 if it broke a clause that counts; 2 for wrong
 arguments, or if the harness could not judge; 3 if the server did not start; 4 if it
-passed, but a MUST clause was judged in the form of the profile's dialect.
+passed, but a MUST clause was judged in the form that it takes in the profile's
+dialect, not as PROTOCOL.md states it.
 """
 
 from __future__ import annotations

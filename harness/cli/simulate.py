@@ -10,8 +10,8 @@ report.html.
 Exit status: 0 if all messages were delivered correctly; 1 if not; 2 if the harness
 could not judge (for example, because it could not keep its schedule, or because no
 message was received), or for wrong arguments; 3 if the target did not start; 4 if all
-messages were delivered correctly, but a MUST clause was judged in the form of the
-profile's dialect.
+messages were delivered correctly, but a MUST clause was judged in the form that it
+takes in the profile's dialect, not as PROTOCOL.md states it.
 """
 
 from __future__ import annotations

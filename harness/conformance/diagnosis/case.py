@@ -22,7 +22,7 @@ LEAVES = {
 
 
 LONG = 64
-"""Number of bytes. To find a longer text in another text, only this number of its first bytes are
+"""Maximum number of bytes to search for in another text: of a longer text, only the beginning is
 searched for."""
 
 

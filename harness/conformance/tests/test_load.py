@@ -108,8 +108,9 @@ async def test_a_member_that_lags_too_far_is_disconnected(room: Room) -> None:
 @pytest.mark.clause("LOAD-3", PROVED)
 async def test_a_flood_is_throttled_and_loses_nothing(room: Room) -> None:
     """A member sends more than its allowance, as fast as it can. All lines arrive, in order, and
-    not sooner than the allowance and one read of 64 KiB permit. If they arrive sooner, the member
-    sends more, because one larger read is allowed, too. The member can send more afterwards."""
+    not sooner than the allowance and one read of 64 KiB permit. If they arrive sooner, the server
+    may have made one larger read, which is allowed. So the member sends more lines, and the time
+    for all lines is checked again. Afterwards, the member can still send."""
     profile = room.profile
     flooder, listener = await room.join(2)
     rate = profile.rate

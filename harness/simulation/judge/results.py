@@ -123,7 +123,7 @@ def exit_status(results: Mapping[str, Any]) -> int:
 
 
 def passed_in_dialect(results: Mapping[str, Any]) -> bool:
-    """Return whether the run passed, but a check of a MUST clause took the form of the dialect."""
+    """Return True if the run passed, but a MUST clause was judged as it reads in the dialect."""
     return results["verdict"] == PASS and any(
         all_clauses()[clause].level == "MUST" for clause in results["forms"]
     )

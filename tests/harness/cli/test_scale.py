@@ -78,7 +78,7 @@ def test_the_tables(files: list[str], capsys: pytest.CaptureFixture[str]) -> Non
     assert "| crowd 300, one room " in points
     assert "| latency 100 at 200/s, 4 nodes: p50, p99 ms " in points
     assert errors.startswith("Error, median and highest. fitted points: processor time ")
-    assert "| a publication, each node " in costs
+    assert "| a publication, at each node that receives it " in costs
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in needs.split("\n")[2:]]
     assert [row[:3:2] for row in rows] == [["20,000", "1"], ["20,000", "impossible"]]
     assert order.count("\n| ") == 7

@@ -123,7 +123,7 @@ class Client:
         self.echoes = Echoes(profile.echo) if profile.echo is not None else None
         """The echoes of the client's own lines, which are removed from `heard`."""
         self.ended = ""
-        """How the server ended the connection: "closed" or "reset"; empty while it is open."""
+        """End of the connection by the server: "closed" or "reset"; empty while it is open."""
         self.flooded = False
         """True while the client does not read because `heard` has reached MOST bytes."""
         self._profile = profile

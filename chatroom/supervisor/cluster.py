@@ -205,8 +205,6 @@ class ClusterProcess:
     def _check_progress(self) -> None:
         """Kill a bridge that makes no progress. Another bridge replaces it."""
         turns = self._uplink.turns(self._uplink.bridge)
-        stuck = self._watchdog.check({0: turns} if self._running else {})
-        if stuck and self._process.child is not None:
+        if self._watchdog.check({0: turns} if self._running else {}):
             self._watchdog.reset()
-            self._warn("bridge-stuck", "the bridge makes no progress; it is replaced")
-            self._process.child.kill()
+            self._process.replace_stuck()

@@ -123,7 +123,7 @@ class ClusterProcess:
         self._process.end()
         messages, _ = self._uplink.unpublished
         if self.ready and messages:
-            says = "the engine was out of reach; these messages are lost"
+            says = "the engine did not accept these messages; they are lost"
             self._warn("unpublished", says, messages=messages)
 
     def status(self) -> dict[str, Any]:

@@ -47,8 +47,9 @@ LOST_AFTER = 10.0
 """Seconds after which an accepted publication that is missing in the stream counts as lost. A NATS
 server that is cut off from the other servers may give old answers for a while."""
 
-DISCONNECTED_NOTICE = "No connection to the other servers of this room: messages wait"
-RECONNECTED_NOTICE = "Connected to the other servers of this room again"
+DISCONNECTED_NOTICE = "Messages wait: they can't be passed on to the other servers of this room"
+RECONNECTED_NOTICE = "Messages are passed on to the other servers of this room again"
+"""Lines to the members. They are also true if the engine can be reached, but refuses messages."""
 
 
 class Bridge:

@@ -220,6 +220,13 @@ class RestartedChild:
         if self.child is not None:
             self.child.tell(record, descriptors)
 
+    def replace_stuck(self) -> None:
+        """Kill a running process, because it makes no progress. Another process replaces it."""
+        if self.child is not None:
+            says = "the process makes no progress; it is replaced"
+            logger.warning(Event(f"{self._event}-stuck", says, **self._fields))
+            self.child.kill()
+
     def stop(self) -> None:
         """Stop restarting the process. A running process continues, and `start` still works."""
         self._stopped = True

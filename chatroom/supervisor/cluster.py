@@ -123,7 +123,7 @@ class ClusterProcess:
         self._process.end()
         messages, _ = self._uplink.unpublished
         if self.ready and messages:
-            says = "the engine was out of reach; these messages are lost"
+            says = "the engine did not accept these messages; they are lost"
             self._warn("unpublished", says, messages=messages)
 
     def status(self) -> dict[str, Any]:
@@ -205,8 +205,6 @@ class ClusterProcess:
     def _check_progress(self) -> None:
         """Kill a bridge that makes no progress. Another bridge replaces it."""
         turns = self._uplink.turns(self._uplink.bridge)
-        stuck = self._watchdog.check({0: turns} if self._running else {})
-        if stuck and self._process.child is not None:
+        if self._watchdog.check({0: turns} if self._running else {}):
             self._watchdog.reset()
-            self._warn("bridge-stuck", "the bridge makes no progress; it is replaced")
-            self._process.child.kill()
+            self._process.replace_stuck()

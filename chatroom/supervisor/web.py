@@ -214,14 +214,11 @@ class WebProcess:
 
     def _check_progress(self) -> None:
         """Kill a gateway that makes no progress; it is replaced."""
-        stuck = self._watchdog.check({0: self._turns} if self._running else {})
-        if not stuck:
-            self._process.tell({"ping": True})
-        elif self._process.child is not None:
+        if self._watchdog.check({0: self._turns} if self._running else {}):
             self._watchdog.reset()
-            says = "the gateway makes no progress; it is replaced"
-            logger.warning(Event("web-stuck", says))
-            self._process.child.kill()
+            self._process.replace_stuck()
+        else:
+            self._process.tell({"ping": True})
 
     def _on_bad_certificate(self, error: str) -> None:
         says = "the gateway does not use this certificate"

@@ -5,9 +5,10 @@ processes counts turns of the workers' event loops, lines, deliveries, publicati
 The cost of each is fitted to the measured points of up to 100 members. The first table shows
 all points, measured and simulated; points of more members are predictions, and their errors
 show how reliable the other tables are. The second table shows the fitted costs. The third table
-shows, for each number of members and rate of lines, the number of nodes that a room needs. The
-last table shows, for each number of nodes, the highest rate of lines at which all lines can
-have one order.
+shows, for each number of members and rate of lines, the number of nodes that a room needs; "too
+high" marks a simulated latency above --within, which more nodes may or may not reduce. The last
+table shows, for each number of nodes, the highest rate of lines at which all lines can have one
+order.
 
 Exit status: 0; 2 if a file lacks the points that are needed.
 """
@@ -223,6 +224,12 @@ def need_rows(needs: Sequence[Need]) -> list[Row]:
     return [head, *map(_need_row, needs)]
 
 
+def _latency(found: Need) -> str:
+    if found.p99 is None:
+        return "-"
+    return f"{1000 * found.p99:.0f}{' (too high)' if found.late else ''}"
+
+
 def _need_row(found: Need) -> Row:
     return (
         f"{found.members:,}",
@@ -235,5 +242,5 @@ def _need_row(found: Need) -> Row:
         f"{found.memory / 2**30:.2f}",
         f"{8 * found.network / 1e9:.2f}",
         f"{8 * found.order.network / 1e9:.2f}",
-        "-" if found.p99 is None else f"{1000 * found.p99:.0f}",
+        _latency(found),
     )

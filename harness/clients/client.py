@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import struct
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from harness.clients.dialect import Echoes, Login, Reader, to_server
 from harness.clients.strangers import Record
 from harness.errors import JoinError, RefusedError, SendError, Violation
+from harness.linger import reset_on_close
 from harness.profile import WRITTEN, Profile
 
 CHUNK = 1 << 18
@@ -123,7 +123,7 @@ class Client:
         self.echoes = Echoes(profile.echo) if profile.echo is not None else None
         """The echoes of the client's own lines, which are removed from `heard`."""
         self.ended = ""
-        """How the server ended the connection: "closed" or "reset"; empty while it is open."""
+        """End of the connection by the server: "closed" or "reset"; empty while it is open."""
         self.flooded = False
         """True while the client does not read because `heard` has reached MOST bytes."""
         self._profile = profile
@@ -245,7 +245,7 @@ class Client:
         """Reset the connection (RST)."""
         self._log.add(self.name, "resets")
         with contextlib.suppress(OSError):
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset_on_close(self._socket)
         self.pause()
         self._socket.close()
 

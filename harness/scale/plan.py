@@ -93,7 +93,7 @@ class Need:
     rate: lines per second. limit: name of the resource that determines the number of nodes; if the
     room is impossible, of the resource that it lacks. worker: share of a core that a worker uses.
     memory: bytes of a node. network: bytes per second of a node. p99: latency in seconds; None if
-    it was not simulated.
+    it was not simulated. late: True if the simulated latency exceeds the one that was asked for.
     """
 
     members: int
@@ -105,6 +105,7 @@ class Need:
     network: float
     order: Order
     p99: float | None = None
+    late: bool = False
 
 
 def publications(costs: Costs, machine: Machine, nodes: int, rate: float) -> float:
@@ -126,7 +127,8 @@ def need(
     """Return the machines for `rate` lines per second, with a p99 latency of at most `within` s.
 
     `memory`: bytes of the server's memory for each member. A line waits for at most one turn, and
-    is sent in the next turn. So a turn may take half of `within`.
+    is sent in the next turn. So a turn may take half of `within`. The path through the engine is
+    not counted here; only the simulation shows it, and sets `late` if the latency is too high.
     """
     used, half = machine.used, within / 2
     per_member = memory + machine.socket
@@ -155,6 +157,7 @@ def need(
         share * traffic,
         order,
         p99,
+        p99 is not None and p99 > within,
     )
 
 

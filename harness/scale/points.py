@@ -31,7 +31,7 @@ costs. The dependence is weak, so two fits are enough."""
 
 
 class PointsError(Exception):
-    """A file lacks points that are needed. The message names them."""
+    """A file lacks points or figures that are needed. The message names them."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Points:
 def read(records: Iterable[Mapping[str, Any]]) -> Points:
     """Return the points in records of `harness bench --json`: the medians of the repetitions.
 
-    Raise PointsError if there are too few points to fit the costs.
+    Raise PointsError if a point lacks figures, or if there are too few points to fit the costs.
     """
     points = Points([], [], 0.0)
     for record in records:
@@ -130,19 +130,23 @@ def _with(points: Points, record: Mapping[str, Any]) -> Points:
             for name in repetitions[0]
         }
         setup = Setup(int(members), nodes if server == "cluster" else 0, workers, cores)
-        if kind in KINDS and "cpu_per_message" in figures:
-            rounds.append(_point(setup, kind, figures))
-        elif kind == "latency":
-            latencies += _latencies(setup, figures)
+        try:
+            if kind in KINDS and "cpu_per_message" in figures:
+                rounds.append(_point(setup, kind, figures))
+            elif kind == "latency":
+                latencies += _latencies(setup, figures)
+        except PointsError as error:
+            raise PointsError(f"{workload} of {server} {error}") from None
         memory = max(memory, figures.get("memory", 0.0))
     return Points(rounds, latencies, memory)
 
 
 def _point(setup: Setup, kind: str, figures: Mapping[str, float]) -> Point:
-    messages = figures["deliveries"] / (setup.members - 1)
-    engine = figures.get(f"cpu_per_message of {ENGINE_PROGRAM}", 0.0)
-    load = figures["busy"] * figures["seconds"] / messages
-    return Point(setup, kind, figures["cpu_per_message"], engine, load, figures["rate"])
+    messages = _positive(figures, "deliveries") / (setup.members - 1)
+    line = _positive(figures, "cpu_per_message")
+    engine = _positive(figures, f"cpu_per_message of {ENGINE_PROGRAM}") if setup.nodes else 0.0
+    load = _positive(figures, "busy") * _positive(figures, "seconds") / messages
+    return Point(setup, kind, line, engine, load, _positive(figures, "rate"))
 
 
 def _latencies(setup: Setup, figures: Mapping[str, float]) -> list[Latency]:
@@ -152,12 +156,20 @@ def _latencies(setup: Setup, figures: Mapping[str, float]) -> list[Latency]:
         Latency(
             setup,
             float(rate.removesuffix("/s")),
-            figures[f"p50 at {rate}"] / 1000,
-            figures[f"p99 at {rate}"] / 1000,
+            _positive(figures, f"p50 at {rate}") / 1000,
+            _positive(figures, f"p99 at {rate}") / 1000,
         )
         for rate in rates
         if rate.endswith("/s")
     ]
+
+
+def _positive(figures: Mapping[str, float], name: str) -> float:
+    """Return a figure; raise PointsError if it is missing or not above 0."""
+    value = figures.get(name, 0.0)
+    if value <= 0:
+        raise PointsError(f"needs a figure {name!r} above 0")
+    return value
 
 
 @dataclass(frozen=True)

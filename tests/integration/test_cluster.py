@@ -188,7 +188,7 @@ def test_node_3_processes_are_killed_while_all_talk(tmp_path: Path, which: str) 
 
 
 def test_node_3_a_stopped_bridge_is_replaced(tmp_path: Path) -> None:
-    logs = f"{BRIDGE_DIED}|event=cluster-bridge-stuck"
+    logs = f"{BRIDGE_DIED}|event=bridge-stuck"
     with (
         engine(tmp_path) as nats,
         node(nats) as there,

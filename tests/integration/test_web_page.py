@@ -413,6 +413,18 @@ def test_a_mention_notifies_a_user_who_is_away(here: Here) -> None:
     expect(page.locator("#end")).to_be_hidden()
 
 
+def test_messages_count_as_new_although_their_prefix_has_no_brackets(browser: Browser) -> None:
+    """They are not taken for further lines of the welcome."""
+    with opened(browser, "--prefix", "{ip}: ") as here:
+        page, member = here.page("Clara"), here.member()
+        title = page.title()
+        page.evaluate(LEAVE_THE_PAGE)
+        member.send("one\nfor clara\n")
+        wait_for(page, "say", "127.0.0.2: for clara")
+        expect(page).to_have_title(f"@1 (2) {title}")
+        assert page.locator(".welcome").count() == 1
+
+
 # --- cut connections ------------------------------------------------------------------------------
 
 

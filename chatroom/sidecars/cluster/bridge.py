@@ -29,6 +29,7 @@ from chatroom.sidecars.cluster.process import Node, Position
 from chatroom.sidecars.cluster.relay import Relay
 from chatroom.sidecars.cluster.requests import Responder
 from chatroom.sidecars.cluster.stream_message import Publication, PublicationError
+from chatroom.sidecars.parent import Parent
 from chatroom.system.channel import PARENT, Channel, ChannelClosed, Record
 from chatroom.system.doorbell import Doorbell
 
@@ -46,8 +47,9 @@ LOST_AFTER = 10.0
 """Seconds after which an accepted publication that is missing in the stream counts as lost. A NATS
 server that is cut off from the other servers may give old answers for a while."""
 
-DISCONNECTED_NOTICE = "No connection to the other servers of this room: messages wait"
-RECONNECTED_NOTICE = "Connected to the other servers of this room again"
+DISCONNECTED_NOTICE = "Messages wait: they can't be passed on to the other servers of this room"
+RECONNECTED_NOTICE = "Messages are passed on to the other servers of this room again"
+"""Lines to the members. They are also true if the engine can be reached, but refuses messages."""
 
 
 class Bridge:
@@ -72,6 +74,7 @@ class Bridge:
         self._log = log
         self._doorbells = doorbells
         self._channel = channel
+        self._parent = Parent(channel)
         self._after = after
         self._engine: Engine | None = None
         """The engine; None before the first connection."""
@@ -157,7 +160,6 @@ class Bridge:
 
     def _on_channel(self, closed: asyncio.Future[None]) -> None:
         try:
-            self._channel.flush()
             for record, _ in self._channel.receive():
                 if record.get("drain"):
                     self._drain.set()
@@ -174,7 +176,7 @@ class Bridge:
 
     def _tell(self, record: Record) -> None:
         with contextlib.suppress(ChannelClosed):  # the event loop notices it
-            self._channel.send(record)
+            self._parent.send(record)
 
     # --- uplink ─► stream ----------------------------------------------------
 

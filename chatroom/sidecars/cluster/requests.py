@@ -182,12 +182,12 @@ async def ask(client: Client, room: str, node: RemoteNode, request: Answer) -> A
         return from_parts(parts)
     except TimeoutError:
         return {"error": "the node does not answer"}
-    except (ValueError, struct.error, zlib.error):
+    except (ValueError, RecursionError, struct.error, zlib.error):
         return {"error": "the node's answer can't be read; it may be of another version"}
 
 
 def from_parts(parts: Sequence[bytes]) -> Answer:
-    """Return the answer in these parts. Raises ValueError, zlib.error."""
+    """Return the answer in these parts. Raises ValueError, RecursionError, zlib.error."""
     answer = json.loads(zlib.decompress(b"".join(part[_FOLLOWING.size :] for part in parts)))
     if not isinstance(answer, dict):
         raise ValueError

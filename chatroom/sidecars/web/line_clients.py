@@ -25,6 +25,8 @@ CLOSE_WITHIN = 10.0
 """Timeout (s) for the room, or the client, to close its side."""
 WRITE_LIMIT = 64 * 1024
 """Number of bytes waiting for one side at which the gateway stops reading from the other side."""
+STOP_WITHIN = 0.8
+"""Timeout (s) for all clients to receive the room's last lines when the gateway stops."""
 
 
 class _Side(asyncio.Protocol):
@@ -40,8 +42,10 @@ class _Side(asyncio.Protocol):
         self.transport.set_write_buffer_limits(WRITE_LIMIT)
 
     def data_received(self, data: bytes) -> None:
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.write(data)
+        # After `leave`, more input is ignored, because the room has been told that it ends.
+        other = self.other
+        if other is not None and other.transport is not None and other._closing is None:
+            other.transport.write(data)
 
     def pause_writing(self) -> None:
         self._let_other_read(False)
@@ -83,10 +87,11 @@ class _Side(asyncio.Protocol):
 class _Client(_Side):
     """The side of a client. Nothing is read from the client before it is a member."""
 
-    def __init__(self, connector: Connector, tasks: set[asyncio.Task[None]]) -> None:
+    def __init__(self, connector: Connector, clients: "_Clients") -> None:
         super().__init__()
         self._connector = connector
-        self._tasks = tasks
+        self._clients = clients
+        self._lost = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -96,9 +101,23 @@ class _Client(_Side):
         if peer is None:  # the connection was reset
             self.transport.abort()
             return
-        task = asyncio.get_running_loop().create_task(self._join(canonical(peer[0]), peer[1]))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = asyncio.get_running_loop().create_task(self._serve(canonical(peer[0]), peer[1]))
+        self._clients[self] = task
+        task.add_done_callback(lambda _: self._clients.pop(self))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self._lost.set()
+
+    def leave(self) -> None:
+        """Leave the room. The client receives the rest of the room's lines; then its connection is
+        closed."""
+        (self.other or self).finish()
+
+    async def _serve(self, address: str, port: int) -> None:
+        """Join the room, and wait until the client's connection is closed."""
+        await self._join(address, port)
+        await self._lost.wait()
 
     async def _join(self, address: str, port: int) -> None:
         try:
@@ -114,7 +133,12 @@ class _Client(_Side):
         other = _Side()
         other.other = self
         loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: other, sock=room)
+        try:
+            await loop.create_connection(lambda: other, sock=room)
+        except OSError:
+            room.close()
+            self.finish()
+            return
         self.other = other
         if self.transport is None:  # the client has left meanwhile
             other.finish()
@@ -122,21 +146,34 @@ class _Client(_Side):
             self.transport.resume_reading()
 
 
+_Clients = dict[_Client, asyncio.Task[None]]
+"""Clients, each with a task that ends when its connection is closed."""
+
+
 class LineClients:
     """The server for line clients."""
 
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._clients: _Clients = {}
         self._server: asyncio.Server | None = None
 
     async def listen(self, listener: socket.socket, tls: ssl.SSLContext) -> None:
         """Serve clients that connect to this listener."""
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: _Client(self._connector, self._tasks),
+            lambda: _Client(self._connector, self._clients),
             sock=listener,
             ssl=tls,
             ssl_handshake_timeout=HANDSHAKE_WITHIN,
             ssl_shutdown_timeout=CLOSE_WITHIN,
             backlog=BACKLOG,
         )
+
+    async def stop(self) -> None:
+        """Accept no more clients, and let all clients leave, within STOP_WITHIN."""
+        if self._server is not None:
+            self._server.close()
+        for client in self._clients:
+            client.leave()
+        if self._clients:
+            await asyncio.wait(self._clients.values(), timeout=STOP_WITHIN)

@@ -5,7 +5,6 @@ TCPConnector       connects to rooms by TCP; for a gateway that runs by itself
 """
 
 import asyncio
-import os
 import socket
 from collections.abc import Sequence
 from typing import Protocol
@@ -14,6 +13,7 @@ from chatroom.protocol.proxy_header import compose
 from chatroom.sidecars.web.process import MAX_OPENING
 from chatroom.system.channel import Channel, ChannelClosed, Record
 from chatroom.system.endpoint import Endpoint
+from chatroom.system.error_text import error_text
 
 CONNECT_WITHIN = 5.0
 """Timeout (s) for a connection to a room."""
@@ -133,7 +133,7 @@ class TCPConnector:
             try:
                 return await _connect(room)
             except OSError as error:
-                errors.append(f"{room}: {_reason(error)}")
+                errors.append(f"{room}: {error_text(error)}")
                 if room == self._rooms[0]:  # no concurrent attempt has moved it
                     self._rooms.append(self._rooms.pop(0))
         raise UnreachableError(f"no room answers at {'; '.join(errors)}")
@@ -163,9 +163,3 @@ async def _connect(room: Endpoint) -> socket.socket:
             raise error
     except TimeoutError:
         raise OSError(f"no answer within {CONNECT_WITHIN:g} s") from None
-
-
-def _reason(error: OSError) -> str:
-    if error.errno is None or isinstance(error, socket.gaierror):
-        return str(error.args[-1])
-    return os.strerror(error.errno)

@@ -48,17 +48,18 @@ async def run(
     except UnreachableError as error:
         raise WebError(str(error)) from None
     gateway = Gateway(Site(), connector, rules, raise_limit(RESERVED) // 2)
+    line_clients = LineClients(connector)
     if listeners.web is not None:
         await gateway.listen(listeners.web, tls)
     if listeners.tls is not None:
         assert tls is not None
-        await LineClients(connector).listen(listeners.tls, tls)
+        await line_clients.listen(listeners.tls, tls)
     on_listening()
     await stopped.wait()
     # One stop signal is enough. When asyncio ends, it restores Python's handlers, and a second
     # Ctrl-C would cause a traceback.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    await gateway.stop()
+    await asyncio.gather(gateway.stop(), line_clients.stop())
 
 
 def _reload(tls: ssl.SSLContext | None, certificate: Certificate | None) -> None:

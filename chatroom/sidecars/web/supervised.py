@@ -25,15 +25,16 @@ async def run(
     tls = None if certificate is None else certificates.context(certificate)
     connector = ParentConnector(channel)
     gateway = Gateway(Site(), connector, rules, raise_limit(RESERVED) // 2)
+    line_clients = LineClients(connector)
     stopped = _watch(channel, connector, tls, certificate)
     if listeners.web is not None:
         await gateway.listen(listeners.web, tls)
     if listeners.tls is not None:
         assert tls is not None
-        await LineClients(connector).listen(listeners.tls, tls)
+        await line_clients.listen(listeners.tls, tls)
     channel.send({"ready": True})
     await stopped.wait()
-    await gateway.stop()
+    await asyncio.gather(gateway.stop(), line_clients.stop())
 
 
 def _watch(

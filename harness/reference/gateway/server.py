@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import socket
 import threading
+import time
 from dataclasses import dataclass
 
 from harness.frames import (
@@ -41,9 +42,11 @@ CHUNK = 1 << 16
 LONGEST_REQUEST = 1 << 16
 """Maximum size of the request (bytes)."""
 LINGER = 2.0
-"""Seconds of silence after which the server closes a connection whose other side is still open.
-Until then, it reads and drops the client's data: if the server closed the socket with unread data,
+"""Timeout (s) for the client to end its side of the connection, after the server has ended its own.
+Until then, the server reads and drops the client's data: if it closed the socket with unread data,
 the kernel would reset the connection, and the close frame might be lost."""
+RETRY_AFTER = 0.1
+"""Pause (s) after an error of `accept`, such as a lack of descriptors."""
 
 VALID_CODES = frozenset([1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)])
 """Codes that a close frame may contain: registered codes, and those of applications."""
@@ -137,12 +140,14 @@ class Connection:
             self.send(CLOSE, close_payload(code))
 
     def end(self) -> None:
-        """End the server's side of the connection. Wait until the client ends its side, or has sent
-        nothing for LINGER seconds."""
+        """End the server's side of the connection. Wait until the client ends its side, but no
+        longer than LINGER."""
         self.socket.shutdown(socket.SHUT_WR)
-        self.socket.settimeout(LINGER)
-        while self.socket.recv(CHUNK):
-            pass
+        deadline = time.monotonic() + LINGER
+        while (left := deadline - time.monotonic()) > 0:
+            self.socket.settimeout(left)
+            if not self.socket.recv(CHUNK):
+                return
 
     # --- the handshake -------------------------------------------------------
 
@@ -331,6 +336,10 @@ def listen(host: str, port: int, kind: type[Connection], announce: bool = False)
         if announce:
             print(f"listening on {host}:{listener.getsockname()[1]}", flush=True)
         while True:
-            connection, _ = listener.accept()
+            try:
+                connection, _ = listener.accept()
+            except OSError:  # no descriptor is left, or the client is gone
+                time.sleep(RETRY_AFTER)
+                continue
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=kind(connection).serve, daemon=True).start()

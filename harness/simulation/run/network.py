@@ -45,13 +45,13 @@ import os
 import pickle
 import signal
 import socket
-import struct
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.descriptors import raise_descriptor_limit
 from harness.errors import CannotJudge
+from harness.linger import reset_on_close
 from harness.simulation.run.direction import Direction
 from harness.simulation.run.gates import CHUNK, CONNECTION_FAULTS, Course, draw, gates
 from harness.simulation.scenario.scenario import Link
@@ -236,12 +236,12 @@ class Connection:
     def _cut_off(self) -> None:
         with contextlib.suppress(OSError):
             self._client.recv(CHUNK)  # if there is unread input, a close sends a RST, not a FIN
-        _linger(self._server)
+        reset_on_close(self._server)
         self.close()
 
     def reset(self) -> None:
-        _linger(self._client)
-        _linger(self._server)
+        reset_on_close(self._client)
+        reset_on_close(self._server)
         self.close()
 
     def _close_if_done(self) -> None:
@@ -260,11 +260,6 @@ class Connection:
         self._client.close()
         self._server.close()
         self._network.connections.discard(self)
-
-
-def _linger(connection: socket.socket) -> None:
-    """Make the next ``close`` of a socket reset the connection."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _set_buffers(connection: socket.socket, receive: int) -> None:

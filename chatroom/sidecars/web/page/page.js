@@ -593,12 +593,13 @@ function showState() {
 // --- Page: lines of the room ---
 
 function takeLines(rows) {
+	const joins = rows[0]?.[0] === 1;
 	for (const [n, line, unfinished] of rows) {
 		if (n <= link.seen || (unfinished && !line)) continue;
 		const item = partial?.n === n ? partial : { n, at: Date.now() };
 		Object.assign(item, parseLine(line));
-		// The first lines without a prefix are the welcome.
-		if (item.kind === "plain") item.kind = n === 1 || (n < 20 && list.items.at(item === partial ? -2 : -1)?.kind === "welcome") ? "welcome" : "say";
+		// The first lines without a prefix are the welcome, if they arrive together.
+		if (item.kind === "plain") item.kind = n === 1 || (joins && list.items.at(item === partial ? -2 : -1)?.kind === "welcome") ? "welcome" : "say";
 		if (item === partial) list.renew(item);
 		else list.add(item);
 		partial = unfinished ? item : null;

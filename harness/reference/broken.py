@@ -796,10 +796,21 @@ broken(
 class TearsCharacters(Server):
     """Decodes the data of each read in pieces of 1,024 bytes, and so cuts characters."""
 
+    piece = KIB
+
     def frame(self, member: Member, data: bytes) -> list[bytes]:
-        torn = (data[start : start + KIB] for start in range(0, len(data), KIB))
+        torn = (data[start : start + self.piece] for start in range(0, len(data), self.piece))
         text = "".join(piece.decode(errors="replace") for piece in torn)
         return super().frame(member, text.encode())
+
+
+for size in (2 * KIB, 4 * KIB):
+    broken(
+        f"tears-characters-at-{size}: LINE-2 TEXT-1",
+        f"Decodes the data of each read in pieces of {size:,} bytes, and so cuts characters.",
+        TearsCharacters,
+        piece=size,
+    )
 
 
 broken(

@@ -165,9 +165,10 @@ sends = "{name}"
 welcome = 'Connected as [\d.]+:\d+\n'
 prefix = '(?P<ip>[\d.]+):(?P<port>\d+): '
 """,
-        THREADS,
+        BLOCKING,
         {
             "another-port": defect("PREFIX-2"),
+            "shows-mapped-addresses": defect("PREFIX-3"),
             "drops-all-at-a-reset": defect("JOIN-2 LEAVE-1"),
         },
     ),

@@ -483,6 +483,20 @@ TRACES = {
             "€\ufffd€".encode(),
         ),
     ),
+    "a read with a torn character was dropped": Trace(
+        failed(
+            "TEXT-1",
+            THREE + "A sends second\\xe2\\x82\\xac…2076",
+            "B did not receive the end of a long text",
+        ),
+        ('A sent "second€…" (2,076 bytes), a line with characters of several bytes, and nobody',),
+        "a read ends inside a character",
+        failed(
+            "TEXT-1",
+            THREE + "A sends second…2076",
+            "B did not receive the end of a long text",
+        ),
+    ),
     "a command": Trace(
         failed("CAST-3", THREE + "A sends /quit now\\n", expected=b"now"),
         ('A sent "/quit now\\n" as a message, and nobody received anything.',),

@@ -80,6 +80,7 @@ PATTERNS = (
     prefixes.with_port,
     text.changed,
     text.torn_character,
+    text.torn_read_lost,
     text.command,
     lines.empty_line_lost,
     lines.last_words_lost,

@@ -822,6 +822,55 @@ def test_a_server_s_cr_lf_and_colours_do_not_hide_a_trace() -> None:
     assert found.pattern == "the second line has no prefix"
 
 
+def test_pieces_are_found_if_another_s_line_comes_between_them() -> None:
+    log = """
+    A sends hel
+    C receives <127.0.0.2>hel
+    B sends word\\n
+    C receives <127.0.0.3>word\\n
+    A sends lo\\n
+    C receives <127.0.0.2>lo\\n
+    """
+    found = diagnose(failed("LINE-2", THREE + log, expected=b"lo", actual=b"lo"))
+    assert found.pattern == "the text arrived in pieces", found
+    assert "A sent one line in 2 pieces, and C received" in found.what
+
+
+def test_two_lines_that_the_server_has_merged_are_not_pieces_of_one() -> None:
+    log = """
+    D connects 127.0.0.5
+    A sends one\\n
+    A sends two\\n
+    D receives <127.0.0.2>one\\ntwo\\nWelcome
+    C receives <127.0.0.2>one\\ntwo\\n<127.0.0.2>three\\n
+    """
+    actual = b"<127.0.0.2>one\ntwo\nWelcome"
+    found = diagnose(
+        failed("WELCOME-1", THREE + log, "D received text before the welcome", None, actual)
+    )
+    assert found.pattern == "a message before the welcome", found
+
+
+def test_a_failure_of_several_lines_is_about_their_message_and_not_about_a_later_line() -> None:
+    log = """
+    A sends one\\ntwo\\nth
+    B receives <127.0.0.2>one\\ntwo\\nth
+    A sends ree\\n
+    B receives <127.0.0.2>ree\\n
+    """
+    actual = b"<127.0.0.2>one\ntwo\nth<127.0.0.2>ree\n"
+    detail = "not every line has the first line's prefix"
+    found = diagnose(failed("LINE-3", THREE + log, detail, b"<127.0.0.2>", actual))
+    assert found.pattern == "the second line has no prefix", found
+
+
+def test_the_first_message_of_a_split_line_is_not_empty() -> None:
+    log = f"A sends {'x' * 256}…300\nB receives <127.0.0.2>{'x' * 200}…322"
+    actual = b"<127.0.0.2>" + b"x" * 200 + b"\n<127.0.0.2>" + b"x" * 99
+    found = diagnose(failed("CAST-3", THREE + log, "the text arrived changed", b"x" * 299, actual))
+    assert "It arrived as 2 messages; the first has 200 bytes." in found.what
+
+
 @pytest.mark.parametrize(
     ("log", "words"),
     [

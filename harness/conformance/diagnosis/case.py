@@ -133,7 +133,8 @@ class Case:
         """The message that the failure is about; None if the log contains no message.
 
         This is the last message that contains the expected bytes. If there is none, this is the
-        last message of which a line is in the actual bytes; else, the last message.
+        message of which most lines are in the actual bytes, the last one of several; else, the last
+        message.
         """
         return next(filter(None, (self._expected_message, *reversed(self.messages))), None)
 
@@ -143,10 +144,12 @@ class Case:
         for found in reversed(self.messages):
             if wanted and wanted in found.text:
                 return found
-        for found in reversed(self.messages):
-            if any(len(line) > 2 and line in self.actual for line in found.lines):
-                return found
-        return None
+        arrived = [
+            (sum(len(line) > 2 and line in self.actual for line in found.lines), found)
+            for found in reversed(self.messages)
+        ]
+        count, most = max(arrived, key=lambda pair: pair[0], default=(0, None))
+        return most if count else None
 
     @property
     def is_about_the_message(self) -> bool:
@@ -174,6 +177,15 @@ class Case:
             else:
                 found.append(Message(event.client, number, number, event.data, event.size))
         return found
+
+    def pieces(self, message: Message) -> list[bytes]:
+        """Return the pieces of a message, without line ends; pieces that are blank are left out."""
+        sent = (
+            event.data.rstrip(b"\r\n")
+            for event in self.events[message.first : message.last + 1]
+            if event.client == message.speaker and event.what == "sends"
+        )
+        return [piece for piece in sent if piece.strip()]
 
     def heard(self, client: str, since: int, until: int | None = None) -> bytes:
         """Return the logged bytes that a client received from one event to another.

@@ -28,22 +28,26 @@ def second_line_without_prefix(case: Case) -> str:
 
 @pattern("the text arrived in pieces", STREAM)
 def each_piece_a_message(case: Case) -> str:
-    """Match if prefixes are inside a received line, and the line is right without them."""
+    """Match if a prefix precedes several of the pieces in which a line was sent, or if prefixes are
+    inside a line that was sent in one piece, and the line is right without them."""
     message, prefix = case.message, case.prefix
     if not (message and prefix and message.whole and message.text.strip()):
         return ""
     if case.clause == "LINE-6":  # in its tests, the two pieces are two messages
         return ""
+    line = message.text.rstrip(b"\r\n").partition(b"\n")[0]
+    pieces = case.pieces(message)
     for client, heard in case.received.items():
-        line = message.text.rstrip(b"\r\n").partition(b"\n")[0]
-        if prefix + line in heard:
-            continue
-        joined = re.sub(rb"[\r\n]*" + re.escape(prefix), b"", heard)
-        if line in joined and heard.count(prefix) > 1:
-            times = counted(message.pieces, "piece")
+        if len(pieces) > 1 and sum(prefix + piece in heard for piece in pieces) > 1:
             return (
-                f"{message.speaker} sent one line in {times}, and {client} received"
-                f" {quoted(heard)}: each piece became a message."
+                f"{message.speaker} sent one line in {counted(message.pieces, 'piece')}, and"
+                f" {client} received {quoted(heard)}: each piece became a message."
+            )
+        joined = re.sub(rb"[\r\n]*" + re.escape(prefix), b"", heard)
+        if line not in heard and line in joined and heard.count(prefix) > 1:
+            return (
+                f"{message.speaker} sent one line, and {client} received {quoted(heard)}: the line"
+                " became several messages."
             )
     return ""
 
@@ -57,7 +61,7 @@ def split_at(case: Case) -> str:
     message, prefix = case.message, case.prefix
     if not (message and len(prefix) > 2 and message.pieces == 1 and len(case.actual) > 2 * LONG):
         return ""
-    first, *rest = re.split(rb"[\r\n]*" + re.escape(prefix), case.actual)
+    first, *rest = re.split(rb"[\r\n]*" + re.escape(prefix), case.actual.removeprefix(prefix))
     joined = b"".join((first, *rest))
     before = message.text.find(joined[:LONG])
     if rest and before >= 0 and b"\n" not in first:

@@ -187,6 +187,25 @@ TRACES = {
             b"XX\nhelo",
         ),
     ),
+    "a message behind the beginning of another's line": Trace(
+        failed(
+            "LINE-3",
+            THREE
+            + "A sends one\\ntwo\\nth\nB receives one\\ntwo\\nth\nC sends XX\\n\nB receives XX\\n",
+            "the line of C does not stand alone",
+            b"XX\n",
+            b"thXX\n",
+        ),
+        ('C\'s message "XX\\n" arrived behind the beginning of an unfinished line: "thXX\\n".',),
+        "TCP is a stream",
+        failed(
+            "LINE-3",
+            THREE + "A sends one\\ntwo\\nth\nC sends XX\\n\nB receives one\\ntwo\\nXX\\nXX\\n",
+            "the line of C does not stand alone",
+            b"XX\n",
+            b"XX\nXX\n",
+        ),
+    ),
     "the text arrived in pieces": Trace(
         failed(
             "LINE-2",
@@ -834,6 +853,20 @@ def test_pieces_are_found_if_another_s_line_comes_between_them() -> None:
     found = diagnose(failed("LINE-2", THREE + log, expected=b"lo", actual=b"lo"))
     assert found.pattern == "the text arrived in pieces", found
     assert "A sent one line in 2 pieces, and C received" in found.what
+
+
+def test_a_message_inside_a_line_is_found_behind_several_pieces() -> None:
+    log = """
+    A sends he
+    A sends l
+    C sends XX\\n
+    A sends lo\\n
+    B receives hel
+    B receives XX\\nlo\\n
+    """
+    detail = "a line in pieces did not arrive as one"
+    found = diagnose(failed("LINE-2", THREE + log, detail, b"hello", b"helXX\nlo"))
+    assert found.pattern == "a message inside another's line", found
 
 
 def test_two_lines_that_the_server_has_merged_are_not_pieces_of_one() -> None:

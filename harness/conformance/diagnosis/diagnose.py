@@ -63,6 +63,7 @@ PATTERNS = (
     lines.not_ended,
     lines.twice,
     lines.mixed,
+    lines.behind_a_beginning,
     lines.each_piece_a_message,
     lines.split_at,
     lines.second_line_without_prefix,

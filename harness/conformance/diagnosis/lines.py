@@ -203,13 +203,13 @@ def mixed(case: Case) -> str:
     message = case.message
     if not (message and message.pieces > 1):
         return ""
-    between = [
-        event
-        for event in case.events[message.first : message.last]
-        if event.what == "sends" and event.client != message.speaker and event.data.strip()
-    ]
-    begin = case.events[message.first].data
-    for event in between:
+    begin = b""
+    for event in case.events[message.first : message.last]:
+        if event.what != "sends" or not event.data.strip():
+            continue
+        if event.client == message.speaker:
+            begin += event.data
+            continue
         for client, heard in case.received.items():
             line = heard.partition(event.data.strip())[0].rpartition(b"\n")[2]
             if line.endswith(begin):
@@ -218,6 +218,21 @@ def mixed(case: Case) -> str:
                     f" {message.speaker}, for {client}: {quoted(line + event.data)}."
                 )
     return ""
+
+
+@pattern("a message behind the beginning of another's line", STREAM)
+def behind_a_beginning(case: Case) -> str:
+    """Match if the beginning of an unfinished line is delivered, and a message behind it."""
+    found = re.match(r"the line of (?P<name>[A-Z]\d*) does not stand alone", case.detail)
+    if not (found and case.expected.strip()) or not case.actual.endswith(case.expected):
+        return ""
+    begin = case.actual.removesuffix(case.expected)
+    if not begin or b"\n" in begin:
+        return ""
+    return (
+        f"{found['name']}'s message {quoted(case.expected)} arrived behind the beginning of an"
+        f" unfinished line: {quoted(case.actual)}."
+    )
 
 
 @pattern(

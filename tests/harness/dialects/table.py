@@ -290,6 +290,15 @@ claims = ["LINE-5"]
         },
     ),
     Dialect(
+        "raw",
+        "relays the bytes of each `recv` without a prefix",
+        """
+prefix = ""
+claims = ["LINE-5"]
+""",
+        THREADS - {"PREFIX-4"} | {"LINE-2", "LINE-3", "LINE-6"},
+    ),
+    Dialect(
         "length_framing",
         "sends the length of each text before it",
         "",

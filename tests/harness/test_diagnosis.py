@@ -841,6 +841,22 @@ def test_a_server_s_cr_lf_and_colours_do_not_hide_a_trace() -> None:
     assert found.pattern == "the second line has no prefix"
 
 
+def test_a_queue_that_is_too_short_for_a_crowd_is_named() -> None:
+    detail = (
+        "C30 has connected, but does not receive messages; 7 connections did not fit into the"
+        " server's queue of new connections"
+    )
+    found = diagnose(failed("JOIN-1", f"{CROWD}\n{SERVED}", detail))
+    assert found.what.endswith("7 connections did not fit into the server's queue.")
+    assert "argument of listen" in found.cause
+
+
+def test_only_the_clause_on_last_words_is_about_them() -> None:
+    log = THREE + "A sends anna\\n\nA closes its side"
+    detail = "after 40 guests, the server has 40 more descriptors"
+    assert "Nothing of it arrived" not in diagnose(failed("LEAVE-3", log, detail)).what
+
+
 def test_pieces_are_found_if_another_s_line_comes_between_them() -> None:
     log = """
     A sends hel

@@ -290,12 +290,12 @@ def all_words_lost(case: Case) -> str:
 
 
 def _last_words(case: Case) -> str:
-    """Return in words how the sender left after the message; empty if it did not leave, or if the
-    end of the message arrived."""
+    """Return in words how the sender left after the message; empty if it did not leave, if the end
+    of the message arrived, or if the test is not about last words."""
     message = case.message
-    if message is None or any(
-        message.text.rstrip().split(b"\n")[-1] in heard for heard in case.received.values()
-    ):
+    if message is None or case.clause != "LEAVE-2":
+        return ""
+    if any(message.text.rstrip().split(b"\n")[-1] in heard for heard in case.received.values()):
         return ""
     return next(
         (

@@ -159,7 +159,7 @@ def blocked_by_a_silent_client(case: Case) -> str:
 
 
 @pattern("a crowd is too large")
-def crowd(case: Case) -> str:
+def crowd(case: Case) -> str | tuple[str, str]:
     """Match if the server serves only some of many clients."""
     if case.clause != "JOIN-1" or not case.listener:
         return ""
@@ -169,11 +169,19 @@ def crowd(case: Case) -> str:
         return ""
     heard = case.heard(case.listener, 0)
     end = ", and its connection was closed" if case.listener in closed else ""
-    return (
+    what = (
         f"{counted(len(case.address), 'client')} connected; only {len(served)} of them have"
         f" received anything. {case.listener} received {quoted(heard) if heard else 'nothing'}"
         f"{end}."
     )
+    lost = re.search(r"\d+ connections? did not fit into the server's queue", case.detail)
+    if lost:
+        return (
+            f"{what} {lost[0]}.",
+            "The argument of listen is the number of connections that may wait until the server"
+            " accepts them. More clients than this connected at once.",
+        )
+    return what
 
 
 @pattern(

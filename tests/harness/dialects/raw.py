@@ -1,6 +1,6 @@
 """A server that relays the bytes of each `recv` to the others as they are, without a prefix.
 
-Usage: python3 raw.py HOST PORT
+Usage: python3 raw.py HOST PORT [--defect NAME]
 """
 
 import socket
@@ -8,6 +8,9 @@ import sys
 import threading
 
 HOST, PORT = sys.argv[1], int(sys.argv[2])
+DEFECT = sys.argv[4] if sys.argv[3:] else ""
+if DEFECT == "spins":
+    sys.setswitchinterval(0.05)  # many threads that spin leave the others no time
 
 members: set[socket.socket] = set()
 lock = threading.Lock()
@@ -15,7 +18,9 @@ lock = threading.Lock()
 
 def serve(connection: socket.socket) -> None:
     try:
-        while data := connection.recv(1024):
+        while (data := connection.recv(1024)) or DEFECT == "spins":
+            while not data:  # the client has closed its side
+                pass
             with lock:
                 relay(connection, data)
     except OSError:

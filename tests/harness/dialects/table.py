@@ -76,6 +76,7 @@ sends = "{name}"
             "another-name": defect("PREFIX-2"),
             "asks-in-accept-loop": defect("JOIN-2"),
             "joins-before-name": defect("WELCOME-1"),
+            "mixes-up-logins": defect("JOIN-1"),
             "skips-empty-lines": defect("LINE-4"),
         },
     ),
@@ -297,6 +298,7 @@ prefix = ""
 claims = ["LINE-5"]
 """,
         THREADS - {"PREFIX-4"} | {"LINE-2", "LINE-3", "LINE-6"},
+        {"spins": defect("LEAVE-3 LEAVE-4")},
     ),
     Dialect(
         "length_framing",
@@ -304,6 +306,20 @@ claims = ["LINE-5"]
         "",
         frozenset(),
         complaint="the server frames messages by their length (10 decimal digits)",
+    ),
+    Dialect(
+        "nul_framing",
+        "expects a NUL after each message",
+        "",
+        frozenset(),
+        complaint="the server expects a NUL after each message",
+    ),
+    Dialect(
+        "fixed_framing",
+        "reads messages of 256 bytes",
+        "",
+        frozenset(),
+        complaint="the server reads messages of a fixed size (at most 256 bytes)",
     ),
 ]
 

@@ -44,7 +44,7 @@ ATTENTIVE = 0.05
 welcome of a server that seems to send none."""
 
 LOGIN = 0.01
-"""Seconds after a login, in a dialect without a welcome, before the next client connects."""
+"""Seconds that a server has for a login, in a dialect without a welcome."""
 
 SILENCES = 3
 """Number of successive clients that receive nothing, after which a server seems to send no
@@ -211,6 +211,8 @@ class Room:
         member yet."""
         client = await self.connect(source, receive_buffer, target, login_name)
         await client.log_in()
+        if self.profile.login and self.profile.welcome is None:
+            await asyncio.sleep(LOGIN)  # nothing shows that the login has been processed
         await self._take_welcome(client)
         return client
 
@@ -257,11 +259,7 @@ class Room:
         clients that log in at the same time, which breaks only JOIN-1.
         """
         if self.profile.login:
-            members = []
-            for _ in range(count):
-                members.append(await self.enter())
-                if self.profile.welcome is None:  # nothing shows that the login has been processed
-                    await asyncio.sleep(LOGIN)
+            members = [await self.enter() for _ in range(count)]
         else:
             members = [await self.connect() for _ in range(count)]
             await asyncio.gather(*map(self._take_welcome, members))

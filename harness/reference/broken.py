@@ -1047,16 +1047,33 @@ class BansWhoComesBack(Noting):
 # --- load ----------------------------------------------------------------------------------------
 
 
+class Blocking(Server):
+    """A correct server with a method that waits until a member has received all its messages."""
+
+    def send_all(self, member: Member) -> None:
+        with contextlib.suppress(OSError):  # the socket is closed if the member has left
+            member.socket.setblocking(True)
+        Server.send(self, member)
+        with contextlib.suppress(OSError):
+            member.socket.setblocking(False)
+
+
 @breaks("blocking-sends: LOAD-1 LOAD-2")
-class BlockingSends(Server):
+class BlockingSends(Blocking):
     """Waits in each send until the socket accepts the data, and so stops for a slow reader."""
 
     def send(self, member: Member) -> None:
-        with contextlib.suppress(OSError):  # the socket is closed if the member has left
-            member.socket.setblocking(True)
-        super().send(member)
-        with contextlib.suppress(OSError):
-            member.socket.setblocking(False)
+        self.send_all(member)
+
+
+@breaks("joins-wait-for-the-slow: LOAD-1 LOAD-2")
+class JoinsWaitForTheSlow(Blocking):
+    """Waits, whenever a client joins, until each member has received all its messages."""
+
+    def join(self, member: Member) -> None:
+        for other in [each for each in self.members if each.stuck]:
+            self.send_all(other)
+        super().join(member)
 
 
 broken(

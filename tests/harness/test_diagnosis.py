@@ -851,6 +851,12 @@ def test_a_queue_that_is_too_short_for_a_crowd_is_named() -> None:
     assert "argument of listen" in found.cause
 
 
+def test_a_slow_reader_may_also_block_the_next_client_that_joins() -> None:
+    found = diagnose(failed("LOAD-1", THREE, "B receives no message of A", b"word"))
+    assert found.pattern == "a slow reader blocks"
+    assert found.what.endswith("and a line did not reach B, which does read.")
+
+
 def test_only_the_clause_on_last_words_is_about_them() -> None:
     log = THREE + "A sends anna\\n\nA closes its side"
     detail = "after 40 guests, the server has 40 more descriptors"

@@ -191,11 +191,17 @@ def crowd(case: Case) -> str | tuple[str, str]:
 )
 def blocked_by_a_slow_reader(case: Case) -> str:
     """Match if another member receives nothing more after one member has stopped reading."""
-    if case.clause not in ("LOAD-1", "LOAD-2") or "did not receive the end" not in case.detail:
+    if case.clause not in ("LOAD-1", "LOAD-2"):
+        return ""
+    if "did not receive the end" in case.detail:
+        what = "the end of the text did not reach"
+    elif re.match(r"[A-Z]\d* receives no message of", case.detail):
+        what = "a line did not reach"
+    else:
         return ""
     return (
-        "One member stopped reading. Then other members sent text, and the end of the text did not"
-        f" reach {case.listener}, which does read."
+        f"One member stopped reading. Then other members sent text, and {what} {case.listener},"
+        " which does read."
     )
 
 

@@ -253,6 +253,15 @@ prefix = '(?P<name>guest\d*): '
         },
     ),
     Dialect(
+        "late",
+        "delivers short lines of every second client 50 ms late",
+        r"""
+welcome = 'You are client\d+\n'
+prefix = '(?P<name>client\d+): '
+""",
+        THREADS,
+    ),
+    Dialect(
         "bell",
         "sends BEL after each text",
         r"""

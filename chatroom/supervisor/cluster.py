@@ -79,7 +79,7 @@ class ClusterProcess:
         )
         self._after: list[Any] | None = None
         """Place in the stream at which this room began; None before the first bridge is ready."""
-        self._engine: Record = {"up": False, "round_trip": 0.0}
+        self._engine: Record = {"up": False, "reason": "", "round_trip": 0.0}
         """State of the engine, as the bridge has reported it."""
         self._engine_since = monotonic()
         """Time (s, monotonic) since which the engine has been in reach, or out of it."""
@@ -128,7 +128,8 @@ class ClusterProcess:
 
     def status(self) -> dict[str, Any]:
         """Return the part of the status report about the cluster. Sizes are in bytes, times in
-        seconds. `unchanged`: time for which the engine has been in reach (`up`), or out of it."""
+        seconds. `unchanged`: time for which the engine has been in reach (`up`), or out of it;
+        `reason`: why it is out of reach, or ""."""
         messages, size = self._uplink.unpublished
         return {
             "url": str(self._url),
@@ -159,6 +160,7 @@ class ClusterProcess:
             case {"failed": reason}:
                 if not self.ready:
                     raise ClusterError(reason)
+                self._warn("closed", "another bridge connects to the engine", error=reason)
             case {"ready": after}:
                 self._after, self._running = after, True
                 assert self._process.child is not None
@@ -167,7 +169,7 @@ class ClusterProcess:
             case {"engine": state}:
                 if state["up"] != self._engine["up"]:
                     self._engine_since = monotonic()
-                    self._on_engine(state["up"])
+                    self._on_engine(state)
                 self._engine = state
             case {"drained": True}:
                 self._drained = True
@@ -190,12 +192,12 @@ class ClusterProcess:
             case {"unreadable": error}:
                 self._warn("unreadable", "a publication was left out", error=error)
 
-    def _on_engine(self, up: bool) -> None:
-        if up:
+    def _on_engine(self, state: Record) -> None:
+        if state["up"]:
             logger.info(Event("cluster-up", cluster=str(self._url)))
         else:
             says = "the engine is out of reach: messages wait, and senders are throttled"
-            self._warn("down", says)
+            self._warn("down", says, error=state["reason"] or "no answer")
 
     def _warn(self, event: str, says: str, **fields: object) -> None:
         logger.warning(Event(f"cluster-{event}", says, cluster=str(self._url), **fields))

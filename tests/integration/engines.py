@@ -97,25 +97,34 @@ class Engine:
     def _connect(self, number: int) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.ports[number]), timeout=1.0)
 
-    def ask(self, subject: str, request: object) -> dict[str, object]:
-        """Send a request to JetStream's API; return the answer."""
-        data = json.dumps(request).encode()
+    def ask(self, call: str, request: object) -> dict[str, object]:
+        """Call JetStream's API; return the answer."""
+        return self.publish(f"$JS.API.{call}", json.dumps(request).encode())
+
+    def publish(self, subject: str, data: bytes) -> dict[str, object]:
+        """Publish to a subject; return JetStream's answer."""
         with self._connect(0) as connection, connection.makefile("rb") as file:
             file.readline()
             connection.sendall(
                 b'CONNECT {"verbose":false}\r\nSUB answer 1\r\n'
-                + b"PUB $JS.API.%s answer %d\r\n%s\r\n" % (subject.encode(), len(data), data)
+                + b"PUB %s answer %d\r\n%s\r\n" % (subject.encode(), len(data), data)
             )
             while not (head := file.readline()).startswith(b"MSG"):
                 assert head
             answer: dict[str, object] = json.loads(file.read(int(head.split()[-1])))
         return answer
 
-    def limit(self, messages: int) -> None:
-        """Let the stream of the room `room` keep only so many publications."""
+    def subjects(self) -> list[str]:
+        """Return the subjects of the publications in the stream of the room `room`."""
+        info = self.ask("STREAM.INFO.CHATROOM_room", {"subjects_filter": ">"})
+        assert isinstance(info["state"], dict)
+        return [*info["state"]["subjects"]]
+
+    def change(self, **settings: object) -> None:
+        """Change settings of the stream of the room `room`."""
         info = self.ask("STREAM.INFO.CHATROOM_room", {})
         assert isinstance(info["config"], dict)
-        answer = self.ask("STREAM.UPDATE.CHATROOM_room", info["config"] | {"max_msgs": messages})
+        answer = self.ask("STREAM.UPDATE.CHATROOM_room", info["config"] | settings)
         assert "error" not in answer, answer
 
     def leader(self) -> int:

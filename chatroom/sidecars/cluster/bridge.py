@@ -82,6 +82,8 @@ class Bridge:
         self._unanswered_at: float | None = None
         """Time (s, monotonic) of the first publication without an answer; None if the last
         publication was answered."""
+        self._reason = ""
+        """Last reason why the engine was out of reach; "" if it is unknown."""
         self._round_trip = 0.0
         """Seconds that the last publication took."""
         self._told = told
@@ -130,11 +132,13 @@ class Bridge:
             f"chatroom {node.name}",
             self._on_disconnected,
             self._on_reconnected,
+            self._on_error,
         )
         engine = Engine(client, node.url, f"{node.number:016x}")
         try:
             end = await engine.open_stream(node.replicas)
             await Responder(client, node).start()
+            await engine.check_permissions()
         except BaseException:
             await engine.close()
             raise
@@ -149,6 +153,7 @@ class Bridge:
             except EngineError:
                 await asyncio.sleep(RETRY_AFTER)
         self._disconnected_at = None
+        self._reason = ""
         self._engine = engine
         await asyncio.gather(self._publish(engine, relay), self._follow(engine, relay))
 
@@ -190,7 +195,8 @@ class Bridge:
             self._unanswered_at = self._unanswered_at or begin
             try:
                 last = await engine.publish(publication, last)
-            except (Refused, *UNREACHABLE):
+            except (Refused, *UNREACHABLE) as error:
+                self._reason = engine.why_unanswered(error) or self._reason
                 await asyncio.sleep(RETRY_AFTER)
                 last, position = await self._resume(engine, relay)
                 if position >= publication.position:  # only the answer was lost
@@ -198,6 +204,7 @@ class Bridge:
                 continue
             self._round_trip = monotonic() - begin
             self._unanswered_at = None
+            self._reason = ""
             position = publication.position
             relay.note_published(position)
             self._last = last
@@ -230,7 +237,12 @@ class Bridge:
                 await asyncio.sleep(RETRY_AFTER)
                 continue
             published = self._uplink.published
-            position = published if publication is None else publication.position
+            with self._uplink:
+                head = self._uplink.head
+            if publication is None or publication.position > head:  # another client's
+                position = published
+            else:
+                position = publication.position
             if position >= published:
                 relay.note_published(position)
                 return last, position
@@ -276,24 +288,41 @@ class Bridge:
 
     async def _on_reconnected(self) -> None:
         self._disconnected_at = None
+        self._reason = ""
         if self._engine is not None:
             self._engine.reconnected()
+
+    def _on_error(self, reason: str) -> None:
+        self._reason = reason or self._reason
+
+    def _check_connection(self) -> None:
+        """Raise EngineError if the connection is closed. Then another bridge replaces this one."""
+        reason = None if self._engine is None else self._engine.why_closed()
+        if reason is not None:
+            raise EngineError(reason)
 
     def _is_out_of_reach(self) -> bool:
         since = [at for at in (self._disconnected_at, self._unanswered_at) if at is not None]
         return bool(since) and monotonic() - min(since) >= OUT_OF_REACH_AFTER
 
     async def _watch(self, relay: Relay) -> None:
-        """Report the engine's state, count progress, and notify the members if the state
-        changes."""
+        """Report the engine's state, count progress, and notify the members if the state changes.
+
+        Raises EngineError if the connection is closed.
+        """
         reported: Record = {}
         drained = False
         while True:
             self._uplink.turn(self._uplink.bridge)
+            self._check_connection()
             out_of_reach = self._is_out_of_reach()
             if out_of_reach != self._told and relay.say(WAITS if out_of_reach else GOES_ON):
                 self._told = out_of_reach
-            state = {"up": not out_of_reach, "round_trip": round(self._round_trip, 6)}
+            state = {
+                "up": not out_of_reach,
+                "reason": self._reason if out_of_reach else "",
+                "round_trip": round(self._round_trip, 6),
+            }
             if state != reported:
                 reported = state
                 self._tell({"engine": state})

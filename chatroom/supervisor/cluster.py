@@ -83,6 +83,8 @@ class ClusterProcess:
         """State of the engine, as the bridge has reported it."""
         self._engine_since = monotonic()
         """Time (s, monotonic) since which the engine has been in reach, or out of it."""
+        self._was_down = False
+        """True if `cluster-down` has been logged."""
         self._lost = 0
         """Number of messages that the engine had accepted and has lost."""
         self._missed = 0
@@ -168,8 +170,8 @@ class ClusterProcess:
                 self._process.succeeded()
             case {"engine": state}:
                 if state["up"] != self._engine["up"]:
-                    self._engine_since = monotonic()
                     self._on_engine(state)
+                    self._engine_since = monotonic()
                 self._engine = state
             case {"drained": True}:
                 self._drained = True
@@ -193,11 +195,15 @@ class ClusterProcess:
                 self._warn("unreadable", "a publication was left out", error=error)
 
     def _on_engine(self, state: Record) -> None:
-        if state["up"]:
-            logger.info(Event("cluster-up", cluster=str(self._url)))
-        else:
+        if not state["up"]:
+            self._was_down = True
             says = "the engine is out of reach: messages wait, and senders are throttled"
             self._warn("down", says, error=state["reason"] or "no answer")
+        elif self._was_down:  # a warning, too: the log shows the end of what it has warned of
+            seconds = round(monotonic() - self._engine_since)
+            self._warn("up", "the engine is in reach again", seconds=seconds)
+        else:
+            logger.info(Event("cluster-up", cluster=str(self._url)))
 
     def _warn(self, event: str, says: str, **fields: object) -> None:
         logger.warning(Event(f"cluster-{event}", says, cluster=str(self._url), **fields))

@@ -26,10 +26,10 @@ SMALL = ("--quiet", "--log-size", "4M", "--max-lag", "1M", *UNLIMITED, *NEVER_SI
 NOTICES = (f"<room>{WAITS}\n".encode(), f"<room>{GOES_ON}\n".encode())
 
 #: Pattern of the log lines about a killed bridge; the next one may be late on a busy machine.
-BRIDGE_DIED = r" level=warning event=(bridge-died|cluster-down) "
+BRIDGE_DIED = r" level=warning event=(bridge-died|cluster-(down|up)) "
 
 #: Pattern of the log lines about an engine that the room can't reach.
-ENGINE_DOWN = r" level=warning event=cluster-down "
+ENGINE_DOWN = r" level=warning event=cluster-(down|up) "
 
 
 def free_ports(count: int) -> list[int]:

@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+import socket
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from tests.integration.rooms import (
     command,
     started,
 )
-from tests.integration.waiting import over, until
+from tests.integration.waiting import PATIENCE, over, until
 
 #: Pattern of all log lines of a room with --verbose.
 VERBOSE = " level=(info|warning) "
@@ -315,6 +316,27 @@ def test_node_6_a_connection_that_the_engine_ends_with_an_error_is_made_again(
         until(lambda: " event=cluster-closed " in here.errors, "the reason is logged")
 
 
+def test_node_6_a_new_bridge_does_not_say_that_an_engine_is_in_reach(tmp_path: Path) -> None:
+    """The bridge dies while the engine is out of reach. The new bridge says nothing until it has
+    published what waits."""
+    with engine(tmp_path) as nats, node(nats, logs=BRIDGE_DIED) as here:
+        owner = Owner(here.run_dir)
+        alice, bob = here.join("127.0.0.2"), here.join("127.0.0.3")
+        nats.kill()
+        alice.send("waits\n")
+        bob.expect(NOTICES[0])
+        dead = here.bridge()
+        dead.kill()
+        until(lambda: dead.pid != here.bridge().pid, "there is a new bridge")
+        with socket.create_server(("127.0.0.1", nats.ports[0])) as listener:
+            listener.settimeout(PATIENCE)
+            listener.accept()[0].close()  # it has reported its state before it connects
+        assert not [found for _ in range(2) if (found := owner.status()["cluster"])["up"]]
+        nats.start()
+        heard = bob.receive_bytes(len(b"<127.0.0.2>waits\n" + NOTICES[1]))
+        assert sorted(heard.splitlines(keepends=True)) == [b"<127.0.0.2>waits\n", NOTICES[1]]
+
+
 @pytest.mark.parametrize("wrong", ["position", "text"])
 def test_a_publication_of_another_client_stops_no_node(wrong: str, tmp_path: Path) -> None:
     """Another client publishes in the name of a node: its position is beyond the node's uplink, or
@@ -336,7 +358,7 @@ def test_a_publication_of_another_client_stops_no_node(wrong: str, tmp_path: Pat
 
 def test_node_6_the_log_and_the_status_say_why_messages_wait(tmp_path: Path) -> None:
     reason = "message size exceeds maximum allowed"
-    logs = f'{ENGINE_DOWN}.* error="{reason}"'
+    logs = f'event=cluster-down .* error="{reason}"|event=cluster-up .* seconds=[0-9]+ '
     with engine(tmp_path) as nats, node(nats, logs=logs) as here:
         alice, bob = here.join("127.0.0.2"), here.join("127.0.0.3")
         nats.change(max_msg_size=50)

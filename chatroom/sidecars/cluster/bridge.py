@@ -76,12 +76,13 @@ class Bridge:
         """The engine; None before the first connection."""
         self._bell = asyncio.Event()
         """Set when the uplink has grown, or the room's log may have space."""
-        self._disconnected_at: float | None = None
-        """Time (s, monotonic) at which the connection was lost; None while there is a
-        connection."""
-        self._unanswered_at: float | None = None
-        """Time (s, monotonic) of the first publication without an answer; None if the last
-        publication was answered."""
+        long_ago = monotonic() - OUT_OF_REACH_AFTER
+        self._disconnected_at: float | None = long_ago if told else None
+        """Time (s, monotonic) at which the connection was lost; None while there is a connection.
+        If `told`, the engine counts as out of reach until this bridge has published what waits."""
+        self._unanswered_at: float | None = long_ago if told else None
+        """Time (s, monotonic) of the first request of `_publish` without an answer; None if the
+        last publication was answered, or nothing waits."""
         self._reason = ""
         """Last reason why the engine was out of reach; "" if it is unknown."""
         self._round_trip = 0.0
@@ -189,6 +190,7 @@ class Bridge:
             self._bell.clear()
             publication = relay.next_publication(position)
             if publication is None:
+                self._unanswered_at = None
                 await self._bell.wait()
                 continue
             begin = monotonic()
@@ -230,10 +232,12 @@ class Bridge:
         engine has lost data, for example after a power failure.
         """
         lost_at = monotonic() + LOST_AFTER
+        self._unanswered_at = self._unanswered_at or monotonic()
         while True:
             try:
                 last, publication = await engine.last_publication()
-            except UNREACHABLE:
+            except UNREACHABLE as error:
+                self._reason = engine.why_unanswered(error) or self._reason
                 await asyncio.sleep(RETRY_AFTER)
                 continue
             published = self._uplink.published

@@ -395,6 +395,38 @@ def test_a_node_that_is_cut_off_for_too_long_reports_what_it_misses(tmp_path: Pa
         assert "publications=80 " in here.errors
 
 
+@pytest.mark.parametrize("deleted", [0, 2])
+def test_a_message_that_is_deleted_from_the_stream_is_reported(
+    deleted: int, tmp_path: Path
+) -> None:
+    """A node that was cut off when it was deleted receives all others."""
+    logs = f"{ENGINE_DOWN}|event=cluster-missed .*publications=1 "
+    with (
+        engine(tmp_path) as nats,
+        cuttable(nats.ports[0]) as cable,
+        node(nats) as there,
+        node(nats, logs=logs, port=cable.port) as here,
+    ):
+        bob = here.join("127.0.0.3")
+        carol, dave = there.join("127.0.0.4"), there.join("127.0.0.5")
+        carol.send("first\n")
+        bob.expect("<127.0.0.4>first\n")
+        cable.cut()
+        for number in range(4):
+            carol.send(f"{number}\n")
+            dave.receive_until(f"<127.0.0.4>{number}\n")
+        sequence = {"seq": 2 + deleted}
+        assert nats.ask("STREAM.MSG.DELETE.CHATROOM_room", sequence).get("success")
+        cable.mend()
+        heard = bob.receive_until("<127.0.0.4>3\n")
+        for notice in NOTICES:
+            heard = heard.replace(notice, b"")
+        numbers = [number for number in range(4) if number != deleted]
+        assert heard == b"".join(b"<127.0.0.4>%d\n" % number for number in numbers)
+        carol.send("last\n")
+        bob.receive_until("<127.0.0.4>last\n")
+
+
 @pytest.mark.thorough
 def test_messages_that_the_engine_has_lost_are_reported(tmp_path: Path) -> None:
     """The engine's disk has an old state, as after a power failure. The nodes go on."""

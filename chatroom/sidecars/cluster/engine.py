@@ -370,8 +370,8 @@ class Engine:
     async def messages(self, after: Position) -> AsyncIterator[tuple[int, float, bytes]]:
         """Yield the messages of all nodes after a position: sequence number, time (s) and data.
 
-        The numbers grow. They are contiguous unless the stream has lost messages: then the first
-        message that is still in the stream follows.
+        The numbers grow. They are contiguous unless messages were deleted from the stream, or the
+        stream has lost them: then the next message that is still in the stream follows.
         """
         inbox = self._client.new_inbox()
         subscription = await self._client.subscribe(
@@ -393,12 +393,8 @@ class Engine:
             with contextlib.suppress(*UNREACHABLE):
                 await subscription.unsubscribe()
 
-    async def _new_consumer(self, after: Position) -> tuple[str, int | None]:
-        """Make a consumer; return its name, and the sequence number before its first message.
-
-        This number is higher than that of `after` if the stream has dropped messages. It is None if
-        it is unknown.
-        """
+    async def _new_consumer(self, after: Position) -> tuple[str, int]:
+        """Make a consumer; return its name, and a sequence number before its first message."""
         state = (await self._js.stream_info(self._stream)).state
         config = api.ConsumerConfig(
             ack_policy=api.AckPolicy.NONE,
@@ -417,7 +413,7 @@ class Engine:
             config.deliver_policy = api.DeliverPolicy.BY_START_TIME
             config.opt_start_time = datetime.fromtimestamp(after.time + 1e-6, UTC)
         info = await self._js.add_consumer(self._stream, config)
-        return info.name, None if config.opt_start_seq is None else first - 1
+        return info.name, 0 if config.opt_start_seq is None else first - 1
 
     async def _is_there(self, after: Position, state: api.StreamState) -> bool:
         """Return False if the message at the position `after` was lost when the engine failed."""
@@ -432,9 +428,15 @@ class Engine:
         return found.time is None or abs(found.time.timestamp() - after.time) < 1e-3
 
     async def _pull(
-        self, consumer: str, inbox: str, after: int | None
+        self, consumer: str, inbox: str, after: int
     ) -> AsyncIterator[tuple[int, float, bytes]]:
-        """Yield the messages of a consumer until it must be replaced."""
+        """Yield the messages of a consumer until it must be replaced.
+
+        A consumer counts its messages. If this count is contiguous, no message was lost on the way,
+        and messages that are missing were deleted from the stream. A server that is behind the
+        others may begin too early: then it must be replaced.
+        """
+        count = 0
         while not self._arrived.empty():
             self._arrived.get_nowait()
         self._wanted = 0
@@ -456,7 +458,8 @@ class Engine:
                 continue  # a message of an earlier consumer
             sequence = metadata.sequence.stream
             self._wanted -= 1
-            if after is not None and sequence != after + 1:
+            count += 1
+            if metadata.sequence.consumer != count or sequence <= after:
                 return
             after = sequence
             yield sequence, metadata.timestamp.timestamp(), message.data

@@ -392,7 +392,7 @@ def test_a_node_that_is_cut_off_for_too_long_reports_what_it_misses(tmp_path: Pa
         cable.mend()
         heard = bob.receive_until("<127.0.0.4>99\n").replace(NOTICES[1], b"", 1)
         assert heard == b"".join(b"<127.0.0.4>%d\n" % number for number in range(80, 100))
-        assert "publications=80 " in here.errors
+        until(lambda: "publications=80 " in here.errors, "the missed publications are logged")
 
 
 @pytest.mark.parametrize("deleted", [0, 2])

@@ -82,6 +82,7 @@ def test_two_nodes_are_one_room_and_one_signal_ends_everything(
     port = free_port("127.0.0.2")
     cluster = Cluster(folder, "2", "--engines", str(engines), "--port", str(port))
     try:
+        cluster.read_until(rf"starting {engines} engines? and 2 nodes\n")
         cluster.read_until("Ctrl-C ends everything")
         assert f"nc 127.0.0.1 {port} " in cluster.output
         processes = cluster.processes()

@@ -116,15 +116,15 @@ class Cluster:
 
     def nodes(self) -> "list[RemoteNode]":
         """Return the nodes that reply, sorted by their names. There is at least one."""
+        from chatroom.sidecars.cluster.engine import missing_permission
         from chatroom.sidecars.cluster.requests import find_nodes
 
         nodes = self._run(find_nodes(self._client, self.url.room))
         if not nodes:
-            error = self._client.last_error
             if not self._client.is_connected:
                 self._fail(f"the connection to {self.url} is lost")
-            if error is not None and "permissions" in str(error).lower():
-                self._fail(f"{self.url}: {str(error).removeprefix('nats: ')}")
+            if reason := missing_permission(self._client):
+                self._fail(f"{self.url}: {reason}")
             self._fail(f"no node of the room {self.url.room} answers at {self.url}")
         return nodes
 

@@ -208,10 +208,11 @@ def totals(room: Mapping[str, Any], rates: Mapping[str, float]) -> Iterator[str]
 def _engine(cluster: Mapping[str, Any]) -> str:
     """Return the line about the engine of a cluster."""
     state = "in reach" if cluster["up"] else "out of reach"
+    why = f" ({cluster['reason']})" if cluster["reason"] else ""
     trip = f", round trip {format_round_trip(cluster)}" if cluster["round_trip"] else ""
     pending = counted(cluster["pending"], "message")
     return (
-        f"{cluster['url']}: {state} for {format_time(cluster['unchanged'])}{trip}; {pending}"
+        f"{cluster['url']}: {state} for {format_time(cluster['unchanged'])}{why}{trip}; {pending}"
         f" ({counted(cluster['pending_bytes'], 'byte')}) pending, {cluster['lost']:,} lost;"
         f" {counted(cluster['missed'], 'publication')} missed"
     )

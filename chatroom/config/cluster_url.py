@@ -6,6 +6,7 @@ tls://USER:PASSWORD@HOST/ROOM
 
 import re
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from chatroom.wording import shown
 
@@ -41,6 +42,8 @@ class ClusterURL(NamedTuple):
         found = _FORM.fullmatch(text)
         if not found or found["scheme"] not in SCHEMES:
             raise ValueError("nats://HOST:PORT/ROOM, or tls://HOST:PORT/ROOM")
+        if "@" in found["room"]:  # parts of the password are in `hosts` and `room`
+            raise ValueError("a URL in whose password / is written as %2F, and @ as %40")
         servers = []
         for host in found["hosts"].split(","):
             server = _HOST.fullmatch(host)
@@ -54,8 +57,8 @@ class ClusterURL(NamedTuple):
             found["scheme"],
             tuple(servers),
             found["room"],
-            found["user"] or "",
-            found["password"] or "",
+            unquote(found["user"] or ""),
+            unquote(found["password"] or ""),
         )
 
     def __str__(self) -> str:

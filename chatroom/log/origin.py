@@ -37,7 +37,10 @@ class Origin(NamedTuple):
     @staticmethod
     @lru_cache(maxsize=1024)
     def unpack(packed: bytes) -> "Origin":
+        """Raises ValueError if `pack` never returns these bytes."""
         address, version, prefix_size = _PACKED.unpack(packed)
         if version == 0:
-            return Origin(address.rstrip(b"\0").decode(), prefix_size)
+            return Origin(address.rstrip(b"\0").decode("ascii"), prefix_size)
+        if version not in (4, 6):
+            raise ValueError(f"IP version {version}")
         return Origin(str(ip_address(address[: 4 if version == 4 else 16])), prefix_size)

@@ -79,10 +79,12 @@ class ClusterProcess:
         )
         self._after: list[Any] | None = None
         """Place in the stream at which this room began; None before the first bridge is ready."""
-        self._engine: Record = {"up": False, "round_trip": 0.0}
+        self._engine: Record = {"up": False, "reason": "", "round_trip": 0.0}
         """State of the engine, as the bridge has reported it."""
         self._engine_since = monotonic()
         """Time (s, monotonic) at which the engine last came into reach or went out of reach."""
+        self._was_down = False
+        """True if `cluster-down` has been logged."""
         self._lost = 0
         """Number of messages that the engine has lost after it had accepted them."""
         self._missed = 0
@@ -130,6 +132,7 @@ class ClusterProcess:
         """Return the part of the status report about the cluster.
 
         Sizes are in bytes, times in seconds. `unchanged`: time for which `up` has had its value.
+        `reason`: why the engine is out of reach, or "".
         """
         messages, size = self._uplink.unpublished
         return {
@@ -161,6 +164,7 @@ class ClusterProcess:
             case {"failed": reason}:
                 if not self.ready:
                     raise ClusterError(reason)
+                self._warn("closed", "another bridge connects to the engine", error=reason)
             case {"ready": after}:
                 self._after, self._running = after, True
                 assert self._process.child is not None
@@ -168,8 +172,8 @@ class ClusterProcess:
                 self._process.succeeded()
             case {"engine": state}:
                 if state["up"] != self._engine["up"]:
+                    self._on_engine(state)
                     self._engine_since = monotonic()
-                    self._on_engine(state["up"])
                 self._engine = state
             case {"drained": True}:
                 self._drained = True
@@ -192,12 +196,16 @@ class ClusterProcess:
             case {"unreadable": error}:
                 self._warn("unreadable", "a publication was left out", error=error)
 
-    def _on_engine(self, up: bool) -> None:
-        if up:
-            logger.info(Event("cluster-up", cluster=str(self._url)))
-        else:
+    def _on_engine(self, state: Record) -> None:
+        if not state["up"]:
+            self._was_down = True
             says = "the engine is out of reach: messages wait, and senders are throttled"
-            self._warn("down", says)
+            self._warn("down", says, error=state["reason"] or "no answer")
+        elif self._was_down:  # a warning, too: the log shows the end of what it has warned of
+            seconds = round(monotonic() - self._engine_since)
+            self._warn("up", "the engine is in reach again", seconds=seconds)
+        else:
+            logger.info(Event("cluster-up", cluster=str(self._url)))
 
     def _warn(self, event: str, says: str, **fields: object) -> None:
         logger.warning(Event(f"cluster-{event}", says, cluster=str(self._url), **fields))

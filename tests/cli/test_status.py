@@ -107,6 +107,7 @@ def test_leaves_and_refusals_are_listed_by_reason() -> None:
 CLUSTER = {
     "url": "nats://192.0.2.1:4222/office",
     "up": True,
+    "reason": "",
     "round_trip": 0.0004,
     "unchanged": 61.0,
     "pending": 0,
@@ -129,9 +130,16 @@ CLUSTER = {
             "in reach for 0:01:01; 0 messages (0 bytes) pending, 0 lost; 0 publications missed",
         ),
         (
-            {"up": False, "pending": 1200, "pending_bytes": 1, "lost": 1000, "missed": 1},
-            "out of reach for 0:01:01, round trip 0.4 ms; 1,200 messages (1 byte) pending, 1,000"
-            " lost; 1 publication missed",
+            {
+                "up": False,
+                "reason": "Connection refused",
+                "pending": 1200,
+                "pending_bytes": 1,
+                "lost": 1000,
+                "missed": 1,
+            },
+            "out of reach for 0:01:01 (Connection refused), round trip 0.4 ms; 1,200 messages"
+            " (1 byte) pending, 1,000 lost; 1 publication missed",
         ),
     ],
 )

@@ -15,8 +15,10 @@ from chatroom.config.sizes import KIB, MIB
         ("tls://h:1,[::1]:2,192.0.2.1/a_B-9", ClusterURL(
             "tls", ("h:1", "[::1]:2", "192.0.2.1:4222"), "a_B-9"
         )),
-        ("nats://me:s%40cret:x@h/r", ClusterURL("nats", ("h:4222",), "r", "me", "s%40cret:x")),
-        ("nats://token@h/r", ClusterURL("nats", ("h:4222",), "r", "token")),
+        ("nats://me:s%40cr%2Fet:%25@h/r", ClusterURL(
+            "nats", ("h:4222",), "r", "me", "s@cr/et:%"
+        )),
+        ("nats://to%3Aken@h/r", ClusterURL("nats", ("h:4222",), "r", "to:ken")),
     ],
 )  # fmt: skip
 def test_a_url_is_parsed(text: str, expected: ClusterURL) -> None:
@@ -35,6 +37,8 @@ def test_a_url_is_parsed(text: str, expected: ClusterURL) -> None:
         ("nats://h/", "a URL that ends with the room's name: 1 to 64 letters, digits, _ or -"),
         ("nats://h/a.b", "not 'a.b'"),
         ("nats://h/r\n", "not 'r\\n'"),
+        ("nats://me:se/cret@h/r", "/ is written as %2F, and @ as %40"),
+        ("nats://me:s@e/cret@h/r", "/ is written as %2F, and @ as %40"),
     ],
 )
 def test_an_invalid_url_is_a_one_line_error(text: str, demand: str) -> None:
@@ -45,7 +49,10 @@ def test_an_invalid_url_is_a_one_line_error(text: str, demand: str) -> None:
 
 def test_no_message_shows_a_password() -> None:
     assert str(ClusterURL.parse("tls://me:secret@h,i:1/r")) == "tls://h:4222,i:1/r"
-    for wrong in ("nats://me:secret@h/", "nats://me:secret@a b/r", "nats://me:secret@h:0/r"):
+    for wrong in (
+        *("nats://me:secret@h/", "nats://me:secret@a b/r", "nats://me:secret@h:0/r"),
+        *("nats://me:secret/x@h/r", "nats://me:x/secret@h/r", "nats://me:x@secret/x@h/r"),
+    ):
         with pytest.raises(ValueError) as error:  # noqa: PT011
             ClusterURL.parse(wrong)
         assert "secret" not in str(error.value)

@@ -22,6 +22,7 @@ class Cut:
         self._pairs: dict[socket.socket, socket.socket] = {}
         """For each socket, the socket to which its bytes are forwarded."""
         self._passes = True
+        self._forged = b""
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -36,6 +37,11 @@ class Cut:
         self._passes = True
         self._wake.send(b"r")
 
+    def forge(self, data: bytes) -> None:
+        """Send bytes to all clients, as if the target had sent them."""
+        self._forged = data
+        self._wake.send(b"f")
+
     def close(self) -> None:
         self._wake.send(b"c")
         self._thread.join()
@@ -46,10 +52,7 @@ class Cut:
             ready = select.select([self._woken, *sources], [], [])[0]
             if self._woken in ready:
                 orders = self._woken.recv(64)
-                if b"r" in orders or b"c" in orders:
-                    for end in self._pairs:
-                        end.close()
-                    self._pairs.clear()
+                self._carry_out(orders)
                 if b"c" in orders:
                     break
                 continue
@@ -60,6 +63,16 @@ class Cut:
                     self._forward(end)
         for each in (self._listener, self._wake, self._woken):
             each.close()
+
+    def _carry_out(self, orders: bytes) -> None:
+        if b"f" in orders:
+            for end in self._pairs:
+                if end.getsockname()[1] == self.port:
+                    end.sendall(self._forged)
+        if b"r" in orders or b"c" in orders:
+            for end in self._pairs:
+                end.close()
+            self._pairs.clear()
 
     def _accept(self) -> None:
         near, _ = self._listener.accept()

@@ -27,10 +27,10 @@ NOTICES = (f"<room>{DISCONNECTED_NOTICE}\n".encode(), f"<room>{RECONNECTED_NOTIC
 
 #: Pattern of the log lines about a killed bridge. On a busy machine, the next bridge may start so
 #: late that the room reports an engine out of reach.
-BRIDGE_DIED = r" level=warning event=(bridge-died|cluster-down) "
+BRIDGE_DIED = r" level=warning event=(bridge-died|cluster-(down|up)) "
 
 #: Pattern of the log lines about an engine that the room can't reach.
-ENGINE_DOWN = r" level=warning event=cluster-down "
+ENGINE_DOWN = r" level=warning event=cluster-(down|up) "
 
 
 def free_ports(count: int) -> list[int]:
@@ -98,25 +98,34 @@ class Engine:
     def _connect(self, number: int) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.ports[number]), timeout=1.0)
 
-    def ask(self, subject: str, request: object) -> dict[str, object]:
-        """Send a request to JetStream's API; return the answer."""
-        data = json.dumps(request).encode()
+    def ask(self, call: str, request: object) -> dict[str, object]:
+        """Call JetStream's API; return the answer."""
+        return self.publish(f"$JS.API.{call}", json.dumps(request).encode())
+
+    def publish(self, subject: str, data: bytes) -> dict[str, object]:
+        """Publish to a subject; return JetStream's answer."""
         with self._connect(0) as connection, connection.makefile("rb") as file:
             file.readline()
             connection.sendall(
                 b'CONNECT {"verbose":false}\r\nSUB answer 1\r\n'
-                + b"PUB $JS.API.%s answer %d\r\n%s\r\n" % (subject.encode(), len(data), data)
+                + b"PUB %s answer %d\r\n%s\r\n" % (subject.encode(), len(data), data)
             )
             while not (head := file.readline()).startswith(b"MSG"):
                 assert head
             answer: dict[str, object] = json.loads(file.read(int(head.split()[-1])))
         return answer
 
-    def limit(self, messages: int) -> None:
-        """Limit the stream of the room `room` to this number of publications."""
+    def subjects(self) -> list[str]:
+        """Return the subjects of the publications in the stream of the room `room`."""
+        info = self.ask("STREAM.INFO.CHATROOM_room", {"subjects_filter": ">"})
+        assert isinstance(info["state"], dict)
+        return [*info["state"]["subjects"]]
+
+    def change(self, **settings: object) -> None:
+        """Change settings of the stream of the room `room`."""
         info = self.ask("STREAM.INFO.CHATROOM_room", {})
         assert isinstance(info["config"], dict)
-        answer = self.ask("STREAM.UPDATE.CHATROOM_room", info["config"] | {"max_msgs": messages})
+        answer = self.ask("STREAM.UPDATE.CHATROOM_room", info["config"] | settings)
         assert "error" not in answer, answer
 
     def leader(self) -> int:

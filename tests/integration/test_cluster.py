@@ -3,13 +3,16 @@
 import os
 import select
 import signal
+import socket
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from chatroom.config.sizes import MIB
+from chatroom.log.origin import Origin
 from chatroom.sidecars.cluster.engine import DESCRIPTION
+from chatroom.sidecars.cluster.stream_message import Publication, Run
 from tests.integration.clients import exchange
 from tests.integration.crowd import Crowd
 from tests.integration.cut import cuttable
@@ -23,6 +26,7 @@ from tests.integration.engines import (
     node,
 )
 from tests.integration.faulty_room import faulty_room
+from tests.integration.owner import Owner
 from tests.integration.rooms import (
     DIED,
     ERROR_LINE,
@@ -32,7 +36,7 @@ from tests.integration.rooms import (
     command,
     started,
 )
-from tests.integration.waiting import over
+from tests.integration.waiting import PATIENCE, over, until
 
 #: Pattern of all log lines of a room with --verbose.
 VERBOSE = " level=(info|warning) "
@@ -299,6 +303,78 @@ def test_node_6_a_node_that_is_cut_off_misses_nothing(tmp_path: Path) -> None:
             member.expect("<127.0.0.2>alone?\n")
 
 
+def test_node_6_a_connection_that_the_engine_ends_with_an_error_is_made_again(
+    tmp_path: Path,
+) -> None:
+    """NATS does so when credentials have expired. nats-py then gives the connection up."""
+    logs = f"{BRIDGE_DIED}|event=cluster-closed .* error=.*user authentication expired"
+    with (
+        engine(tmp_path) as nats,
+        cuttable(nats.ports[0]) as cable,
+        node(nats, logs=logs, port=cable.port) as here,
+    ):
+        alice, bob = here.join("127.0.0.2"), here.join("127.0.0.3")
+        cable.forge(b"-ERR 'User Authentication Expired'\r\n")
+        alice.send("again\n")
+        bob.receive_until("<127.0.0.2>again\n")
+        until(lambda: " event=cluster-closed " in here.errors, "the reason is logged")
+
+
+def test_node_6_a_new_bridge_does_not_say_that_an_engine_is_in_reach(tmp_path: Path) -> None:
+    """The bridge dies while the engine is out of reach. The new bridge says nothing until it has
+    published what waits."""
+    with engine(tmp_path) as nats, node(nats, logs=BRIDGE_DIED) as here:
+        owner = Owner(here.run_dir)
+        alice, bob = here.join("127.0.0.2"), here.join("127.0.0.3")
+        nats.kill()
+        alice.send("waits\n")
+        bob.expect(NOTICES[0])
+        dead = here.bridge()
+        dead.kill()
+        until(lambda: dead.pid != here.bridge().pid, "there is a new bridge")
+        with socket.create_server(("127.0.0.1", nats.ports[0])) as listener:
+            listener.settimeout(PATIENCE)
+            listener.accept()[0].close()  # it has reported its state before it connects
+        assert not [found for _ in range(2) if (found := owner.status()["cluster"])["up"]]
+        nats.start()
+        heard = bob.receive_bytes(len(b"<127.0.0.2>waits\n" + NOTICES[1]))
+        assert sorted(heard.splitlines(keepends=True)) == [b"<127.0.0.2>waits\n", NOTICES[1]]
+
+
+@pytest.mark.parametrize("wrong", ["position", "text"])
+def test_a_publication_of_another_client_stops_no_node(wrong: str, tmp_path: Path) -> None:
+    """Another client publishes in the name of a node: its position is beyond the node's uplink, or
+    it has too many runs for the log."""
+    logs = "" if wrong == "position" else "event=cluster-unreadable .*runs, more than "
+    with engine(tmp_path) as nats, node(nats, logs=logs) as here:
+        alice, bob = here.join("127.0.0.2"), here.join("127.0.0.3")
+        alice.send("one\n")
+        bob.expect("<127.0.0.2>one\n")
+        [subject] = nats.subjects()
+        number = int(subject.rpartition(".")[2], 16)
+        run = Run(1, Origin("192.0.2.1", 11).pack(), 1, b"<192.0.2.1>forged\n")
+        forged = Publication(number, 10**9, 10**9, [run] * (1 if wrong == "position" else 9000))
+        assert "seq" in nats.publish(subject, forged.encode())
+        for number in range(3):
+            alice.send(f"{number}\n")
+            bob.receive_until(f"<127.0.0.2>{number}\n")
+
+
+def test_node_6_the_log_and_the_status_say_why_messages_wait(tmp_path: Path) -> None:
+    reason = "message size exceeds maximum allowed"
+    logs = f'event=cluster-down .* error="{reason}"|event=cluster-up .* seconds=[0-9]+ '
+    with engine(tmp_path) as nats, node(nats, logs=logs) as here:
+        alice, bob = here.join("127.0.0.2"), here.join("127.0.0.3")
+        nats.change(max_msg_size=50)
+        alice.send("waits\n")
+        bob.expect(NOTICES[0])
+        assert f"({reason})" in Owner(here.run_dir).run("status")[1]
+        nats.change(max_msg_size=-1)
+        bob.receive_until("<127.0.0.2>waits\n")
+        bob.receive_until(NOTICES[1])
+        assert f"({reason})" not in Owner(here.run_dir).run("status")[1]
+
+
 @pytest.mark.thorough
 def test_a_node_that_is_cut_off_for_too_long_reports_what_it_misses(tmp_path: Path) -> None:
     """The stream keeps only the last 20 publications. The node continues with these."""
@@ -309,7 +385,7 @@ def test_a_node_that_is_cut_off_for_too_long_reports_what_it_misses(tmp_path: Pa
         node(nats) as there,
         node(nats, logs=logs, port=cable.port) as here,
     ):
-        nats.limit(20)
+        nats.change(max_msgs=20)
         bob = here.join("127.0.0.3")
         carol, dave = there.join("127.0.0.4"), there.join("127.0.0.5")
         cable.cut()
@@ -320,7 +396,39 @@ def test_a_node_that_is_cut_off_for_too_long_reports_what_it_misses(tmp_path: Pa
         cable.restore()
         heard = bob.receive_until("<127.0.0.4>99\n").replace(NOTICES[1], b"", 1)
         assert heard == b"".join(b"<127.0.0.4>%d\n" % number for number in range(80, 100))
-        assert "publications=80 " in here.errors
+        until(lambda: "publications=80 " in here.errors, "the missed publications are logged")
+
+
+@pytest.mark.parametrize("deleted", [0, 2])
+def test_a_message_that_is_deleted_from_the_stream_is_reported(
+    deleted: int, tmp_path: Path
+) -> None:
+    """A node that was cut off when it was deleted receives all others."""
+    logs = f"{ENGINE_DOWN}|event=cluster-missed .*publications=1 "
+    with (
+        engine(tmp_path) as nats,
+        cuttable(nats.ports[0]) as cable,
+        node(nats) as there,
+        node(nats, logs=logs, port=cable.port) as here,
+    ):
+        bob = here.join("127.0.0.3")
+        carol, dave = there.join("127.0.0.4"), there.join("127.0.0.5")
+        carol.send("first\n")
+        bob.expect("<127.0.0.4>first\n")
+        cable.cut()
+        for number in range(4):
+            carol.send(f"{number}\n")
+            dave.receive_until(f"<127.0.0.4>{number}\n")
+        sequence = {"seq": 2 + deleted}
+        assert nats.ask("STREAM.MSG.DELETE.CHATROOM_room", sequence).get("success")
+        cable.restore()
+        heard = bob.receive_until("<127.0.0.4>3\n")
+        for notice in NOTICES:
+            heard = heard.replace(notice, b"")
+        numbers = [number for number in range(4) if number != deleted]
+        assert heard == b"".join(b"<127.0.0.4>%d\n" % number for number in numbers)
+        carol.send("last\n")
+        bob.receive_until("<127.0.0.4>last\n")
 
 
 @pytest.mark.thorough
@@ -441,6 +549,33 @@ def test_an_engine_that_accepts_only_small_messages_is_a_one_line_error(tmp_path
         started(command("--cluster", nats.url()), logs=ERROR_LINE) as here,
     ):
         here.expect_error(1, nats.url(), "max_payload of nats-server is 400000 bytes")
+
+
+def test_an_engine_without_space_for_the_stream_is_one_line(tmp_path: Path) -> None:
+    limit = f'jetstream: {{store_dir: "{tmp_path}/small", max_file_store: 100M}}'
+    with (
+        engine(tmp_path, jetstream=False, settings=limit) as nats,
+        started(command("--cluster", nats.url()), logs=ERROR_LINE) as here,
+    ):
+        here.expect_error(1, nats.url(), "insufficient storage", "the stream of a room needs 256")
+
+
+@pytest.mark.parametrize(
+    ("publish", "subscribe", "line"),
+    [
+        ("chatroom.room.>", ">", 'permissions violation for publish to "$js.api'),
+        (">", "_INBOX.>", 'permissions violation for subscription to "chatroom.room.'),
+    ],
+)
+def test_a_missing_permission_is_one_line(
+    publish: str, subscribe: str, line: str, tmp_path: Path
+) -> None:
+    allowed = f'publish: "{publish}", subscribe: "{subscribe}"'
+    users = f"authorization: {{users: [{{user: u, password: p, permissions: {{{allowed}}}}}]}}"
+    with engine(tmp_path, settings=users) as nats:
+        url = nats.url().replace("://", "://u:p@")
+        with started(command("--cluster", url), logs=ERROR_LINE) as here:
+            here.expect_error(1, nats.url(), line)
 
 
 @pytest.mark.parametrize("wrong", ["description", "storage", "subjects"])

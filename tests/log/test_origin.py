@@ -34,3 +34,13 @@ def test_any_address_is_unpacked_as_it_was_packed(address: object, prefix_size: 
 )
 def test_special_addresses_are_not_mistaken_for_others(address: str) -> None:
     assert Origin.unpack(Origin(address, 6).pack()) == (address, 6)
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [b"room" + bytes(12) + b"\5\0\0\0" + bytes(4), b"\xff" * 16 + bytes(8), b"\xff" * 24],
+)
+def test_other_bytes_are_an_error(packed: bytes) -> None:
+    assert len(packed) == ORIGIN_SIZE
+    with pytest.raises(ValueError, match=r"IP version|can't decode"):
+        Origin.unpack(packed)

@@ -80,12 +80,15 @@ class Bridge:
         """The engine; None before the first connection."""
         self._bell = asyncio.Event()
         """Set when the uplink may have grown, or the room's log may have space."""
-        self._disconnected_at: float | None = None
-        """Time (s, monotonic) at which the connection was lost; None while there is a
-        connection."""
-        self._unanswered_at: float | None = None
-        """Time (s, monotonic) of the first publication without an answer; None if the last
-        publication was answered."""
+        long_ago = monotonic() - OUT_OF_REACH_AFTER
+        self._disconnected_at: float | None = long_ago if told else None
+        """Time (s, monotonic) at which the connection was lost; None while there is a connection.
+        If `told`, the engine counts as out of reach until this bridge has published what waits."""
+        self._unanswered_at: float | None = long_ago if told else None
+        """Time (s, monotonic) of the first request of `_publish` without an answer; None if the
+        last publication was answered, or nothing waits."""
+        self._reason = ""
+        """Last reason why the engine was out of reach; "" if it is unknown."""
         self._round_trip = 0.0
         """Seconds that the last publication took."""
         self._told = told
@@ -134,11 +137,13 @@ class Bridge:
             f"chatroom {node.name}",
             self._on_disconnected,
             self._on_reconnected,
+            self._on_error,
         )
         engine = Engine(client, node.url, f"{node.number:016x}")
         try:
             end = await engine.open_stream(node.replicas)
             await Responder(client, node).start()
+            await engine.check_permissions()
         except BaseException:
             await engine.close()
             raise
@@ -153,6 +158,7 @@ class Bridge:
             except EngineError:
                 await asyncio.sleep(RETRY_AFTER)
         self._disconnected_at = None
+        self._reason = ""
         self._engine = engine
         await asyncio.gather(self._publish(engine, relay), self._follow(engine, relay))
 
@@ -187,13 +193,15 @@ class Bridge:
             self._bell.clear()
             publication = relay.next_publication(position)
             if publication is None:
+                self._unanswered_at = None
                 await self._bell.wait()
                 continue
             begin = monotonic()
             self._unanswered_at = self._unanswered_at or begin
             try:
                 last = await engine.publish(publication, last)
-            except (Refused, *UNREACHABLE):
+            except (Refused, *UNREACHABLE) as error:
+                self._reason = engine.why_unanswered(error) or self._reason
                 await asyncio.sleep(RETRY_AFTER)
                 last, position = await self._resume(engine, relay)
                 if position >= publication.position:  # only the answer was lost
@@ -201,6 +209,7 @@ class Bridge:
                 continue
             self._round_trip = monotonic() - begin
             self._unanswered_at = None
+            self._reason = ""
             position = publication.position
             relay.note_published(position)
             self._last = last
@@ -226,14 +235,21 @@ class Bridge:
         engine has lost data, for example in a power failure.
         """
         lost_at = monotonic() + LOST_AFTER
+        self._unanswered_at = self._unanswered_at or monotonic()
         while True:
             try:
                 last, publication = await engine.last_publication()
-            except UNREACHABLE:
+            except UNREACHABLE as error:
+                self._reason = engine.why_unanswered(error) or self._reason
                 await asyncio.sleep(RETRY_AFTER)
                 continue
             published = self._uplink.published
-            position = published if publication is None else publication.position
+            with self._uplink:
+                head = self._uplink.head
+            if publication is None or publication.position > head:  # another client's
+                position = published
+            else:
+                position = publication.position
             if position >= published:
                 relay.note_published(position)
                 return last, position
@@ -281,8 +297,18 @@ class Bridge:
 
     async def _on_reconnected(self) -> None:
         self._disconnected_at = None
+        self._reason = ""
         if self._engine is not None:
             self._engine.reconnected()
+
+    def _on_error(self, reason: str) -> None:
+        self._reason = reason or self._reason
+
+    def _check_connection(self) -> None:
+        """Raise EngineError if the connection is closed. Then another bridge replaces this one."""
+        reason = None if self._engine is None else self._engine.why_closed()
+        if reason is not None:
+            raise EngineError(reason)
 
     def _is_out_of_reach(self) -> bool:
         since = [at for at in (self._disconnected_at, self._unanswered_at) if at is not None]
@@ -290,17 +316,25 @@ class Bridge:
 
     async def _watch(self, relay: Relay) -> None:
         """Report the engine's state and this bridge's progress. If the state changes, tell the
-        members."""
+        members.
+
+        Raises EngineError if the connection is closed.
+        """
         reported: Record = {}
         drained = False
         while True:
             self._uplink.turn(self._uplink.bridge)
+            self._check_connection()
             out_of_reach = self._is_out_of_reach()
             if out_of_reach != self._told and relay.say(
                 DISCONNECTED_NOTICE if out_of_reach else RECONNECTED_NOTICE
             ):
                 self._told = out_of_reach
-            state = {"up": not out_of_reach, "round_trip": round(self._round_trip, 6)}
+            state = {
+                "up": not out_of_reach,
+                "reason": self._reason if out_of_reach else "",
+                "round_trip": round(self._round_trip, 6),
+            }
             if state != reported:
                 reported = state
                 self._tell({"engine": state})

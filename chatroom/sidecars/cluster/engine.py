@@ -24,9 +24,14 @@ from nats.js import JetStreamContext, api
 from nats.js import errors as js_errors
 
 from chatroom.config.cluster_url import ClusterURL
-from chatroom.config.sizes import KIB, MIB
+from chatroom.config.sizes import MIB
 from chatroom.sidecars.cluster.process import Credentials, Position
-from chatroom.sidecars.cluster.stream_message import FORMAT, Publication, PublicationError
+from chatroom.sidecars.cluster.stream_message import (
+    FORMAT,
+    MAX_SIZE,
+    Publication,
+    PublicationError,
+)
 
 OLDEST = (2, 9)
 """Oldest version of nats-server that has all features used here."""
@@ -45,9 +50,6 @@ PING_EVERY = 2
 """Seconds between two pings. After three pings without an answer, the connection counts as
 lost."""
 
-MAX_PUBLICATION = 600 * KIB
-"""Size of a message (bytes) that the engine must accept. Every publication is smaller (relay.py,
-settings.py)."""
 PULL = 64
 """Number of publications to request at once. A publication has at most about 600 KiB, so this
 number bounds the memory."""
@@ -68,6 +70,8 @@ MAX_BYTES = 256 * MIB
 
 WRONG_LAST_SEQUENCE = 10071
 """JetStream's error code if the last sequence number is not the expected number."""
+NO_STORAGE = 10047
+"""JetStream's error code if the servers can't reserve the space of a new stream."""
 
 DESCRIPTION = f"chatroom, publication format {FORMAT}"
 """Description of the stream. It contains the version of the format, so that a node with another
@@ -131,17 +135,20 @@ async def connect(
     name: str,
     on_disconnected: Callable[[], Awaitable[None]] | None = None,
     on_reconnected: Callable[[], Awaitable[None]] | None = None,
+    on_error: Callable[[str], None] = lambda _: None,
     attempts: int = -1,
 ) -> Client:
     """Connect to the servers; nats-py then connects again whenever the connection is lost.
 
-    `name`: name of the connection in the monitoring of NATS. `attempts`: number of times that
+    `name`: name of the connection in the monitoring of NATS. `on_error` gets each error as text: a
+    failed attempt to connect, or an error that a server has sent. `attempts`: number of times that
     nats-py retries a server that it can't reach; -1: no limit. Raises EngineError.
     """
     client = _Client()
     cause: Exception | None = None
 
     async def note_error(error: Exception) -> None:
+        on_error(_reason(error))
         # A server's refusal says more than the error that follows when the connection ends.
         nonlocal cause
         if not (isinstance(cause, nats.errors.Error) and isinstance(error, OSError)):
@@ -180,21 +187,30 @@ async def connect(
         with contextlib.suppress(*UNREACHABLE):
             await client.close()
         reason = _reason(cause or error) or f"no answer within {CONNECT_WITHIN:g} s"
-        raise EngineError(f"can't connect to {url}: {_plain(reason)}") from None
+        raise EngineError(f"can't connect to {url}: {reason}") from None
     return client
 
 
+def missing_permission(client: Client) -> str:
+    """Return the server's last answer if it says that a permission is missing, otherwise ""."""
+    reason = _reason(client.last_error) if client.last_error else ""
+    return reason if reason.lower().startswith("permissions violation") else ""
+
+
 def _reason(error: Exception) -> str:
-    """Return an error as text. asyncio's text for a refused connection is hard to read."""
-    if isinstance(error, ConnectionError) and error.errno:
-        return os.strerror(error.errno)
-    if isinstance(error, socket.gaierror):
+    """Return an error as text; "" if there was no answer in time.
+
+    asyncio's text for a refused connection is hard to read.
+    """
+    if isinstance(error, (socket.gaierror, ssl.SSLError)):
         return error.strerror or str(error)
-    return str(error)
-
-
-def _plain(reason: str) -> str:
-    return reason.removeprefix("nats: ").strip("'\"")
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    if isinstance(error, TimeoutError):  # nats-py's, too
+        return ""
+    if isinstance(error, js_errors.APIError):
+        return error.description or str(error)
+    return str(error).removeprefix("nats: ").strip("'\"")
 
 
 class Engine:
@@ -217,6 +233,21 @@ class Engine:
         with contextlib.suppress(*UNREACHABLE):
             await self._client.close()
 
+    def why_closed(self) -> str | None:
+        """Return the reason if nats-py has given the connection up, otherwise None.
+
+        It does so after most errors that a server sends, for example when the credentials have
+        expired. It never connects again.
+        """
+        if not self._client.is_closed:
+            return None
+        error = self._client.last_error
+        return f"{self._url}: {_reason(error) if error else 'the connection is closed'}"
+
+    def why_unanswered(self, error: Exception) -> str:
+        """Return the reason for one of UNREACHABLE; "" if it is unknown."""
+        return _reason(error) or missing_permission(self._client)
+
     # --- the stream ----------------------------------------------------------
 
     async def open_stream(self, replicas: int) -> Position:
@@ -229,10 +260,10 @@ class Engine:
         if (version.major, version.minor) < OLDEST:
             oldest = ".".join(map(str, OLDEST))
             raise EngineError(f"{self._url}: nats-server {version} is too old; needs {oldest}")
-        if self._client.max_payload < MAX_PUBLICATION:
+        if self._client.max_payload < MAX_SIZE:
             raise EngineError(
                 f"{self._url}: max_payload of nats-server is {self._client.max_payload} bytes; the"
-                f" room needs {MAX_PUBLICATION}"
+                f" room needs {MAX_SIZE}"
             )
         wanted = api.StreamConfig(
             name=self._stream,
@@ -252,11 +283,13 @@ class Engine:
             except (js_errors.ServiceUnavailableError, nats.errors.NoRespondersError):
                 reason = "JetStream is not enabled (nats-server --jetstream)"
             except js_errors.APIError as error:
-                reason = error.description or str(error)
+                reason = _reason(error)
+                if error.err_code == NO_STORAGE:
+                    reason += f"; the stream of a room needs {MAX_BYTES // MIB} MiB"
                 if (error.code or 0) < 500:
                     raise EngineError(f"{self._url}: {reason}") from None
             except UNREACHABLE as error:
-                reason = _plain(str(error)) or "no answer"
+                reason = self.why_unanswered(error) or "no answer"
             if monotonic() >= deadline:
                 raise EngineError(f"{self._url}: {reason}")
             await asyncio.sleep(RETRY_AFTER)
@@ -285,6 +318,13 @@ class Engine:
                     f"{self._url}: the stream {self._stream} has {key} {_value(has)}; the room"
                     f" needs {_value(needs)}"
                 )
+
+    async def check_permissions(self) -> None:
+        """Raise EngineError if a server has refused a subscription."""
+        with contextlib.suppress(*UNREACHABLE):
+            await self._client.flush(int(ANSWER_WITHIN))
+        if reason := missing_permission(self._client):
+            raise EngineError(f"{self._url}: {reason}")
 
     # --- publishing ----------------------------------------------------------
 
@@ -333,9 +373,9 @@ class Engine:
     async def messages(self, after: Position) -> AsyncIterator[tuple[int, float, bytes]]:
         """Yield the messages of all nodes after a position: sequence number, time (s) and data.
 
-        The numbers are contiguous, unless the stream has dropped messages. After a gap, the first
-        message that is still in the stream follows. If the engine has lost the end of the stream,
-        it uses numbers again.
+        The numbers grow. They are contiguous, unless messages were deleted from the stream, or the
+        stream has dropped them: then the next message that is still in the stream follows. If the
+        engine has lost the end of the stream, it uses numbers again.
         """
         inbox = self._client.new_inbox()
         subscription = await self._client.subscribe(
@@ -357,11 +397,10 @@ class Engine:
             with contextlib.suppress(*UNREACHABLE):
                 await subscription.unsubscribe()
 
-    async def _new_consumer(self, after: Position) -> tuple[str, int | None]:
+    async def _new_consumer(self, after: Position) -> tuple[str, int]:
         """Make a consumer of the messages after a position.
 
-        Return its name, and the sequence number before its first message; None if this number is
-        unknown. If the stream has dropped messages, the number is higher than that of `after`.
+        Return its name, and a sequence number before its first message.
         """
         state = (await self._js.stream_info(self._stream)).state
         config = api.ConsumerConfig(
@@ -381,7 +420,7 @@ class Engine:
             config.deliver_policy = api.DeliverPolicy.BY_START_TIME
             config.opt_start_time = datetime.fromtimestamp(after.time + 1e-6, UTC)
         info = await self._js.add_consumer(self._stream, config)
-        return info.name, None if config.opt_start_seq is None else first - 1
+        return info.name, 0 if config.opt_start_seq is None else first - 1
 
     async def _is_kept(self, after: Position, state: api.StreamState) -> bool:
         """Return False if the engine has lost the message at the position `after`."""
@@ -396,15 +435,24 @@ class Engine:
         return found.time is None or abs(found.time.timestamp() - after.time) < 1e-3
 
     async def _pull(
-        self, consumer: str, inbox: str, after: int | None
+        self, consumer: str, inbox: str, after: int
     ) -> AsyncIterator[tuple[int, float, bytes]]:
-        """Yield the messages of a consumer until it must be replaced."""
+        """Yield the messages of a consumer until it must be replaced.
+
+        A consumer counts its messages. If this count is contiguous, no message was lost on the way,
+        and messages that are missing were deleted from the stream. A server that is behind the
+        others may begin too early: then it must be replaced.
+        """
+        count = 0
         while not self._arrived.empty():
             self._arrived.get_nowait()
         self._wanted = 0
         while True:
             if self._wanted <= PULL // 4:
-                await self._request(consumer, inbox)
+                try:
+                    await self._request(consumer, inbox)
+                except UNREACHABLE:
+                    return
             message = await self._next_message()
             if message is None:
                 return
@@ -417,7 +465,8 @@ class Engine:
                 continue  # a message of an earlier consumer
             sequence = metadata.sequence.stream
             self._wanted -= 1
-            if after is not None and sequence != after + 1:
+            count += 1
+            if metadata.sequence.consumer != count or sequence <= after:
                 return
             after = sequence
             yield sequence, metadata.timestamp.timestamp(), message.data

@@ -11,15 +11,12 @@ from chatroom.log.origin import ROOM, Origin
 from chatroom.log.ring import Batch, Log
 from chatroom.log.uplink import Uplink
 from chatroom.protocol.message import ROOM_ID, ROOM_PREFIX, render
-from chatroom.sidecars.cluster.stream_message import Publication, Run
+from chatroom.sidecars.cluster.stream_message import MAX_RUNS, Publication, Run
 from chatroom.system.doorbell import Doorbell
 
 MAX_TEXT = 256 * KIB
 """Size (bytes of text) at which a publication is full. With its last entry, a publication may
 exceed this size by up to the size of a worker's batch. NATS accepts 1 MB by default."""
-MAX_RUNS = 1024
-"""Maximum number of runs in a publication. The runs must fit into the free part of each node's
-log."""
 
 
 class Relay:

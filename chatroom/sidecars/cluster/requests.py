@@ -16,6 +16,7 @@ members may be larger. NATS keeps the order of the parts.
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import struct
 import zlib
@@ -46,6 +47,9 @@ SPARE = 1024
 
 _FOLLOWING = struct.Struct("!H")
 """Beginning of a part: the number of parts that follow."""
+
+_NUMBER = re.compile("[0-9a-f]{16}")
+"""A node's number, as text."""
 
 Answer = dict[str, Any]
 
@@ -149,8 +153,21 @@ async def find_nodes(client: Client, room: str) -> list[RemoteNode]:
                 message = await replies.next_msg(min(left, SILENCE) if found else left)
                 if not message.data:  # NATS replies that nobody has subscribed
                     break
-                found.append(json.loads(message.data))
+                if reply := read_name(message.data):
+                    found.append(reply)
     return named(found)
+
+
+def read_name(data: bytes) -> Answer | None:
+    """Return a node's reply with its number and names; None if another client has replied."""
+    try:
+        reply = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(reply, dict) or not _NUMBER.fullmatch(str(reply.get("number"))):
+        return None
+    names = (reply.get("name"), reply.get("host"))
+    return reply if all(isinstance(name, str) and name.isprintable() for name in names) else None
 
 
 def named(found: Sequence[Answer]) -> list[RemoteNode]:

@@ -9,11 +9,19 @@ texts  the texts of all runs, back to back
 import struct
 from typing import NamedTuple
 
-from chatroom.log.origin import ORIGIN_SIZE
+from chatroom.config.sizes import KIB
+from chatroom.log.origin import ORIGIN_SIZE, Origin
 from chatroom.log.ring import Batch
 
 FORMAT = 1
 """Version of this format. All nodes of a room must have the same version."""
+
+MAX_SIZE = 600 * KIB
+"""Maximum size of a publication (bytes). relay.py and settings.py keep a node's own publications
+below it."""
+MAX_RUNS = 1024
+"""Maximum number of runs in a publication. The runs must fit into the free part of each node's
+log."""
 
 FOREIGN = 1 << 52
 """Bit that is set in the id of a sender on another node. No member of this node has such an id. All
@@ -60,11 +68,19 @@ class Publication(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes) -> "Publication":
-        """Return the publication in these bytes. Raises PublicationError."""
+        """Return the publication in these bytes. Raises PublicationError if no node would publish
+        them.
+
+        Such bytes would wait for space in the log forever, or stop a process that reads the log.
+        """
+        if len(data) > MAX_SIZE:
+            raise PublicationError(f"{len(data)} bytes, more than {MAX_SIZE}")
         try:
             version, count, node, position, number = _HEAD.unpack_from(data)
             if version != FORMAT:
                 raise PublicationError(f"format {version}, not {FORMAT}")
+            if count > MAX_RUNS:
+                raise PublicationError(f"{count} runs, more than {MAX_RUNS}")
             texts = _HEAD.size + count * _RUN.size
             runs = []
             for sender, messages, size, origin in _RUN.iter_unpack(data[_HEAD.size : texts]):
@@ -74,6 +90,7 @@ class Publication(NamedTuple):
             raise PublicationError(str(error)) from None
         if texts != len(data) or len(runs) != count or not all(run.text for run in runs):
             raise PublicationError("its size does not fit its head")
+        _check_runs(runs)
         return cls(node, position, number, runs)
 
     def batch(self, node: int, sequence: int) -> Batch:
@@ -84,6 +101,18 @@ class Publication(NamedTuple):
             sender = run.sender if self.node == node else foreign(self.node, run.sender)
             batch.add(sender, run.origin, sequence, run.text, run.messages)
         return batch
+
+
+def _check_runs(runs: list[Run]) -> None:
+    """Raises PublicationError."""
+    for run in runs:
+        if not 1 <= run.messages <= run.text.count(b"\n") + 1:
+            raise PublicationError(f"{run.messages} messages in a text that has fewer lines")
+    try:
+        for origin in {run.origin for run in runs}:
+            Origin.unpack(origin)
+    except ValueError:
+        raise PublicationError("the origin of a message can't be read") from None
 
 
 def foreign(node: int, sender: int) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from chatroom.config.cluster_url import ClusterURL
 from chatroom.sidecars.cluster import requests
@@ -217,6 +218,31 @@ def test_the_reason_is_given_if_there_is_no_answer(
 
     with room(lambda _: None) as path:
         run(nats, use)
+
+
+def test_a_reply_that_is_not_a_node_s_is_ignored(nats: Engine) -> None:
+    strange = [b"x", b"\xff", b"[]", b"{}", b"[" * 100_000]
+    strange += [
+        json.dumps(wrong).encode()
+        for wrong in (
+            reply("a") | {"name": 2},
+            reply("a\x1b[2J"),
+            reply("a", host="b\n"),
+            reply("a", number="a b"),
+            {"name": "a", "number": "0" * 16},
+        )
+    ]
+
+    async def use(client: Client) -> None:
+        async def answer(message: Msg) -> None:
+            for data in strange:
+                await message.respond(data)
+
+        await client.subscribe(nodes_subject("room"), cb=answer)
+        await Responder(client, node(nats, 1, None)).start()
+        assert [found.name for found in await find_nodes(client, "room")] == ["127.0.0.1:1"]
+
+    run(nats, use)
 
 
 def test_a_node_that_replies_late_is_not_waited_for(

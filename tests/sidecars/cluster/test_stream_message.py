@@ -4,11 +4,21 @@ import contextlib
 
 import pytest
 from hypothesis import given
-from hypothesis.strategies import binary, builds, integers, lists, sampled_from
+from hypothesis.strategies import (
+    SearchStrategy,
+    binary,
+    builds,
+    integers,
+    just,
+    lists,
+    sampled_from,
+)
 
 from chatroom.log.origin import Origin
 from chatroom.sidecars.cluster.stream_message import (
     FORMAT,
+    MAX_RUNS,
+    MAX_SIZE,
     Publication,
     PublicationError,
     Run,
@@ -17,7 +27,15 @@ from chatroom.sidecars.cluster.stream_message import (
 
 WORDS = integers(0, 2**64 - 1)
 ORIGINS = [Origin(address, 11).pack() for address in ("192.0.2.1", "2001:db8::1", "room")]
-RUNS = builds(Run, WORDS, sampled_from(ORIGINS), integers(1, 2**32 - 1), binary(min_size=1))
+
+
+def runs_of(text: bytes) -> SearchStrategy[Run]:
+    """Return runs of this text; only its last message may lack its LF."""
+    messages = integers(1, text.count(b"\n") + 1)
+    return builds(Run, WORDS, sampled_from(ORIGINS), messages, just(text))
+
+
+RUNS = binary(min_size=1).flatmap(runs_of)
 PUBLICATIONS = builds(Publication, WORDS, WORDS, WORDS, lists(RUNS, max_size=5))
 
 
@@ -40,6 +58,25 @@ def test_a_cut_or_lengthened_publication_is_an_error(
 def test_any_other_bytes_are_an_error_and_no_other_exception(data: bytes) -> None:
     with contextlib.suppress(PublicationError):
         assert Publication.decode(data).encode() == data
+
+
+RUN = Run(3, ORIGINS[0], 1, b"<192.0.2.1>a\n")
+
+
+@pytest.mark.parametrize(
+    ("runs", "reason"),
+    [
+        ([RUN] * (MAX_RUNS + 1), f"{MAX_RUNS + 1} runs, more than {MAX_RUNS}"),
+        ([RUN._replace(text=b"x" * MAX_SIZE)], f" bytes, more than {MAX_SIZE}"),
+        ([RUN, RUN._replace(messages=0)], "0 messages in a text that has fewer lines"),
+        ([RUN, RUN._replace(messages=3)], "3 messages in a text that has fewer lines"),
+        ([RUN, RUN._replace(origin=b"\xff" * 24)], "the origin of a message can't be read"),
+    ],
+)
+def test_a_publication_that_no_node_makes_is_an_error(runs: list[Run], reason: str) -> None:
+    """It would wait for space in the log forever, or stop a process that reads the log."""
+    with pytest.raises(PublicationError, match=reason):
+        Publication.decode(Publication(1, 2, 3, runs).encode())
 
 
 def test_another_format_is_named() -> None:

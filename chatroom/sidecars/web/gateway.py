@@ -12,6 +12,7 @@ import logging
 import secrets
 import socket
 import ssl
+from collections.abc import Awaitable
 from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
@@ -35,6 +36,7 @@ from chatroom.sidecars.web.visitor import Visitor
 from chatroom.sidecars.web.websocket import (
     CLOSE_WITHIN,
     WRITE_LIMIT,
+    FrameRate,
     PendingWebSockets,
     WebSocket,
 )
@@ -86,6 +88,7 @@ class Gateway:
         self._away: dict[str, dict[str, Visitor]] = {}
         """Visitors without a WebSocket, by address and id, the oldest first."""
         self._pending = PendingWebSockets()
+        self._frame_rate = FrameRate()
         self._servers: list[Server] = []
 
     async def listen(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
@@ -96,7 +99,7 @@ class Gateway:
                 sock=listener,
                 ssl=tls,
                 backlog=BACKLOG,
-                create_connection=cast(Any, partial(WebSocket, self._pending)),
+                create_connection=cast(Any, partial(WebSocket, self._pending, self._frame_rate)),
                 process_request=self._on_request,
                 process_response=_secure,
                 compression=None,
@@ -122,9 +125,13 @@ class Gateway:
 
     # --- HTTP ----------------------------------------------------------------
 
-    def _on_request(self, websocket: ServerConnection, request: Request) -> Response | None:
+    def _on_request(
+        self, websocket: ServerConnection, request: Request
+    ) -> Response | Awaitable[None] | None:
         """Answer a request for a file; return None for the WebSocket."""
         assert isinstance(websocket, WebSocket)
+        if websocket.protocol.eof_sent:  # what came after the request was no frame
+            return websocket.cut()
         headers = request.headers
         refusal = self._identify(websocket, headers)
         if refusal is not None:

@@ -2,16 +2,22 @@
 
 The library websockets answers each ping of a client, even if the client reads nothing. So the write
 buffer would grow without limit: WRITE_LIMIT, MAX_BUFFER and STALLED_AFTER bound it.
+
+The room throttles messages only. Other frames, such as pings, cost the room nothing, and the
+gateway as much as messages. The library parses all that has arrived at once: ten thousand frames,
+while all other browsers wait. So a WebSocket is fed in portions, and a flooding client waits before
+its next portion (FRAMES_PER_SECOND).
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable
 from json.encoder import encode_basestring
-from typing import Any
+from typing import Any, cast
 
 from websockets.asyncio.server import ServerConnection, broadcast
-from websockets.frames import CloseCode
+from websockets.frames import CTRL_OPCODES, CloseCode, Frame
+from websockets.protocol import Event
 
 WRITE_LIMIT = 64 * 1024
 """Size (bytes) of a WebSocket's write buffer at which the gateway stops reading from the room."""
@@ -23,6 +29,21 @@ CLOSE_WITHIN = 10.0
 MAX_BUFFER = 4 * 1024 * 1024
 """Maximum size (bytes) of the write buffer of a WebSocket that sends and does not read. All lines
 that a session keeps fit into it."""
+READ_SIZE = 16 * 1024
+"""Maximum number of bytes to read from a browser at once: a whole record of TLS. asyncio would read
+256 KiB, and a flooding client would occupy them."""
+PORTION = 2 * 1024
+"""Maximum number of bytes to parse at once: at most 341 frames, which take a few milliseconds."""
+FRAMES_PER_SECOND = 1_000
+"""Number of frames per second that a client may send in the long run. The default --rate admits
+half as many messages."""
+ALL_FRAMES_PER_SECOND = 10_000
+"""Number of frames per second that all flooding clients may send together. They take about a
+quarter of the processor time of one core."""
+CONTROL_COST = 4
+"""A ping, pong or close counts as so many frames. A client needs few of them."""
+HOLD_AFTER = 0.25
+"""Seconds by which a client may be ahead of FRAMES_PER_SECOND. With more, it waits."""
 MAX_PENDING = 512
 """Maximum number of connections that are no members yet. With one more, the oldest is cut."""
 
@@ -48,12 +69,39 @@ class PendingWebSockets:
         self._pending.pop(websocket, None)
 
 
+class FrameRate:
+    """The rate at which the gateway takes the frames of all browsers."""
+
+    def __init__(self) -> None:
+        self.held = 0
+        """Number of flooding clients, which wait before their next portion is parsed."""
+
+    def seconds(self, frames: int) -> float:
+        """Return the time that a client has to spend for so many frames."""
+        return frames * max(1 / FRAMES_PER_SECOND, self.held / ALL_FRAMES_PER_SECOND)
+
+
 class WebSocket(ServerConnection):
     """A WebSocket that reports when it is writable again, and when it is gone."""
 
-    def __init__(self, pending: "PendingWebSockets", *arguments: Any, **options: Any) -> None:
+    def __init__(
+        self,
+        pending: "PendingWebSockets",
+        rate: FrameRate,
+        *arguments: Any,
+        **options: Any,
+    ) -> None:
         super().__init__(*arguments, **options)
         self._pending = pending
+        self._rate = rate
+        self._input = bytearray()
+        """Bytes that are not parsed yet. The transport is not read while there are any."""
+        self._frames = 0
+        """Number of frames in the present portion."""
+        self._paid_until = 0.0
+        """Time (s) of the loop until which the client has used up its rate."""
+        self._hold: asyncio.TimerHandle | None = None
+        """Timer that ends the wait of a flooding client."""
         self.client = ("", 0)
         """Address and port of the browser; the request sets it."""
         self.on_writable: Callable[[], None] = lambda: None
@@ -79,16 +127,78 @@ class WebSocket(ServerConnection):
                 await self.close(code)  # it has no timeout of its own while the buffer is full
         self.transport.abort()
 
+    async def cut(self) -> None:
+        """Break the connection without an answer."""
+        self.transport.abort()
+        await self.wait_closed()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        cast(Any, transport).max_size = READ_SIZE
+        self.recv_messages.pause = self._read
+        self.recv_messages.resume = self._parse
         self._pending.add(self)
 
+    # --- input ---------------------------------------------------------------
+
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        self._input += data
+        self._parse()
+
+    def eof_received(self) -> None:
+        # Over TLS, the end may come together with the last input, although reading is paused. What
+        # a client can send within a second is still taken.
+        self._end_hold()
+        frames = 0
+        while self._input and frames <= FRAMES_PER_SECOND:
+            self._parse_portion()
+            frames += self._frames
+        super().eof_received()
+
+    def _parse(self) -> None:
+        """Parse the input until there is none, or the client must wait."""
+        while self._input and self._hold is None and not self.recv_messages.paused:
+            self._parse_portion()
+            now = self.loop.time()
+            self._paid_until = max(self._paid_until, now) + self._rate.seconds(self._frames)
+            if self._paid_until > now + HOLD_AFTER:
+                self._hold = self.loop.call_later(self._paid_until - now, self._on_hold_over)
+                self._rate.held += 1
+        self._read()
+
+    def _parse_portion(self) -> None:
+        portion = bytes(self._input[:PORTION])
+        del self._input[:PORTION]
+        self._frames = 0
+        super().data_received(portion)
         if self.transport.get_write_buffer_size() > MAX_BUFFER:
             self.transport.abort()
         if self.protocol.close_rcvd is not None:  # websockets would wait for the browser's FIN
             self.end(CloseCode.NORMAL_CLOSURE)
+
+    def process_event(self, event: Event) -> None:
+        if isinstance(event, Frame):
+            self._frames += CONTROL_COST if event.opcode in CTRL_OPCODES else 1
+        super().process_event(event)
+
+    def _read(self) -> None:
+        """Read from the transport, unless there is input that must wait."""
+        if self._input or self._hold is not None or self.recv_messages.paused:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    def _on_hold_over(self) -> None:
+        self._end_hold()
+        self._parse()
+
+    def _end_hold(self) -> None:
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
+            self._rate.held -= 1
+
+    # --- output --------------------------------------------------------------
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -102,6 +212,8 @@ class WebSocket(ServerConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_stall()
+        self._end_hold()
+        self._input.clear()
         self._pending.discard(self)
         super().connection_lost(exc)
         self.is_lost = True

@@ -134,6 +134,19 @@ async def test_a_bad_request_is_refused(name: str) -> None:
         await client.ended()
 
 
+@pytest.mark.parametrize("next_", [b"GET / HTTP/1.1\r\n\r\n", b"\x88\x80\0\0\0\0"])
+@in_loop
+async def test_a_second_request_breaks_the_connection_and_logs_nothing(
+    next_: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """HTTP pipelining, or a frame that closes a WebSocket before it is open."""
+    async with serving() as stage:
+        client = await stage.connect()
+        client.writer.write(b"GET / HTTP/1.1\r\n\r\n" + next_)
+        assert await client.ended() == b""
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     "request_",
     [
@@ -374,6 +387,7 @@ async def test_a_client_that_pings_and_does_not_read_is_cut(
 ) -> None:
     """The answers to its pings may not fill the memory. The session goes on."""
     monkeypatch.setattr(websocket, "MAX_BUFFER", 100_000)
+    monkeypatch.setattr(websocket, "FRAMES_PER_SECOND", 1_000_000)
     async with serving() as stage:
         client = await stage.connect()
         session = (await client.join())["session"]
@@ -390,6 +404,54 @@ async def test_a_client_that_pings_and_does_not_read_is_cut(
             await asyncio.wait_for(flood(), PATIENCE)
         again = await stage.connect()
         assert (await again.join(session))["session"] == session
+
+
+@in_loop
+async def test_a_flood_of_pings_is_throttled_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They cost the room nothing, so the room does not throttle them."""
+    monkeypatch.setattr(websocket, "FRAMES_PER_SECOND", 8_000)
+    count = 1_500
+    least = count * websocket.CONTROL_COST / 8_000 - websocket.HOLD_AFTER
+    async with serving() as stage:
+        client = await stage.connect()
+        await client.join()
+        await client.receive()
+        begin = asyncio.get_running_loop().time()
+        for number in range(count):
+            client.send_frame(PING, b"%d" % number)
+        client.send({"n": 1, "say": "after them"})
+        for number in range(count):
+            assert await client.receive_frame() == (PONG, b"%d" % number)
+        assert asyncio.get_running_loop().time() - begin >= least
+        assert await stage.room.read(11) == b"after them\n"
+
+
+def test_many_flooding_clients_share_one_rate() -> None:
+    rate = websocket.FrameRate()
+    alone = rate.seconds(1_000)
+    assert alone == 1_000 / websocket.FRAMES_PER_SECOND
+    rate.held = 1_000
+    assert rate.seconds(1_000) == 1_000 * 1_000 / websocket.ALL_FRAMES_PER_SECOND > alone
+
+
+@in_loop
+async def test_a_throttled_client_counts_until_it_is_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(websocket, "FRAMES_PER_SECOND", 10)
+    rate = websocket.FrameRate()
+    monkeypatch.setattr(module, "FrameRate", lambda: rate)
+    async with serving() as stage:
+        client = await stage.connect()
+        await client.join()
+        client.send_frame(PING, b"")
+        async with asyncio.timeout(PATIENCE):
+            while rate.held != 1:
+                await asyncio.sleep(0)
+            while rate.held != 0:
+                await asyncio.sleep(0.01)
 
 
 @in_loop

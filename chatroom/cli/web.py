@@ -19,6 +19,9 @@ from chatroom.system.networks import parse_network
 
 KEEP = next(option for option in OPTIONS if option.name == "web_keep")
 """The room's option that --keep stands for."""
+PEER_TIMEOUT = next(option for option in OPTIONS if option.name == "peer_timeout").default
+"""Time (s) after which a line client is disconnected if its machine does not respond. Browsers get
+pings instead."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -119,7 +122,7 @@ def _run(options: argparse.Namespace) -> None:
 
     web = None if options.listen is None else listen(options.listen, 0)
     used = [] if web is None else [endpoint(web)]
-    tls = None if options.tls is None else listen(options.tls, 0, used)
+    tls = None if options.tls is None else listen(options.tls, PEER_TIMEOUT, used)
     certificate = Certificate(options.cert, options.key) if options.cert else None
 
     def on_listening() -> None:

@@ -34,7 +34,7 @@ from chatroom.supervisor.watchdog import Watchdog
 from chatroom.system.channel import Record
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.event_loop import EventLoop
-from chatroom.system.listening import endpoint, listen, prepare
+from chatroom.system.listening import endpoint, listen, prepare, set_keepalive
 
 CONNECT_WITHIN = 1.0
 """Timeout (s) for a loopback connection. It takes less than a millisecond, unless the system drops
@@ -94,7 +94,9 @@ class WebProcess:
             self.where.append(f"web page on {scheme}://{endpoint(web)}/")
         if at.tls is not None:
             tls = self._listen(at.tls, used)
+            set_keepalive(tls, settings.peer_timeout)
             self.where.append(f"TLS on {endpoint(tls)}")
+        self._tls = tls
         rules = Rules(settings.web_origin, settings.web_proxy_from, settings.web_keep)
         self._process = RestartedChild(
             loop,
@@ -129,11 +131,13 @@ class WebProcess:
         self._process.start()
 
     def renew(self, settings: Settings) -> None:
-        """Apply the watchdog's timeout of new settings, and read the certificate again.
+        """Apply the timeouts of new settings, and read the certificate again.
 
         If something is wrong with the certificate, the old one stays in use.
         """
         self._watchdog.renew(settings.watchdog)
+        if self._tls is not None:
+            set_keepalive(self._tls, settings.peer_timeout)
         if self._certificate is not None:
             try:
                 _check(self._certificate)

@@ -150,6 +150,31 @@ def test_a_gateway_without_progress_is_killed(web: WebProcess, children: Childre
     assert children.started[0].exitcode == -9
 
 
+def test_leave_3_line_clients_whose_machines_vanish_are_noticed(
+    children: Children, acceptor: Acceptor
+) -> None:
+    """A silent one would remain a member for ever. Browsers get pings."""
+
+    def keepalive(listener: socket.socket) -> list[int]:
+        return [
+            listener.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+            listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
+        ]
+
+    at = Addresses(HERE, HERE)
+    web = WebProcess(children.loop, Settings(peer_timeout=60), at, [], acceptor.admit)
+    web.start()
+    listeners, *_ = children.last.arguments
+    assert keepalive(listeners.tls) == [1, 60_000]
+    assert keepalive(listeners.web) == [0, 0]
+    web.renew(Settings(peer_timeout=20))
+    assert keepalive(listeners.tls) == [1, 20_000]
+    web.renew(Settings(peer_timeout=0))
+    assert keepalive(listeners.tls) == [0, 0]
+    children.last.die(0)
+    web.stop()
+
+
 def test_strangers_can_not_become_a_browser(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another program connects to the listener first: it is turned away."""
     strangers = []

@@ -12,7 +12,7 @@ import logging
 import secrets
 import socket
 import ssl
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
@@ -27,6 +27,7 @@ from websockets.http11 import Request, Response
 from chatroom.protocol.address import canonical
 from chatroom.sidecars.web import session
 from chatroom.sidecars.web.closing import GATEWAY_FULL
+from chatroom.sidecars.web.connections import Connections
 from chatroom.sidecars.web.process import Rules
 from chatroom.sidecars.web.request import ForwardedError, client, is_same_origin
 from chatroom.sidecars.web.rooms import Door, RefusedError, UnreachableError
@@ -37,7 +38,6 @@ from chatroom.sidecars.web.websocket import (
     CLOSE_WITHIN,
     WRITE_LIMIT,
     FrameRate,
-    PendingWebSockets,
     WebSocket,
 )
 from chatroom.system.listening import BACKLOG
@@ -78,28 +78,30 @@ class Gateway:
     """The sessions of all browsers, and the WebSocket servers to which the browsers connect."""
 
     def __init__(self, site: Site, door: Door, rules: Rules, capacity: int) -> None:
-        """`capacity`: maximum number of sessions."""
+        """`capacity`: maximum number of members: sessions, and other users of `connections`."""
         self._site = site
         self._door = door
         self._rules = rules
-        self._capacity = capacity
+        self.connections = Connections(capacity)
         self._visitors: dict[str, Visitor] = {}
         """Visitors by the id of their session, which only their browser knows."""
         self._away: dict[str, dict[str, Visitor]] = {}
         """Visitors without a WebSocket, by address and id, the oldest first."""
-        self._pending = PendingWebSockets()
         self._frame_rate = FrameRate()
         self._servers: list[Server] = []
 
     async def listen(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
         """Serve browsers that connect to this listener."""
+        make: Callable[..., Any] = partial(WebSocket, self.connections, self._frame_rate)
+        if tls is not None:
+            make = self.connections.counts_handshakes(make)
         self._servers.append(
             await serve(
                 self._serve,
                 sock=listener,
                 ssl=tls,
                 backlog=BACKLOG,
-                create_connection=cast(Any, partial(WebSocket, self._pending, self._frame_rate)),
+                create_connection=cast(Any, make),
                 process_request=self._on_request,
                 process_response=_secure,
                 compression=None,
@@ -207,7 +209,7 @@ class Gateway:
                 partial(self._on_end, id, websocket.client[0]),
             )
         visitor.attach(websocket, id, seen)
-        self._pending.discard(websocket)
+        self.connections.discard_other(websocket)
         return visitor
 
     def _on_away(self, id: str, address: str, away: bool) -> None:
@@ -226,12 +228,20 @@ class Gateway:
     def _on_end(self, id: str, address: str) -> None:
         self._on_away(id, address, False)
         del self._visitors[id]
+        self.connections.members -= 1
 
     async def _admit(self, websocket: WebSocket) -> socket.socket | None:
         """Return the connection of a new member, or None if there is none."""
-        if len(self._visitors) >= self._capacity:
+        if self.connections.full:
             websocket.end(CloseCode.NORMAL_CLOSURE, GATEWAY_FULL)
             return None
+        self.connections.members += 1
+        room = await self._open(websocket)
+        if room is None:
+            self.connections.members -= 1
+        return room
+
+    async def _open(self, websocket: WebSocket) -> socket.socket | None:
         try:
             room = await self._door.open(*websocket.client)
         except RefusedError as error:

@@ -12,9 +12,12 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from functools import partial
 from typing import cast
 
 from chatroom.protocol.address import canonical
+from chatroom.sidecars.web.closing import GATEWAY_FULL
+from chatroom.sidecars.web.connections import Connections
 from chatroom.sidecars.web.rooms import Door, RefusedError, UnreachableError
 from chatroom.system.listening import BACKLOG
 
@@ -82,9 +85,12 @@ class _Side(asyncio.Protocol):
 class _Client(_Side):
     """The side of a client. It is not read before it is a member."""
 
-    def __init__(self, door: Door, tasks: set[asyncio.Task[None]]) -> None:
+    def __init__(
+        self, door: Door, connections: Connections, tasks: set[asyncio.Task[None]]
+    ) -> None:
         super().__init__()
         self._door = door
+        self._connections = connections
         self._tasks = tasks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -99,18 +105,32 @@ class _Client(_Side):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connections.discard_other(self)
+        super().connection_lost(error)
+
+    def finish(self) -> None:
+        if self.transport is not None:
+            self._connections.add_other(self, self.transport.abort)
+        super().finish()
+
     async def _join(self, address: str, port: int) -> None:
+        """Become a member; give back the member's place when the room's side is closed."""
+        if self._connections.full:
+            self._refuse(GATEWAY_FULL)
+            return
+        self._connections.members += 1
         try:
             room = await self._door.open(address, port)
         except RefusedError as error:
-            if self.transport is not None:
-                self.transport.write(f"{error}\n".encode())
-            self.finish()
+            self._connections.members -= 1
+            self._refuse(str(error))
             return
         except UnreachableError:
+            self._connections.members -= 1
             self.finish()
             return
-        other = _Side()
+        other = _Room(self._connections)
         other.other = self
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: other, sock=room)
@@ -120,22 +140,47 @@ class _Client(_Side):
         else:
             self.transport.resume_reading()
 
+    def _refuse(self, reason: str) -> None:
+        if self.transport is not None:
+            self.transport.write(f"{reason}\n".encode())
+        self.finish()
+
+
+class _Room(_Side):
+    """The side of the room."""
+
+    def __init__(self, connections: Connections) -> None:
+        super().__init__()
+        self._connections = connections
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connections.members -= 1
+        super().connection_lost(error)
+
 
 class LineClients:
     """The server for line clients."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, connections: Connections) -> None:
         self._door = door
+        self._connections = connections
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     async def listen(self, listener: socket.socket, tls: ssl.SSLContext) -> None:
         """Serve clients that connect to this listener."""
+        make = partial(_Client, self._door, self._connections, self._tasks)
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: _Client(self._door, self._tasks),
+            self._connections.counts_handshakes(make),
             sock=listener,
             ssl=tls,
             ssl_handshake_timeout=HANDSHAKE_WITHIN,
             ssl_shutdown_timeout=CLOSE_WITHIN,
             backlog=BACKLOG,
         )
+
+    async def stop(self) -> None:
+        """Accept no more clients."""
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()

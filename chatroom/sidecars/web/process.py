@@ -6,6 +6,7 @@ The main process imports this module; only the gateway's process imports websock
 import contextlib
 import socket
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +14,10 @@ from chatroom.errors import WebError
 from chatroom.system.channel import Channel, ChannelClosed
 from chatroom.system.networks import Network
 
-RESERVED = 256
-"""Number of descriptors that the gateway needs besides two for each browser."""
+MAX_OTHERS = 512
+"""Maximum number of the gateway's connections that are no members."""
+RESERVED = 64 + MAX_OTHERS
+"""Number of descriptors that the gateway needs besides two for each member."""
 MAX_OPENING = 64
 """Maximum number of requests to the main process that are not answered yet."""
 
@@ -28,12 +31,23 @@ class Listeners(NamedTuple):
     """For line clients over TLS."""
 
 
-class Certificate(NamedTuple):
-    """Two files in PEM."""
+class Pem(NamedTuple):
+    """A certificate and its key, in PEM."""
+
+    chain: bytes
+    """The certificate, then those of the authorities between it and the root."""
+    key: bytes
+
+
+@dataclass
+class Certificate:
+    """The files of a certificate."""
 
     chain: Path
-    """The certificate, then those of the authorities between it and the root."""
     key: Path
+    checked: Pem | None = None
+    """Contents of the files when they were last checked and right. A new gateway uses these
+    contents, because the files may be wrong now."""
 
 
 class Rules(NamedTuple):

@@ -52,7 +52,7 @@ async def run(
         await gateway.listen(listeners.web, tls)
     if listeners.tls is not None:
         assert tls is not None
-        await LineClients(door).listen(listeners.tls, tls)
+        await LineClients(door, gateway.connections).listen(listeners.tls, tls)
     on_listening()
     await stopped.wait()
     # One stop signal is enough. asyncio restores Python's handlers when it ends, and a second

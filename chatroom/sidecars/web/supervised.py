@@ -30,7 +30,7 @@ async def run(
         await gateway.listen(listeners.web, tls)
     if listeners.tls is not None:
         assert tls is not None
-        await LineClients(door).listen(listeners.tls, tls)
+        await LineClients(door, gateway.connections).listen(listeners.tls, tls)
     channel.send({"ready": True})
     await stopped.wait()
     await gateway.stop()

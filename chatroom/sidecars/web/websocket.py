@@ -19,6 +19,8 @@ from websockets.asyncio.server import ServerConnection, broadcast
 from websockets.frames import CTRL_OPCODES, CloseCode, Frame
 from websockets.protocol import Event
 
+from chatroom.sidecars.web.connections import READ_SIZE, Connections
+
 WRITE_LIMIT = 64 * 1024
 """Size (bytes) of a WebSocket's write buffer at which the gateway stops reading from the room."""
 STALLED_AFTER = 50.0
@@ -29,9 +31,6 @@ CLOSE_WITHIN = 10.0
 MAX_BUFFER = 4 * 1024 * 1024
 """Maximum size (bytes) of the write buffer of a WebSocket that sends and does not read. All lines
 that a session keeps fit into it."""
-READ_SIZE = 16 * 1024
-"""Maximum number of bytes to read from a browser at once: a whole record of TLS. asyncio would read
-256 KiB, and a flooding client would occupy them."""
 PORTION = 2 * 1024
 """Maximum number of bytes to parse at once: at most 341 frames, which take a few milliseconds."""
 FRAMES_PER_SECOND = 1_000
@@ -44,29 +43,6 @@ CONTROL_COST = 4
 """A ping, pong or close counts as so many frames. A client needs few of them."""
 HOLD_AFTER = 0.25
 """Seconds by which a client may be ahead of FRAMES_PER_SECOND. With more, it waits."""
-MAX_PENDING = 512
-"""Maximum number of connections that are no members yet. With one more, the oldest is cut."""
-
-
-class PendingWebSockets:
-    """Connections that are no members: they still send a request or a handshake, or have not read
-    the answer."""
-
-    def __init__(self) -> None:
-        self._pending: dict[WebSocket, None] = {}
-        """The connections, the oldest first."""
-
-    def add(self, websocket: "WebSocket") -> None:
-        """Add a new connection. If there are too many, cut the oldest."""
-        self._pending[websocket] = None
-        if len(self._pending) > MAX_PENDING:
-            oldest = next(iter(self._pending))
-            self.discard(oldest)
-            oldest.transport.abort()
-
-    def discard(self, websocket: "WebSocket") -> None:
-        """Remove a connection that is a member now, or has gone."""
-        self._pending.pop(websocket, None)
 
 
 class FrameRate:
@@ -86,13 +62,13 @@ class WebSocket(ServerConnection):
 
     def __init__(
         self,
-        pending: "PendingWebSockets",
+        connections: Connections,
         rate: FrameRate,
         *arguments: Any,
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
-        self._pending = pending
+        self._connections = connections
         self._rate = rate
         self._input = bytearray()
         """Bytes that are not parsed yet. The transport is not read while there are any."""
@@ -119,6 +95,7 @@ class WebSocket(ServerConnection):
         if self._closing is None:
             if reason is not None:
                 self.tell(f'{{"closed":{encode_basestring(reason)}}}')
+            self._connections.add_other(self, self.transport.abort)
             self._closing = self.loop.create_task(self._close(code))
 
     async def _close(self, code: CloseCode) -> None:
@@ -137,7 +114,7 @@ class WebSocket(ServerConnection):
         cast(Any, transport).max_size = READ_SIZE
         self.recv_messages.pause = self._read
         self.recv_messages.resume = self._parse
-        self._pending.add(self)
+        self._connections.add_other(self, self.transport.abort)
 
     # --- input ---------------------------------------------------------------
 
@@ -146,14 +123,18 @@ class WebSocket(ServerConnection):
         self._parse()
 
     def eof_received(self) -> None:
-        # Over TLS, the end may come together with the last input, although reading is paused. What
-        # a client can send within a second is still taken.
+        # Over TLS, the end may come together with the last input, although reading is paused.
+        self._parse_rest()
+        super().eof_received()
+
+    def _parse_rest(self) -> None:
+        """Parse the last input of a client that has gone: what it may send within a second."""
         self._end_hold()
         frames = 0
         while self._input and frames <= FRAMES_PER_SECOND:
             self._parse_portion()
             frames += self._frames
-        super().eof_received()
+        self._input.clear()
 
     def _parse(self) -> None:
         """Parse the input until there is none, or the client must wait."""
@@ -212,9 +193,8 @@ class WebSocket(ServerConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_stall()
-        self._end_hold()
-        self._input.clear()
-        self._pending.discard(self)
+        self._parse_rest()
+        self._connections.discard_other(self)
         super().connection_lost(exc)
         self.is_lost = True
         self.on_lost()

@@ -5,8 +5,9 @@ import base64
 import json
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
@@ -160,31 +161,37 @@ class Client:
 
 @dataclass
 class Stage:
-    gateway: Gateway
     room: FakeRoom
     port: int
     clients: list[Client] = field(default_factory=list)
 
-    async def connect(self) -> Client:
-        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+    async def connect(self, tls: ssl.SSLContext | None = None) -> Client:
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.port, ssl=tls))
         self.clients.append(client)
         return client
 
+    async def end(self) -> None:
+        for client in self.clients:
+            client.cut()
+            with suppress(OSError, asyncio.IncompleteReadError):
+                await client.writer.wait_closed()
+        for member in self.room.members:
+            member.close()
+
 
 @asynccontextmanager
-async def serving(rules: Rules | None = None, capacity: int = 100) -> AsyncIterator[Stage]:
+async def serving(
+    rules: Rules | None = None, capacity: int = 100, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Stage]:
     """A gateway that serves."""
     listener = socket.create_server(("127.0.0.1", 0))
     room = FakeRoom()
     gateway = Gateway(Site(), room, rules or Rules(), capacity)
-    await gateway.listen(listener, None)
-    stage = Stage(gateway, room, listener.getsockname()[1])
+    await gateway.listen(listener, tls)
+    stage = Stage(room, listener.getsockname()[1])
     try:
         yield stage
     finally:
-        for client in stage.clients:
-            client.cut()
-        for member in room.members:
-            member.close()
+        await stage.end()
         await gateway.stop()
         await asyncio.sleep(0)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from chatroom.sidecars.web import connections, websocket
 from chatroom.sidecars.web import gateway as module
-from chatroom.sidecars.web import websocket
 from chatroom.sidecars.web.closing import TOO_SLOW
 from chatroom.sidecars.web.process import Rules
 from chatroom.system.networks import parse_network
@@ -459,7 +459,7 @@ async def test_connections_that_are_no_members_are_limited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The oldest is cut. Members do not count."""
-    monkeypatch.setattr(websocket, "MAX_PENDING", 2)
+    monkeypatch.setattr(connections, "MAX_OTHERS", 2)
     async with serving() as stage:
         member = await stage.connect()
         await member.join()

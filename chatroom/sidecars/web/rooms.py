@@ -117,9 +117,13 @@ class TCPDoor:
     async def open(self, address: str, port: int) -> socket.socket:
         connection = await self._connect()
         if self._proxy_header:
-            host, room_port = connection.getpeername()[:2]
-            header = compose(address, port, host, room_port)
-            await asyncio.get_running_loop().sock_sendall(connection, header)
+            try:
+                host, room_port = connection.getpeername()[:2]
+                header = compose(address, port, host, room_port)
+                await asyncio.get_running_loop().sock_sendall(connection, header)
+            except OSError as error:  # the room has ended meanwhile
+                connection.close()
+                raise UnreachableError(f"the room has gone: {_reason(error)}") from None
         return connection
 
     async def probe(self) -> None:

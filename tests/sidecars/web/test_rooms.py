@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -150,4 +151,28 @@ async def test_a_room_that_does_not_answer_is_given_up(monkeypatch: pytest.Monke
             socket.create_connection((HERE, port)),  # the queue of connections is full now
             pytest.raises(UnreachableError, match="no answer within"),
         ):
+            await door.open("192.0.2.7", 1)
+
+
+@in_loop
+async def test_a_room_that_ends_before_it_gets_the_header_is_unreachable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server((HERE, 0)) as server:
+        address = server.getsockname()
+
+        async def connect(_room: Endpoint) -> socket.socket:
+            """Return a connection that the room has reset."""
+            connection = socket.create_connection(address)
+            accepted, _ = server.accept()
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            accepted.close()
+            with pytest.raises(ConnectionResetError):
+                connection.recv(1)
+            connection.setblocking(False)
+            return connection
+
+        monkeypatch.setattr(module, "_connect", connect)
+        door = TCPDoor([Endpoint(*address)], proxy_header=True)
+        with pytest.raises(UnreachableError, match="the room has gone"):
             await door.open("192.0.2.7", 1)

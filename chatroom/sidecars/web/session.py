@@ -22,7 +22,9 @@ docs/web.md describes the frames.
 
 import json
 from collections import deque
+from collections.abc import Collection
 from json.encoder import encode_basestring
+from sys import getsizeof
 from typing import Any
 
 from chatroom.sidecars.web.stream import LineStream
@@ -30,9 +32,8 @@ from chatroom.sidecars.web.stream import LineStream
 KEEP_LINES = 2_000
 """Maximum number of lines to keep for a browser that has not yet confirmed them with `seen`."""
 KEEP_SIZE = 256 * 1024
-"""Maximum size of these lines (characters, LINE_COST more for each line)."""
-LINE_COST = 64
-"""Number of characters to add to the size of each kept line: about the size of an empty str."""
+"""Maximum size of these lines in memory (bytes). A character takes up to four, and an empty str
+about 50."""
 
 
 class ProtocolError(Exception):
@@ -129,7 +130,7 @@ class Session:
             self._unfinished = ""
             self._last_text = lines[-1]
             self._lines.extend(lines)
-            self._size += sum(map(len, lines)) + LINE_COST * len(lines)
+            self._size += _size(lines)
             self._forget()
 
     def on_silence(self) -> None:
@@ -177,7 +178,7 @@ class Session:
             self._drop_first()
 
     def _drop_first(self) -> None:
-        self._size -= len(self._lines.popleft()) + LINE_COST
+        self._size -= _size((self._lines.popleft(),))
         self._first += 1
 
     # --- the browser's messages ----------------------------------------------
@@ -210,6 +211,10 @@ class Session:
     def said(self) -> int:
         """Number of the last message that has reached the room as a whole."""
         return self._said
+
+
+def _size(lines: Collection[str]) -> int:
+    return sum(map(getsizeof, lines))
 
 
 def _clean(text: str) -> str:

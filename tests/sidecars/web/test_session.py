@@ -241,11 +241,15 @@ def test_what_is_missing_is_counted_exactly(moves: list[tuple[int, bool]]) -> No
     assert all(text == f"line {at}" for at, text in browser.lines.items())
 
 
-def test_memory_is_bounded_by_size_too(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("character", "size"), [("x", 1), ("😀", 4)])
+def test_memory_is_bounded_by_size_too(
+    monkeypatch: pytest.MonkeyPatch, character: str, size: int
+) -> None:
+    """The size is that in memory: an emoji takes four bytes there."""
     monkeypatch.setattr(module, "KEEP_SIZE", 1000)
     browser = Browser()
     browser.cut()
-    feed(browser, *("x" * 400 for _ in range(9)))
+    feed(browser, *(character * (400 // size) for _ in range(9)))
     browser.settle()
     assert browser.missed == 7
     assert sorted(browser.lines) == [8, 9]

@@ -28,10 +28,11 @@ from chatroom.config.settings import Settings
 from chatroom.errors import ListenError, WebError
 from chatroom.logs import Event
 from chatroom.protocol.refusal_reason import RefusalReason
-from chatroom.sidecars.web.process import Certificate, Listeners, Rules, main
+from chatroom.sidecars.web.process import RESERVED, Certificate, Listeners, Rules, main
 from chatroom.supervisor.child import Child, RestartedChild
 from chatroom.supervisor.watchdog import Watchdog
 from chatroom.system.channel import Record
+from chatroom.system.descriptors import raise_limit
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.event_loop import EventLoop
 from chatroom.system.listening import endpoint, listen, prepare, set_keepalive
@@ -74,11 +75,12 @@ class WebProcess:
     ) -> None:
         """Listen at the addresses. `in_use`: addresses at which the room listens already.
 
-        Raises ListenError, WebError.
+        Raises ListenError, WebError; LimitError if the gateway would have too few descriptors.
         """
         if find_spec("websockets") is None:
             option = "--web" if at.web else "--tls"
             raise WebError(f"{option} needs websockets: pip install 'chatroom[web]'")
+        raise_limit(RESERVED)  # an error is one line here, and not in the gateway's process
         self._loop = loop
         self._admit = admit
         self._certificate = _certificate(settings)

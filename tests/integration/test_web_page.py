@@ -272,6 +272,7 @@ CALLS: dict[str, list[tuple[list[Any], Any]]] = {
         (["<192.0.2.7>I think of this: no"], ["say", "192.0.2.7", "", "I think of this: no"]),
         (["<192.0.2.7>see https://a.example"], ["say", "192.0.2.7", "", "see https://a.example"]),
         (["<192.0.2.7><192.0.2.8>x: y"], ["say", "192.0.2.7", "", "<192.0.2.8>x: y"]),
+        (["<192.0.2.7>192.0.2.8: x"], ["say", "192.0.2.7", "", "192.0.2.8: x"]),
         (["<192.0.2.7>"], ["say", "192.0.2.7", "", ""]),
         (["<room>Stop: now"], ["room", "", "", "Stop: now"]),
         (["Welcome: all"], ["plain", "", "", "Welcome: all"]),
@@ -282,6 +283,9 @@ CALLS: dict[str, list[tuple[list[Any], Any]]] = {
         (["one two three four"], "one two three"),
         (["x" * 30], "x" * 24),
         (["-- "], ""),
+        (["192.0.2.8"], ""),
+        (["١٩٢.٠.٢.٨"], ""),
+        (["agent 7.5"], "agent 7.5"),
         (["ליאור"], "ליאור"),
     ],
     "messages": [
@@ -501,6 +505,33 @@ def test_a_connection_that_died_in_silence_is_noticed(here: Here) -> None:
     here.cutter.is_silent = False
     page.clock.run_for(20_000)
     wait_for(page, "say", "missed")
+
+
+def test_a_clock_that_is_set_back_leads_to_a_new_connection(here: Here) -> None:
+    """The time of the last frame is in the future then, so silence would not be noticed."""
+    context = here.context()
+    context.clock.install()
+    page, member = here.joined(context), here.member()
+    page.clock.set_system_time(page.evaluate("Date.now()") / 1000 - 3600)
+    with page.expect_websocket():
+        page.clock.run_for(10_000)
+    expect(page.locator("#state")).to_have_text("Connected")
+    member.send("hello\n")
+    wait_for(page, "say", "hello")
+
+
+def test_many_accents_cover_no_other_message(here: Here) -> None:
+    page, member = here.page(), here.member()
+    member.send("anna: hello\n")
+    wait_for(page, "say", "hello")
+    box = page.locator(".say .text").first.bounding_box()
+    assert box is not None
+    inside = {"x": box["x"] + 4, "y": box["y"] + 4, "width": 40, "height": box["height"] - 8}
+    before = page.screenshot(clip=inside)
+    accents = "é" + "\N{COMBINING ACUTE ACCENT}" * 300
+    member.send(f"{accents}\n{accents[:20]}: name\n")
+    wait_for(page, "say", "name")
+    assert page.screenshot(clip=inside) == before
 
 
 def test_two_tabs_are_two_members(here: Here) -> None:

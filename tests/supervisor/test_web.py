@@ -1,5 +1,6 @@
 """The main process's part of the web gateway: listeners, connections, and the process."""
 
+import resource
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import pytest
 
 from chatroom.config.settings import Settings
-from chatroom.errors import ListenError, WebError
+from chatroom.errors import LimitError, ListenError, WebError
 from chatroom.protocol.refusal_reason import RefusalReason
+from chatroom.sidecars.web.process import RESERVED
 from chatroom.supervisor import web as module
 from chatroom.supervisor.web import Addresses, WebProcess, connect
 from chatroom.system.endpoint import Endpoint
@@ -206,3 +208,12 @@ def test_the_web_without_the_extra_is_an_error(
     for at, option in ((Addresses(HERE, None), "--web"), (Addresses(None, HERE), "--tls")):
         with pytest.raises(WebError, match=rf"^{option} needs .*'chatroom\[web\]'$"):
             WebProcess(children.loop, Settings(), at, [], acceptor.admit)
+
+
+def test_too_few_descriptors_for_the_gateway_are_an_error(
+    children: Children, acceptor: Acceptor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (RESERVED, RESERVED))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    with pytest.raises(LimitError, match=rf"too few descriptors: {RESERVED}, but more than "):
+        WebProcess(children.loop, Settings(), Addresses(HERE, None), [], acceptor.admit)

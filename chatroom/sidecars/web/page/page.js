@@ -27,14 +27,15 @@ export function parseLine(line) {
 }
 
 /** Return typed text as a name that `parseLine` finds again, or "". A name is short: a longer text
- * before a colon is a sentence. */
+ * before a colon is a sentence. A name of digits and dots could be taken for an address. */
 export function cleanName(typed) {
 	const words = typed
 		.normalize("NFC")
 		.replace(/[<>:\p{Cc}\p{Cs}\u2028\u2029]/gu, " ")
 		.replace(/^[^\p{L}\p{N}\p{Extended_Pictographic}_@]+/u, "")
 		.split(/\s+/u);
-	return [...words.slice(0, 3).join(" ")].slice(0, 24).join("").trim();
+	const name = [...words.slice(0, 3).join(" ")].slice(0, 24).join("").trim();
+	return /^[\p{N}.]+$/u.test(name) ? "" : name;
 }
 
 /** Return the messages in typed or pasted text: one a line, without empty lines. */
@@ -263,7 +264,8 @@ class Link {
 		if (this.asked <= this.heard) this.asked = Date.now();
 	}
 
-	/** Find out whether the connection is still there. `slept`: no timer has run for a while. */
+	/** Find out whether the connection is still there. `slept`: no timer has run for a while, or the
+	 * clock has been set back. */
 	check(slept) {
 		const now = Date.now();
 		if (!this.ready) return;
@@ -865,7 +867,8 @@ window.onpageshow = ({ persisted }) => {
 
 let ticked = Date.now();
 setInterval(() => {
-	link.check(Date.now() - ticked > 90_000); // the timers of hidden pages run once a minute
+	const since = Date.now() - ticked;
+	link.check(since > 90_000 || since < 0); // the timers of hidden pages run once a minute
 	ticked = Date.now();
 }, 5000);
 

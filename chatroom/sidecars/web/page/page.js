@@ -27,7 +27,7 @@ export function parseLine(line) {
 }
 
 /** Return typed text as a name that `parseLine` finds again, or "". A name is short: a longer text
- * before a colon is a sentence. A name of digits and dots could be taken for an address. */
+ * before a colon is a sentence. It is no address. */
 export function cleanName(typed) {
 	const words = typed
 		.normalize("NFC")
@@ -264,12 +264,12 @@ class Link {
 		if (this.asked <= this.heard) this.asked = Date.now();
 	}
 
-	/** Find out whether the connection is still there. `slept`: no timer has run for a while, or the
-	 * clock has been set back. */
-	check(slept) {
+	/** Find out whether the connection is still there. `jumped`: no timer ran for a while, or the
+	 * clock was set back. */
+	check(jumped) {
 		const now = Date.now();
 		if (!this.ready) return;
-		if (slept || (this.asked > this.heard && now - this.asked > ANSWER_WITHIN)) this.connect();
+		if (jumped || (this.asked > this.heard && now - this.asked > ANSWER_WITHIN)) this.connect();
 		else if (now - this.heard > ASK_AFTER) {
 			this.send({ seen: this.told }); // nothing new: the gateway answers it
 			this.ask();

@@ -5,7 +5,8 @@
     site.py      pure: the files of page/, and HTTP answers
     request.py   pure: a browser's address behind reverse proxies, and its origin
     closing.py   pure: the reasons why a room disconnects a member
-    websocket.py a WebSocket with bounded buffers
+    connections.py   limits of members, and of connections that are no members
+    websocket.py a WebSocket with bounded buffers and a limited rate of frames
     visitor.py   a browser in the room: session, connection to the room, WebSocket
     rooms.py     the way into the room: through the main process, or by TCP
     gateway.py   HTTP and WebSockets, in an event loop: Gateway.listen

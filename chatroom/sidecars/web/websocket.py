@@ -95,7 +95,8 @@ class WebSocket(ServerConnection):
         if self._closing is None:
             if reason is not None:
                 self.tell(f'{{"closed":{encode_basestring(reason)}}}')
-            self._connections.add_other(self, self.transport.abort)
+            if not self.is_lost:
+                self._connections.add_other(self, self.transport.abort)
             self._closing = self.loop.create_task(self._close(code))
 
     async def _close(self, code: CloseCode) -> None:

@@ -181,10 +181,15 @@ class Stage:
 
 @asynccontextmanager
 async def serving(
-    rules: Rules | None = None, capacity: int = 100, tls: ssl.SSLContext | None = None
+    rules: Rules | None = None,
+    capacity: int = 100,
+    tls: ssl.SSLContext | None = None,
+    send_buffer: int = 0,
 ) -> AsyncIterator[Stage]:
-    """A gateway that serves."""
+    """A gateway that serves. `send_buffer`: size of a kernel's buffer (bytes); 0: the default."""
     listener = socket.create_server(("127.0.0.1", 0))
+    if send_buffer:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     room = FakeRoom()
     gateway = Gateway(Site(), room, rules or Rules(), capacity)
     await gateway.listen(listener, tls)

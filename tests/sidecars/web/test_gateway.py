@@ -9,6 +9,7 @@ from chatroom.sidecars.web import connections, websocket
 from chatroom.sidecars.web import gateway as module
 from chatroom.sidecars.web.closing import TOO_SLOW
 from chatroom.sidecars.web.process import Rules
+from chatroom.sidecars.web.rooms import RefusedError
 from chatroom.system.networks import parse_network
 from tests.sidecars.web.stage import BINARY, CLOSE, PATIENCE, PING, PONG, TEXT, in_loop, serving
 
@@ -387,8 +388,9 @@ async def test_a_client_that_pings_and_does_not_read_is_cut(
 ) -> None:
     """The answers to its pings may not fill the memory. The session goes on."""
     monkeypatch.setattr(websocket, "MAX_BUFFER", 100_000)
-    monkeypatch.setattr(websocket, "FRAMES_PER_SECOND", 1_000_000)
-    async with serving() as stage:
+    for rate in ("FRAMES_PER_SECOND", "ALL_FRAMES_PER_SECOND"):
+        monkeypatch.setattr(websocket, rate, 1e9)
+    async with serving(send_buffer=1) as stage:
         client = await stage.connect()
         session = (await client.join())["session"]
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -470,6 +472,37 @@ async def test_connections_that_are_no_members_are_limited(
         assert head.startswith(b"HTTP/1.1 200 ")
         member.send({"n": 1, "say": "still here"})
         assert await stage.room.read(11) == b"still here\n"
+
+
+@in_loop
+async def test_a_client_that_leaves_before_the_room_refuses_it_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used = connections.Connections(100)
+    monkeypatch.setattr(module, "Connections", lambda _: used)
+    asked, gone = asyncio.Event(), asyncio.Event()
+
+    async def refuse(*_: object) -> None:
+        asked.set()
+        await gone.wait()
+        raise RefusedError("too late")
+
+    async with serving() as stage:
+        monkeypatch.setattr(stage.room, "open", refuse)
+        client = await stage.connect()
+        await client.request()
+        client.send({"session": None})
+        async with asyncio.timeout(PATIENCE):
+            await asked.wait()
+            client.cut()
+            while used._others:
+                await asyncio.sleep(0)
+        assert used.members == 1
+        gone.set()
+        async with asyncio.timeout(PATIENCE):
+            while used.members:
+                await asyncio.sleep(0)
+        assert not used._others
 
 
 @in_loop

@@ -56,6 +56,8 @@ class Visitor:
         self._on_end = on_end
         self._session = Session()
         self._websocket: WebSocket | None = None
+        self._latest: WebSocket | None = None
+        """Last WebSocket that the session has had."""
         self._expiry: asyncio.TimerHandle | None = None
         """Timer that ends the session; None while it has a WebSocket."""
         self._silence: asyncio.TimerHandle | None = None
@@ -93,15 +95,15 @@ class Visitor:
             self._expiry.cancel()
             self._expiry = None
             self._on_away(False)
-        self._websocket = websocket
+        self._websocket = self._latest = websocket
         websocket.on_writable = self._push
         websocket.on_lost = lambda: self._detach(websocket)
         websocket.tell('{{"session":"{}","said":{said},"missed":{missed}}}'.format(id, **numbers))
         self._push()
 
     def leave(self, websocket: WebSocket | None) -> None:
-        """End the session, unless a WebSocket other than this one has taken it over."""
-        if self._websocket in (websocket, None):
+        """End the session, unless another WebSocket has taken it over from this one."""
+        if websocket in (self._latest, None):
             self._leave()
 
     def _detach(self, websocket: WebSocket) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from chatroom.sidecars.web import gateway as module
 from chatroom.sidecars.web import websocket
-from chatroom.sidecars.web.closing import TOO_SLOW
+from chatroom.sidecars.web.closing import TAKEN_OVER, TOO_SLOW
 from chatroom.sidecars.web.process import Rules
 from chatroom.system.networks import parse_network
 from tests.sidecars.web.stage import BINARY, CLOSE, PATIENCE, PING, PONG, TEXT, in_loop, serving
@@ -246,6 +246,24 @@ async def test_one_address_can_not_fill_the_room_with_sessions_that_are_away(
             client = await stage.connect()
             assert (await client.join(session))["session"] != session
         assert len(stage.room.members) == 6
+
+
+@in_loop
+async def test_the_end_of_a_websocket_that_was_taken_over_does_not_end_the_session() -> None:
+    """The client confirms the close, as RFC 6455 demands (5.5.1), while it has no other WebSocket:
+    the newer one was cut."""
+    async with serving() as stage:
+        older, newer = await stage.connect(), await stage.connect()
+        session = (await older.join())["session"]
+        await newer.join(session)
+        assert await older.closed() == (1000, TAKEN_OVER)
+        newer.cut()
+        await (await stage.connect()).request("/")  # the gateway notices the cut before this
+        older.send_frame(CLOSE, (1000).to_bytes(2))
+        await older.ended()
+        older.cut()
+        await (await stage.connect()).request("/")
+        assert (await (await stage.connect()).join(session))["session"] == session
 
 
 @in_loop

@@ -34,6 +34,7 @@ MAX_PREFIX = 128
 MAX_WELCOME = KIB
 """Maximum size of the welcome (bytes), with its LF. The send buffer of a new socket has space for
 so many bytes."""
+MAX_GATEWAYS = 64
 MIN_TRANSCRIPT = 4 * MIB
 """Minimum of `transcript_size` (bytes). Each line must fit into an empty file. The longest message
 has 1 MiB, the maximum of --max-line. If each of its bytes becomes U+FFFD, it takes 3 MiB in the
@@ -320,6 +321,8 @@ class Options:
         " stream is created")
     web: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_port,
         help="serve a page on which browsers can join, at this address; needs chatroom[web]")
+    web_processes: int = option(1, "N", integer, least=1, most=MAX_GATEWAYS,
+        help="number of processes, the gateways, that serve the page and line clients over TLS")
     web_cert: Path | None = option(None, "FILE", path,
         help="certificate (PEM) for --web, which then serves https, and for --tls; SIGHUP reads"
         " FILE again")

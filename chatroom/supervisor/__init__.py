@@ -18,6 +18,9 @@ In reading order:
     console.py         print the conversation
     transcript.py      the process that writes the transcript
     metrics.py         the process that serves metrics
+    web.py             `Gateways`: the processes that serve browsers, and their members
+    session_moves.py   `SessionMoves`: pass a browser's session from one gateway to another
+    web_alone.py       the main process of `python -m chatroom.web`, without a room
     progress.py        how far each member lags
     status_report.py   the report that chatroom.status shows
     admin_commands.py  kick, ban, unban, say

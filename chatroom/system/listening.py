@@ -5,6 +5,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,6 +42,27 @@ def listen(at: Endpoint, peer_timeout: int, in_use: Sequence[Endpoint] = ()) -> 
         why = _reason(error) + _hint(error, at, in_use)
         raise ListenError(f"can't listen on {at}: {why}") from None
     return listener
+
+
+def listen_beside(listener: socket.socket) -> socket.socket:
+    """Return another listener at the same address; the kernel spreads the connections over both.
+
+    Where the kernel can't do this (macOS), it is the same listener. Raises ListenError.
+    """
+    if sys.platform != "linux":
+        return listener.dup()
+    other = socket.socket(listener.family, socket.SOCK_STREAM)
+    try:
+        # Both need the option. The first listener gets it after `bind`, so that an address that
+        # another room of this user uses was an error.
+        for end in (listener, other):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        _bind(other, listener.getsockname())
+        prepare(other, 0)
+    except OSError as error:
+        other.close()
+        raise ListenError(f"can't listen on {endpoint(listener)}: {error.strerror}") from None
+    return other
 
 
 def resolve(at: Endpoint) -> Endpoint:

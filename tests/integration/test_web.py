@@ -23,7 +23,7 @@ from tests.integration.waiting import PATIENCE, until
 
 WEB = ("--web", "127.0.0.1:0")
 WELCOME = "Welcome to socket practice"
-WEB_DIED = r" level=warning event=web-died exit=-9 again_in=[\d.]+ says="
+WEB_DIED = r" level=warning event=web-died gateway=\d exit=-9 again_in=[\d.]+ says="
 
 HERE = "127.0.0.1"
 

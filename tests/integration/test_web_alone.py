@@ -163,6 +163,7 @@ def test_an_address_in_use_is_an_error() -> None:
         (["--room", "h:1", "--listen", "h:1", "--origin", "x"], "--origin: must be an origin such"),
         (["--room", "h:1", "--listen", "h:1", "--keep", "-1"], "--keep: must be seconds from 0"),
         (["--room", "h:1", "--listen", "h:1", "--proxy-from", "x"], "--proxy-from: must be an"),
+        (["--room", "h:1", "--listen", "h:1", "--processes", "0"], "must be a number from 1 to 64"),
     ],
 )
 def test_wrong_arguments_are_errors(options: list[str], error: str) -> None:

@@ -195,7 +195,7 @@ def test_a_wrong_certificate_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_gateway_comes_back_with_its_certificate(tmp_path: Path) -> None:
-    died = r" level=warning event=web-died exit=-9 "
+    died = r" level=warning event=web-died gateway=0 exit=-9 "
     with encrypted(tmp_path, logs=died) as (here, _, port):
         [gateway] = [child for child in here.children() if "web.process" in child.command]
         os.kill(gateway.pid, signal.SIGKILL)

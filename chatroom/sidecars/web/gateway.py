@@ -25,6 +25,7 @@ from websockets.http11 import Request, Response
 
 from chatroom.protocol.address import canonical
 from chatroom.sidecars.web import session
+from chatroom.sidecars.web.claims import Claims, State, make_id
 from chatroom.sidecars.web.closing import GATEWAY_FULL
 from chatroom.sidecars.web.process import Rules
 from chatroom.sidecars.web.request import ForwardedError, client, is_same_origin
@@ -75,9 +76,20 @@ def on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> N
 class Gateway:
     """The sessions of all browsers, and the WebSocket servers to which the browsers connect."""
 
-    def __init__(self, site: Site, door: Door, rules: Rules, capacity: int) -> None:
-        """`capacity`: maximum number of sessions."""
+    def __init__(
+        self,
+        site: Site,
+        door: Door,
+        rules: Rules,
+        capacity: int,
+        number: int = 0,
+        claims: Claims | None = None,
+    ) -> None:
+        """`capacity`: maximum number of sessions. `number`: of this gateway; `claims`: the way to
+        the sessions of the others, None if there are no others."""
         self._site = site
+        self._number = number
+        self._claims = claims
         self._door = door
         self._rules = rules
         self._capacity = capacity
@@ -187,24 +199,70 @@ class Gateway:
             raise ProtocolError("session must be text or null")
         if websocket.is_lost:  # it was lost while its first frame waited in the queue
             return None
-        visitor = self._visitors.get(id) if id else None
-        if id is None or visitor is None or not visitor.is_staying:
+        try:
+            visitor = await self._find(id, websocket) if id else None
+        except UnreachableError:
+            websocket.end(CloseCode.TRY_AGAIN_LATER)
+            return None
+        if id is None or visitor is None:
             room = await self._admit(websocket)
             if room is None:
                 return None
-            id, seen = secrets.token_urlsafe(16), 0
-            visitor = self._visitors[id] = Visitor(
-                room,
-                self._rules.keep,
-                partial(self._on_away, id, websocket.client[0]),
-                partial(self._on_end, id, websocket.client[0]),
-            )
+            id, seen = make_id(self._number, secrets.token_urlsafe(16)), 0
+            visitor = self._begin(id, websocket.client[0], room, None)
         visitor.attach(websocket, id, seen)
         self._pending.discard(websocket)
         return visitor
 
-    def _on_away(self, id: str, address: str, away: bool) -> None:
+    async def _find(self, id: str, websocket: WebSocket) -> Visitor | None:
+        """Return the visitor of a session, which may be in another gateway; None if it has ended.
+
+        Raises UnreachableError if this can't be found out, or the WebSocket is lost meanwhile.
+        """
+        visitor = self._visitors.get(id)
+        if visitor is None and self._claims is not None:
+            if len(self._visitors) >= self._capacity:
+                raise UnreachableError("this gateway is full")
+            if await self._claims.claim(id):
+                visitor = self._visitors.get(id)
+                if visitor is None:  # a third gateway has claimed it meanwhile
+                    raise UnreachableError("the session is elsewhere")
+            if websocket.is_lost:
+                raise UnreachableError("the browser has gone")
+        return visitor if visitor is not None and visitor.is_staying else None
+
+    def _begin(self, id: str, address: str, room: socket.socket, state: State | None) -> Visitor:
+        visitor = self._visitors[id] = Visitor(
+            room,
+            address,
+            self._rules.keep,
+            partial(self._on_away, id),
+            partial(self._on_end, id, state is not None),
+            state,
+        )
+        return visitor
+
+    # --- other gateways ------------------------------------------------------
+
+    def state(self, id: str) -> State | None:
+        """Return the state of a session, or None if it can't be resumed here."""
+        visitor = self._visitors.get(id)
+        return visitor.state() if visitor is not None and visitor.is_staying else None
+
+    def move_out(self, id: str) -> socket.socket:
+        """Forget a session; return its connection to the room."""
+        return self._visitors[id].move_out()
+
+    def move_in(self, id: str, room: socket.socket, state: State) -> None:
+        """Continue a session that has been in another gateway."""
+        room.setblocking(False)
+        self._begin(id, state["address"], room, state).await_websocket()
+
+    # --- visitors ------------------------------------------------------------
+
+    def _on_away(self, id: str, away: bool) -> None:
         """Note that a visitor has lost its WebSocket, or has another."""
+        address = self._visitors[id].address
         if away:
             waiting = self._away.setdefault(address, {})
             waiting[id] = self._visitors[id]
@@ -216,9 +274,11 @@ class Gateway:
             if not waiting:
                 del self._away[address]
 
-    def _on_end(self, id: str, address: str) -> None:
-        self._on_away(id, address, False)
+    def _on_end(self, id: str, moved_in: bool) -> None:
+        self._on_away(id, False)
         del self._visitors[id]
+        if moved_in and self._claims is not None:
+            self._claims.forget(id)
 
     async def _admit(self, websocket: WebSocket) -> socket.socket | None:
         """Return the connection of a new member, or None if there is none."""

@@ -6,17 +6,27 @@ The main process imports this module; only the gateway's process imports websock
 import contextlib
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from chatroom.errors import WebError
 from chatroom.system.channel import Channel, ChannelClosed
+from chatroom.system.endpoint import Endpoint
 from chatroom.system.networks import Network
 
 RESERVED = 256
 """Number of descriptors that the gateway needs besides two for each browser."""
 MAX_OPENING = 64
-"""Maximum number of requests to the main process that are not answered yet."""
+"""Maximum number of requests for a new member that the main process has not answered yet."""
+MAX_CLAIMS = 32
+"""Maximum number of claims for sessions that the main process has not answered yet."""
+
+
+def reserved(gateways: int) -> int:
+    """Return the number of descriptors that the main process needs for so many gateways."""
+    claims = 2 * MAX_CLAIMS if gateways > 1 else 0  # a connection and a file for each
+    return gateways * (4 + MAX_OPENING + claims)  # two listeners, a channel and a sentinel
 
 
 class Listeners(NamedTuple):
@@ -26,6 +36,24 @@ class Listeners(NamedTuple):
     """For browsers."""
     tls: socket.socket | None
     """For line clients over TLS."""
+
+
+class Place(NamedTuple):
+    """One of the gateways that serve the same page."""
+
+    number: int
+    """Number of the gateway, from 0."""
+    gateways: int
+    """Number of all these gateways."""
+
+
+class Rooms(NamedTuple):
+    """Rooms that the gateway reaches by TCP."""
+
+    endpoints: Sequence[Endpoint]
+    """Rooms, of which the first that answers is used."""
+    proxy_header: bool
+    """True if they expect a PROXY header (version 2) from this gateway."""
 
 
 class Certificate(NamedTuple):
@@ -48,16 +76,24 @@ class Rules(NamedTuple):
 
 
 def main(
-    listeners: Listeners, certificate: Certificate | None, rules: Rules, end: socket.socket
+    place: Place,
+    listeners: Listeners,
+    certificate: Certificate | None,
+    rules: Rules,
+    rooms: Rooms | None,
+    end: socket.socket,
 ) -> None:
-    """Run the gateway until the main process stops it or ends; the target of its process."""
+    """Run the gateway until the main process stops it or ends; the target of its process.
+
+    `rooms`: None if the main process makes the members.
+    """
     import asyncio
 
     from chatroom.sidecars.web.supervised import run
 
     channel = Channel(end)
     try:
-        asyncio.run(run(listeners, certificate, rules, channel))
+        asyncio.run(run(place, listeners, certificate, rules, rooms, channel))
     except WebError as error:
         with contextlib.suppress(ChannelClosed):
             channel.send({"error": str(error)})

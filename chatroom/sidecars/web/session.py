@@ -22,8 +22,9 @@ docs/web.md describes the frames.
 
 import json
 from collections import deque
+from collections.abc import Collection
 from json.encoder import encode_basestring
-from typing import Any
+from typing import Any, Self
 
 from chatroom.sidecars.web.stream import LineStream
 
@@ -84,6 +85,37 @@ class Session:
         self._pending: deque[int] = deque()
         """Bytes that are not sent to the room yet, for each message above `_said`."""
 
+    # --- another process ------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Return all that another process needs to continue this session, as JSON can hold it."""
+        return {
+            "rest": self._stream.rest.decode("latin-1"),
+            "lines": [*self._lines],
+            "last_text": self._last_text,
+            "first": self._first,
+            "unfinished": self._unfinished,
+            "accepted": self._accepted,
+            "said": self._said,
+            "pending": [*self._pending],
+        }
+
+    @classmethod
+    def continued(cls, state: dict[str, Any]) -> Self:
+        """Return a session that continues where another one was, without a WebSocket."""
+        made = cls()
+        made._stream = LineStream(state["rest"].encode("latin-1"))
+        made._lines.extend(state["lines"])
+        made._last_text = state["last_text"]
+        made._first = state["first"]
+        made._size = _size(made._lines)
+        made._unfinished = state["unfinished"]
+        made._accepted = state["accepted"]
+        made._said = state["said"]
+        made._pending.extend(state["pending"])
+        made._forget()
+        return made
+
     # --- the WebSocket -------------------------------------------------------
 
     def attach(self, seen: int) -> dict[str, int]:
@@ -129,7 +161,7 @@ class Session:
             self._unfinished = ""
             self._last_text = lines[-1]
             self._lines.extend(lines)
-            self._size += sum(map(len, lines)) + LINE_COST * len(lines)
+            self._size += _size(lines)
             self._forget()
 
     def on_silence(self) -> None:
@@ -210,6 +242,10 @@ class Session:
     def said(self) -> int:
         """Number of the last message that has reached the room as a whole."""
         return self._said
+
+
+def _size(lines: Collection[str]) -> int:
+    return sum(map(len, lines)) + LINE_COST * len(lines)
 
 
 def _clean(text: str) -> str:

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from websockets.frames import CloseCode
 
@@ -32,6 +33,8 @@ LAGGED_WITHIN = 5.0
 """If the gateway has paused reading a connection to the room, and the connection ends during the
 pause or within so many seconds after it, the gateway takes lag for the reason. The room sends no
 reason to a member that lags."""
+ATTACH_WITHIN = 1.0
+"""Minimum time (s) for a WebSocket to attach to a session that another gateway has had."""
 
 
 class Visitor:
@@ -39,17 +42,22 @@ class Visitor:
 
     `keep`: seconds for which the session continues without a WebSocket. `on_away(away)` is called
     when it has lost its WebSocket (True), and when it has another (False). `on_end()` is called
-    once, when the connection to the room has ended.
+    once, when the connection to the room has ended, or another gateway gets it. `state`: of the
+    visitor that had this connection in another gateway; None for a new member.
     """
 
     def __init__(
         self,
         room: socket.socket,
+        address: str,
         keep: float,
         on_away: Callable[[bool], None],
         on_end: Callable[[], None],
+        state: dict[str, Any] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self.address = address
+        """Address of the browser, which the room has admitted."""
         self._room = room
         self._keep = keep
         self._on_away = on_away
@@ -75,11 +83,43 @@ class Visitor:
         """True once the session is over, and only what is unsent must still reach the room."""
         self._ended = False
         self._loop.add_reader(room, self._on_readable)
+        if state is not None:
+            self._session = Session.continued(state["session"])
+            self._unsent += state["unsent"].encode("latin-1")
+            if state["lagged"]:
+                self._resumed_at = self._loop.time()
+            self._await_silence()
+            self._write()
 
     @property
     def is_staying(self) -> bool:
         """True while the session can be resumed."""
         return not self._leaving
+
+    # --- another gateway -----------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Return the state with which a visitor in another gateway continues, as JSON can hold
+        it."""
+        return {
+            "address": self.address,
+            "session": self._session.state(),
+            "unsent": self._unsent.decode("latin-1"),
+            "lagged": self._lagged,
+        }
+
+    def move_out(self) -> socket.socket:
+        """Leave the connection to the room to another gateway; close the WebSocket."""
+        websocket = self._websocket
+        self._finish()
+        if websocket is not None:
+            self._release(websocket).end(CloseCode.NORMAL_CLOSURE, TAKEN_OVER)
+        return self._room
+
+    def await_websocket(self) -> None:
+        """Keep a session that has moved in for as long as one that has lost its WebSocket."""
+        self._expiry = self._loop.call_later(max(self._keep, ATTACH_WITHIN), self._leave)
+        self._on_away(True)
 
     # --- the WebSocket -------------------------------------------------------
 
@@ -141,12 +181,15 @@ class Visitor:
             self._end()
             return
         self._session.receive(data)
+        self._await_silence()
+        self._push()
+
+    def _await_silence(self) -> None:
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
         if self._session.is_partial:
             self._silence = self._loop.call_later(SILENCE, self._on_silence)
-        self._push()
 
     def _on_silence(self) -> None:
         self._silence = None
@@ -229,18 +272,9 @@ class Visitor:
         if self._ended:
             return
         self._session.on_silence()
-        websocket, frame = self._websocket, self._session.frame()
-        lagged = not self._reads or self._loop.time() - self._resumed_at < LAGGED_WITHIN
-        self._ended = self._leaving = True
-        self._loop.remove_reader(self._room)
-        self._loop.remove_writer(self._room)
+        websocket, frame, lagged = self._websocket, self._session.frame(), self._lagged
+        self._finish()
         self._room.close()
-        for timer in (self._expiry, self._silence):
-            if timer is not None:
-                timer.cancel()
-        self._unsent.clear()
-        self._takes_more.set()
-        self._on_end()
         if websocket is not None:
             self._release(websocket)
             if frame is not None:
@@ -251,3 +285,20 @@ class Visitor:
             websocket.end(
                 CloseCode.SERVICE_RESTART if reason is None else CloseCode.NORMAL_CLOSURE, reason
             )
+
+    def _finish(self) -> None:
+        """Stop using the connection to the room."""
+        self._ended = self._leaving = True
+        self._loop.remove_reader(self._room)
+        self._loop.remove_writer(self._room)
+        for timer in (self._expiry, self._silence):
+            if timer is not None:
+                timer.cancel()
+        self._unsent.clear()
+        self._takes_more.set()
+        self._on_end()
+
+    @property
+    def _lagged(self) -> bool:
+        """True if lag is the likely reason when the room closes the connection now."""
+        return not self._reads or self._loop.time() - self._resumed_at < LAGGED_WITHIN

@@ -9,7 +9,8 @@ import pytest
 
 from chatroom.protocol.proxy_header import parse
 from chatroom.sidecars.web import rooms as module
-from chatroom.sidecars.web.process import MAX_OPENING
+from chatroom.sidecars.web.parent import Parent
+from chatroom.sidecars.web.process import MAX_OPENING, Rooms
 from chatroom.sidecars.web.rooms import ParentDoor, RefusedError, TCPDoor, UnreachableError
 from chatroom.system.channel import Channel
 from chatroom.system.endpoint import Endpoint
@@ -35,7 +36,7 @@ def answer(door: ParentDoor, channel: Channel) -> None:
 @in_loop
 async def test_the_main_process_answers_in_any_order(ends: tuple[Channel, Channel]) -> None:
     main, gateway = ends
-    door = ParentDoor(gateway)
+    door = ParentDoor(Parent(gateway))
     opening = [asyncio.ensure_future(door.open("192.0.2.7", port)) for port in (1, 2, 3)]
     await asyncio.sleep(0)
     asked = [record for record, _ in main.receive()]
@@ -52,7 +53,6 @@ async def test_the_main_process_answers_in_any_order(ends: tuple[Channel, Channe
         (await opening[1]).close()
         with pytest.raises(RefusedError, match=r"^The room is full$"):
             await opening[2]
-    assert [record for record, _ in main.receive()] == [{"taken": 2}]
 
 
 @in_loop
@@ -61,7 +61,7 @@ async def test_a_late_answer_is_closed(
 ) -> None:
     monkeypatch.setattr(module, "OPEN_WITHIN", 0.01)
     main, gateway = ends
-    door = ParentDoor(gateway)
+    door = ParentDoor(Parent(gateway))
     with pytest.raises(UnreachableError, match="does not answer"):
         await door.open("192.0.2.7", 1)
     before = len(os.listdir("/proc/self/fd"))
@@ -81,13 +81,13 @@ async def test_a_main_process_that_has_ended_is_unreachable(
     main, gateway = ends
     main.close()
     with pytest.raises(UnreachableError, match="the room has ended"):
-        await ParentDoor(gateway).open("192.0.2.7", 1)
+        await ParentDoor(Parent(gateway)).open("192.0.2.7", 1)
 
 
 @in_loop
 async def test_many_requests_wait_for_their_turn(ends: tuple[Channel, Channel]) -> None:
     main, gateway = ends
-    door = ParentDoor(gateway)
+    door = ParentDoor(Parent(gateway))
     opening = [asyncio.ensure_future(door.open("192.0.2.7", 0)) for _ in range(MAX_OPENING + 5)]
     await asyncio.sleep(0)
     asked = [record["open"] for record, _ in main.receive()]
@@ -110,7 +110,7 @@ async def test_many_requests_wait_for_their_turn(ends: tuple[Channel, Channel]) 
 async def test_the_room_that_answered_last_is_asked_first() -> None:
     with socket.create_server((HERE, 0)) as first, socket.create_server((HERE, 0)) as second:
         rooms = [Endpoint(*server.getsockname()) for server in (first, second)]
-        door = TCPDoor(rooms, proxy_header=False)
+        door = TCPDoor(Rooms(rooms, proxy_header=False))
         (await door.open("192.0.2.7", 1)).close()
         first.accept()[0].close()
         first.close()
@@ -129,7 +129,7 @@ async def test_the_room_that_answered_last_is_asked_first() -> None:
 @in_loop
 async def test_a_trusting_room_gets_a_proxy_header() -> None:
     with socket.create_server((HERE, 0)) as server:
-        door = TCPDoor([Endpoint(*server.getsockname())], proxy_header=True)
+        door = TCPDoor(Rooms([Endpoint(*server.getsockname())], proxy_header=True))
         with await door.open("2001:db8::7", 4711):
             end, _ = server.accept()
             with end:
@@ -145,7 +145,7 @@ async def test_a_room_that_does_not_answer_is_given_up(monkeypatch: pytest.Monke
         server.bind((HERE, 0))
         server.listen(0)
         port = server.getsockname()[1]
-        door = TCPDoor([Endpoint(HERE, port)], proxy_header=False)
+        door = TCPDoor(Rooms([Endpoint(HERE, port)], proxy_header=False))
         with (
             socket.create_connection((HERE, port)),  # the queue of connections is full now
             pytest.raises(UnreachableError, match="no answer within"),

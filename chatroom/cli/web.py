@@ -17,9 +17,9 @@ from chatroom.system.endpoint import Endpoint
 from chatroom.system.networks import parse_network
 
 KEEP = next(option for option in OPTIONS if option.name == "web_keep")
-"""The room's option that --keep stands for."""
+"""The room's option --web-keep. --keep has the same default and the same bounds."""
 PROCESSES = next(option for option in OPTIONS if option.name == "web_processes")
-"""The room's option that --processes stands for."""
+"""The room's option --web-processes. --processes has the same default and the same bounds."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = parser()
     options = command.parse_args(arguments)
     if not (options.listen or options.tls):
-        command.error("--listen HOST:PORT is missing, the address of the page")
+        command.error("give --listen HOST:PORT, the address of the page, or --tls HOST:PORT")
     if bool(options.cert) != bool(options.key):
         command.error("--cert and --key must be given together")
     if options.tls and not options.cert:
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(options: argparse.Namespace) -> None:
     """Listen, then serve. Raises ChatroomError."""
     if find_spec("websockets") is None:
-        raise WebError("it needs websockets: pip install 'chatroom[web]'")
+        raise WebError("websockets is not installed: pip install 'chatroom[web]'")
     from chatroom.config.settings import Settings
     from chatroom.sidecars.web.process import Rooms
     from chatroom.supervisor.web import Addresses

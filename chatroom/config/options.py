@@ -32,9 +32,10 @@ VARIABLE = "CHATROOM_"
 MAX_PREFIX = 128
 """Maximum size of a prefix (bytes)."""
 MAX_WELCOME = KIB
-"""Maximum size of the welcome (bytes), with its LF. The send buffer of a new socket has space for
-so many bytes."""
+"""Maximum size of the welcome (bytes), with its LF. The send buffer of a new socket always has this
+much space."""
 MAX_GATEWAYS = 64
+"""Maximum of `web_processes`."""
 MIN_TRANSCRIPT = 4 * MIB
 """Minimum of `transcript_size` (bytes). Each line must fit into an empty file. The longest message
 has 1 MiB, the maximum of --max-line. If each of its bytes becomes U+FFFD, it takes 3 MiB in the

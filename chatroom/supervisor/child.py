@@ -4,7 +4,7 @@
     RestartedChild  a process that is started again whenever it ends
 
 The pool makes a Child for each worker, and RegistryProcess makes a Child for the registry's
-process. The processes of the transcript and of the metrics are RestartedChildren.
+process. The other processes are RestartedChildren: transcript, metrics, gateway and bridge.
 """
 
 import contextlib
@@ -222,6 +222,13 @@ class RestartedChild:
             self.child.tell(record, descriptors, owned)
         elif owned:
             close_all(descriptors)
+
+    def replace_stuck(self) -> None:
+        """Kill a running process, because it makes no progress. Another process replaces it."""
+        if self.child is not None:
+            says = "the process makes no progress; it is replaced"
+            logger.warning(Event(f"{self._event}-stuck", says, **self._fields))
+            self.child.kill()
 
     def stop(self) -> None:
         """Stop restarting the process. A running process continues, and `start` still works."""

@@ -5,12 +5,12 @@ only wake the loop. A ready worker that dies is replaced, and other workers serv
 worker fails to start when the room starts, the room ends with that worker's error.
 
     workers            main                           signals
-    ready ──────────►  all ready: listen, print the address
+    ready ──────────►  all ready: accept clients, print the address
     left ───────────►  close the dups, tell the registry
     (death) ────────►  reap, hand its members to others, start another
                        read the settings again,
                        replace all, one by one  ◄───  SIGHUP
-                       one more, one less  ◄────────  SIGTTIN, SIGTTOU
+                       one more, one fewer  ◄───────  SIGTTIN, SIGTTOU
                        transcript: reopen  ◄────────  SIGUSR1
                        stop  ◄──────────────────────  SIGINT, SIGTERM
                        drain ─► all: append what is read, stop reading
@@ -334,7 +334,7 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         if self._phase in (Phase.STARTING, Phase.RUNNING):
             self._notifier.stopping()
-            self._registry.stop()  # no more newcomers, and no wait for a registry that hangs
+            self._registry.stop()  # nobody can join now; do not wait for a registry that hangs
             self._keepalive.cancel()
             self._acceptor.close()
             if self._web is not None:
@@ -347,7 +347,7 @@ class Supervisor:
         adopts = os.getpid() == 1
         numbers = (*HANDLED_SIGNALS, signal.SIGCHLD) if adopts else HANDLED_SIGNALS
         watch_signals(self._loop, numbers, self._on_signal, cleanup)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)  # __main__ has blocked some
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)  # see __main__.py
 
     def _on_signal(self, number: int) -> None:
         match number:
@@ -391,7 +391,7 @@ class Supervisor:
             logger.warning(Event("needs-restart", says, settings=names))
 
     def _renew(self, settings: Settings, names: list[str]) -> None:
-        """Apply the new settings. Present members do not receive a new welcome."""
+        """Apply the new settings. Members that have joined before get no new welcome."""
         self._acceptor.greeting, self._acceptor.history = settings.greeting, settings.history
         self._pool.renew(settings)
         if self._transcript is not None:
@@ -473,7 +473,7 @@ def _listen(
     peer_timeout: int,
     cleanup: contextlib.ExitStack,
 ) -> list[socket.socket]:
-    """Return all listeners: first those of the service manager, then our own. Raises
+    """Return all listeners: first the sockets of the service manager, then our own. Raises
     ListenError."""
     listeners = [*inherited]
     for listener in listeners:

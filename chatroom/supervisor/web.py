@@ -2,21 +2,21 @@
 
     a gateway                        the main process
     ready           ──────────────►
-    open (address)  ──────────────►  makes a loopback TCP connection, and a member of one end
+    open (address)  ──────────────►  makes a loopback TCP connection; one end becomes a member
                     ◄──────────────  opened, with the other end; or refused (reason), or failed
                     ◄──────────────  ping, now and then
     turn            ──────────────►  notes that the gateway makes progress
                     ◄──────────────  reload: read the certificate again
-    error           ──────────────►  logs what is wrong with the certificate
+    error           ──────────────►  logs why the certificate can't be used
                     ◄──────────────  stop, when all members have been disconnected
     (death)         ──────────────►  starts another
 
 session_moves.py handles the records about sessions that move from one gateway to another.
 
 The connection uses TCP, because the kernel counts the bytes of a TCP connection. The room needs
-these counts so that a worker's death does not disconnect a browser (LOAD-4). The main process makes
-both ends itself, and admits the member with the browser's address. So no other program can claim an
-address.
+these counts so that a worker's death does not disconnect a browser (LOAD-4). The main process
+itself makes both ends, and admits the member with the browser's address. So no other program can
+pretend to have this address.
 """
 
 import logging
@@ -47,7 +47,7 @@ STOP_WITHIN = 1.0
 
 
 class Addresses(NamedTuple):
-    """Resolved addresses; None: not served."""
+    """Resolved addresses at which to listen; None: do not listen."""
 
     web: Endpoint | None
     """For browsers."""
@@ -183,7 +183,7 @@ class Gateways:
                     gateway.process.tell({"reload": True})
 
     def accept(self, accept: bool) -> None:
-        """Make members, or let browsers wait, as for Acceptor.accept. Idempotent."""
+        """Make members of browsers, or let browsers wait; see Acceptor.accept. Idempotent."""
         self._accepts = accept
         if accept:
             for gateway in self._gateways:
@@ -209,7 +209,7 @@ class Gateways:
         ]
 
     def stop(self) -> None:
-        """Stop the processes, so that browsers know that the room has ended, and the listeners."""
+        """Let the processes close all WebSockets and end; then close the listeners."""
         self._watchdog.stop()
         processes = [gateway.process for gateway in self._gateways]
         deadline = self._loop.now() + STOP_WITHIN
@@ -259,7 +259,7 @@ class Gateways:
                 self._moves.forget(gateway.number, id)
 
     def _open(self, gateway: _Gateway, record: Record) -> None:
-        """Make a member of a new connection, and pass its other end to the gateway."""
+        """Admit one end of a new connection as a member, and pass the other end to the gateway."""
         assert self._admit is not None
         number = record["open"]
         try:
@@ -283,13 +283,10 @@ class Gateways:
         running = {gateway.number: gateway.turns for gateway in self._gateways if gateway.running}
         stuck = self._watchdog.check(running)
         for gateway in self._gateways:
-            child = gateway.process.child
-            if gateway.number not in stuck:
+            if gateway.number in stuck:
+                gateway.process.replace_stuck()
+            else:
                 gateway.process.tell({"ping": True})
-            elif child is not None:
-                says = "the gateway makes no progress; it is replaced"
-                logger.warning(Event("web-stuck", says, gateway=gateway.number))
-                child.kill()
 
     def _on_bad_certificate(self, error: str) -> None:
         says = "the gateway does not use this certificate"
@@ -314,7 +311,7 @@ def _check(certificate: Certificate) -> None:
 def connect() -> tuple[socket.socket, socket.socket]:
     """Return the two ends of a TCP connection on the loopback interface. Raises OSError.
 
-    Another program that connects to the listener is turned away.
+    If another program connects to the listener, its connection is closed.
     """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

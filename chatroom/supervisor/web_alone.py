@@ -8,7 +8,7 @@ from collections.abc import Callable
 from chatroom.config.settings import Settings
 from chatroom.errors import WebError
 from chatroom.sidecars.web.process import Rooms, reserved
-from chatroom.sidecars.web.rooms import TCPDoor, UnreachableError
+from chatroom.sidecars.web.rooms import TCPConnector, UnreachableError
 from chatroom.supervisor.web import Addresses, Gateways
 from chatroom.system.descriptors import raise_limit
 from chatroom.system.event_loop import EventLoop
@@ -45,7 +45,7 @@ def run(
         gateways = Gateways(loop, settings, at, (), None, rooms)
         cleanup.callback(gateways.stop)
         try:
-            asyncio.run(TCPDoor(rooms).probe())
+            asyncio.run(TCPConnector(rooms).probe())
         except UnreachableError as error:
             raise WebError(str(error)) from None
         watch_signals(loop, SIGNALS, on_signal, cleanup)

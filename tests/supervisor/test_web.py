@@ -77,7 +77,7 @@ def fixture_web(children: Children, acceptor: Acceptor) -> Iterator[Gateways]:
 
 
 def ask(children: Children, **record: Any) -> list[dict[str, Any]]:
-    """Send a record of the gateway; return the records that it gets."""
+    """Send a record as the gateway; return the records that the gateway receives."""
     children.last.channel.send(record)
     children.loop.turn()
     return children.last.records()
@@ -150,7 +150,7 @@ def test_a_gateway_that_dies_is_replaced_and_its_connections_are_closed(
 
 
 def test_a_gateway_without_progress_is_killed(web: Gateways, children: Children) -> None:
-    """One that answers the pings is not."""
+    """A gateway that answers the pings is not killed."""
     ask(children, ready=True)
     for _ in range(10):
         children.loop.time += 2.5
@@ -167,7 +167,7 @@ def test_a_gateway_without_progress_is_killed(web: Gateways, children: Children)
 
 
 def test_strangers_can_not_become_a_browser(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another program connects to the listener first: it is turned away."""
+    """Another program connects to the listener first. Its connection is closed."""
     strangers = []
     original = socket.create_connection
 

@@ -1,6 +1,6 @@
-"""The certificate of the gateway: load it, and find out what is wrong with it.
+"""The certificate of the gateway: load it and check it.
 
-The main process checks it before it starts the gateway, so an error is one line.
+The main process checks the certificate before it starts the gateway, so an error is one line.
 """
 
 import ssl
@@ -25,7 +25,7 @@ def context(certificate: Certificate) -> ssl.SSLContext:
 
 
 def load(into: ssl.SSLContext, certificate: Certificate) -> None:
-    """Use a certificate for the handshakes that begin from now on. Raises WebError."""
+    """Load a certificate into a context, for all later handshakes. Raises WebError."""
     chain, key = certificate
     for file, mark, what in (
         (chain, _BEGIN_CERTIFICATE, "certificate"),
@@ -50,10 +50,10 @@ def load(into: ssl.SSLContext, certificate: Certificate) -> None:
 
 
 def check(certificate: Certificate) -> None:
-    """Check a certificate, and whether it is valid today. Raises WebError.
+    """Check that a certificate can be loaded, and is valid today. Raises WebError.
 
-    Only a handshake shows whether it is valid. So this function makes a handshake in memory, with a
-    client that trusts this certificate.
+    Only a handshake shows whether the certificate is valid. So this function makes a handshake in
+    memory, with a client that trusts the certificate.
     """
     server_context = context(certificate)
     client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -22,7 +22,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from chatroom.sidecars.web.parent import Parent
+from chatroom.sidecars.parent import Parent
 from chatroom.sidecars.web.process import MAX_CLAIMS
 from chatroom.sidecars.web.rooms import UnreachableError
 from chatroom.system.channel import ChannelClosed, Record

@@ -16,15 +16,15 @@ from chatroom.system.endpoint import Endpoint
 from chatroom.system.networks import Network
 
 RESERVED = 256
-"""Number of descriptors that the gateway needs besides two for each browser."""
+"""Number of descriptors that the gateway needs, in addition to two for each browser."""
 MAX_OPENING = 64
-"""Maximum number of requests for a new member that the main process has not answered yet."""
+"""Maximum number of unanswered requests to the main process for a new member."""
 MAX_CLAIMS = 32
-"""Maximum number of claims for sessions that the main process has not answered yet."""
+"""Maximum number of unanswered claims for sessions of other gateways."""
 
 
 def reserved(gateways: int) -> int:
-    """Return the number of descriptors that the main process needs for so many gateways."""
+    """Return the number of descriptors that the main process needs for this number of gateways."""
     claims = 2 * MAX_CLAIMS if gateways > 1 else 0  # a connection and a file for each
     return gateways * (4 + MAX_OPENING + claims)  # two listeners, a channel and a sentinel
 
@@ -60,7 +60,7 @@ class Certificate(NamedTuple):
     """Two files in PEM."""
 
     chain: Path
-    """The certificate, then those of the authorities between it and the root."""
+    """The certificate, followed by the intermediate certificates."""
     key: Path
 
 
@@ -83,7 +83,7 @@ def main(
     rooms: Rooms | None,
     end: socket.socket,
 ) -> None:
-    """Run the gateway until the main process stops it or ends; the target of its process.
+    """Run the gateway until the main process stops it, or ends. This is the target of its process.
 
     `rooms`: None if the main process makes the members.
     """

@@ -1,8 +1,9 @@
-"""A browser's request: its true address behind reverse proxies, and its origin. Pure.
+"""A browser's address behind reverse proxies, and its origin, from the headers of a request. Pure.
 
-A reverse proxy names the client in X-Forwarded-For (a list, to which each proxy appends) or in
-Forwarded (RFC 7239). Anybody can send these headers, so they count only if the connection comes
-from a trusted proxy; and of their entries, only those that trusted proxies have appended count.
+A reverse proxy writes the client's address into X-Forwarded-For (a list, to which each proxy
+appends) or into Forwarded (RFC 7239). Anybody can send these headers. So a header counts only if
+the connection comes from a trusted proxy. In the header, only the entries that trusted proxies have
+appended count.
 """
 
 import re
@@ -28,10 +29,11 @@ Client = tuple[str, int]
 def client(
     peer: Client, trusted: Sequence[Network], x_forwarded_for: list[str], forwarded: list[str]
 ) -> Client:
-    """Return the client of a connection from `peer`; `x_forwarded_for`, `forwarded`: headers.
+    """Return the client of a connection from `peer`.
 
-    Raises ForwardedError if a trusted proxy passes both headers: it has written one of them, and
-    the client may have forged the other.
+    `x_forwarded_for`, `forwarded`: values of these headers. Raises ForwardedError if a trusted
+    proxy passes both headers on: the client may have forged the header that the proxy has not
+    written.
     """
     if not within(peer[0], trusted):
         return peer
@@ -42,7 +44,7 @@ def client(
     for node in reversed(nodes):
         named = _parse(node)
         if named is None:
-            break  # an obfuscated or unknown client: the last known proxy stands for it
+            break  # the client is hidden or unknown: use the proxy before it
         found = named
         if not within(found[0], trusted):
             break
@@ -56,7 +58,7 @@ def _x_forwarded_for(headers: list[str]) -> Iterator[str]:
 
 def _forwarded(headers: list[str]) -> Iterator[str]:
     for header in headers:
-        # A quoted string holds no comma here: an address has none.
+        # This also splits at commas in quoted strings, but an address contains no comma.
         for element in header.split(","):
             found = _FOR.search(element)
             yield (found[1] or found[2] or "") if found else ""
@@ -64,7 +66,7 @@ def _forwarded(headers: list[str]) -> Iterator[str]:
 
 def _parse(node: str) -> Client | None:
     """Return the address and port of `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`,
-    `[2001:db8::1]:80`; None if the node is no address."""
+    `[2001:db8::1]:80`; None if the node is not an address."""
     found = _NODE.fullmatch(node)
     if found is None:
         return None
@@ -78,7 +80,8 @@ def _parse(node: str) -> Client | None:
 def is_same_origin(origin: str, host: str) -> bool:
     """Return whether a page of `origin` was served by this gateway. `host`: the header Host.
 
-    The scheme is not compared: behind a proxy that terminates TLS, the gateway does not know it.
+    The schemes are not compared: behind a proxy that terminates TLS, the gateway does not know
+    whether the browser uses http or https.
     """
     scheme, separator, place = origin.partition("://")
     if not separator or scheme not in ("http", "https"):

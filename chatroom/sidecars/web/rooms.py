@@ -1,24 +1,24 @@
-"""The way into the room: `Door.open` returns a member's connection.
+"""Connections to the room: `Connector.open` returns the connection of a new member.
 
-ParentDoor    asks the main process (supervisor/web.py): the room is on this machine
-TCPDoor       connects to rooms by TCP: the gateway stands alone
+ParentConnector    requests the connection from the main process (supervisor/web.py)
+TCPConnector       connects to rooms by TCP; for a gateway that runs by itself
 """
 
 import asyncio
-import os
 import socket
 from typing import Protocol
 
 from chatroom.protocol.proxy_header import compose
-from chatroom.sidecars.web.parent import Parent
+from chatroom.sidecars.parent import Parent
 from chatroom.sidecars.web.process import MAX_OPENING, Rooms
 from chatroom.system.channel import ChannelClosed, Record
 from chatroom.system.endpoint import Endpoint
+from chatroom.system.error_text import error_text
 
 CONNECT_WITHIN = 5.0
 """Timeout (s) for a connection to a room."""
 OPEN_WITHIN = 10.0
-"""Timeout (s) for the main process to make a member. It may first have to wait for a worker."""
+"""Timeout (s) for the main process to make a member. It may have to wait for a worker first."""
 
 
 class RefusedError(Exception):
@@ -26,19 +26,20 @@ class RefusedError(Exception):
 
 
 class UnreachableError(Exception):
-    """There is no room now; there may be one later. The message is one line."""
+    """No room can be reached now. A later attempt may succeed. The message is one line."""
 
 
-class Door(Protocol):
+class Connector(Protocol):
     async def open(self, address: str, port: int) -> socket.socket:
-        """Return a non-blocking connection of a new member, whose client has this address.
+        """Return the non-blocking connection of a new member. Raises RefusedError,
+        UnreachableError.
 
-        Raises RefusedError, UnreachableError.
+        `address`, `port`: those of the client, such as a browser.
         """
 
 
-class ParentDoor:
-    """Asks the main process. Call `on_record` with each of its answers."""
+class ParentConnector:
+    """Requests connections from the main process. Call `on_record` with each of its answers."""
 
     def __init__(self, parent: Parent) -> None:
         self._parent = parent
@@ -64,13 +65,13 @@ class ParentDoor:
                 del self._asked[number]
 
     def on_record(self, record: Record, descriptors: list[int]) -> None:
-        """Take an answer of the main process."""
+        """Handle an answer of the main process."""
         connections = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         match record:
             case {"opened": number}:
                 answer = self._asked.get(number)
                 if answer is None or answer.done():
-                    for connection in connections:  # nobody waits any more
+                    for connection in connections:  # `open` has given up
                         connection.close()
                 else:
                     [connection] = connections
@@ -87,7 +88,7 @@ class ParentDoor:
             answer.set_exception(error)
 
 
-class TCPDoor:
+class TCPConnector:
     """Connects to the first room that answers. The room that answered last is tried first."""
 
     def __init__(self, rooms: Rooms) -> None:
@@ -112,8 +113,8 @@ class TCPDoor:
             try:
                 return await _connect(room)
             except OSError as error:
-                errors.append(f"{room}: {_reason(error)}")
-                if room == self._rooms[0]:  # no other attempt has moved it meanwhile
+                errors.append(f"{room}: {error_text(error)}")
+                if room == self._rooms[0]:  # no concurrent attempt has moved it
                     self._rooms.append(self._rooms.pop(0))
         raise UnreachableError(f"no room answers at {'; '.join(errors)}")
 
@@ -142,9 +143,3 @@ async def _connect(room: Endpoint) -> socket.socket:
             raise error
     except TimeoutError:
         raise OSError(f"no answer within {CONNECT_WITHIN:g} s") from None
-
-
-def _reason(error: OSError) -> str:
-    if error.errno is None or isinstance(error, socket.gaierror):
-        return str(error.args[-1])
-    return os.strerror(error.errno)

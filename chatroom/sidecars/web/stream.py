@@ -11,8 +11,9 @@ LF = b"\n"
 CR = "\r"
 
 LONGEST = 4 * 1024 * 1024
-"""Maximum length of a line (bytes). A longer one is split, so that a room that never sends LF can't
-fill the memory. Our room's lines are shorter: 1 MiB of text (--max-line) may triple in size."""
+"""Maximum length of a line (bytes). A longer line is split, so that a room that never sends LF
+can't fill the memory. Our room's lines are shorter: a line has at most 1 MiB of text (--max-line),
+which may triple in size."""
 
 _decoder = codecs.getincrementaldecoder("utf-8")
 
@@ -20,7 +21,7 @@ _decoder = codecs.getincrementaldecoder("utf-8")
 class LineStream:
     """Splits the bytes of one connection to a room into lines.
 
-    Cost: O(n) for n bytes in all, however they are cut, unless a line has very many pieces.
+    Cost: O(n) for n bytes in total, unless a line arrives in very many pieces.
     """
 
     __slots__ = ("rest",)

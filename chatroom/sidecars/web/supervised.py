@@ -1,4 +1,4 @@
-"""The gateway as a child process: its records, from its start until the main process stops it.
+"""The gateway as a child process: it exchanges records with the main process.
 
 supervisor/web.py lists the records.
 """
@@ -8,13 +8,13 @@ import ssl
 from collections.abc import Callable
 
 from chatroom.errors import WebError
+from chatroom.sidecars.parent import Parent
 from chatroom.sidecars.web import certificate as certificates
 from chatroom.sidecars.web.claims import Claims
 from chatroom.sidecars.web.gateway import Gateway, on_loop_error
 from chatroom.sidecars.web.line_clients import LineClients
-from chatroom.sidecars.web.parent import Parent
 from chatroom.sidecars.web.process import RESERVED, Certificate, Listeners, Place, Rooms, Rules
-from chatroom.sidecars.web.rooms import ParentDoor, TCPDoor
+from chatroom.sidecars.web.rooms import ParentConnector, TCPConnector
 from chatroom.sidecars.web.site import Site
 from chatroom.system.channel import PARENT, Channel, ChannelClosed, Record
 from chatroom.system.descriptors import raise_limit
@@ -32,10 +32,11 @@ async def run(
     asyncio.get_running_loop().set_exception_handler(on_loop_error)
     tls = None if certificate is None else certificates.context(certificate)
     parent = Parent(channel)
-    door = ParentDoor(parent) if rooms is None else TCPDoor(rooms)
+    connector = ParentConnector(parent) if rooms is None else TCPConnector(rooms)
     claims = Claims(parent) if place.gateways > 1 else None
     capacity = raise_limit(RESERVED) // 2
-    gateway = Gateway(Site(), door, rules, capacity, place.number, claims)
+    gateway = Gateway(Site(), connector, rules, capacity, place.number, claims)
+    line_clients = LineClients(connector)
 
     def on_record(record: Record, descriptors: list[int]) -> None:
         match record:
@@ -47,18 +48,18 @@ async def run(
                 _reload(parent, tls, certificate)
             case _ if claims is not None and claims.on_record(record, descriptors, gateway):
                 pass
-            case _ if isinstance(door, ParentDoor):
-                door.on_record(record, descriptors)
+            case _ if isinstance(connector, ParentConnector):
+                connector.on_record(record, descriptors)
 
     stopped = _watch(channel, on_record)
     if listeners.web is not None:
         await gateway.listen(listeners.web, tls)
     if listeners.tls is not None:
         assert tls is not None
-        await LineClients(door).listen(listeners.tls, tls)
+        await line_clients.listen(listeners.tls, tls)
     parent.send({"ready": True})
     await stopped.wait()
-    await gateway.stop()
+    await asyncio.gather(gateway.stop(), line_clients.stop())
 
 
 def _watch(channel: Channel, on_record: Callable[[Record, list[int]], None]) -> asyncio.Event:

@@ -1,7 +1,7 @@
-"""A WebSocket whose buffers are bounded, and which can be written to without waiting.
+"""A WebSocket with bounded buffers, and with methods that send without waiting.
 
-The library websockets answers each ping of a client, even if the client reads nothing. So the write
-buffer would grow without limit: WRITE_LIMIT, MAX_BUFFER and STALLED_AFTER bound it.
+The library websockets answers each ping of a client, even if the client reads nothing. Without
+limits, the write buffer would grow forever: WRITE_LIMIT, MAX_BUFFER and STALLED_AFTER bound it.
 """
 
 import asyncio
@@ -16,27 +16,28 @@ from websockets.frames import CloseCode
 WRITE_LIMIT = 64 * 1024
 """Size (bytes) of a WebSocket's write buffer at which the gateway stops reading from the room."""
 STALLED_AFTER = 50.0
-"""Seconds for which a WebSocket's write buffer may stay full: the time between two pings, plus a
-ping's timeout."""
+"""Seconds for which a WebSocket's write buffer may stay full: the time between two pings, plus the
+timeout of a ping (gateway.py)."""
 CLOSE_WITHIN = 10.0
 """Timeout (s) for a browser to close its WebSocket, and for the room to close a connection."""
 MAX_BUFFER = 4 * 1024 * 1024
 """Maximum size (bytes) of the write buffer of a WebSocket that sends and does not read. All lines
 that a session keeps fit into it."""
 MAX_PENDING = 512
-"""Maximum number of connections that are no members yet. With one more, the oldest is cut."""
+"""Maximum number of connections that are not members yet. If there is one more, the oldest is
+closed."""
 
 
 class PendingWebSockets:
-    """Connections that are no members: they still send a request or a handshake, or have not read
-    the answer."""
+    """Connections that are not members yet: for example, they have not sent their request, or not
+    read the answer."""
 
     def __init__(self) -> None:
         self._pending: dict[WebSocket, None] = {}
         """The connections, the oldest first."""
 
     def add(self, websocket: "WebSocket") -> None:
-        """Add a new connection. If there are too many, cut the oldest."""
+        """Add a new connection. If there are too many, close the oldest."""
         self._pending[websocket] = None
         if len(self._pending) > MAX_PENDING:
             oldest = next(iter(self._pending))
@@ -44,12 +45,13 @@ class PendingWebSockets:
             oldest.transport.abort()
 
     def discard(self, websocket: "WebSocket") -> None:
-        """Remove a connection that is a member now, or has gone."""
+        """Remove a connection that has become a member, or was lost."""
         self._pending.pop(websocket, None)
 
 
 class WebSocket(ServerConnection):
-    """A WebSocket that reports when it is writable again, and when it is gone."""
+    """A WebSocket that calls `on_writable` when its write buffer has space again, and `on_lost`
+    when the connection is lost."""
 
     def __init__(self, pending: "PendingWebSockets", *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -62,21 +64,21 @@ class WebSocket(ServerConnection):
         self._stalled: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
 
-    def tell(self, frame: str) -> None:
+    def send_text(self, frame: str) -> None:
         """Send a text frame without waiting. No effect if the WebSocket is closing."""
         broadcast((self,), frame)
 
     def end(self, code: CloseCode, reason: str | None = None) -> None:
-        """Close without waiting. With a reason, the browser must not connect again by itself."""
+        """Close without waiting. If a reason is sent, the browser does not reconnect by itself."""
         if self._closing is None:
             if reason is not None:
-                self.tell(f'{{"closed":{encode_basestring(reason)}}}')
+                self.send_text(f'{{"closed":{encode_basestring(reason)}}}')
             self._closing = self.loop.create_task(self._close(code))
 
     async def _close(self, code: CloseCode) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_WITHIN):
-                await self.close(code)  # it has no timeout of its own while the buffer is full
+                await self.close(code)  # `close` has no timeout while the buffer is full
         self.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

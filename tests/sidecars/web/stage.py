@@ -40,7 +40,7 @@ def in_loop(test: Test) -> Callable[..., None]:
 
 @dataclass
 class FakeRoom:
-    """A door behind which there is one end of a pair of sockets for each member."""
+    """A fake room. `members` are the room's ends of the members' connections."""
 
     members: list[socket.socket] = field(default_factory=list)
     addresses: list[tuple[str, int]] = field(default_factory=list)
@@ -73,7 +73,7 @@ class FakeRoom:
 
 
 class Client:
-    """A raw client, which can break every rule."""
+    """A raw client, which can break every rule of the protocol."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -109,7 +109,7 @@ class Client:
     def send_frame(
         self, first: int, payload: bytes, mask: bytes | None = b"\x01\x02\x03\x04"
     ) -> None:
-        """Send a frame; `first`: its first byte."""
+        """Send a frame whose first byte is `first`."""
         size = len(payload)
         masked = 0x80 if mask is not None else 0
         head = bytes([first])
@@ -140,7 +140,7 @@ class Client:
         return found
 
     async def closed(self) -> tuple[int, str | None]:
-        """Return the code with which the gateway closes, and the reason of `closed`."""
+        """Wait for the gateway's close frame; return its code, and the reason in `closed`."""
         reason = None
         while True:
             first, payload = await self.receive_frame()
@@ -173,7 +173,7 @@ class Stage:
 
 @asynccontextmanager
 async def serving(rules: Rules | None = None, capacity: int = 100) -> AsyncIterator[Stage]:
-    """A gateway that serves."""
+    """Run a gateway, and yield it with its room and clients."""
     listener = socket.create_server(("127.0.0.1", 0))
     room = FakeRoom()
     gateway = Gateway(Site(), room, rules or Rules(), capacity)

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from chatroom.sidecars.parent import Parent
 from chatroom.sidecars.web import claims as module
 from chatroom.sidecars.web import gateway as gateways
 from chatroom.sidecars.web import visitor
 from chatroom.sidecars.web.claims import Claims
 from chatroom.sidecars.web.closing import TAKEN_OVER, TOO_SLOW
 from chatroom.sidecars.web.gateway import Gateway
-from chatroom.sidecars.web.parent import Parent
 from chatroom.sidecars.web.process import Rules
 from chatroom.sidecars.web.site import Site
 from chatroom.supervisor.session_moves import SessionMoves

@@ -1,4 +1,4 @@
-"""The gateway, between a fake room and raw clients that break rules."""
+"""The gateway, with a fake room and with raw clients that break the protocol."""
 
 import asyncio
 from typing import Any
@@ -14,7 +14,7 @@ from tests.sidecars.web.stage import BINARY, CLOSE, PATIENCE, PING, PONG, TEXT, 
 
 
 @in_loop
-async def test_a_client_joins_speaks_and_hears() -> None:
+async def test_a_client_joins_sends_and_receives() -> None:
     async with serving() as stage:
         client = await stage.connect()
         answer = await client.join()
@@ -48,7 +48,7 @@ BROKEN = {
     "a reserved bit": (TEXT | 0x40, b"{}", b"\0\0\0\0", 1002),
     "a reserved opcode": (0x83, b"", b"\0\0\0\0", 1002),
     "a reserved control opcode": (0x8B, b"", b"\0\0\0\0", 1002),
-    "a continuation of nothing": (0x80, b"{}", b"\0\0\0\0", 1002),
+    "a continuation without a beginning": (0x80, b"{}", b"\0\0\0\0", 1002),
     "a fragmented ping": (0x09, b"", b"\0\0\0\0", 1002),
     "a long ping": (PING, b"x" * 126, b"\0\0\0\0", 1002),
     "a close of one byte": (CLOSE, b"\3", b"\0\0\0\0", 1002),
@@ -68,7 +68,8 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 @in_loop
 async def test_a_broken_frame_closes_only_its_websocket(name: str) -> None:
-    """RFC 6455, 5.1 to 5.6, 7.4, 8.1 and 10.4; the session goes on."""
+    """The frames break RFC 6455, 5.1 to 5.6, 7.4, 8.1 and 10.4, or the protocol of the page. The
+    session continues."""
     first, payload, mask, code = BROKEN[name]
     async with serving() as stage:
         client, other = await stage.connect(), await stage.connect()
@@ -96,8 +97,8 @@ async def test_a_fragmented_message_is_limited_as_a_whole() -> None:
 
 
 @in_loop
-async def test_compression_is_not_agreed_on() -> None:
-    """A compression bomb needs compression."""
+async def test_compression_is_refused() -> None:
+    """So no client can send a compression bomb."""
     async with serving() as stage:
         client = await stage.connect()
         head = await client.request(Sec_WebSocket_Extensions="permessage-deflate")
@@ -113,7 +114,7 @@ REQUESTS: dict[str, tuple[dict[str, Any], bytes]] = {
     "a long header": ({"X": "x" * 9000}, b"431"),
     "many headers": ({f"X{number}": "" for number in range(130)}, b"431"),
     "a long path": ({"path": "/" + "x" * 9000}, b"414"),
-    "two proxies' headers": (
+    "headers of two proxies": (
         {"Forwarded": "for=192.0.2.1", "X_Forwarded_For": "192.0.2.1"},
         b"400",
     ),
@@ -146,7 +147,7 @@ async def test_a_bad_request_is_refused(name: str) -> None:
     ],
 )
 @in_loop
-async def test_what_is_no_request_is_hung_up_on(request_: bytes) -> None:
+async def test_data_that_is_no_valid_request_closes_the_connection(request_: bytes) -> None:
     async with serving() as stage:
         client = await stage.connect()
         client.writer.write(request_)
@@ -188,7 +189,7 @@ async def test_a_wrong_first_frame_makes_no_member(first: object) -> None:
 
 
 @in_loop
-async def test_a_session_that_does_not_exist_is_a_new_one() -> None:
+async def test_a_client_with_an_unknown_session_gets_a_new_one() -> None:
     async with serving() as stage:
         client = await stage.connect()
         answer = await client.join("guessed", 7)
@@ -198,7 +199,7 @@ async def test_a_session_that_does_not_exist_is_a_new_one() -> None:
 
 
 @in_loop
-async def test_a_room_that_refuses_or_is_gone() -> None:
+async def test_a_client_is_told_that_the_room_refuses_it_or_can_not_be_reached() -> None:
     async with serving() as stage:
         stage.room.refuses = "The room is full"
         client = await stage.connect()
@@ -223,10 +224,10 @@ async def test_more_sessions_than_descriptors_are_refused() -> None:
 
 
 @in_loop
-async def test_one_address_can_not_fill_the_room_with_sessions_that_are_away(
+async def test_one_address_can_not_fill_the_room_with_sessions_without_a_websocket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The oldest session ends. One that is resumed does not count."""
+    """Beyond the limit, the oldest of these sessions ends. A resumed session does not count."""
     monkeypatch.setattr(module, "MAX_AWAY", 2)
     async with serving() as stage:
         sessions = []
@@ -238,7 +239,7 @@ async def test_one_address_can_not_fill_the_room_with_sessions_that_are_away(
         async with asyncio.timeout(PATIENCE):
             for left in stage.room.members[:2]:
                 assert await loop.sock_recv(left, 1) == b""
-                left.close()  # as the room does
+                left.close()  # as a real room does
         for session in sessions[2:]:
             client = await stage.connect()
             assert (await client.join(session))["session"] == session
@@ -285,7 +286,7 @@ async def test_a_room_that_ends_without_a_reason_may_be_joined_again() -> None:
 
 @in_loop
 async def test_a_flooding_client_is_read_no_faster_than_the_room_reads() -> None:
-    """It is throttled, and loses nothing."""
+    """The client is throttled, and its messages are not lost."""
     async with serving() as stage:
         client = await stage.connect()
         await client.join()
@@ -301,10 +302,11 @@ async def test_a_flooding_client_is_read_no_faster_than_the_room_reads() -> None
 
 
 @in_loop
-async def test_a_client_that_does_not_read_costs_bounded_memory(
+async def test_the_memory_for_a_client_that_does_not_read_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The room is not read either, so its own limit applies. The client is told why."""
+    """The gateway stops reading from the room, so the room's limit for the lag applies. The client
+    receives the reason."""
     async with serving() as stage:
         client, other = await stage.connect(), await stage.connect()
         await client.join()
@@ -321,10 +323,10 @@ async def test_a_client_that_does_not_read_costs_bounded_memory(
             except BlockingIOError:
                 pauses += 1
                 await asyncio.sleep(0.01)
-        assert sent < 16 << 20, "the kernel's buffers are full"
+        assert sent < 16 << 20, "the gateway reads on from the room"
         stage.room.members[1].send(b"<x>undisturbed\n")
         assert await other.receive() == {"lines": [[2, "<x>undisturbed"]]}
-        slow.close()  # as the room disconnects a member that lags
+        slow.close()  # as a real room disconnects a member that lags too much
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert await client.closed() == (1000, TOO_SLOW)
 
@@ -333,7 +335,8 @@ async def test_a_client_that_does_not_read_costs_bounded_memory(
 async def test_a_client_that_never_reads_loses_its_websocket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Pings can't time out while the buffer is full. The session goes on."""
+    """The gateway does not rely on pings, because it can send none while the buffer is full. The
+    session continues."""
     monkeypatch.setattr(websocket, "STALLED_AFTER", 0.1)
     async with serving() as stage:
         client = await stage.connect()
@@ -342,7 +345,7 @@ async def test_a_client_that_never_reads_loses_its_websocket(
         data = b"<x>" + b"x" * 8000 + b"\n"
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(PATIENCE):
-            for _ in range(4000):  # more than the kernel's buffers take: it is read again
+            for _ in range(4000):  # more than the kernel's buffers take, so the gateway must read
                 await loop.sock_sendall(stage.room.members[0], data)
         again = await stage.connect()
         answer = await again.join(session)
@@ -354,7 +357,7 @@ async def test_a_client_that_never_reads_loses_its_websocket(
 async def test_a_client_that_does_not_answer_pings_loses_its_websocket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The session goes on: its network may come back."""
+    """The session continues, because the client's network may come back."""
     monkeypatch.setattr(module, "PING_EVERY", 0.1)
     async with serving() as stage:
         client = await stage.connect()
@@ -368,7 +371,9 @@ async def test_a_client_that_does_not_answer_pings_loses_its_websocket(
 
 @pytest.mark.parametrize("resumes", [True, False])
 @in_loop
-async def test_a_client_that_is_gone_with_its_first_frame_stays_no_member(resumes: bool) -> None:
+async def test_a_client_that_vanishes_after_its_first_frame_does_not_stay_a_member(
+    resumes: bool,
+) -> None:
     async with serving(Rules(keep=0.1)) as stage:
         client = await stage.connect()
         session = (await client.join())["session"] if resumes else None
@@ -387,10 +392,10 @@ async def test_a_client_that_is_gone_with_its_first_frame_stays_no_member(resume
 
 
 @in_loop
-async def test_a_client_that_pings_and_does_not_read_is_cut(
+async def test_a_client_that_pings_and_does_not_read_is_disconnected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The answers to its pings may not fill the memory. The session goes on."""
+    """Otherwise the answers to its pings would fill the memory. The session continues."""
     monkeypatch.setattr(websocket, "MAX_BUFFER", 100_000)
     async with serving() as stage:
         client = await stage.connect()
@@ -411,10 +416,10 @@ async def test_a_client_that_pings_and_does_not_read_is_cut(
 
 
 @in_loop
-async def test_connections_that_are_no_members_are_limited(
+async def test_connections_without_a_member_are_limited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The oldest is cut. Members do not count."""
+    """Beyond the limit, the oldest of them is closed. Connections of members do not count."""
     monkeypatch.setattr(websocket, "MAX_PENDING", 2)
     async with serving() as stage:
         member = await stage.connect()
@@ -429,8 +434,8 @@ async def test_connections_that_are_no_members_are_limited(
 
 
 @in_loop
-async def test_what_was_said_reaches_the_room_before_a_client_has_left() -> None:
-    """LEAVE-2: the room throttles the client when it closes its WebSocket with code 1000."""
+async def test_all_messages_reach_the_room_before_their_sender_leaves() -> None:
+    """LEAVE-2: the client closes its WebSocket with code 1000 while the room throttles it."""
     async with serving() as stage:
         client = await stage.connect()
         await client.join()
@@ -447,7 +452,7 @@ async def test_what_was_said_reaches_the_room_before_a_client_has_left() -> None
 
 
 @in_loop
-async def test_a_client_that_does_not_end_its_connection_is_cut_off(
+async def test_a_client_that_does_not_end_its_connection_is_disconnected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(websocket, "CLOSE_WITHIN", 0.1)

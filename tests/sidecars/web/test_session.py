@@ -1,9 +1,8 @@
-"""A browser's session: nothing is lost or doubled in either direction, whenever its WebSocket is
-cut.
+"""A browser's session: a cut of its WebSocket, at any moment, loses and duplicates nothing.
 
-`Browser` is a page: it keeps what it has typed until the session says that the room has it, and
-resumes with the number of the last line that it has got. A frame, in either direction, is in flight
-until it is delivered. A cut loses all frames in flight.
+`Browser` acts as a page. It keeps each typed message until the session reports that the room has
+the message. It resumes with the number of the last line that it has received. A frame, in either
+direction, is in flight until it is delivered. A cut loses all frames in flight.
 """
 
 import json
@@ -25,20 +24,20 @@ class Browser:
     def __init__(self) -> None:
         self.session = Session()
         self.said: list[str] = []
-        """Everything that was typed."""
+        """All typed messages."""
         self.lines: dict[int, str] = {}
         self.partial: dict[int, str] = {}
         self.missed = 0
         self._reached = 0
         """Number of the last message that the room has, as far as the page knows."""
         self._next = 1
-        """Number of the next message to send over the present WebSocket."""
+        """Number of the next message to send over the current WebSocket."""
         self._to_page: deque[str] = deque()
         self._to_session: deque[tuple[int, str]] = deque()
         self.room = b""
-        """Bytes that the room got."""
+        """Bytes that the room has received."""
         self._unsent = b""
-        """Bytes that wait for the room."""
+        """Bytes that wait to be written to the room."""
         self.connect()
 
     @property
@@ -69,7 +68,7 @@ class Browser:
         assert self.session.last_text == before.last_text
 
     def wake(self) -> None:
-        """Let the session send what is new."""
+        """Let the session send its news."""
         if frame := self.session.frame():
             self._to_page.append(frame)
 
@@ -82,7 +81,7 @@ class Browser:
             if unfinished:
                 self.partial[at] = text
             else:
-                assert at not in self.lines, "a line came twice"
+                assert at not in self.lines, "a line arrived twice"
                 assert text.startswith(self.partial.pop(at, ""))
                 self.lines[at] = text
         return True
@@ -135,8 +134,8 @@ def feed(browser: Browser, *lines: str) -> None:
 
 
 @pytest.mark.parametrize("cut", [Browser.cut, Browser.move])
-def test_each_frame_may_be_the_last_before_a_cut(cut: Callable[[Browser], None]) -> None:
-    """Each step of a conversation is followed by a cut, in a run of its own."""
+def test_a_cut_after_any_step_loses_and_duplicates_nothing(cut: Callable[[Browser], None]) -> None:
+    """A conversation is repeated for each of its steps, with a cut after this step."""
     steps: list[Any] = [
         lambda browser: feed(browser, "Welcome"),
         Browser.wake,
@@ -204,7 +203,7 @@ MOVES = st.one_of(
 
 
 @given(st.lists(MOVES, max_size=60))
-def test_random_cuts_lose_and_double_nothing(moves: list[tuple[str, str]]) -> None:
+def test_random_cuts_lose_and_duplicate_nothing(moves: list[tuple[str, str]]) -> None:
     browser, heard, away = Browser(), "", False
     for move, text in moves:
         if move in ("line", "piece"):
@@ -232,7 +231,7 @@ def test_random_cuts_lose_and_double_nothing(moves: list[tuple[str, str]]) -> No
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["", "away", "move"])), max_size=20))
-def test_what_is_missing_is_counted_exactly(moves: list[tuple[int, str]]) -> None:
+def test_missed_lines_are_counted_exactly(moves: list[tuple[int, str]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "KEEP_LINES", 5)
         browser, total = Browser(), 0
@@ -254,7 +253,9 @@ def test_what_is_missing_is_counted_exactly(moves: list[tuple[int, str]]) -> Non
 
 
 @pytest.mark.parametrize("moves", [False, True])
-def test_memory_is_bounded_by_size_too(moves: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_lines_are_also_limited_by_their_size(
+    moves: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "KEEP_SIZE", 1000)
     browser = Browser()
     browser.cut()
@@ -267,7 +268,7 @@ def test_memory_is_bounded_by_size_too(moves: bool, monkeypatch: pytest.MonkeyPa
     assert sorted(browser.lines) == [8, 9]
 
 
-def test_everything_new_is_one_frame() -> None:
+def test_all_news_is_one_frame() -> None:
     browser = Browser()
     feed(browser, "a", 'b"\\')
     browser.session.receive("ü".encode())
@@ -278,7 +279,9 @@ def test_everything_new_is_one_frame() -> None:
     assert browser.session.frame() == '{"lines":[[3,"ü"]]}'
 
 
-def test_a_line_that_a_slow_browser_has_not_got_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_was_not_sent_to_a_slow_browser_yet_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "KEEP_LINES", 3)
     browser = Browser()
     feed(browser, *"abcdefgh")
@@ -292,18 +295,18 @@ def test_a_line_that_a_slow_browser_has_not_got_is_kept(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     "frame", ["", "[1]", "1", '"a"', "{", '{"a":', "[" * 100_000, "9" * 10_000]
 )
-def test_what_is_no_object_is_refused(frame: str) -> None:
+def test_a_frame_that_is_no_object_is_refused(frame: str) -> None:
     with pytest.raises(ProtocolError, match="a frame must be a JSON object"):
         parse(frame)
 
 
 @pytest.mark.parametrize("value", ["1", -1, 1.5, True, [], None])
-def test_what_is_no_number_is_refused(value: object) -> None:
+def test_a_value_that_is_no_number_is_refused(value: object) -> None:
     with pytest.raises(ProtocolError, match="seen must be a number from 0"):
         number({"seen": value}, "seen")
 
 
-def test_numbers_that_cannot_be_are_refused() -> None:
+def test_impossible_numbers_are_refused() -> None:
     browser = Browser()
     feed(browser, "a")
     with pytest.raises(ProtocolError, match="line 1 was not sent; the last one is 0"):
@@ -316,9 +319,9 @@ def test_numbers_that_cannot_be_are_refused() -> None:
         browser.session.attach(2)
 
 
-def test_only_a_seen_with_news_is_new() -> None:
-    """With a `seen` that confirms no new line, a page asks whether the connection is alive. The
-    gateway answers it."""
+def test_seen_returns_true_only_if_it_confirms_a_new_line() -> None:
+    """A page repeats a `seen` to ask whether the connection is alive. The gateway answers only such
+    a `seen`."""
     browser = Browser()
     feed(browser, "a", "b")
     browser.session.attach(0)

@@ -1,4 +1,4 @@
-"""The gateway's end of the channel to the main process, in asyncio's event loop."""
+"""The channel to the main process, for sidecars that use asyncio."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from chatroom.system.channel import Channel, ChannelClosed, Record
 
 FLUSH_AFTER = 0.01
-"""Pause (s) before another attempt to send records that the channel did not accept."""
+"""Pause (s) before records that the channel did not accept are sent again. A timer also works after
+a temporary error, while the channel stays writable."""
 
 
 class Parent:
@@ -14,6 +15,8 @@ class Parent:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._timer: asyncio.TimerHandle | None = None
+        """Timer of the next attempt; None if no record waits."""
 
     def send(self, record: Record, descriptors: Sequence[int] = (), owned: bool = False) -> None:
         """Send a record as soon as the channel accepts it; see Channel.send.
@@ -24,12 +27,13 @@ class Parent:
         self._flush_later()
 
     def _flush_later(self) -> None:
-        if self._channel.backlog:
-            asyncio.get_running_loop().call_later(FLUSH_AFTER, self._flush)
+        if self._channel.backlog and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_AFTER, self._flush)
 
     def _flush(self) -> None:
+        self._timer = None
         try:
             self._channel.flush()
         except ChannelClosed:
-            return  # the event loop notices it
+            return  # the process notices it when it receives
         self._flush_later()

@@ -13,12 +13,11 @@ EACH, FIRST, END = 300, 11_000, 20_000
 
 
 @cache
-def _own() -> tuple[socket.socket, Iterator[int]]:
-    """Take a range of ports that no other process uses. Several runs of the tests may take place at
-    the same time.
+def _own() -> Iterator[int]:
+    """Return ports that no other process uses, in random order, without end.
 
-    Return the range's ports in random order, without end, and a socket. The socket is bound to the
-    first port of the range, so that no other process takes the range before this process ends.
+    Several runs of the tests may take place at the same time. A process takes a range of ports by
+    binding a socket to the first port of the range, until the process ends.
     """
     for first in range(FIRST, END, EACH):
         claim = socket.socket()
@@ -29,14 +28,14 @@ def _own() -> tuple[socket.socket, Iterator[int]]:
             if error.errno != errno.EADDRINUSE:
                 raise
         else:
-            return claim, cycle(random.sample(range(first + 1, first + EACH), EACH - 1))
+            claim.detach()  # the descriptor stays open
+            return cycle(random.sample(range(first + 1, first + EACH), EACH - 1))
     raise RuntimeError("all ranges of ports are in use")
 
 
 def free_port(host: str = "127.0.0.1") -> int:
     """Return a free port. It is not returned again soon."""
-    _, ports = _own()
-    return next(port for port in ports if _is_free(host, port))
+    return next(port for port in _own() if _is_free(host, port))
 
 
 def _is_free(host: str, port: int) -> bool:

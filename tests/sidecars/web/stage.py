@@ -158,6 +158,13 @@ class Client:
         self.writer.transport.abort()
 
 
+def bound_buffers(sock: socket.socket) -> None:
+    """Limit the kernel's buffers for the data of a connection. Otherwise, they grow to several MiB,
+    and could take everything that a test sends."""
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, 1 << 16)
+
+
 @dataclass
 class Stage:
     gateway: Gateway
@@ -166,7 +173,11 @@ class Stage:
     clients: list[Client] = field(default_factory=list)
 
     async def connect(self) -> Client:
-        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+        sock = socket.socket()
+        sock.setblocking(False)
+        bound_buffers(sock)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
+        client = Client(*await asyncio.open_connection(sock=sock))
         self.clients.append(client)
         return client
 
@@ -175,6 +186,7 @@ class Stage:
 async def serving(rules: Rules | None = None, capacity: int = 100) -> AsyncIterator[Stage]:
     """Run a gateway, and yield it with its room and clients."""
     listener = socket.create_server(("127.0.0.1", 0))
+    bound_buffers(listener)  # the accepted sockets inherit these limits
     room = FakeRoom()
     gateway = Gateway(Site(), room, rules or Rules(), capacity)
     await gateway.listen(listener, None)

@@ -93,7 +93,7 @@ SECTIONS: dict[str, dict[str, Section]] = {
             "chatroom --workers 2 --welcome 'Hello' 127.0.0.1 4000",
             "chatroom --quiet --transcript room.jsonl --listen '[::]:4000' --listen unix:/run/room",
         ],
-        "see also": "chatroom-client(1), chatroom-status(1), chatroom-admin(1),"
+        "see also": "chatroom-client(1), chatroom-status(1), chatroom-admin(1), chatroom-web(1),"
         " chatroom-harness(1)",
     },
     "chatroom-client": {

@@ -19,6 +19,7 @@ The harness never imports the server under test, so it can judge any server. In 
     descriptors.py   the limit on this process's file descriptors
     encoding.py      the encoding of standard output
     frames.py        frames of WebSockets, as bytes
+    linger.py        the reset of a TCP connection
     errors.py        the exceptions that a check raises if it does not pass
     wording.py       numbers, names and bytes as text in messages
 """

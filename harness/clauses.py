@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 WEBSOCKET = "WebSocket"
-"""Section whose clauses a gateway is judged by (`conform --ws`), in place of all the others."""
+"""Section with the clauses for a gateway. `conform --ws` judges only these clauses."""
 
 _HEADING = re.compile(r"^## +(?P<section>.+?) *$")
 _ROW = re.compile(r"^\| *(?P<id>[A-Z]+-[0-9]+) *\| *(?P<level>MUST|SHOULD) *\| *(?P<text>.+?) *\|$")

@@ -2,7 +2,7 @@
 
 Violation        the target: it broke the clause that the test names
 Undecided        nobody: this machine or profile lacks something that the check needs
-TargetGoneError  the target, in an earlier check: since then, it accepts no connections
+TargetGoneError  the target: since an earlier check, it accepts no connections
 NotApplicable    nobody: the clause has no meaning for this target
 CannotJudge      the harness: it was too slow to judge, or lacked a resource
 StartError       the target did not start: there is nothing to judge

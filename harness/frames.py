@@ -11,8 +11,8 @@ from dataclasses import dataclass
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
 MASK = b"\x9a\x1f\xc7\x05"
-"""Mask of the harness's frames. Its bytes differ, and none is zero, so a server that does not
-remove the mask, or removes it wrongly, reads another payload."""
+"""Mask of the harness's frames. Its bytes differ, and none is zero. So a server that does not
+remove the mask, or removes it wrongly, reads a wrong payload."""
 
 LONGEST_CONTROL = 125
 """Maximum payload of a control frame, and of a frame with a length of 7 bits (bytes)."""

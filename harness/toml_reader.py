@@ -42,8 +42,8 @@ class TomlFiles:
         return sorted(path.stem for path in self.folder.glob("*.toml"))
 
     def find(self, name: str) -> Path:
-        """Return the path of the file with this name in the folder; if there is none, take the name
-        for a path."""
+        """Return the path of the file with this name in the folder. If there is none, treat the
+        name as a path."""
         return self.folder / f"{name}.toml" if name in self.names() else Path(name)
 
     def text(self, name: str) -> str:

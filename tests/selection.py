@@ -69,8 +69,8 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Return three processes per core, because tests often wait for a process or a timeout."""
-    return 3 * (os.cpu_count() or 1)
+    """Return two processes per core, because tests often wait for a process or a timeout."""
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""scripts/cluster: engines and nodes on loopback, and their end."""
+"""scripts/cluster, which runs engines and nodes on loopback addresses."""
 
 import os
 import re
@@ -25,7 +25,7 @@ SCRIPT = ROOT / "scripts/cluster"
 
 
 class Cluster:
-    """A running script, with its output so far."""
+    """A running scripts/cluster, and its output so far."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self._process = subprocess.Popen(
@@ -44,7 +44,7 @@ class Cluster:
         assert self._process.stdout is not None
         while not (found := re.search(pattern, self.output)):
             line = self._process.stdout.readline()
-            assert line, f"it ended: {self.output}"
+            assert line, f"the script ended: {self.output}"
             self.output += line
         return found
 
@@ -59,7 +59,7 @@ class Cluster:
         return self._process.returncode
 
     def kill(self) -> None:
-        """End the script, if a test has failed."""
+        """End the script if it still runs, because the test has failed."""
         if self._process.poll() is None:
             self.end(signal.SIGTERM)
 
@@ -76,7 +76,7 @@ def fixture_folder() -> Iterator[Path]:
 def test_two_nodes_are_one_room_and_one_signal_ends_everything(
     folder: Path, engines: int, end: signal.Signals
 ) -> None:
-    """An engine that is killed comes back, and a node that is killed does not."""
+    """A killed engine is started again. A killed node is not."""
     program("nats-server")
     (folder / "chatroom-cluster-1").mkdir()  # what a killed script leaves
     port = free_port("127.0.0.2")

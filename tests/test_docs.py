@@ -353,7 +353,7 @@ def _parameter(section: Section) -> Any:
 
 
 @pytest.mark.docs
-@pytest.mark.sample(13)
+@pytest.mark.sample(9)
 @pytest.mark.timeout(3 * WITHIN)
 @pytest.mark.parametrize("section", [_parameter(section) for section in RUN])
 def test_the_commands_of_a_section_work(

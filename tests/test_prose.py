@@ -19,6 +19,7 @@ CHECK: dict[str, Any] = runpy.run_path(str(Path(__file__).parents[1] / "scripts/
         ('class A:\n    x = 1\n    """Whether it is."""', [(3, "Whether it is.")]),
         ('x = "What is this?"', []),
         ('"""Offsets of entries."""', []),
+        ('x = 1\n"""How it ended."""', [(2, "How it ended.")]),
     ],
 )
 def test_the_check_finds_how_docstrings_begin(source: str, found: list[tuple[int, str]]) -> None:

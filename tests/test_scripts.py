@@ -39,6 +39,10 @@ def fixture_checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+#: Call of tox that runs environments two at a time.
+TOGETHER = "'run-parallel' '--parallel' '2' '--parallel-no-spinner'"
+
+
 def run(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [checkout / "scripts/test", *arguments], capture_output=True, text=True, check=False
@@ -53,9 +57,9 @@ def calls(done: subprocess.CompletedProcess[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], ["'run' '--skip-env' 'py311-.*'"]),
-        (["--all"], ["'run' '--skip-env' 'py311-.*' '-m' 'all'"]),
-        (["--all", "-v"], ["'run' '--skip-env' 'py311-.*' '-m' 'all' '-v'"]),
+        ([], [f"{TOGETHER} '--skip-env' 'py311-.*'"]),
+        (["--all"], [f"{TOGETHER} '--skip-env' 'py311-.*' '-m' 'all'"]),
+        (["--all", "-v"], [f"{TOGETHER} '--skip-env' 'py311-.*' '-m' 'all' '-v'"]),
         (["-e", "lint"], ["'-e' 'lint'"]),
         (
             ["tests/system/test_tcp_counters.py", "-x"],
@@ -98,7 +102,7 @@ def test_the_compiled_wheel_is_omitted_without_a_compiler_but_not_in_ci(
     monkeypatch.setenv("CI", ci)
     (checkout / "missing").write_text("there is no C compiler (gcc)")
     done = run(checkout)
-    assert calls(done) == [f"'run' '--skip-env' '{expected}'"]
+    assert calls(done) == [f"{TOGETHER} '--skip-env' '{expected}'"]
     says = "scripts/test leaves out the compiled wheel: there is no C compiler (gcc)\n"
     assert (says in done.stdout) == (not ci)
 

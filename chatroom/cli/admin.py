@@ -83,4 +83,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def listed(items: Sequence[object]) -> str:
+    """Return the items, separated by commas; "none" if there are none."""
     return ", ".join(map(str, items)) or "none"

@@ -1,7 +1,6 @@
-"""The options that choose a cluster, and the connection to its nodes, for chatroom.status and
-chatroom.admin.
+"""The options of chatroom.status and chatroom.admin that choose a cluster; its connection.
 
-Only a command with --cluster imports asyncio and nats-py.
+asyncio and nats-py are imported only if a cluster is chosen.
 """
 
 import argparse
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The variables for the options are those of the server.
+# The server has the same variables.
 URL = "CHATROOM_CLUSTER"
 CREDENTIALS = "CHATROOM_CLUSTER_CREDENTIALS"
 CA = "CHATROOM_CLUSTER_CA"
@@ -35,7 +34,7 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
         "--cluster",
         type=argument_type(ClusterURL.parse),
         metavar="URL",
-        help="all nodes of a room on several machines, in place of a local room:"
+        help="use all nodes of this cluster instead of a local room; URL is"
         " nats://HOST:PORT/ROOM or tls://HOST:PORT/ROOM, as for the server; needs"
         f" chatroom[cluster] (default: the variable {URL}, if neither --room nor --run-dir is"
         " given)",
@@ -58,9 +57,9 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
 def chosen_cluster(
     options: argparse.Namespace, parser: argparse.ArgumentParser
 ) -> ClusterURL | None:
-    """Return the cluster that the options or the variable choose; None: they choose a local room.
+    """Return the URL from the options or from the variable; None if a local room is chosen.
 
-    If they are wrong, end the process with exit code 2.
+    If an option or the variable is wrong, end the process with exit code 2.
     """
     is_local = options.room is not None or options.run_dir is not None
     url: ClusterURL | None = options.cluster
@@ -80,7 +79,7 @@ def chosen_cluster(
 class Cluster:
     """A connection to the NATS servers of a cluster.
 
-    If a method can't do its work, it prints one line and ends the process with exit code 1.
+    If a method fails, it prints one line and ends the process with exit code 1.
     """
 
     def __init__(
@@ -116,7 +115,7 @@ class Cluster:
         self._runner.close()
 
     def nodes(self) -> "list[RemoteNode]":
-        """Return the nodes that reply, sorted by their names; at least one."""
+        """Return the nodes that reply, sorted by their names. There is at least one."""
         from chatroom.sidecars.cluster.requests import find_nodes
 
         nodes = self._run(find_nodes(self._client, self.url.room))
@@ -132,9 +131,9 @@ class Cluster:
     def ask(
         self, nodes: "Sequence[RemoteNode]", request: Mapping[str, Any]
     ) -> "list[tuple[RemoteNode, dict[str, Any]]]":
-        """Send a request to these nodes at once; return each node with its answer.
+        """Send a request to all these nodes at the same time; return each node with its answer.
 
-        The answer is {"error": reason} if the node gives none.
+        The answer is {"error": reason} if the node does not answer.
         """
         import asyncio
 
@@ -149,7 +148,7 @@ class Cluster:
         return list(zip(nodes, self._run(ask_all()), strict=True))
 
     def sleep(self, seconds: float) -> None:
-        """Wait, and keep the connection alive meanwhile."""
+        """Wait, and keep the connection alive."""
         import asyncio
 
         self._run(asyncio.sleep(seconds))

@@ -1,6 +1,6 @@
 """The commands for all nodes of a cluster: `chatroom.admin --cluster`.
 
-A member's id is unique only on its node, so a member is called ID@NODE here.
+A member's id is unique only on its node, so these commands write ID@NODE.
 """
 
 import argparse
@@ -109,10 +109,10 @@ class _Command:
         self._show(answers, result)
 
     def say(self, text: str) -> None:
-        """Say a text once: one node sends it to the members of all nodes.
+        """Send a text through one node, which delivers it to the members of all nodes.
 
-        It is a node whose room has just answered. A text is not sent again through another node if
-        there is no answer: it may have been said.
+        The node is one whose room has just answered another request. If it does not answer this
+        request, no other node is tried, because the text may already have been delivered.
         """
         for node in self._nodes:
             [(_, answer)] = self._cluster.ask([node], {"do": "bans"})
@@ -127,8 +127,8 @@ class _Command:
     def show_members_and_bans(self) -> None:
         """List the members of all nodes, and each node's bans."""
         found = self._cluster.ask(self._nodes, {"ask": "status"})
-        present = [node for node, answer in found if "error" not in answer]
-        bans = dict(self._cluster.ask(present, {"do": "bans"}))
+        reachable = [node for node, answer in found if "error" not in answer]
+        bans = dict(self._cluster.ask(reachable, {"do": "bans"}))
         rows = [
             member | {"id": f"{member['id']}@{node.name}"}
             for node, answer in found

@@ -32,7 +32,7 @@ Node = Mapping[str, Any]
 
 
 def source(url: ClusterURL, options: argparse.Namespace, parser: argparse.ArgumentParser) -> Source:
-    """Connect to the cluster, for its status."""
+    """Connect to the cluster, and return the source of its status."""
     cluster = Cluster(url, options, parser)
     return Source(partial(look, cluster), lines, why_failed, cluster.sleep, cluster.close)
 
@@ -47,6 +47,7 @@ def look(cluster: Cluster) -> Report:
 
 
 def why_failed(found: Report) -> str:
+    """Return a text that says how many nodes gave no status; empty if all gave one."""
     return failed([(node["node"], node) for node in found["nodes"]])
 
 
@@ -73,8 +74,8 @@ def lines(found: Report, before: Report | None) -> Iterator[str]:
 def _total(nodes: Sequence[Node]) -> dict[str, Any]:
     """Return the totals of these nodes.
 
-    Each node counts the messages of all nodes since its own start, so the largest count is the
-    cluster's.
+    Each node counts the messages of all nodes since its own start, so the largest count is that of
+    the cluster.
     """
     rooms = [node["room"] for node in nodes]
     total: dict[str, Any] = {}

@@ -35,7 +35,8 @@ class Source(NamedTuple):
     look: Callable[[], Report]
     """Returns a report."""
     lines: Callable[[Report, Report | None], Iterator[str]]
-    """Yields the lines of a report. Rates are averages since an earlier one, or since the start."""
+    """Yields the lines of a report. Rates are averages since an earlier report, or since the
+    start."""
     failed: Callable[[Report], str]
     """Returns a text that says what a report lacks; empty if it lacks nothing."""
     sleep: Callable[[float], None]
@@ -171,6 +172,9 @@ def lines(found: Report, before: Report | None) -> Iterator[str]:
     yield from table(
         ("worker", "pid", "members", "messages", "deliveries", "restarts", "lag"), found["workers"]
     )
+    if "gateways" in found:
+        yield ""
+        yield from table(("gateway", "pid", "restarts"), found["gateways"])
     if found["members"]:
         yield ""
         yield from members(found["members"])
@@ -188,7 +192,7 @@ def rate(name: str, room: Mapping[str, Any], earlier: Mapping[str, Any] | None) 
 
 
 def totals(room: Mapping[str, Any], rates: Mapping[str, float]) -> Iterator[str]:
-    """Yield the lines of a room's totals. `rates`: of RATES, per second."""
+    """Yield the lines of a room's totals. `rates`: rate per second of each counter in RATES."""
     yield (
         f"{counted(room['members'], 'member')} of {room['capacity']:,}; {room['joins']:,} joined, "
         f"{_by_reason('left', room['leaves'])}, {_by_reason('refused', room['refusals'])}"
@@ -217,7 +221,7 @@ def _engine(cluster: Mapping[str, Any]) -> str:
 
 
 def format_round_trip(cluster: Mapping[str, Any]) -> str:
-    """Return the time that the last publication took; - if there was none."""
+    """Return the time that the last publication took; "-" if there was no publication."""
     return f"{1000 * cluster['round_trip']:.1f} ms" if cluster["round_trip"] else "-"
 
 

@@ -1,7 +1,6 @@
 """The address of a room, and how to connect to it."""
 
 import asyncio
-import os
 import socket
 import ssl
 import threading
@@ -9,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from chatroom.client.connection import Connection, TlsConnection
+from chatroom.system.error_text import error_text
 
 #: Timeout in seconds for each of a host's addresses, and for a TLS handshake.
 CONNECT_TIMEOUT = 10.0
@@ -104,6 +104,4 @@ def reason(error: Exception) -> str:
         return "invalid host name"
     if isinstance(error, TimeoutError) and not error.errno:  # Our own timeout: errno is not set.
         return f"no answer for {CONNECT_TIMEOUT:g} s"
-    if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
-        return os.strerror(error.errno)  # asyncio's own text is for programmers.
-    return getattr(error, "strerror", None) or str(error) or "no answer"
+    return error_text(error) or "no answer"

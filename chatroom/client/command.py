@@ -30,8 +30,8 @@ WITHOUT_EXTRA = "messages will interrupt the line you type; to prevent this, ins
 #: Options that need the window.
 WINDOW_OPTIONS = ("time", "bell", "mouse", "name", "log")
 
-#: Seconds after which the client shows a message at a terminal if it is still connecting.
-SOON = 1.0
+#: Seconds after which a client at a terminal shows that it is still connecting.
+CONNECTING_AFTER = 1.0
 
 EPILOG = """\
 At a terminal, with prompt_toolkit (pip install prompt_toolkit):
@@ -152,8 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ending = asyncio.run(_chat(address, options, window=window, log=log))
     except KeyboardInterrupt:  # Ctrl-C while connecting.
         return 0
-    if ending.words:
-        _print_at_exit(ending.words)
+    if ending.message:
+        _print_at_exit(ending.message)
     return ending.code
 
 
@@ -195,7 +195,8 @@ async def _chat(
 ) -> Ending:
     loop = asyncio.get_running_loop()
     if window:
-        waiting = loop.call_later(SOON, _print_message, f"connecting to {address} …")
+        text = f"connecting to {address} …"
+        waiting = loop.call_later(CONNECTING_AFTER, _print_message, text)
     elif idle := [f"--{name}" for name in WINDOW_OPTIONS if getattr(options, name)]:
         where = "without --listen" if options.listen else "at a terminal, with prompt_toolkit"
         _print_message(f"{', '.join(idle)}: only {where}")
@@ -236,17 +237,17 @@ async def _plain(room: Connection, *, listen: bool) -> Ending:
         return await session.run()
 
 
-def _print_at_exit(words: str) -> None:
+def _print_at_exit(message: str) -> None:
     # Writing may block if the terminal is not read. Nothing is left to clean up, so from now on a
     # signal ends the process.
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
-    _print_message(words)
+    _print_message(message)
 
 
-def _print_message(words: str) -> None:
-    # If standard error is closed, or its terminal has gone, the message is dropped.
+def _print_message(message: str) -> None:
+    # If standard error or its terminal is closed, the message is dropped.
     if sys.stderr:
         with suppress(OSError):
-            print(f"{NAME}: {words}", file=sys.stderr, flush=True)
+            print(f"{NAME}: {message}", file=sys.stderr, flush=True)

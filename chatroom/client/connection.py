@@ -1,7 +1,7 @@
 """A connection to a room, over TCP or TLS, for asyncio.
 
 asyncio's own streams are not used, for two reasons. When a write fails, they discard unread input,
-which usually contains the room's reason for closing. And their TLS closes both directions at once.
+which usually contains the room's reason for closing. With TLS, they close both directions at once.
 In this module, each direction ends separately, also with TLS: after the end of piped input, the
 client closes its sending side, and still receives until the room closes.
 """
@@ -27,7 +27,7 @@ class Connection:
 
     @property
     def own_address(self) -> str:
-        """This side's IP address. The room sees another address if a router translates it."""
+        """The client's IP address. The room sees another address if a router translates it."""
         return str(self._socket.getsockname()[0]).partition("%")[0]
 
     async def receive(self) -> bytes:

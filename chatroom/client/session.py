@@ -29,7 +29,7 @@ class Ending(NamedTuple):
     """The client's exit code, and a last message for standard error, which may be empty."""
 
     code: int
-    words: str = ""
+    message: str = ""
 
 
 def ending_of(number: int) -> Ending:
@@ -83,7 +83,7 @@ class Session:
             self._end_within(OUTPUT_WITHIN)
         else:
             # Print no message, because printing may block at the same terminal.
-            self._ending = self._ending._replace(words="")
+            self._ending = self._ending._replace(message="")
             self._end_within(0)
 
     async def _converse(self) -> None:
@@ -136,8 +136,8 @@ class Session:
         error = self._output.error
         if error and (self._ending is None or self._ending.code == 0):
             broken = isinstance(error, BrokenPipeError)
-            words = "" if broken else f"standard output: {reason(error)}"
-            self._ending = Ending(BROKEN_PIPE if broken else 1, words)
+            message = "" if broken else f"standard output: {reason(error)}"
+            self._ending = Ending(BROKEN_PIPE if broken else 1, message)
             self._ended.set()
 
     def _end(self, ending: Ending) -> None:

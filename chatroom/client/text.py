@@ -34,7 +34,7 @@ class LeftToRight:
     """A mark in each line that has right-to-left letters, so that the line runs left to right.
 
     Some terminals show a line in the direction of its first letter. If a message begins with a
-    Hebrew letter, such a terminal shows the prefix behind the text, and the text may look like
+    Hebrew letter, such a terminal shows the prefix after the text, and the text may look like
     another prefix. The mark U+200E counts as a left-to-right letter and has no width. It is
     inserted before the line's first right-to-left letter.
     """

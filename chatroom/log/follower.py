@@ -111,7 +111,7 @@ class Follower:
         if not self._place.position:
             self._seek(head)
         begin, end = self._place, log.offset(head)
-        if end - begin.offset > self._max_behind or not self._is_there(begin):
+        if end - begin.offset > self._max_behind or not self._is_kept(begin):
             return self._skip(head)
         last = log.position(min(begin.offset + size, end), begin.position, head)
         last = min(max(last, begin.position + 1), begin.position + MAX_ENTRIES, head)
@@ -120,7 +120,7 @@ class Follower:
         entries = log.entries(begin.position, last)
         place = self._at(last)
         text = b"".join(log.views(begin.offset, place.offset))
-        if not self._is_there(begin):
+        if not self._is_kept(begin):
             return None  # the text was overwritten while it was read
         return Chunk(begin, place, last < head, range(0), text, entries)
 
@@ -135,7 +135,7 @@ class Follower:
         first = max(1, head + 1 - log.geometry.kept_entries)
         self.number = min(self.number, log.messages(head))
         ahead = bisect_right(range(first, head + 1), self.number, key=log.messages)
-        if ahead and self._is_there(place := self._at(first + ahead - 1)):
+        if ahead and self._is_kept(place := self._at(first + ahead - 1)):
             self._place = place
 
     def _skip(self, head: int) -> Chunk | None:
@@ -147,7 +147,7 @@ class Follower:
         if log.offset(position) < middle:
             position = min(position + 1, head)  # the entry at `middle` may be overwritten in part
         place = self._at(position)
-        if not self._is_there(place):
+        if not self._is_kept(place):
             return None
         missed = range(self.number + 1, place.number + 1)
         return Chunk(begin, place, position < head, missed, b"", [])
@@ -156,5 +156,5 @@ class Follower:
         log = self._log
         return Place(position, log.offset(position), log.messages(position))
 
-    def _is_there(self, place: Place) -> bool:
+    def _is_kept(self, place: Place) -> bool:
         return self._log.still_valid(place.position, place.offset)

@@ -1,7 +1,8 @@
-"""Places in the log where earlier messages begin, for newcomers (--history).
+"""Places in the log at which earlier messages begin, for new members (--history).
 
-The log keeps messages for a while; see ring.py. A newcomer begins as a member whose cursor lies in
-the past, and receives earlier messages before new ones, in the same stream.
+The log keeps messages after their delivery, until the space is needed (ring.py). A new member's
+cursor may begin at such a place. Then delivery sends it the earlier messages, and after them the
+new messages, as it does for any member that lags.
 """
 
 from bisect import bisect_right
@@ -11,32 +12,33 @@ from chatroom.log.ring import LF, Log
 
 
 class Start(NamedTuple):
-    """A place where a message begins."""
+    """A place at which a message begins."""
 
     offset: int
     position: int
-    """Position of an entry that does not begin beyond the offset."""
+    """Position of an entry that begins at or before the offset."""
 
 
 def count_kept(log: Log, most: int, max_size: int) -> int:
-    """Return the number of the last messages, at most `most`, that take at most `max_size` bytes.
+    """Return how many of the last messages together take at most `max_size` bytes.
 
-    Takes no lock, because the main process calls it. So it may read an entry while the entry is
-    overwritten. This does no harm, because `find_start` looks at the log again.
+    `most`: maximum of the result. The main process calls this function, so it takes no lock, and
+    may read an entry that is being overwritten. This does no harm, because `find_start` reads the
+    log again.
     """
     head = log.head
     first = max(1, head - log.geometry.kept_entries // 4)
     end = log.offset(head)
     if end - log.offset(first) > max_size:
-        # Leave out the entry in which the limit lies.
+        # Begin after the entry in which the limit lies.
         first = min(head, log.position(end - max_size, first, head) + 1)
     return max(0, min(most, log.messages(head) - log.messages(first)))
 
 
 def find_start(log: Log, number: int, head: int) -> Start:
-    """Return the place behind the first `number` messages of the room, at most that of `head`.
+    """Return the place after the first `number` messages of the room, but not after `head`.
 
-    If the log has overwritten it, return the first place that is safe.
+    If that place may be overwritten, return the first place that is not.
     """
     first = max(1, head + 1 - log.geometry.kept_entries)
     number = min(number, log.messages(head))

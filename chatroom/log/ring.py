@@ -179,7 +179,7 @@ class Log:
         """Lock between threads of this process that call `_try_lock`."""
 
     def format(self) -> None:
-        """Make a zeroed file an empty log. Call once, before another process maps the file."""
+        """Turn a zeroed file into an empty log. Call once, before another process maps the file."""
         self._words[_HEAD] = 1  # the empty entry
         for worker in range(SEATS):
             self._positions[worker] = IDLE
@@ -211,16 +211,16 @@ class Log:
 
     @property
     def head(self) -> int:
-        """Position behind the last entry. The caller must hold the lock, unless an old value does
-        no harm."""
+        """Position after the last entry. The caller must hold the lock, unless an old value does no
+        harm."""
         return self._words[_HEAD]
 
     def try_head(self) -> int | None:
         """Return the head without waiting for the lock; None while another process has the lock.
 
         The process that stored this head has released the lock since, so all entries before this
-        head are visible. Other systems than Linux do not report the lock's holder: there, the lock
-        is taken for a moment.
+        head are visible. Only Linux reports the lock's holder; on other systems, the lock is taken
+        for a moment.
         """
         if sys.platform != "linux":
             if not self._try_lock():
@@ -348,8 +348,8 @@ class Log:
     def append_within(self, seconds: float, batch: Batch) -> bool:
         """Append a batch; return False if there is no space, or the lock can't be taken in time.
 
-        For the main process, which must not wait for the lock: it has to kill a worker that hangs
-        while it holds the lock.
+        The main process uses this method, because it must not wait for the lock: it has to kill a
+        worker that hangs while holding the lock.
         """
         deadline = monotonic() + seconds
         while not self._try_lock():

@@ -16,8 +16,8 @@ slot, in memory that all workers share. A slot holds:
   offset in the member's stream. No other record is needed, so a worker's death can't leave a record
   incomplete.
 
-A slot has one writer at a time: the worker that serves its member. The main
-process assigns slots and clears them.
+A slot has one writer at a time: the worker that serves its member. The main process assigns slots
+and clears them.
 """
 
 import contextlib

@@ -1,16 +1,17 @@
 """The uplink of a room in a cluster: the messages of this node's members, until they are published.
 
 The workers append to the uplink instead of the room's log. The bridge (sidecars/cluster/) publishes
-the entries of the uplink to the stream, which gives the messages of all nodes one order. The bridge
-appends the messages that the stream returns to the room's log.
+the entries of the uplink to the stream, which puts the messages of all nodes into one order. The
+bridge reads all messages from the stream, and appends them to the room's log.
 
 The uplink is a log in which an append may have to wait for two kinds of positions:
 
 - The position of the bridge: everything before it is published.
-- The position of a worker while the worker appends. The worker holds the lock and sets the position
-  before the append. It removes the position when the reach of each sender is in the sender's slot.
-  If the worker is killed meanwhile, the position remains, so that another worker finds the entries
-  whose reaches are not in the slots (`interrupted`).
+- The position of a worker while the worker appends. The worker holds the lock, and sets the
+  position before the append. After the append, it notes in each sender's slot how many bytes of the
+  sender's input the uplink covers (the *reach*: see `Entry`), and then removes the position. If the
+  worker is killed before that, the position remains, so that another worker finds the entries whose
+  reaches are missing in the slots (`interrupted`).
 """
 
 from collections.abc import Sequence
@@ -23,8 +24,8 @@ from chatroom.log.slots import Slots
 def geometry(limits: Limits) -> Geometry:
     """Return the sizes of the uplink.
 
-    The uplink keeps no published entry except the last one, because the next entry begins where the
-    last entry ends.
+    Of the published entries, the uplink keeps only the last one, because the next entry begins
+    where the last entry ends.
     """
     return Geometry(limits.uplink_size, limits.uplink_size // BYTES_PER_ENTRY, 0, 1)
 
@@ -39,7 +40,7 @@ class Uplink(Log):
         """Number of the bridge's seat, and of its doorbell."""
 
     def format(self) -> None:
-        """Make a zeroed file an empty uplink. Call once, before another process maps the file."""
+        """Turn a zeroed file into an empty uplink. Call once, before another process maps it."""
         super().format()
         self.prepare_seat(self.bridge)
         self.serve(self.bridge, self.head)

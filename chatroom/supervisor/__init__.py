@@ -5,7 +5,7 @@ In reading order:
     supervisor.py      `run`: make the parts, lead the room from phase to phase, handle signals
     acceptor.py        `Acceptor._on_connection`: make a member of a connection, or refuse it
     pending.py         connections through a trusted proxy, until their PROXY header arrives
-    registry.py        `Registry`: the directory of members, in a process of its own
+    registry.py        `Registry`: the directory of members, in a separate process
     registry_process.py  `RegistryProcess`: start, call and replace that process
     registry_manager.py  the `multiprocessing` manager that transports these calls
     members.py         `Members`: the members, and a dup of each member's socket
@@ -18,6 +18,11 @@ In reading order:
     console.py         print the conversation
     transcript.py      the process that writes the transcript
     metrics.py         the process that serves metrics
+    cluster.py         the process that connects the nodes of a cluster: the bridge
+    web.py             `Gateways`: the processes that serve a page for browsers
+    session_moves.py   `SessionMoves`: pass a browser's session from one gateway to another
+    web_alone.py       the main process of `python -m chatroom.web`, without a room
+    room_voice.py      the room's own lines to all members
     progress.py        how far each member lags
     status_report.py   the report that chatroom.status shows
     admin_commands.py  kick, ban, unban, say

@@ -73,7 +73,7 @@ class Acceptor:
         """Number of earlier messages that new members receive; a reload may replace it."""
         self._log = log
         self._history_size = settings.max_lag // 4
-        """Maximum size of these messages (bytes). The member lags by so much at its join."""
+        """Maximum size of these messages (bytes). A new member lags by as much at its join."""
         self._loop = loop
         self._prefix = settings.prefix
         self._registry = registry
@@ -133,7 +133,7 @@ class Acceptor:
             self._admit(connection, address, port, 0)
 
     def _admit(self, connection: socket.socket, address: str, port: int, header_bytes: int) -> None:
-        """Make a member of a connection, or refuse the connection."""
+        """Admit a connection as a member, or refuse it."""
         reason = self.admit(connection, address, port, header_bytes)
         if reason is not None:
             self._refuse(connection, reason)
@@ -141,7 +141,7 @@ class Acceptor:
     def admit(
         self, connection: socket.socket, address: str, port: int, header_bytes: int = 0
     ) -> RefusalReason | None:
-        """Make a member of a connection, or return the reason why it must be refused."""
+        """Admit a connection as a member, or return the reason why it must be refused."""
         answer = BANNED if address in self._bans else self._registry.admit(address)
         if isinstance(answer, Refusal):
             self._counters.refusals[answer.reason] += 1

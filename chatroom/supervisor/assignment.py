@@ -164,8 +164,8 @@ class Assignment:
         for id, client in self._members.by_id.items():
             if client.worker != dead.number:
                 continue
-            to_blame = id == suspect and (dead.stuck or not dead.killed)
-            client.deaths = client.deaths + 1 if to_blame else 0
+            is_suspect = id == suspect and (dead.stuck or not dead.killed)
+            client.deaths = client.deaths + 1 if is_suspect else 0
             if taken(client.connection) is None:
                 lost[id] = LeaveReason.WORKER_DIED
             elif client.deaths >= DEATHS:

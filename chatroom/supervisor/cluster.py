@@ -1,7 +1,7 @@
 """The main process's part of a cluster: the uplink, and the bridge that publishes it.
 
     the bridge                       the main process
-    ready (place)  ──────────────►   notes the place at which the room began, for the next bridge
+    ready (place)  ──────────────►   notes the place in the stream at which the room began
     engine         ──────────────►   logs whether the engine is in reach
     lost, missed,  ──────────────►   counts and logs what the engine has lost
     rewound, unreadable
@@ -82,21 +82,21 @@ class ClusterProcess:
         self._engine: Record = {"up": False, "round_trip": 0.0}
         """State of the engine, as the bridge has reported it."""
         self._engine_since = monotonic()
-        """Time (s, monotonic) since which the engine has been in reach, or out of it."""
+        """Time (s, monotonic) at which the engine last came into reach or went out of reach."""
         self._lost = 0
-        """Number of messages that the engine had accepted and has lost."""
+        """Number of messages that the engine has lost after it had accepted them."""
         self._missed = 0
         """Number of publications of other nodes that the stream dropped before this node read
         them."""
         self._drained: bool | None = None
         """True once the bridge has drained; None before the main process has requested this."""
         self._running = False
-        """True once the present bridge is ready."""
+        """True once the running bridge is ready."""
         self._watchdog = Watchdog(loop, settings.watchdog, self._check_progress)
 
     @property
     def ready(self) -> bool:
-        """True once the room is connected to the stream for the first time."""
+        """True once the room has been connected to the stream."""
         return self._after is not None
 
     def start(self) -> None:
@@ -123,12 +123,14 @@ class ClusterProcess:
         self._process.end()
         messages, _ = self._uplink.unpublished
         if self.ready and messages:
-            says = "the engine was out of reach; these messages are lost"
+            says = "the engine did not accept these messages; they are lost"
             self._warn("unpublished", says, messages=messages)
 
     def status(self) -> dict[str, Any]:
-        """Return the part of the status report about the cluster. Sizes are in bytes, times in
-        seconds. `unchanged`: time for which the engine has been in reach (`up`), or out of it."""
+        """Return the part of the status report about the cluster.
+
+        Sizes are in bytes, times in seconds. `unchanged`: time for which `up` has had its value.
+        """
         messages, size = self._uplink.unpublished
         return {
             "url": str(self._url),
@@ -203,8 +205,6 @@ class ClusterProcess:
     def _check_progress(self) -> None:
         """Kill a bridge that makes no progress. Another bridge replaces it."""
         turns = self._uplink.turns(self._uplink.bridge)
-        stuck = self._watchdog.check({0: turns} if self._running else {})
-        if stuck and self._process.child is not None:
+        if self._watchdog.check({0: turns} if self._running else {}):
             self._watchdog.reset()
-            self._warn("bridge-stuck", "the bridge makes no progress; it is replaced")
-            self._process.child.kill()
+            self._process.replace_stuck()

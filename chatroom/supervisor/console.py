@@ -126,7 +126,7 @@ class Console:
         # Only the main thread may receive the stop signals. While the main thread blocks them, they
         # must wait. A terminal's SIGTTOU would stop a process that prints in the background.
         signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, signal.SIGTTOU))
-        with contextlib.suppress(OSError):  # nobody reads the output any more; the room continues
+        with contextlib.suppress(OSError):  # the reader has closed the output; the room continues
             closing = False  # read before the last `_next`, so that no line is missed
             while self._read_again or not closing:
                 timeout = READ_AGAIN if self._read_again else None

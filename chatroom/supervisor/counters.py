@@ -31,7 +31,7 @@ class Counters:
     """Longest recovery (s)."""
 
     def recovered(self, seconds: float) -> None:
-        """Count a recovery that took so many seconds."""
+        """Count a recovery that took this time (s)."""
         self.recoveries += 1
         self.pause += seconds
         self.longest_pause = max(self.longest_pause, seconds)

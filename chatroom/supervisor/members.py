@@ -4,10 +4,10 @@ The main process holds a dup of each member's socket, so the connection outlives
 serves it. A join allocates a slot and finds the source (sources.py); a leave frees the slot and
 tells the registry. Joins and leaves are counted, logged and shown on the console.
 
-A connection is announced (counted as a join, logged, shown) ANNOUNCE_AFTER seconds after it was
-accepted. A connection that has left by then is announced only if it has sent data. Otherwise it was
-a probe, such as a load balancer's health check. A connection that speaks another protocol is
-counted as refused.
+A connection is announced ANNOUNCE_AFTER seconds after it was accepted: it is counted as a join,
+logged, and shown on the console; with --announce, the members are told, too. A connection that has
+left by then is announced only if it has sent data. Otherwise it was a probe, such as a load
+balancer's health check. A connection that speaks another protocol is counted as refused.
 """
 
 import contextlib
@@ -83,7 +83,8 @@ class Members:
         reserve_line: Callable[[], Callable[[str | None], None]],
         announce: Callable[[str], None] | None = None,
     ) -> None:
-        """`reserve_line` is `Console.reserve_line`; in a quiet room, it does nothing."""
+        """`reserve_line` is `Console.reserve_line`; in a quiet room, it does nothing. `announce`
+        sends a line to all members; None without --announce."""
         self.by_id: dict[int, Client] = {}
         self._log = log
         self._slots = slots

@@ -108,7 +108,7 @@ class WorkerPool:
         self._complete = False
         """True once all workers of the first start have been ready at the same time."""
         self.closing = False
-        """True once the room stops: no worker is replaced any more."""
+        """True once the room stops: from then on, no worker is replaced."""
         self._failures = 0
         """Failed starts in a row: no process was spawned, or it ended before it was ready."""
         self._retry = loop.timer(self._adjust)
@@ -234,8 +234,8 @@ class WorkerPool:
             if holder in stuck:
                 stuck = [holder]  # the other workers wait for its lock
             elif pid is not None and (holder is None or self._watchdog.made_no_progress(holder)):
-                # The stuck workers wait for the lock. The next check may find its holder stuck; or
-                # the holder is the bridge of a cluster, which cluster.py watches.
+                # The stuck workers wait for the lock. If its holder is a worker, the next check may
+                # find that worker stuck. If it is the bridge of a cluster, cluster.py watches it.
                 stuck = []
         for number in stuck:
             within = self._settings.watchdog
@@ -259,11 +259,11 @@ class WorkerPool:
             self._outdated.remove(worker)
         self._pin_log_position(worker.number)
         self._room_rate.publish(worker.number, NONE)
-        self.wake_all()  # it may have died after an append, before it rang the doorbells
+        self.wake_all()  # the worker may have died after an append, before it rang the doorbells
         if not self.closing:
             self._note_exit(worker)
         self._events.on_worker_exit(worker)
-        self._adjust()  # after the members were reassigned, so that they do not wait for a start
+        self._adjust()  # after the events: the members must not wait until a process is started
 
     def _pin_log_position(self, number: int) -> None:
         """Keep a dead worker's seat. If another seat is kept already, free the seat with the higher
@@ -287,7 +287,7 @@ class WorkerPool:
         self._adjust()
 
     def _note_exit(self, worker: WorkerProcess) -> None:
-        """Log a death. Raises WorkerError if the room can't go on."""
+        """Log a death. Raises WorkerError if the room can't continue."""
         code = worker.child.exitcode
         if not worker.ready:
             self._fail(worker.number, worker.child.failure or f"ended with exit code {code}")
@@ -296,7 +296,7 @@ class WorkerPool:
             logger.warning(Event("worker-died", says, worker=worker.number, exit=code))
 
     def _fail(self, number: int, why: str) -> None:
-        """Start the backoff after a failed start. Raises WorkerError if the room can't go on."""
+        """Start the backoff after a failed start. Raises WorkerError if the room can't continue."""
         if self._retry.due is None:  # several starts at once count as one
             self._failures += 1
         if not self._complete or (self._failures >= ATTEMPTS and not self.ready()):
@@ -307,7 +307,7 @@ class WorkerPool:
         logger.warning(Event("worker-failed", says, worker=number, error=why, next=pause))
 
     def wake_all(self) -> None:
-        """Ring all doorbells: those of the workers and of the other followers of the log."""
+        """Ring the doorbells of all workers, and of the other followers of the log."""
         for bell in self._doorbells:
             bell.ring()
 

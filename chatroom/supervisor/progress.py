@@ -40,7 +40,7 @@ def progress(log: Log, slots: Slots, members: Mapping[int, _Member]) -> dict[int
         counted, checkpoint = traffic(member.connection), known.get(id)
         lag: int | None = None
         if counted is not None and checkpoint is not None:
-            gone = counted.taken - checkpoint.taken
-            lag = max(0, end - walk(checkpoint.offset, gone, spans.get(id, ())))
+            sent = counted.taken - checkpoint.taken
+            lag = max(0, end - walk(checkpoint.offset, sent, spans.get(id, ())))
         found[id] = Progress(counted, lag)
     return found

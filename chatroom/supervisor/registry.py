@@ -55,11 +55,11 @@ class Registry:
         self._max_clients_per_address = max_clients_per_address or self._max_clients
 
     def enroll(self, worker: int) -> None:
-        """Assign newcomers to `worker`, too."""
+        """Begin to assign newcomers to `worker`."""
         self._workers.add(worker)
 
     def dismiss(self, worker: int) -> None:
-        """Assign no newcomers to `worker` any more."""
+        """Stop assigning newcomers to `worker`."""
         self._workers.discard(worker)
 
     def admit(self, address: str) -> Admission | Refusal:

@@ -63,7 +63,7 @@ def connect(end: socket.socket) -> Any:
 
 
 def serve(end: socket.socket, registry: Callable[..., object]) -> None:
-    """Serve objects that `registry(…)` makes, until the main process has ended in any way."""
+    """Serve objects that `registry(…)` makes, until the main process has ended."""
     _Manager.register("Registry", registry)
     server: Any = _Manager(end).get_server()
     # Handle requests in one thread: `serve_forever` would start a thread for each connection.

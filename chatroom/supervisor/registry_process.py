@@ -28,8 +28,9 @@ logger = logging.getLogger(__name__)
 class RegistryProcess:
     """The registry's process, as the main process calls it.
 
-    If the process dies, or is stopped, another process is started at once, and gets the members
-    from the main process. Each call raises RegistryError if no process can be started.
+    If the process dies, another process is started at once, and gets the members from the main
+    process. If the process hangs, the next call replaces it after ANSWER_WITHIN seconds. Each call
+    raises RegistryError if no process can be started.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class RegistryProcess:
             self._child.ready()
             _limit(ours, ANSWER_WITHIN)
             registry = manager.Registry(*self._limits, self._pack)
-            registry._connect()  # otherwise, the first call would connect, after `ours` was closed
+            registry._connect()  # the proxy's first call would do this, but `ours` is closed then
         self._registry = registry
 
     def stop(self) -> None:
@@ -147,8 +148,7 @@ class RegistryProcess:
         self._call("move", members, worker)
 
     def _call(self, method: str, *arguments: object) -> Any:
-        """Call a method of the registry. If its process is dead or stopped, start another
-        process."""
+        """Call a method of the registry. If its process is dead or hangs, start another process."""
         if self._stopped:
             return None
         try:

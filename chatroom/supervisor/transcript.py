@@ -171,12 +171,9 @@ class TranscriptProcess:
         """
         if self._trouble or not self._has_reported or self._log.head <= self._at:
             self._progress += 1
-        stuck = self._watchdog.check({0: self._progress})
-        if stuck and self._process.child is not None:
+        if self._watchdog.check({0: self._progress}):
             self._watchdog.reset()
-            says = "the process makes no progress; it is replaced"
-            self._warn("transcript-stuck", says)
-            self._process.child.kill()
+            self._process.replace_stuck()
 
     def _warn(self, event: str, says: str, **fields: object) -> None:
         logger.warning(Event(event, says, file=self._path, **fields))

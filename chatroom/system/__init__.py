@@ -2,6 +2,7 @@
 
 listening.py      listening sockets
 endpoint.py       addresses at which a room listens
+error_text.py     errors as text for users
 networks.py       addresses and networks of clients and proxies
 channel.py        records and descriptors between two processes
 poller.py         events that a worker or another child waits for

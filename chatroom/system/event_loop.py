@@ -42,7 +42,7 @@ class Timer:
         self._loop.timers[self] = due
 
     def set_after(self, seconds: float) -> None:
-        """Call the function after so many seconds. Replaces an earlier setting."""
+        """Call the function after this number of seconds. Replaces an earlier setting."""
         self.set(self._loop.now() + seconds)
 
     def cancel(self) -> None:

@@ -5,11 +5,13 @@ import errno
 import os
 import socket
 import stat
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from chatroom.errors import ListenError
 from chatroom.system.endpoint import Endpoint
+from chatroom.system.error_text import error_text
 
 ANY_IPV4, ANY = "0.0.0.0", "::"
 """Wildcard addresses: all IPv4 addresses of this machine; all its IPv6 and IPv4 addresses."""
@@ -38,9 +40,30 @@ def listen(at: Endpoint, peer_timeout: int, in_use: Sequence[Endpoint] = ()) -> 
             prepare(listener, peer_timeout)
             undo.pop_all()
     except OSError as error:
-        why = _reason(error) + _hint(error, at, in_use)
+        why = error_text(error) + _hint(error, at, in_use)
         raise ListenError(f"can't listen on {at}: {why}") from None
     return listener
+
+
+def listen_beside(listener: socket.socket) -> socket.socket:
+    """Return another listener at the same address; the kernel spreads the connections over both.
+
+    Where the kernel can't do this (macOS), it is the same listener. Raises ListenError.
+    """
+    if sys.platform != "linux":
+        return listener.dup()
+    other = socket.socket(listener.family, socket.SOCK_STREAM)
+    try:
+        # Both need the option. The first listener gets it after `bind`, so that an address that
+        # another room of this user uses was an error.
+        for end in (listener, other):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        _bind(other, listener.getsockname())
+        prepare(other, 0)
+    except OSError as error:
+        other.close()
+        raise ListenError(f"can't listen on {endpoint(listener)}: {error.strerror}") from None
+    return other
 
 
 def resolve(at: Endpoint) -> Endpoint:
@@ -88,7 +111,7 @@ def _resolve(host: str, port: int) -> tuple[int, Any]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise ListenError(f"host {host!r} does not resolve: {_reason(error)}") from None
+        raise ListenError(f"host {host!r} does not resolve: {error_text(error)}") from None
     family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
     return family, address
 
@@ -117,7 +140,7 @@ def _bind_file(listener: socket.socket, path: str) -> None:
 
 
 def is_stale(path: str) -> bool:
-    """Return whether a Unix socket's file is stale: no process listens there any more.
+    """Return whether a Unix socket's file is stale: no process listens at it.
 
     Raises OSError if there is no file.
     """
@@ -167,10 +190,3 @@ def _hint(error: OSError, at: Endpoint, in_use: Sequence[Endpoint]) -> str:
         own = f"{ANY_IPV4} and {ANY} stand for all its addresses"
         return f"; this machine does not have this address: {own}"
     return ""
-
-
-def _reason(error: Exception) -> str:
-    number = getattr(error, "errno", None)
-    if isinstance(error, socket.gaierror) or number is None:
-        return str(error.args[-1])
-    return os.strerror(number)

@@ -9,8 +9,8 @@ import os
 
 
 def anonymous_file(name: str, size: int) -> int:
-    """Return a descriptor of `size` zeroed bytes. The memory is freed when no process has the
-    descriptor or a mapping any more.
+    """Return a descriptor of `size` zeroed bytes. The memory is freed when the last descriptor and
+    the last mapping of it are closed.
 
     `name` appears in /proc/PID/maps. Without memfd (macOS), the memory is an unlinked temporary
     file.

@@ -92,5 +92,5 @@ def traffic(connection: socket.socket) -> Traffic | None:
         return None  # not TCP
     if len(data) < _INFO.size:
         return None  # a kernel before 4.19
-    received, notsent, sent, again = _INFO.unpack(data)
-    return Traffic(received, sent - again + notsent)
+    received, not_sent, sent, retransmitted = _INFO.unpack(data)
+    return Traffic(received, sent - retransmitted + not_sent)

@@ -5,6 +5,7 @@ The parts, each with its entry function:
     process.py     start and end of the process: main
     seat.py        the resources that all workers share: Seat
     loop.py        one turn after another: Worker.run
+    cluster_loop.py  the loop of a worker in a cluster: ClusterWorker
     input.py       reading members into a batch of messages: Input.read
     allowance.py   rate limit of each member's input: Allowance.spend
     fair_queue.py  turns of the members while the room's rate is used up: FairQueue.pop
@@ -21,20 +22,22 @@ A turn is `Worker._turn`:
     read             each readable member into the batch; also flush unfinished texts whose
                      timeout is over
     append           the batch, under the log's lock, and read the head
-    deliver          everything before the head to members that are level, and ring other workers
+    deliver          everything before the head to members that are caught up, and ring other
+                     workers
     answer           members' telnet commands
     disconnect       members that lag too much
     note             the members' checkpoints in their slots, if due
     free space       in the log, if a worker waits for it: store this worker's position
     adopt            connections that the main process has handed over
-    report           to the main process: members that were yielded, taken over, or have left
+    report           to the main process: members that have left, that another worker can take
+                     over, or that this worker has taken over
 
 Data flows in this order and never back: the loop hands the result of one part to the next. A member
 always leaves by `Membership.remove`, whichever part has noticed that the member left.
 
-A batch waits if the log has no space until the slowest worker has delivered, or if the room's rate
-does not permit the batch yet. Meanwhile, the worker keeps the batch and reads nothing more, but
-continues to deliver.
+A batch must wait if the log is full because another worker has not delivered the oldest messages
+yet, or if the room's rate does not permit the batch yet. Meanwhile, the worker keeps the batch and
+reads nothing more, but continues to deliver.
 
 Another worker can recover everything that a killed worker knew: the messages are in the log, the
 kernel counts the bytes that each socket sent and received, and the slots hold the input that was

@@ -1,9 +1,9 @@
 """The event loop of a worker in a cluster.
 
 A turn differs from a turn in a room on one machine (loop.py) in one step: the batch is appended to
-the uplink, not to the room's log. The bridge (sidecars/cluster/) publishes the batch, and appends
-it to the room's log when the stream returns it. In the room's log, the worker finds its members'
-own messages by the ids of the senders.
+the uplink, not to the room's log. The bridge (sidecars/cluster/) publishes the batch. Later, the
+bridge reads the batch from the stream, and appends it to the room's log. There, the worker finds
+its members' own messages by the ids of the senders.
 """
 
 from chatroom.log.uplink import Uplink

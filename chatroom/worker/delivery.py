@@ -1,8 +1,8 @@
 """Delivery of the log to members: each member receives all new messages except its own.
 
 A worker has one place in the log: it has tried to send everything before that place to all its
-members. The sockets of nearly all members have accepted everything. These members are *level*: they
-need no cursor, and share one view of the next text. A member whose socket has not accepted
+members. The sockets of nearly all members have accepted everything. These members are *caught up*:
+they need no cursor, and share one view of the next text. A member whose socket has not accepted
 everything is *behind*. Such a member has a cursor, is sent more when its socket is writable, and is
 disconnected if it lags too much. So a slow reader delays nobody (LOAD-1). A sender receives the
 text before and after its own message.
@@ -59,7 +59,7 @@ class Delivery:
         self._doorbells = doorbells
         self._max_lag = max_lag
         self._max_lag_entries = max_lag_entries
-        self._level: dict[int, Member] = {}
+        self._caught_up: dict[int, Member] = {}
         self.behind: dict[int, Member] = {}
         """Members whose sockets have not accepted everything, by id."""
         self.writable = Poller()
@@ -77,16 +77,16 @@ class Delivery:
         """True while this worker's position in the log must not move: see `pin`."""
 
     def __len__(self) -> int:
-        return len(self._level) + len(self.behind)
+        return len(self._caught_up) + len(self.behind)
 
     def members(self) -> list[Member]:
-        return [*self._level.values(), *self.behind.values()]
+        return [*self._caught_up.values(), *self.behind.values()]
 
     def join(self, member: Member, after: int | None = None) -> None:
         """Begin to send a member the text that is appended from now on (WELCOME-3).
 
-        `after`: number of a message; the later ones that are in the log come first. The member is
-        sent them when its socket is writable.
+        `after`: number of the message after which the member's history begins. If the log holds
+        later messages, the member is `behind`: it receives them first, when its socket is writable.
         """
         self.begin()
         if after is not None and after < self._log.messages(self.position):
@@ -97,7 +97,7 @@ class Delivery:
         if self._log.unfinished(self.offset):
             # The next byte is the LF of a line whose beginning the member has not received.
             member.owns(self.offset, self.offset + 1)
-        self._level[member.id] = member
+        self._caught_up[member.id] = member
 
     def take_over(self, member: Member, cursor: int, entry: int, own: Sequence[Span]) -> None:
         """Serve a member that another worker has served up to `cursor`.
@@ -125,7 +125,10 @@ class Delivery:
             self.grace_until = monotonic() + CATCH_UP_WITHIN
 
     def begin(self) -> None:
-        """Move to the log's head if the worker has no members yet. A member must follow."""
+        """Move to the log's head if the worker has no members yet.
+
+        The caller must then add a member.
+        """
         log = self._log
         if not self._begun:
             self._begun = True
@@ -137,7 +140,7 @@ class Delivery:
 
     def leave(self, member: Member) -> None:
         """Stop delivering to a member. The member may have left already."""
-        self._level.pop(member.id, None)
+        self._caught_up.pop(member.id, None)
         if member.id in self.behind:
             self._catch_up(member)
         if not self:
@@ -195,7 +198,7 @@ class Delivery:
             news = self._log.messages(head) - self._log.messages(self.position)
             if news:
                 self._log.count_work(self._number, appended, news * len(self) - appended)
-            self._send_to_level(head)
+            self._send_to_caught_up(head)
         elif appended:
             self._log.count_work(self._number, appended, 0)
         if not many:
@@ -205,8 +208,8 @@ class Delivery:
         for number in numbers:
             self._doorbells[number].ring()
 
-    def _send_to_level(self, position: int) -> None:
-        """Send everything before `position` to all members that are level.
+    def _send_to_caught_up(self, position: int) -> None:
+        """Send everything before `position` to all members that are caught up.
 
         A member whose connection is broken is dropped from delivery, so it can't lag. Its input is
         still read (LEAVE-2).
@@ -218,7 +221,7 @@ class Delivery:
         views = self._log.views(start, end)
         whole = views[0] if len(views) == 1 else None
         stuck, gone = [], []
-        for member in self._level.values():
+        for member in self._caught_up.values():
             try:
                 if member.own or whole is None:
                     if self._send_around_own(member, start, end, whole) == end:
@@ -236,7 +239,7 @@ class Delivery:
             stuck.append(member)
         for member in stuck:
             member.entry = self.position
-            del self._level[member.id]
+            del self._caught_up[member.id]
             self._fall_behind(member)
         self.position, self.offset = position, end
         for member in gone:
@@ -258,7 +261,7 @@ class Delivery:
     def resume(self, member: Member) -> bool:
         """Send more to a member that is behind; return False if it is still behind.
 
-        If the result is True, the member is level, or its connection is broken.
+        If the result is True, the member is caught up, or its connection is broken.
         """
         try:
             if self._send_from(member, member.cursor, self.offset) != self.offset:
@@ -267,7 +270,7 @@ class Delivery:
             self.leave(member)
         else:
             self._catch_up(member)
-            self._level[member.id] = member
+            self._caught_up[member.id] = member
         return True
 
     def laggards(self) -> list[Member]:
@@ -306,7 +309,7 @@ class Delivery:
     def _send_around_own(
         self, member: Member, start: int, end: int, whole: memoryview | None
     ) -> int:
-        """Send like `_send_from`, but faster if the member has a single span of its own.
+        """Send like `_send_from`, but faster if the member has only one own span.
 
         `whole`: the text from `start` to `end` if that is one view, or None. Raises OSError if the
         connection is broken, and BlockingIOError if the socket accepts nothing.

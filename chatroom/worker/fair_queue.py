@@ -79,7 +79,7 @@ class FairQueue:
         self._waiting[member.source][member] = None
 
     def discard(self, member: Member) -> None:
-        """Remove a member that is not read from any more. No effect if the member does not wait."""
+        """Remove a member that has left or ended. No effect if the member does not wait."""
         self._waiting.get(member.source, {}).pop(member, None)
 
     def begin(self, now: float) -> None:

@@ -101,8 +101,7 @@ class Worker:
     def _append(self) -> tuple[int, int, list[int]]:
         """Append the batch, if there is one.
 
-        Return the head, the number of messages appended, and the numbers of the
-        doorbells to ring.
+        Return the head, the number of messages appended, and the numbers of the doorbells to ring.
         """
         log, batch, start = self._log, self.input.batch, None
         wake: list[int] = []

@@ -73,8 +73,8 @@ class Member:
         """Spans that the member must not receive (CAST-2), in order. Spans before its cursor are
         dropped."""
         self.cursor = 0
-        """Offset of the next byte to send, while the member is behind. A level member has the
-        worker's offset."""
+        """Offset of the next byte to send, while the member is behind. A member that is caught
+        up has the worker's offset."""
         self.entry = 0
         """Position of an entry at or before the cursor, while the member is behind."""
         self.recv_into = connection.recv_into

@@ -2,8 +2,8 @@
 
 A newcomer, a dead worker's member and a member that moves to this worker are all adopted by
 `Membership.adopt`. A member leaves by `Membership.remove`, unless it is yielded. A newcomer begins
-at the head of the log, which the worker reads after the newcomer has connected. So a newcomer
-receives no message that was delivered before it connected.
+at the head of the log, which the worker reads after the newcomer has connected. So without
+--history, a newcomer receives no message that was delivered before it connected.
 """
 
 import socket
@@ -113,9 +113,9 @@ class Membership:
 
     def _adopt_all(self) -> None:
         to_adopt, self._to_adopt = self._to_adopt, []
-        # In a cluster, the bridge may append these members' own messages meanwhile. The recovery
-        # finds own messages before the head that it reads, and `ClusterWorker` those behind this
-        # worker's place. So the place is set before the head is read (CAST-2).
+        # In a cluster, the bridge may append these members' own messages meanwhile. `Recovery`
+        # finds own messages before the head that it reads; `ClusterWorker` finds own messages after
+        # this worker's place. So the place must be set before the head is read (CAST-2).
         self._delivery.begin()
         recovery = Recovery(self._log, self._slots, to_adopt, self._uplink)
         for assigned in to_adopt:
@@ -150,10 +150,10 @@ class Membership:
             complete = member.send(greeting[greeted:]) == len(greeting) - greeted
         except BlockingIOError:
             complete = False
-        except OSError:  # the member is gone, but its input is still read (LEAVE-2)
+        except OSError:  # the connection is broken, but its input is still read (LEAVE-2)
             delivery.leave(member)
             return
-        if not complete:  # a new socket that does not accept one line is of no use
+        if not complete:  # a new socket that does not accept one line is broken
             self.remove(member, LeaveReason.RESET)
 
     def _take_over(self, member: Member, cursor: int, state: RecoveredState) -> None:
@@ -190,8 +190,8 @@ class Membership:
         """Answer members' telnet commands, and count the commands as covered input.
 
         Call this only when all messages that were read are in the log. A member that is behind gets
-        its answers when it is level again: until then, its socket is full, and its stream may end
-        inside a message.
+        its answers when it is caught up again: until then, its socket is full, and its stream may
+        end inside a message.
         """
         for member, answer in list(self._input.telnet_answers.items()):
             member.covered = member.framer.framed
@@ -211,7 +211,7 @@ class Membership:
         except BlockingIOError:
             self._note(member)  # the next turn sends the answer
             return
-        except OSError:  # the member is gone, but its input is still read (LEAVE-2)
+        except OSError:  # the connection is broken, but its input is still read (LEAVE-2)
             complete = True
         del self._input.telnet_answers[member]
         if not complete:  # the client would read the next message as the rest of the answer
@@ -266,7 +266,7 @@ class Membership:
         return {"yielded": [member.id for member in found]}
 
     def _all_served(self, full: bool) -> bool:
-        """Return True if the log need not keep anything for members that were taken over.
+        """Return True if the log keeps nothing for members that were taken over.
 
         While the room stops, all input that was read must be in the log, too.
         """

@@ -24,8 +24,8 @@ from chatroom.worker.seat import Seat
 def main(number: int, limits: Limits, end: socket.socket) -> None:
     """Run worker `number` until it ends. This is the target of its process.
 
-    The process is started with the room's signals blocked: a Ctrl-C reaches the
-    whole process group, but only the main process acts on it.
+    The process is started with the room's signals blocked: a Ctrl-C reaches the whole process
+    group, but only the main process acts on it.
     """
     channel = Channel(end)
     try:
@@ -46,7 +46,7 @@ def _begin(number: int, limits: Limits, channel: Channel) -> Worker:
     wait([channel])
     record, (log, slots, room_rate, *bells) = next(channel.receive())
     uplink = Uplink(bells.pop(0), limits) if limits.uplink_size else None
-    each = len(bells) // record["doorbells"]  # descriptors of one doorbell
+    each = len(bells) // record["doorbells"]  # number of descriptors of one doorbell
     doorbells = [Doorbell(bells[first : first + each]) for first in range(0, len(bells), each)]
     seat = Seat(
         number,

@@ -33,7 +33,7 @@ class Shutdown:
         self._reported = False
         """True once the main process was told that this worker has drained."""
         self.deadline: float | None = None
-        """Time (s, monotonic) at which delivery ends at the latest; None before the second step."""
+        """Time (s, monotonic) at which delivery must end; None before the second step."""
 
     def drain(self) -> None:
         """Begin the first step."""

@@ -30,23 +30,23 @@ clients send in turn, at equal intervals, on a fixed schedule: first at a tenth 
 then at half of the capacity. With ``--pace N``, they send N lines per second instead, the same for
 all servers, so that the latencies of the servers can be compared. A latency is the time from the
 moment at which a line was due until a client has received the line. The load generator may itself
-send a line late. This delay is measured, too. The p99 latency is marked with ``?`` if the delay's
-p99 is more than a quarter of it, in any repetition; likewise for other percentiles. *idle N*: N
+send a line late. This delay is measured, too. A latency is marked with ``?`` if, in any repetition,
+the delay at the same percentile is more than a quarter of the latency. *idle N*: N
 clients join and send nothing. *start*: the time from the start of the server's command until the
 server prints that it is ready.
 
 **Processor time.** ``CPU µs/message`` is the processor time, user and system, of all processes of
 the server during the timed part, divided by the number of lines that clients sent. The kernel
 counts processor time in nanoseconds. Other programs on the machine raise this figure, because
-caches are cold more often. They change the rates even more. So this is the steadiest figure on a
-busy machine.
+caches are cold more often. They change the rates even more, so this figure varies least on a busy
+machine.
 
 **Counting.** Only deliveries to other clients count: N·(N-1) in a round of a crowd, N-1 in a
-round of a solo. In each round, every client must receive an exact number of bytes, computed
-beforehand. If a client receives fewer or more bytes, or is disconnected, the run has failed and
-has no figure. The received bytes themselves are compared in a round before the timed part, and in
-a round after it. In the timed part, only the bytes of one client per round are compared, after the
-clock has stopped.
+round of a solo. Every client must receive a known number of bytes in each round. If a client
+receives fewer or more bytes, or is disconnected, the run has failed and has no figure. The
+received bytes themselves are compared in a round before the timed part, and in a round after it.
+In the timed part, only the bytes of one client per round are compared, after the clock has
+stopped.
 
 **Fairness.** All clients use TCP_NODELAY, and one connection each. Redis is used with RESP3, in
 which one connection may both subscribe and publish. The replies to PUBLISH are turned off (CLIENT
@@ -55,7 +55,7 @@ checks these messages, but does not count them. So Redis does N/(N-1) times the 
 more at 100 clients. nats-server is told not to send messages back (``echo: false``). Both protocols
 need more bytes per line than the prefix ``<IP>`` of the chatroom; this is not corrected. ncat
 leaves Nagle's algorithm on. So in a crowd, the second line to each client waits until the client's
-kernel has acknowledged the first line. This takes some 40 ms per round: nearly all of ncat's time
+kernel has acknowledged the first line. This takes about 40 ms per round: nearly all of ncat's time
 at 10 clients, about two fifths at 100 clients, one percent at 900 clients. Users of ncat experience
 the same delay.
 

@@ -1,9 +1,9 @@
 """The connections of the load generator, all in one process.
 
 There are three ways to receive. `gather` keeps all data of every client, for the stages that are
-not timed. `play` only counts bytes, for the timed rounds: the load generator runs on the same
-processors as the server, so its own work makes the server slower. `take` returns the data of one
-read from each of a few clients, for messages on a fixed schedule.
+not timed. `play` and `pour` only count bytes, for the timed rounds: the load generator runs on the
+same processors as the server, so its own work makes the server slower. `take` returns the data of
+one read from each of a few clients, for messages on a fixed schedule.
 """
 
 from __future__ import annotations

@@ -112,28 +112,28 @@ class Stage:
     def play(self, seconds: float, rounds: int) -> Report:
         """Play at least `rounds` rounds, for at least `seconds`; return the figures.
 
-        In each round, another client is the witness, whose data is kept. Check this data at the
+        In each round, a different client is the witness, whose data is kept. Check this data at the
         end.
         """
-        testimony: list[bytearray] = []
+        received: list[bytearray] = []
         server_before = processor_times(self.server)
         busy = time.process_time()
         start = now = time.monotonic()
-        while len(testimony) < rounds or now - start < seconds:
-            played = len(testimony)
-            testimony.append(self.round(played, self.listeners[played % len(self.listeners)]))
+        while len(received) < rounds or now - start < seconds:
+            played = len(received)
+            received.append(self.round(played, self.listeners[played % len(self.listeners)]))
             now = time.monotonic()
         elapsed = now - start
         busy = time.process_time() - busy
         server_after = processor_times(self.server)
-        for number, heard in enumerate(testimony):
+        for number, heard in enumerate(received):
             self.check(number, self.listeners[number % len(self.listeners)], bytes(heard))
-        messages = len(testimony) * self.messages
+        messages = len(received) * self.messages
         deliveries = messages * self.others
         return {
             "deliveries": deliveries,
             "seconds": elapsed,
-            "rounds": len(testimony),
+            "rounds": len(received),
             "rate": deliveries / elapsed,
             "busy": busy / elapsed,
             **message_cost(server_before, server_after, messages),
@@ -228,7 +228,7 @@ def measure(clients: Clients, job: Job) -> Report:
 
 
 def share_of(capacity: float) -> list[tuple[str, float]]:
-    """Return the name of each of PARTS, and this share of `capacity`."""
+    """Return a name and a rate for each share of `capacity` in PARTS."""
     return [(f"{part:g}", part * capacity) for part in PARTS]
 
 

@@ -21,8 +21,8 @@ from harness.bench.payload import ArrivalError, Heads
 from harness.wording import counted
 
 TRUSTED = 0.25
-"""Maximum delay of the load generator itself for which a latency is trusted, as a share of this
-latency. Delay and latency are compared at the same percentile."""
+"""Maximum ratio of the load generator's own delay to a latency that is trusted. Both have the same
+percentile."""
 
 PERCENTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 

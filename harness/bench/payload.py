@@ -62,7 +62,7 @@ def check(
     """Check the data that one client received in a round; return the head of each speaker's line.
 
     Raise `ArrivalError` unless the data is exactly one line of each speaker that the client must
-    hear, with no bytes before, between or after these lines.
+    hear, each with the head and the tail of the dialect, and nothing else.
     """
     frame = re.compile(b"(" + dialect.head + rb")(\d \d{5} [^#]*#\n)" + re.escape(dialect.tail))
     found = frame.findall(heard)

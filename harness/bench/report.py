@@ -13,7 +13,7 @@ from harness.bench.trial import MEASURED, NOT_INSTALLED, Result
 Row = tuple[str, ...]
 
 ADDED = ("p50", "p99")
-"""Percentiles for which the table shows the latency that the first server adds to another's."""
+"""Percentiles for which the table shows the first server's latency minus each other server's."""
 
 
 def human(number: float) -> str:

@@ -44,9 +44,6 @@ class Recipe:
     ``endpoints``, if it has one, contains HOST:PORT for each of the server's addresses. Without
     `ready`, the server is ready once it listens at {port}.
 
-    `ready`: pattern that the server's output matches once the server listens. Its group ``port``,
-    if it has one, is the port. Without `ready`, the server is ready once it listens at {port}.
-
     `module`: the Python module that the command runs, if the module is a part of this project. It
     is imported from the folder that contains the harness, in any working directory. A command
     without a module runs in the user's own environment.

@@ -133,7 +133,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pace",
         metavar="N",
         type=whole(1),
-        help="measure latencies at N messages per second of all clients together, the same for "
+        help="measure latencies at a rate of N messages per second, all clients together, for "
         "each server; the table then shows by how much the first server's latency exceeds that of "
         "each other server",
     )

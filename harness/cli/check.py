@@ -2,7 +2,8 @@
 
 Exit status: 0 if all messages were delivered correctly; 1 if not; 2 if the harness
 could not judge, or if the file is not a history; 4 if all messages were delivered
-correctly, but a MUST clause was judged in the form of the profile's dialect.
+correctly, but a MUST clause was judged in the form that it takes in the profile's
+dialect, not as PROTOCOL.md states it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ not by the others. --report writes results.json, junit.xml and report.html.
 
 Exit status: 0 if the server passed; 1 if it broke a clause that counts; 2 for wrong
 arguments, or if the harness could not judge; 3 if the server did not start; 4 if it
-passed, but a MUST clause was judged in the form of the profile's dialect.
+passed, but a MUST clause was judged in the form that it takes in the profile's
+dialect, not as PROTOCOL.md states it.
 """
 
 from __future__ import annotations
@@ -116,7 +117,8 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     # Start and stop the server once, so that a failed start is reported early.
     with started(parser, options, options.timeout_scale, unjudged) as target:
         try:
-            # A running server would be harmed if it fails when clients leave.
+            # The check could harm a server that fails when clients leave, and the harness can't
+            # restart a running server.
             if target.ours and not options.ws:
                 require_lines(target, load_profile(parser, options), options.timeout_scale)
         except CannotJudge as error:

@@ -1,8 +1,9 @@
 """Compare servers by their results.json: a table of servers and clauses.
 
 A server is named after the folder of its results.json. The table is printed; with
---out, it is written as an HTML page. A verdict with * is about the form that the
-clause takes in the server's dialect; the dialects are listed below the table.
+--out, it is written as an HTML page. An asterisk after a verdict means that the clause
+was judged in the form that it takes in the server's dialect; the dialects are listed
+below the table.
 
 Exit status: 0; 2 if a file is not a results.json.
 """

@@ -1,12 +1,14 @@
 """Compute the machines that a large room needs, from measured costs.
 
 FIGURES.json are files that `bench --cluster N --json` has written. A simulation of the room's
-processes counts turns, lines, deliveries, publications and so on. The cost of each is fitted
-to the measured points of up to 100 members. The first table shows all points, measured and
-simulated; points of more members are predictions, and their errors show how reliable the other
-tables are. The third table shows, for each number of members and rate of lines, the number of
-nodes that a room needs. The last table shows, for each number of nodes, the highest rate of
-lines at which the messages can have one order.
+processes counts turns of the workers' event loops, lines, deliveries, publications and so on.
+The cost of each is fitted to the measured points of up to 100 members. The first table shows
+all points, measured and simulated; points of more members are predictions, and their errors
+show how reliable the other tables are. The second table shows the fitted costs. The third table
+shows, for each number of members and rate of lines, the number of nodes that a room needs; "too
+high" marks a simulated latency above --within, which more nodes may or may not reduce. The last
+table shows, for each number of nodes, the highest rate of lines at which all lines can have one
+order.
 
 Exit status: 0; 2 if a file lacks the points that are needed.
 """
@@ -91,7 +93,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 
 def order_rows(costs: Costs, machine: Machine) -> list[Row]:
-    """Return the table of the highest rates of lines at which all nodes can have one order."""
+    """Return the table of the highest rates at which all lines can have one order."""
     found = [(nodes, *highest_rate(costs, machine, nodes)) for nodes in NODES]
     head: Row = ("nodes", "lines/s in one order", "limit")
     return [head, *((f"{nodes:,}", human(rate), limit) for nodes, rate, limit in found)]
@@ -185,12 +187,12 @@ COSTS = {
     "read": "a line that a worker reads",
     "send": "a send to a member",
     "byte": "1,000 bytes in a send",
-    "publish": "a publication, its node",
-    "follow": "a publication, each node",
-    "relay": "a line of a publication, each node",
-    "store": "a publication, the engine",
-    "push": "a publication, the engine, for each node",
-    "engine_byte": "1,000 bytes, the engine, for the stream and each node",
+    "publish": "a publication, at the node that sends it",
+    "follow": "a publication, at each node that receives it",
+    "relay": "a line of a publication, at each node",
+    "store": "a publication, in the engine",
+    "push": "a publication, in the engine, for each node",
+    "engine_byte": "1,000 bytes, in the engine, for the stream and each node",
 }
 
 
@@ -222,6 +224,12 @@ def need_rows(needs: Sequence[Need]) -> list[Row]:
     return [head, *map(_need_row, needs)]
 
 
+def _latency(found: Need) -> str:
+    if found.p99 is None:
+        return "-"
+    return f"{1000 * found.p99:.0f}{' (too high)' if found.late else ''}"
+
+
 def _need_row(found: Need) -> Row:
     return (
         f"{found.members:,}",
@@ -234,5 +242,5 @@ def _need_row(found: Need) -> Row:
         f"{found.memory / 2**30:.2f}",
         f"{8 * found.network / 1e9:.2f}",
         f"{8 * found.order.network / 1e9:.2f}",
-        "-" if found.p99 is None else f"{1000 * found.p99:.0f}",
+        _latency(found),
     )

@@ -10,8 +10,8 @@ report.html.
 Exit status: 0 if all messages were delivered correctly; 1 if not; 2 if the harness
 could not judge (for example, because it could not keep its schedule, or because no
 message was received), or for wrong arguments; 3 if the target did not start; 4 if all
-messages were delivered correctly, but a MUST clause was judged in the form of the
-profile's dialect.
+messages were delivered correctly, but a MUST clause was judged in the form that it
+takes in the profile's dialect, not as PROTOCOL.md states it.
 """
 
 from __future__ import annotations
@@ -64,8 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--worker-faults",
         action="store_true",
-        help="also kill workers and send SIGHUP, if the scenario lists these faults: "
-        "only a server that is made for them survives (LOAD-4)",
+        help="also kill workers, engines and bridges, stop engines, and send SIGHUP, if the "
+        "scenario lists these faults: only a server that can replace its processes survives them "
+        "(LOAD-4)",
     )
 
 
@@ -131,7 +132,7 @@ def _keep_or_not(folder: Path, *, asked: bool) -> None:
 
 
 def _chosen(options: argparse.Namespace) -> Scenario:
-    """Return the scenario with the changes by the options. Raise ValueError if it is invalid."""
+    """Return the scenario, changed as the options say. Raise ValueError if it is invalid."""
     scenario = load(options.scenario)
     if options.clients:
         scenario = scenario.peopled(options.clients)

@@ -1,8 +1,8 @@
 """One scripted client, and a log of the bytes that it sends and receives.
 
-A client never judges. It sends, collects what it receives, and waits for tokens;
-the test decides what a token proves. Each wait has a timeout: `within` seconds; by default,
-the patience of the `Clock`. The texts of a test are canonical: see `harness.clients.dialect`.
+A client knows no clauses. It sends, collects what it receives, and waits for tokens; the test
+decides what a token proves. Each wait has a timeout: `within` seconds; by default, the patience of
+the `Clock`. The texts of a test are canonical: see `harness.clients.dialect`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import struct
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from harness.clients.dialect import Echoes, Login, Reader, to_server
 from harness.clients.strangers import Record
 from harness.errors import JoinError, RefusedError, SendError, Violation
+from harness.linger import reset_on_close
 from harness.profile import WRITTEN, Profile
 
 CHUNK = 1 << 18
@@ -123,7 +123,7 @@ class Client:
         self.echoes = Echoes(profile.echo) if profile.echo is not None else None
         """The echoes of the client's own lines, which are removed from `heard`."""
         self.ended = ""
-        """How the server ended the connection: "closed" or "reset"; empty while it is open."""
+        """End of the connection by the server: "closed" or "reset"; empty while it is open."""
         self.flooded = False
         """True while the client does not read because `heard` has reached MOST bytes."""
         self._profile = profile
@@ -136,8 +136,7 @@ class Client:
         self._reading = False
         self._finished = False
         self._line_ends = False
-        """True while a line end is still to be dropped: the text of its line has already been
-        taken."""
+        """True if the next line end must be dropped, because the text before it has been taken."""
         self.resume()
 
     @property
@@ -246,7 +245,7 @@ class Client:
         """Reset the connection (RST)."""
         self._log.add(self.name, "resets")
         with contextlib.suppress(OSError):
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset_on_close(self._socket)
         self.pause()
         self._socket.close()
 

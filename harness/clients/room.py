@@ -285,8 +285,8 @@ class Room:
         return self._witness
 
     async def meet(self, *members: Client) -> None:
-        """Have each member send lines until the next member receives one; after the last member
-        comes the first. Raise JoinError if a member receives no line."""
+        """Have each member send lines until the next member receives one; the last member sends to
+        the first. Raise JoinError if a member receives no line."""
         for speaker, listener in itertools.pairwise([*members, members[0]]):
             try:
                 await self.greet(speaker, listener)
@@ -358,7 +358,7 @@ class Room:
         await speaker.say(token + b"\n")
         return [self.before(await listener.hears_line(token), token) for listener in listeners]
 
-    async def last_words(self, members: Sequence[Client]) -> dict[Client, bytes]:
+    async def mutual_barrier(self, members: Sequence[Client]) -> dict[Client, bytes]:
         """Have each member send a last token; return the input of each member, without the tokens.
 
         All earlier messages of the members have arrived by then, or are lost.

@@ -1,8 +1,8 @@
 """A WebSocket of a test, and the room of a gateway.
 
-As in `harness.clients.client`, a WebSocket never judges by itself: the test decides what a pong or
-a close code proves. It sends bytes, so a test can send wrong frames, cut frames, and a handshake in
-pieces. It does not check the server's frames either.
+Like a `Client`, a WebSocket knows no clauses: the test decides what a pong or a close code proves.
+A test can send wrong frames, cut frames, and a handshake in pieces, because `WebSocket.send` takes
+bytes. The frames of the server are not checked here either.
 """
 
 from __future__ import annotations
@@ -54,15 +54,18 @@ class Frame:
 
 @dataclass(frozen=True)
 class Answer:
-    """The server's answer to a handshake. `headers`: by name in lower case, all values of a name
-    joined. Status 0: the connection ended without an answer."""
+    """The server's answer to a handshake.
+
+    `status`: 0 if there was no valid status line. `headers`: values by name in lower case; the
+    values of headers with the same name are joined.
+    """
 
     status: int
     headers: dict[str, str]
 
 
 class WebSocket:
-    """A WebSocket to the target, from the TCP connection on."""
+    """A WebSocket to the target. It begins with the TCP connection, before the handshake."""
 
     def __init__(self, client: Client, room: WebRoom) -> None:
         self.client = client
@@ -71,7 +74,7 @@ class WebSocket:
         """Code of the server's close frame; NO_FRAME if the connection ended without one; None
         before that."""
         self._room = room
-        self._token = (b"%08x" % number for number in range(1 << 32))
+        self._payloads = (b"%08x" % number for number in range(1 << 32))
 
     def __repr__(self) -> str:
         return self.client.name
@@ -81,8 +84,8 @@ class WebSocket:
     def request(self, line: str = "", **changes: str | None) -> bytes:
         """Return a handshake.
 
-        line: the request line, if it is not the usual one. changes: other values of headers, with
-        `_` for `-`; None leaves a header out.
+        line: the request line; empty: the usual one. changes: headers with another value than
+        usual, with `_` for `-` in their names; None leaves a header out.
         """
         host = at(*self.client.server)
         headers: dict[str, str | None] = {
@@ -132,8 +135,7 @@ class WebSocket:
             await self.client.say_in_pieces(pieces, PAUSE)
 
     async def next(self, within: float | None = None) -> Frame | None:
-        """Take the next frame and return it. Return None if the connection ends, or at the
-        timeout."""
+        """Take and return the next frame; return None if the connection ends, or at the timeout."""
         heard = self.client.heard
 
         def arrived() -> Header | None:
@@ -173,7 +175,7 @@ class WebSocket:
         """Send PROBES pings, one after another. Return None if all of them are answered; else the
         code, as `pong` does."""
         for _ in range(PROBES):
-            payload = next(self._token)
+            payload = next(self._payloads)
             await self.send(encode(PING, payload))
             code = await self.pong(payload)
             if code is not None:
@@ -207,14 +209,14 @@ class WebRoom(Room):
         return websocket
 
     def _endpoint(self, *_: object) -> tuple[str, int]:
-        """Return the first endpoint: a command may also have a port for clients that send lines."""
+        """Return the first endpoint. The others may be for clients that send lines."""
         return self.target.address
 
 
 def parse_url(url: str) -> tuple[str, str]:
     """Return the address HOST:PORT and the path of a URL ws://HOST:PORT/PATH.
 
-    The placeholders {host} and {port} of a command may stand in the URL; then only the path counts.
+    The URL may contain the placeholders {host} and {port} of a command; then only its path is used.
     Raise ValueError if the URL is malformed, or if it has another scheme.
     """
     try:
@@ -229,6 +231,6 @@ def parse_url(url: str) -> tuple[str, str]:
 
 
 def pieces(data: bytes) -> Iterator[bytes]:
-    """Yield the bytes of a text one by one."""
+    """Yield the bytes of `data` one by one."""
     for at_byte in range(len(data)):
         yield data[at_byte : at_byte + 1]

@@ -11,9 +11,9 @@ The test's result is a `Result`, as JSON; it is stored in the `user_properties` 
 report, under the name RESULT. The verdicts `unknown` and `not-applicable` do not exist in pytest;
 they appear as skips.
 
-A test may have a second result, the failure of another clause. This clause is JOIN-1 if the test is
-the first to find that the target accepts no more connections. If another test has caused the
-failure of this test, the clause is the one to blame (see `trial`).
+A test may have a second result, the failure of another clause. This clause is JOIN-1 (for a
+gateway, WS-1) if the test is the first to find that the target accepts no more connections. If
+another test has caused the failure of this test, the clause is the one to blame (see `trial`).
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "--ws": {
         "metavar": "URL",
         "help": "judge the gateway at ws://HOST:PORT/PATH by the clauses on WebSockets; with"
-        " --command or --target, only PATH counts",
+        " --command or --target, only PATH is used",
     },
     "--profile": {
         "default": "chatroom",

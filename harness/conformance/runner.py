@@ -27,7 +27,7 @@ from harness.target.processes import ROOT
 _TESTS = Path(__file__).parent / "tests"
 
 RUN = "CHATROOM_HARNESS_RUN"
-"""Environment variable by which all processes that a run starts are found."""
+"""Environment variable that marks the processes of a run, so that `_sweep` finds them."""
 
 _ISOLATION = (
     *("-c", os.devnull),

@@ -72,8 +72,10 @@ def prefix_of(deliveries: Sequence[Delivery]) -> tuple[str, str]:
 
 
 def share_prefix(deliveries: Sequence[Delivery]) -> bool:
-    """Return whether the messages of all senders have the same prefix, apart from times, and this
-    is not the address that the senders share."""
+    """Return whether all senders have the same prefix, apart from times.
+
+    Return False if this prefix contains the address of each sender: all senders have one address.
+    """
     by_sender: dict[int, set[bytes]] = {}
     for each, text in zip(deliveries, _without_times(deliveries), strict=True):
         by_sender.setdefault(each.port, set()).add(text)
@@ -93,9 +95,9 @@ _LIKE_IDENTITY = re.compile(
     rb"(?i)guest|user|client|member|visitor|stranger|player|person|peer|anon|unknown|nobody"
     rb"|some(?:one|body)|name|none|null|undefined|%b" % _V4.pattern
 )
-"""An address, or a word that stands for a sender in many servers. A prefix that is the same for all
-senders, such as `guest: `, is a wrong identity if it contains one. Without one, as in `message: `,
-it identifies no sender."""
+"""Pattern of an address, or of a word by which many servers name a sender. If all senders have the
+same prefix, and the pattern matches, as for `guest: `, the prefix should identify the sender, but
+does not. If the pattern does not match, as for `message: `, the dialect identifies no sender."""
 
 _GROUPS = {"name": r"(?P<name>\w+)", "ip": r"(?P<ip>\d+\.\d+\.\d+\.\d+)"}
 _MARK = b"\xffid\xff"
@@ -156,8 +158,8 @@ def as_toml(name: str, findings: Findings) -> str:
     ]
     welcome = pattern(findings.welcomes, findings.names)
     if re.fullmatch(welcome.encode(), b"") or _is_arrival(welcome, findings):
-        # Either the pattern matches anything, because each client received another text, such as a
-        # history; or the text is a notice about the new client, which all members receive.
+        # Either the pattern matches anything, because each client received a different text, such
+        # as a history; or the text is a notice about the new client, which all members receive.
         welcome = ""
     shown = "".join(char if char.isprintable() else "?" for char in name)
     lines = [

@@ -154,7 +154,8 @@ async def _delivery(
 async def _framing(room: Room, findings: Findings) -> None:
     """Note which of LINE-2, LINE-3, LINE-5 and LINE-6 the server seems to keep.
 
-    If the server loses a line of one of the three checks, the clauses of this check are not noted.
+    LINE-2, LINE-3, and LINE-5 with LINE-6 have a check each. If the server loses a line of a check,
+    the clauses of this check are not noted.
     """
     speaker, listener = await room.join(2)
     with contextlib.suppress(Violation):

@@ -24,7 +24,7 @@ MOST_STEPS = 4
 """Maximum number of lines that a client sends to log in."""
 
 MOST_DEATHS = 3
-"""Number of logins that end the server, after which no other login is tried."""
+"""Number of times that the server may end during a login. After that, no other login is tried."""
 
 LINE_ENDS = {LF: b"\n", CRLF: b"\r\n"}
 
@@ -85,7 +85,7 @@ class Seen:
     """Output that clients have received so far.
 
     output: the received bytes; a space if the first client received none. delay: longest time in
-    seconds from a connection to its first output. A server that is late is late for each client.
+    seconds from a connection to its first output; later clients wait at least twice as long.
     """
 
     output: bytearray = field(default_factory=bytearray)
@@ -267,8 +267,8 @@ async def _visit(room: Room, way: Way, seen: Seen) -> Visit:
 async def _expect_accepted(room: Room, client: Client) -> None:
     """Raise ProbeError if the server does not accept its only connection in time.
 
-    To a client, such a connection is the same as that to a server which waits for a login. But this
-    machine's kernel tells them apart, so not all logins have to be tried.
+    A client can't distinguish such a connection from one to a server that waits for a login. But
+    this machine's kernel reports it, so that the probe need not try all logins.
     """
     within = room.clock.patience
     deadline = time.monotonic() + within / 2  # the client has already waited for its first output
@@ -282,7 +282,10 @@ async def _expect_accepted(room: Room, client: Client) -> None:
 
 
 async def _output(room: Room, client: Client, within: float) -> bytes:
-    """Take what a client receives, until no more arrives within `room.window` seconds."""
+    """Take what a client receives, until no more arrives within `room.window` seconds.
+
+    within: seconds to wait for the first output.
+    """
     await client.waits(lambda: bool(client.heard), within)
     while True:
         size = len(client.heard)
@@ -309,8 +312,8 @@ async def _talks(
     """Have `speaker` send lines until `listener` has received two of them; return what it receives
     up to the end of the second.
 
-    Return None if no line arrives within `within` seconds, or if an earlier line became the name in
-    the prefix of the second.
+    Return None if no line arrives within `within` seconds, or if the prefix of the last line
+    contains an earlier line, which the server uses as a name.
     """
     said: list[bytes] = []
     found = b""

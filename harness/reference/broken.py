@@ -504,7 +504,7 @@ class OneCopyPerAddress(Server):
 
 @breaks("forgets-addresses: CAST-6")
 class ForgetsAddresses(Server):
-    """Removes, with a member that leaves, all earlier members that have the same address."""
+    """When a member leaves, also removes all earlier members that have the same address."""
 
     def leave(self, member: Member) -> None:
         earlier = itertools.takewhile(lambda other: other is not member, [*self.members])
@@ -676,7 +676,7 @@ broken(
 
 
 class RelaysReads(Server):
-    """Sends the data of each read on at once, with a prefix before each line that begins in it."""
+    """Forwards the data of each read at once, with a prefix before each line that begins in it."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
@@ -706,7 +706,7 @@ broken(
 )
 broken(
     "relays-reads: LINE-2 LINE-3 LINE-6 PREFIX-1 PREFIX-2 PREFIX-3 PREFIX-4",
-    "Sends the data of each read on at once, without prefixes.",
+    "Forwards the data of each read at once, without prefixes.",
     RelaysReads,
     prefix=lambda self, sender, receiver: b"",
 )
@@ -1129,7 +1129,7 @@ class NamesInTheAcceptLoop(NameFirst):
 
 broken(
     "names-relays-reads: LINE-2 LINE-3 LINE-6 PREFIX-4",
-    "Sends the data of each read on at once, with a name before each line that begins in it.",
+    "Forwards the data of each read at once, with a name before each line that begins in it.",
     (RelaysReads, NameFirst),
 )
 broken(
@@ -1202,7 +1202,7 @@ class NamesAreTakenForever(NameFirst):
 
 broken(
     "crlf-relays-reads: LINE-2 LINE-3 LINE-6 PREFIX-4",
-    "Sends the data of each read on at once, and ends lines with CR LF.",
+    "Forwards the data of each read at once, and ends lines with CR LF.",
     (RelaysReads, CrLf),
 )
 broken(
@@ -1256,7 +1256,7 @@ broken(
 
 broken(
     "echo-relays-reads: LINE-2 LINE-3 PREFIX-4",
-    "Sends the data of each read on at once, also back to its sender.",
+    "Forwards the data of each read at once, also back to its sender.",
     (Echo, RelaysReads),
 )
 broken(

@@ -19,7 +19,6 @@ import itertools
 import selectors
 import signal
 import socket
-import struct
 import sys
 import time
 from collections.abc import Callable
@@ -29,13 +28,11 @@ from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any, NoReturn
 
 from harness.descriptors import raise_descriptor_limit
+from harness.linger import reset_on_close
 
 KIB = 1024
 CHUNK = 64 * KIB
 """Maximum number of bytes read or sent in one call."""
-
-ABORT = struct.pack("ii", 1, 0)
-"""SO_LINGER of zero seconds: ``close`` resets the connection, and the kernel drops unsent data."""
 
 C1, BIDI = (
     range(0x80, 0xA0),
@@ -61,7 +58,7 @@ class Options:
 
 
 LONGEST_WAIT = 1.0
-"""Maximum time (s) of a wait. A signal that arrives just before a wait does not end it."""
+"""Maximum time (s) of a wait. A signal that arrives just before a wait is handled only after it."""
 
 
 class Member:
@@ -460,7 +457,7 @@ class Server:
         member.queue.clear()
         if not member.gone:
             with contextlib.suppress(OSError):
-                member.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
+                reset_on_close(member.socket)
         self.leave(member)
 
     def close(self, member: Member) -> None:

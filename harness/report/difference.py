@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from harness.wording import as_text
 
 SHOWN = 96
-"""Maximum number of bytes of the longer text, up to which both texts are shown whole."""
+"""Number of bytes. If neither text has more bytes, both texts are shown whole."""
 AROUND = 24
-"""Maximum number of bytes of a longer text that are shown before the difference, in the difference,
-and after it."""
+"""Maximum number of bytes to show before the difference, of the difference, and after it, if the
+texts are not shown whole."""
 IN_HEX = 8
 """Maximum number of bytes of the difference that are also shown in hexadecimal."""
 
@@ -52,8 +52,9 @@ class Difference:
 def difference(expected: bytes, actual: bytes) -> Difference | None:
     """Return the first difference of two texts; None if they are equal, or too different.
 
-    Two texts are too different if the received text is probably not the expected text with an
-    error, but another text: they have less than four bytes in common at their ends.
+    Two texts are too different if they have fewer than four bytes in common at the beginning and at
+    the end together. Then the received text is probably another text, and not the expected text
+    with an error.
     """
     at = _common(expected, actual)
     end = _common(expected[at:][::-1], actual[at:][::-1])

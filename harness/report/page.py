@@ -26,7 +26,7 @@ from harness.report.terminal import (
     as_hex,
     clip,
     conclusion,
-    last_words,
+    last_lines,
     ranked,
     shows_expected,
 )
@@ -205,7 +205,7 @@ def _test(anchor: str, result: Result, about: str) -> Test:
         total,
         total - len(known),
         timeline(known),
-        last_words(result.output, SHOWN_OUTPUT),
+        last_lines(result.output, SHOWN_OUTPUT),
         find(result.output) is not None,
     )
 

@@ -65,7 +65,7 @@ def clip(data: bytes, limit: int = BYTES) -> tuple[bytes, str]:
     return data[:limit], "" if len(data) <= limit else f" … of {len(data):,} bytes"
 
 
-def last_words(output: str, limit: int = LAST_OUTPUT) -> list[str]:
+def last_lines(output: str, limit: int = LAST_OUTPUT) -> list[str]:
     """Return the lines of a crash in a target's output; the last lines if there is no crash.
 
     Empty lines are left out, and long lines are cut.
@@ -193,7 +193,7 @@ def _failed_test(result: Result) -> Iterator[Line]:
     yield from _labelled("test", [visible(result.test)])
     yield from _bytes(result)
     yield from _labelled("wire", [str(each) for each in around(result)])
-    yield from _labelled("crash" if find(result.output) else "output", last_words(result.output))
+    yield from _labelled("crash" if find(result.output) else "output", last_lines(result.output))
 
 
 def _labelled(name: str, lines: Sequence[str]) -> Iterator[Line]:

@@ -19,7 +19,7 @@ BEFORE = 6
 BYTES = 64
 """Maximum number of bytes to show of an event, so that a row fits on one line of most terminals."""
 
-_DEEDS = {
+_ACTIONS = {
     "connects": "connects",
     "closes its side": "closes its side of the connection",
     "closes": "closes the connection",
@@ -61,7 +61,7 @@ def row(event: WireEvent, clients: Sequence[str] = ()) -> Row:
         more = f" … of {size:,} bytes" if size > len(data[:BYTES]) else ""
         text = f'"{as_text(data[:BYTES])}"{more}'
     else:
-        text = _DEEDS.get(what, visible(what)) + (f" from {as_text(data)}" if data else "")
+        text = _ACTIONS.get(what, visible(what)) + (f" from {as_text(data)}" if data else "")
     return Row(f"{time:.4f}", ends, text)
 
 
@@ -97,8 +97,10 @@ def around(result: Result) -> list[Row]:
 
 
 def _leads_to(event: WireEvent, result: Result) -> bool:
-    """Return whether an event before a failure may have led to the failure. An earlier message has
-    not."""
+    """Return whether an event before a failure may have led to the failure.
+
+    This is not so for the sending of an earlier message.
+    """
     _, client, what, *_ = event
     return what in (*LEAVES, "connects") or (client in result.clients and what != "sends")
 

@@ -14,7 +14,7 @@ class Costs:
     """Processor time of each kind of work, in seconds."""
 
     turn: float = 20e-6
-    """A turn of a worker: system calls to wait, locks and wake-ups."""
+    """A turn of a worker: its system calls for waiting, locks and wake-ups."""
     read: float = 10e-6
     """A line that a worker reads and appends."""
     send: float = 5e-6
@@ -41,7 +41,7 @@ class Costs:
     """A byte that the load generator receives."""
 
     def of(self, counts: Counts, names: Sequence[str]) -> float:
-        """Return the processor time of the work of these kinds."""
+        """Return the processor time of `counts`, for the kinds of work in `names` only."""
         costs: dict[str, float] = vars(self)
         return sum(costs[name] * counts.get(name, 0.0) for name in names)
 
@@ -57,8 +57,9 @@ NAMES = tuple(field.name for field in fields(Costs))
 def fit(costs: Costs, names: Sequence[str], samples: Sequence[tuple[Counts, float]]) -> Costs:
     """Return `costs`, with the costs in `names` fitted to the samples.
 
-    A sample is the counts of the work, and the measured processor time. The fit minimizes the sum
-    of the squares of the relative errors; no cost is negative. The other costs do not change.
+    A sample consists of the counts of some work and its measured processor time in seconds. The
+    fit minimizes the sum of the squares of the relative errors; no cost is negative. The costs
+    that are not in `names` do not change.
     """
     others = [name for name in NAMES if name not in names]
     rows = []
@@ -70,24 +71,24 @@ def fit(costs: Costs, names: Sequence[str], samples: Sequence[tuple[Counts, floa
 
 
 def least_squares(rows: Sequence[Sequence[float]], values: Sequence[float]) -> list[float]:
-    """Return the x >= 0 that minimizes the sum of the squares of `rows`·x - `values`.
+    """Return the vector x that minimizes the sum of the squares of `rows`·x - `values`.
 
-    The algorithm is coordinate descent: set each component in turn to its best value, until no
-    component changes any more.
+    No component of x is negative. The algorithm is coordinate descent: set each component in turn
+    to its best value, until no component changes any more.
     """
     count = len(rows[0])
-    # Columns of the same length (Euclidean norm) converge faster.
+    # If all columns have the same Euclidean norm, the descent converges faster.
     sizes = [max(sum(row[n] ** 2 for row in rows) ** 0.5, 1e-300) for n in range(count)]
     columns = [[row[n] / sizes[n] for row in rows] for n in range(count)]
-    x, rest = [0.0] * count, list(values)
+    x, residuals = [0.0] * count, list(values)
     for _ in range(100_000):
-        moved = 0.0
+        largest_step = 0.0
         for n, column in enumerate(columns):
-            step = sum(a * b for a, b in zip(column, rest, strict=True))
+            step = sum(a * b for a, b in zip(column, residuals, strict=True))
             step = max(step, -x[n])
             x[n] += step
-            rest = [b - step * a for a, b in zip(column, rest, strict=True)]
-            moved = max(moved, abs(step))
-        if moved < 1e-12:
+            residuals = [b - step * a for a, b in zip(column, residuals, strict=True)]
+            largest_step = max(largest_step, abs(step))
+        if largest_step < 1e-12:
             break
     return [value / size for value, size in zip(x, sizes, strict=True)]

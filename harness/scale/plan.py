@@ -40,17 +40,18 @@ class Machine:
 
     @property
     def workers(self) -> int:
-        """Number of workers of a node. Two cores are left for the bridge, the kernel and others."""
+        """Number of workers of a node. Two cores are left for the bridge, the kernel and other
+        processes."""
         return max(1, self.cores - 2)
 
 
 @dataclass(frozen=True)
 class Order:
-    """The work of bridges and engine to keep all lines in one order, at some rate of lines.
+    """The work of the bridges and the engine that gives all lines one order, at some rate of lines.
 
     publications: number per second, of all nodes. bridge, engine: number of cores that a bridge and
-    the engine use. network: bytes per second that the engine sends. limit: the resource with the
-    highest use, as a share of its capacity. possible: False if this share is too high.
+    the engine use. network: bytes per second that the engine sends. limit: name of the resource of
+    which the highest share is in use. possible: False if this share is too high.
     """
 
     publications: float
@@ -89,10 +90,10 @@ class Order:
 class Need:
     """The machines that a room needs.
 
-    rate: lines per second. limit: the resource that determines the number of nodes; if the room is
-    impossible, the resource that it lacks. worker: share of a core that a worker uses. memory:
-    bytes of a node. network: bytes per second of a node. p99: latency in seconds; None if it
-    was not simulated.
+    rate: lines per second. limit: name of the resource that determines the number of nodes; if the
+    room is impossible, of the resource that it lacks. worker: share of a core that a worker uses.
+    memory: bytes of a node. network: bytes per second of a node. p99: latency in seconds; None if
+    it was not simulated. late: True if the simulated latency exceeds the one that was asked for.
     """
 
     members: int
@@ -104,10 +105,11 @@ class Need:
     network: float
     order: Order
     p99: float | None = None
+    late: bool = False
 
 
 def publications(costs: Costs, machine: Machine, nodes: int, rate: float) -> float:
-    """Return the publications per second of all nodes. Each node has at most one under way."""
+    """Return the publications per second of all nodes. A node has at most one under way."""
     if nodes < 2:
         return 0.0
     trip = costs.publish + costs.store + costs.push + costs.follow + 2 * machine.delay
@@ -125,7 +127,8 @@ def need(
     """Return the machines for `rate` lines per second, with a p99 latency of at most `within` s.
 
     `memory`: bytes of the server's memory for each member. A line waits for at most one turn, and
-    is sent in the next turn. So a turn may take half of `within`.
+    is sent in the next turn. So a turn may take half of `within`. The path through the engine is
+    not counted here; only the simulation shows it, and sets `late` if the latency is too high.
     """
     used, half = machine.used, within / 2
     per_member = memory + machine.socket
@@ -154,6 +157,7 @@ def need(
         share * traffic,
         order,
         p99,
+        p99 is not None and p99 > within,
     )
 
 

@@ -17,10 +17,10 @@ KINDS = ("crowd", "solo", "stream")
 ENGINE_PROGRAM = "nats-server"
 
 FITTED = 100
-"""Maximum number of members of a point to fit. Points of more members are predictions."""
+"""Maximum number of members of a point to fit. The points of larger rooms are predictions."""
 
 LEAST = 4
-"""Minimum number of points to fit for a single room, and for a cluster."""
+"""Minimum number of points to fit: of single rooms, and again of clusters."""
 
 ROUNDS = 4
 """Number of rounds to simulate: more than one, because only the first begins in an idle room."""
@@ -31,7 +31,7 @@ costs. The dependence is weak, so two fits are enough."""
 
 
 class PointsError(Exception):
-    """A file lacks points that are needed. The message says which."""
+    """A file lacks points or figures that are needed. The message names them."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Points:
 def read(records: Iterable[Mapping[str, Any]]) -> Points:
     """Return the points in records of `harness bench --json`: the medians of the repetitions.
 
-    Raise PointsError if there are too few points to fit the costs.
+    Raise PointsError if a point lacks figures, or if there are too few points to fit the costs.
     """
     points = Points([], [], 0.0)
     for record in records:
@@ -130,34 +130,46 @@ def _with(points: Points, record: Mapping[str, Any]) -> Points:
             for name in repetitions[0]
         }
         setup = Setup(int(members), nodes if server == "cluster" else 0, workers, cores)
-        if kind in KINDS and "cpu_per_message" in figures:
-            rounds.append(_point(setup, kind, figures))
-        elif kind == "latency":
-            latencies += _latencies(setup, figures)
+        try:
+            if kind in KINDS and "cpu_per_message" in figures:
+                rounds.append(_point(setup, kind, figures))
+            elif kind == "latency":
+                latencies += _latencies(setup, figures)
+        except PointsError as error:
+            raise PointsError(f"{workload} of {server} {error}") from None
         memory = max(memory, figures.get("memory", 0.0))
     return Points(rounds, latencies, memory)
 
 
 def _point(setup: Setup, kind: str, figures: Mapping[str, float]) -> Point:
-    messages = figures["deliveries"] / (setup.members - 1)
-    engine = figures.get(f"cpu_per_message of {ENGINE_PROGRAM}", 0.0)
-    load = figures["busy"] * figures["seconds"] / messages
-    return Point(setup, kind, figures["cpu_per_message"], engine, load, figures["rate"])
+    messages = _positive(figures, "deliveries") / (setup.members - 1)
+    line = _positive(figures, "cpu_per_message")
+    engine = _positive(figures, f"cpu_per_message of {ENGINE_PROGRAM}") if setup.nodes else 0.0
+    load = _positive(figures, "busy") * _positive(figures, "seconds") / messages
+    return Point(setup, kind, line, engine, load, _positive(figures, "rate"))
 
 
 def _latencies(setup: Setup, figures: Mapping[str, float]) -> list[Latency]:
-    """Return the latencies at a pace. Leave out the latencies at a share of the capacity."""
+    """Return the latencies at a fixed rate of lines. Leave out those at a share of the capacity."""
     rates = [name.removeprefix("p50 at ") for name in figures if name.startswith("p50 at ")]
     return [
         Latency(
             setup,
             float(rate.removesuffix("/s")),
-            figures[f"p50 at {rate}"] / 1000,
-            figures[f"p99 at {rate}"] / 1000,
+            _positive(figures, f"p50 at {rate}") / 1000,
+            _positive(figures, f"p99 at {rate}") / 1000,
         )
         for rate in rates
         if rate.endswith("/s")
     ]
+
+
+def _positive(figures: Mapping[str, float], name: str) -> float:
+    """Return a figure; raise PointsError if it is missing or not above 0."""
+    value = figures.get(name, 0.0)
+    if value <= 0:
+        raise PointsError(f"needs a figure {name!r} above 0")
+    return value
 
 
 @dataclass(frozen=True)
@@ -185,7 +197,7 @@ def _simulated(setup: Setup, kind: str, lines: int, costs: Costs) -> Simulated:
 
 
 def simulate_latency(latency: Latency, costs: Costs) -> Room:
-    """Simulate the schedule of a latency for a second."""
+    """Simulate, for one second, the schedule with which a latency was measured."""
     return play_schedule(latency.setup, costs, latency.rate, 1.0, is_bench=True)
 
 

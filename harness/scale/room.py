@@ -8,11 +8,11 @@ work occupies a core of the machine for the time that `Costs` gives. The simulat
 - The bridges: each has one publication under way. The next publication contains all lines that have
   arrived in the meantime, up to 256 KiB.
 - The engine: it stores one publication after the other, and sends each to all nodes at once.
-- The load generator of `harness bench`, on the same machine; or remote members, which cost nothing.
+- The load generator of `harness bench`, on the same machine; or remote members, whose own work is
+  not simulated.
 
 It does not contain slow members, joins, packet loss, pauses of the machine, or other programs.
-Members are counted, and are not objects: a node of 100,000 members is simulated as fast as a node
-of 100 members.
+Members are only counted, so a node of 100,000 members is simulated as fast as a node of 100.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ CHUNKS = 8
 """Number of pieces into which the sends of a worker's turn are divided. Between two pieces, another
 process may get the core."""
 READ = 512
-"""Maximum number of lines that a worker reads in a turn, and that the load generator sends or
-receives in a piece of work."""
+"""Maximum number of lines that a worker reads in a turn, and that the load generator sends in a
+piece of work."""
 PACK = 256
 """Number of members of one worker before the next worker gets members (--pack)."""
 
@@ -49,9 +49,9 @@ class Setup:
 
     `nodes`: number of nodes; 0 for a room without a cluster. `workers`: number of workers of each
     node. `cores`: number of cores of the machine on which all processes run; None if each process
-    has a core of its own. `delay`: seconds from a node to the engine. `clocked`: True if a node
-    publishes again once it has received its own last publication; False if it publishes again once
-    the engine has acknowledged the last publication.
+    has a core of its own. `delay`: seconds from a node to the engine. `clocked`: if True, a node
+    publishes again when it has received its own previous publication; if False, when the engine has
+    acknowledged the previous publication.
     """
 
     members: int
@@ -186,8 +186,8 @@ class Worker(Process):
     def _send(self, sizes: deque[int], new: list[Line], own: int) -> None:
         """Send the lines `new` to the next chunk of members.
 
-        own: number of the new lines whose senders are members of this worker. These senders are
-        counted in the last chunk.
+        own: number of the new lines whose senders are members of this worker. A sender does not
+        receive its own line, so these deliveries are subtracted from those of the last chunk.
         """
         if not sizes:
             self._next()
@@ -220,6 +220,7 @@ class Bridge(Process):
         self._log = log
         self._under_way = False
         self._follow_next = True
+        """True if an arrived publication comes before a publication of this node."""
 
     def receive(self, publisher: Bridge, lines: list[Line]) -> None:
         """Receive a publication from the engine."""
@@ -397,7 +398,8 @@ class Room:
             self.load.receive(count, deliveries, lines)
 
     def note(self, deliveries: int, lines: list[Line]) -> None:
-        """Count the latencies of deliveries: equally many for each line. Do nothing in rounds."""
+        """Count the latencies of deliveries, with the same number for each line. Do nothing in
+        rounds."""
         if self.in_rounds:
             return
         for line in lines:
@@ -414,7 +416,7 @@ class Room:
         return 0.0
 
     def senders(self) -> list[int]:
-        """Return the worker of each member; the nodes take turns."""
+        """Return the number of each member's worker. In this order, the workers take turns."""
         each = [[worker.number] * worker.members for worker in self.workers]
         return [
             number for row in itertools.zip_longest(*each) for number in row if number is not None

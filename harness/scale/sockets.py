@@ -1,10 +1,10 @@
-"""Print the kernel's memory for each idle connection.
+"""Print the kernel's memory for each socket of idle connections.
 
     python -m harness.scale.sockets [COUNT]
 
 The program opens COUNT connections to itself (default: 4000), and divides the growth of the
-kernel's slabs by the number of sockets. Other programs that open or close connections at the same
-time distort the figure.
+kernel's slabs by the number of sockets, two for each connection. Other programs that open or close
+connections at the same time distort the figure.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def slabs() -> int:
 def main(count: str = "4000") -> None:
     raise_descriptor_limit()
     with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
-        before, kept = slabs(), []
+        before, sockets = slabs(), []
         for _ in range(int(count)):
-            kept.append(socket.create_connection(listener.getsockname()))
-            kept.append(listener.accept()[0])
-        print(f"{(slabs() - before) / len(kept):.0f} bytes for each socket")
-        for sock in kept:
+            sockets.append(socket.create_connection(listener.getsockname()))
+            sockets.append(listener.accept()[0])
+        print(f"{(slabs() - before) / len(sockets):.0f} bytes for each socket")
+        for sock in sockets:
             sock.close()
 
 

@@ -70,7 +70,7 @@ class History:
     events: list[Event] = field(default_factory=list)
     """Events in order of time."""
     end: str = ""
-    """How the run ended: "complete", or the reason; empty if the file was cut short."""
+    """End of the run: "complete", or the reason; empty if the file was cut short."""
 
 
 def as_text(data: bytes) -> str:

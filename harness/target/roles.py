@@ -13,8 +13,8 @@ from harness.target.listeners import TcpSocket, sockets_of, tcp_sockets
 class Roles:
     """The processes of a server by their roles. A process may have none of them.
 
-    mains: the first process. If the server consists of several nodes, also the main process of each
-    node: it listens at an address of the server, and has a child.
+    mains: the main process of the server. If the server consists of several nodes, also the main
+    process of each node, which listens at an address of the server and has a child.
     workers: other processes that hold connections of clients.
     engines: other processes that listen, but not at the server's addresses. They serve processes of
     the server, like the broker that connects its nodes.
@@ -23,7 +23,8 @@ class Roles:
     """
 
     def __init__(self, processes: Sequence[psutil.Process], ports: Iterable[int]) -> None:
-        """processes: all of them, the main one first. ports: at which the server listens."""
+        """processes: all processes of the server, the main process first. ports: ports at which the
+        server listens."""
         self.sockets = _sockets(processes)
         self.mains = [*processes[:1]]
         self.workers: list[psutil.Process] = []

@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import socket
+import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,13 +43,13 @@ OUTSIDE_AFTER = 1.0
 as the server, even if the command has not started it. If an unrelated process had taken the port,
 the command would have failed before this time."""
 STAYS = 0.3
-"""Seconds for which a test connection to such a listener must stay open. A container engine accepts
-connections before the server does, and closes them."""
+"""Seconds for which a test connection to a process that the command has not started must stay open.
+A container engine accepts connections before the server does, and closes them."""
 CLOCK_TICK = 0.1
 """Maximum error (s) of the start time that the kernel gives for a process."""
 KILL_WITHIN = 5.0
 """Seconds within which killed processes must be gone."""
-LAST_WORDS_WITHIN = 0.5
+LAST_OUTPUT_WITHIN = 0.5
 """Time limit (s) for reading the rest of the output of a server that has ended."""
 SHOWN = 300
 """Maximum number of characters of a server's output in a message."""
@@ -75,8 +76,8 @@ def part_used(before: dict[int, Times], after: dict[int, Times], seconds: float)
 
     `before`, `after`: times of each thread, by thread id. `seconds`: the time between the two. A
     thread's share is its running time, divided by the time in which it ran or slept. Time in which
-    it waited for a processor is left out: on a busy machine, even a thread that never sleeps runs
-    little.
+    it waited for a processor is left out: on a busy machine, even a thread that never sleeps waits
+    most of the time.
     """
     part = 0.0
     for thread, now in after.items():
@@ -87,7 +88,7 @@ def part_used(before: dict[int, Times], after: dict[int, Times], seconds: float)
 
 
 class Target:
-    """A server of which only the endpoints are known."""
+    """A server that is known only by its endpoints."""
 
     ours = False
     """True if the harness can start, stop and inspect the server."""
@@ -355,7 +356,7 @@ class Command(Target):
             with contextlib.suppress(psutil.Error):
                 main.terminate()
             comes_true(lambda: not _alive(main), STOP_WITHIN)
-        # A process that has lost both mark and parent since then is only in the list `processes`.
+        # `self.processes()` no longer finds a process that has lost both its mark and its parent.
         deadline = time.monotonic() + KILL_WITHIN
         ended = {process.pid for process in processes}
         while left := [*filter(_alive, processes), *self.processes()]:
@@ -366,7 +367,7 @@ class Command(Target):
             if time.monotonic() >= deadline:
                 break
             time.sleep(STEP)
-        server.stop(LAST_WORDS_WITHIN)
+        server.stop(LAST_OUTPUT_WITHIN)
         reap(ended - {server.pid})
         self._printed = server.output()
         self._server = None
@@ -392,7 +393,7 @@ class Command(Target):
             return ""
         if self._outside and self._listeners() - self._foreign:
             return ""
-        return _shown(self._server.death(LAST_WORDS_WITHIN))
+        return _shown(self._server.death(LAST_OUTPUT_WITHIN))
 
     def output(self) -> str:
         return self._server.output() if self._server else self._printed
@@ -406,11 +407,15 @@ class Command(Target):
         These are the main process, the processes with the mark, and all their descendants: some
         processes overwrite their environment, or start with another environment. Descendants of
         the harness, such as adopted orphans, are included if they are in one of `_sessions`.
+
+        On Linux, the harness adopts orphans, so only its descendants are examined. Examining all
+        processes of the machine would take ten times as long.
         """
         main = self._server.pid if self._server and not self._server.death(0) else 0
         found: dict[int, psutil.Process] = {}
         children: dict[int, list[psutil.Process]] = {}
-        for process in psutil.process_iter():
+        linux = sys.platform == "linux"
+        for process in psutil.Process().children(True) if linux else psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 children.setdefault(process.ppid(), []).append(process)
             with contextlib.suppress(psutil.Error):
@@ -465,7 +470,7 @@ class Command(Target):
         ]
 
     def roles(self) -> Roles:
-        """Return its living processes by their roles."""
+        """Return the server's living processes by their roles."""
         return self._roles(self.processes())
 
     def _roles(self, processes: Sequence[psutil.Process]) -> Roles:

@@ -10,7 +10,7 @@ from chatroom.config.cluster_url import ClusterURL
 from chatroom.sidecars.cluster.requests import RemoteNode
 
 URL = "nats://user:secret@192.0.2.9/office"
-"""The URL that a command is given."""
+"""URL of the cluster, as given to a command."""
 
 ONE, TWO = RemoteNode("1" * 16, "192.0.2.1:4000"), RemoteNode("2" * 16, "192.0.2.2:4000")
 

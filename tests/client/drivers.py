@@ -183,7 +183,7 @@ def unread(stream: IO[bytes] | None) -> int:
 
 
 def read_until(process: subprocess.Popen[bytes], token: bytes) -> bytes:
-    """Read a process's output until it ends with the token."""
+    """Read a process's output until the output ends with the token."""
     assert process.stdout is not None
     written = b""
     while not written.endswith(token):

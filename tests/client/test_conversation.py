@@ -54,7 +54,8 @@ def test_the_rest_of_a_line_is_appended_to_that_line(conversation: Conversation)
 
 
 def test_hist_1_a_notice_follows_the_earlier_messages(conversation: Conversation) -> None:
-    """At each join; a message with the same text changes nothing."""
+    """The notice follows at each join. A member's message with the text of the room's line has no
+    effect."""
     for _ in range(2):
         conversation.arrived("Welcome\n<room>2 earlier messages:\n<::1>one\n<::2>t")
         assert conversation.lines[-1].kind == "said"
@@ -141,12 +142,12 @@ def test_a_tab_is_shown_as_spaces(conversation: Conversation) -> None:
         ("각", "각"),  # a Hangul syllable as separate letters
     ],
 )
-def test_a_character_gets_as_many_cells_as_any_terminal_gives_it(text: str, seen: str) -> None:
+def test_every_terminal_shows_a_character_in_the_same_number_of_cells(text: str, seen: str) -> None:
     assert settled(text) == seen
 
 
 @pytest.mark.parametrize("emoji", ["🫨", "🩵", "🇩", "🀄", "🅰"])
-def test_an_emoji_has_two_cells_whatever_the_library_knows(emoji: str) -> None:
+def test_an_emoji_that_the_library_does_not_know_has_two_cells(emoji: str) -> None:
     assert get_cwidth(settled(emoji)) == 2
 
 

@@ -94,8 +94,8 @@ class Story:
         if self._says:
             self.link.send("hello\n")
 
-    def on_notice(self, words: str) -> None:
-        self.events.append(words)
+    def on_notice(self, text: str) -> None:
+        self.events.append(text)
 
     def on_lost(self) -> None:
         self.events.append("lost")

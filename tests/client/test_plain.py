@@ -212,7 +212,7 @@ def test_a_client_without_input_still_shows_messages(room: Room) -> None:
         assert end(process) == (0, b"", "")
 
 
-def test_a_listener_stays_although_its_input_is_at_its_end(room: Room) -> None:
+def test_a_listener_stays_connected_after_the_end_of_its_input(room: Room) -> None:
     with running(
         [*CLIENT, "--listen", *room.address],
         stdin=subprocess.DEVNULL,

@@ -158,7 +158,7 @@ def test_a_long_typed_line_leaves_rows_for_the_conversation(room: Room) -> None:
         assert anna.rows[2].endswith("the end")
 
 
-def test_typed_control_characters_are_shown_and_not_obeyed(room: Room) -> None:
+def test_typed_control_characters_are_shown_and_have_no_effect(room: Room) -> None:
     """Prove TEXT-3 in the window, for control characters that the user types."""
     with pane(*room.address) as anna:
         greet(room)
@@ -183,7 +183,9 @@ def test_typed_control_characters_are_shown_and_not_obeyed(room: Room) -> None:
         ("👩‍🔬❤️👍🏽 x", ["👩🔬❤👍 x"]),
     ],
 )
-def test_a_row_of_disputed_width_leaves_others(room: Room, text: str, rows: list[str]) -> None:
+def test_a_row_of_disputed_width_does_not_change_other_rows(
+    room: Room, text: str, rows: list[str]
+) -> None:
     with pane(*room.address, columns=30, rows=20) as anna:
         peer = greet(room)
         anna.shows(WELCOME)
@@ -221,7 +223,7 @@ def test_a_typed_line_of_disputed_width_is_shown_intact(room: Room) -> None:
         anna.shows(f"<You>Z{shown}z")
 
 
-def test_a_right_to_left_letter_does_not_turn_a_row(room: Room) -> None:
+def test_a_right_to_left_letter_does_not_change_the_direction_of_a_row(room: Room) -> None:
     """Prove PREFIX-4 in the window, at a terminal that detects the direction of each row."""
     with pane(*room.address) as anna:
         peer = greet(room)
@@ -412,7 +414,7 @@ def test_the_conversation_is_logged(room: Room, tmp_path: Path) -> None:
     ]
 
 
-def test_a_log_that_cannot_be_written_is_noted_once(room: Room) -> None:
+def test_a_log_that_cannot_be_written_is_reported_once(room: Room) -> None:
     with pane("--log", "/dev/full", *room.address) as anna:
         peer = greet(room)
         anna.shows(WELCOME, "── no more lines are written to the log: No space left on", "  device")

@@ -37,7 +37,7 @@ def test_a_url_is_parsed(text: str, expected: ClusterURL) -> None:
         ("nats://h/r\n", "not 'r\\n'"),
     ],
 )
-def test_a_wrong_url_gets_one_line(text: str, demand: str) -> None:
+def test_an_invalid_url_is_a_one_line_error(text: str, demand: str) -> None:
     with pytest.raises(ValueError, match=r"^[^\n]+$") as error:
         ClusterURL.parse(text)
     assert demand in str(error.value)

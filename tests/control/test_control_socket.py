@@ -246,6 +246,9 @@ def test_the_number_of_connections_is_limited(server: Server) -> None:
 def test_the_control_socket_can_close_while_accepting_is_paused(server: Server) -> None:
     server.failures.append(errno.EMFILE)
     server.connect()
+    assert server.loop.idle() is not None, "accepting is paused"
+    server.control.close()
+    assert server.loop.idle() is None, "accepting does not resume"
 
 
 # --- other users ---------------------------------------------------------------------------------

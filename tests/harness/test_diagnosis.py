@@ -210,7 +210,7 @@ TRACES = {
             b"x" * 200 + b"\n<127.0.0.2>" + b"x" * 99,
         ),
         ("A sent a line of 300 bytes at once. It arrived as 2 messages; the first has 200 bytes.",),
-        "takes each read for a message",
+        "treats each read as a message",
         failed(
             "LINE-7",
             THREE + f"A sends {'x' * 256}…300\nB receives <127.0.0.2>{'x' * 200}…322",
@@ -318,7 +318,7 @@ TRACES = {
             "␍\n".encode(),
         ),
         ("the CR became text.",),
-        "takes the CR for text",
+        "treats the CR as text",
         failed(
             "LINE-1",
             THREE + "A sends word\\r\\n\nB receives <127.0.0.2>word\\r\\n",
@@ -366,7 +366,7 @@ TRACES = {
             b"<127.0.0.3>",
         ),
         ("with the receiver's own address.",),
-        "instead of the connection that it has read from",
+        "instead of that of the connection that it has read from",
         failed(
             "PREFIX-2",
             THREE + "A sends word\\n\nB receives <127.0.0.3>word\\n\nC receives <127.0.0.3>word\\n",
@@ -501,7 +501,7 @@ TRACES = {
             b"<127.0.0.2>",
         ),
     ),
-    "the last words were dropped": Trace(
+    "the last, unfinished line was dropped": Trace(
         failed(
             "LEAVE-2",
             THREE + "A sends one\\ntwo\nA closes its side\nB receives <127.0.0.2>one\\n",
@@ -515,7 +515,7 @@ TRACES = {
             expected=b"two",
         ),
     ),
-    "all last words were lost": Trace(
+    "the last lines were lost": Trace(
         failed("LEAVE-2", THREE + "A sends one\\ntwo\\n\nA closes its side", expected=b"two"),
         ("and closed its side of the connection. Nothing of it arrived.",),
         "",
@@ -646,7 +646,7 @@ TRACES = {
     "a slow reader blocks": Trace(
         failed("LOAD-1", THREE, "A did not receive the end of a long text", b"word"),
         ("did not reach A, which does read.",),
-        "blocks until the client that does not read has room again",
+        "blocks until the send buffer of the client that does not read has space",
         failed("LOAD-1", THREE, "C has connected, but does not receive messages", b"word"),
     ),
     "different orders": Trace(

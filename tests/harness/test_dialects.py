@@ -74,7 +74,7 @@ def with_verdict(verdict: Verdict, wanted: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", DIALECTS)
 def test_probe_recognises_the_dialect(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     dialect = DIALECTS[name]
@@ -95,7 +95,7 @@ def test_probe_recognises_the_dialect(name: str, capsys: pytest.CaptureFixture[s
     assert found.claims >= {"LINE-2", "LINE-3"} - dialect.lacks
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", JUDGED)
 def test_a_server_without_a_defect_keeps_all_clauses_in_its_dialect(
     name: str, sample: Sample, tmp_path: Path
@@ -110,7 +110,7 @@ def test_a_server_without_a_defect_keeps_all_clauses_in_its_dialect(
     assert {clause for clause in failed if CLAUSES[clause].level == "MUST"} == set()
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(("name", "defect"), DEFECTS)
 def test_a_defect_breaks_its_clauses_and_no_others(
     name: str, defect: str, sample: Sample, tmp_path: Path

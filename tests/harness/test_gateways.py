@@ -1,7 +1,7 @@
-"""The kill matrix of the gateways: each broken one fails the clauses that it breaks, and no others.
+"""The kill matrix of the gateways: each broken gateway fails the clauses that it breaks, no others.
 
-See test_kill_matrix.py. A default run judges a sample of the broken gateways, and of the other
-clauses; ``--all`` judges all of them by all clauses.
+See test_kill_matrix.py. A default run judges a sample of the broken gateways, each by its broken
+clauses and a sample of the other clauses. ``--all`` judges all gateways by all clauses.
 """
 
 import itertools
@@ -25,17 +25,17 @@ pytestmark = [pytest.mark.matrix, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 CLAUSES = clauses_of_kind(on_websockets=True)
 
-#: Scale of the timeouts, and the factor by which it grows for another attempt.
+#: Scale of the timeouts, and the factor by which it grows at each further attempt.
 SCALE = 0.8
 MORE_PATIENCE = 2
 
-#: Number of clauses by which a default run judges a correct gateway, and number of unbroken clauses
-#: by which it judges a broken one.
+#: Number of clauses that a default run tests on a correct gateway, and number of clauses that it
+#: tests on a broken gateway in addition to the broken ones.
 SOME = 8
 OTHERS = 2
 
-#: Clauses that a server with the library `websockets` breaks: it checks text only after the whole
-#: message.
+#: Clauses that a server with the library `websockets` breaks: the library checks the encoding of a
+#: text message only when the message is complete.
 OF_THE_LIBRARY = {"WS-21"}
 
 LIBRARY = """
@@ -58,7 +58,7 @@ def _in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def judge(clauses: Sequence[str], *program: str) -> Verdict:
-    """Start a gateway and return its verdict for some clauses."""
+    """Test a gateway by some clauses and return the verdict."""
     server = shlex.join([sys.executable, *program])
     scales = (SCALE * MORE_PATIENCE**number for number in itertools.count())
 
@@ -77,7 +77,7 @@ def judge(clauses: Sequence[str], *program: str) -> Verdict:
 
 
 def ids(verdict: Verdict, *wanted: str) -> set[str]:
-    """Return the clauses with these verdicts."""
+    """Return the ids of the clauses with these verdicts."""
     return {clause.clause.id for clause in verdict.clauses if clause.verdict in wanted}
 
 

@@ -100,7 +100,7 @@ def test_a_should_clause_decides_if_strict_or_claimed(
     assert [broken.clause.id for broken in judged.failed()] == ["CAST-5"]
 
 
-def test_must_always_decides() -> None:
+def test_a_must_clause_always_decides() -> None:
     assert run(result(FAIL), result(PASS, "CAST-5")).verdict == FAIL
 
 

@@ -1,4 +1,4 @@
-"""A page in a browser, as far as the gateway sees it: a WebSocket client that resumes."""
+"""A WebSocket client that behaves like the page in a browser."""
 
 import json
 import socket
@@ -32,7 +32,8 @@ def open_websocket(
 
 
 class Browser:
-    """A page: it keeps the lines that it has got, and sends again what the room has not got."""
+    """A page. It keeps the lines that it has received. When it resumes its session, it sends the
+    messages that the room has not received."""
 
     def __init__(
         self,
@@ -50,11 +51,13 @@ class Browser:
         self.reached = 0
         """Number of the last message that has reached the room."""
         self.closed: str | None = None
-        """Reason of the gateway to close the WebSocket."""
+        """The gateway's reason for closing the WebSocket."""
         self.said: list[str] = []
         self._tls = tls
         self._source = source
         self._headers = headers
+        self._checked = 0
+        """Number of lines that `expect` has checked."""
         self.connect()
 
     def __enter__(self) -> Self:
@@ -91,7 +94,7 @@ class Browser:
             self.send({"n": number, "say": text})
 
     def cut(self) -> None:
-        """Lose the connection, and what is on its way."""
+        """Lose the connection, and all bytes in transit."""
         self.websocket.socket.shutdown(socket.SHUT_RDWR)
         self.websocket.recv_events_thread.join(PATIENCE)
 
@@ -105,14 +108,12 @@ class Browser:
         self.send({"n": len(self.said), "say": text})
 
     def expect(self, *lines: str) -> None:
-        """Check that these lines come next to those that were checked before."""
-        first = self._heard + 1
+        """Check that these lines follow the lines that were checked before."""
+        first = self._checked + 1
         self.until(lambda: self.seen >= first + len(lines) - 1)
         found = [self.lines[number] for number in range(first, first + len(lines))]
         assert found == [*lines]
-        self._heard += len(lines)
-
-    _heard = 0
+        self._checked += len(lines)
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Receive frames until a condition holds."""

@@ -24,7 +24,7 @@ from tests.integration.engines import NOTICES, Engine, engine, node
 from tests.integration.rooms import Room, addresses
 
 KINDS = ("worker", "worker", "bridge", "bridge", "registry")
-"""Kinds of processes to kill. The kinds that are killed more often are there twice."""
+"""Kinds of processes to kill. A kind that is listed twice is killed twice as often."""
 
 
 class Killer:
@@ -37,7 +37,7 @@ class Killer:
         self._chance = random.Random(options.seed)
         sources = iter(addresses(4 * len(nodes)))
         clients = [here.join(next(sources)) for here in nodes for _ in range(4)]
-        # A busy machine may start the NATS server late.
+        # On a busy machine, the NATS server may start so late that members receive the notices.
         self._crowd = Crowd(clients, options.seed, notices=NOTICES)
         self._sources = (f"127.{2 + n // 60_000}.{n // 240 % 250}.{n % 240 + 2}" for n in count())
         self.deaths: Counter[str] = Counter()

@@ -243,9 +243,9 @@ class Crowd:
 
     def _missing(self) -> str:
         return ", ".join(
-            f"{member.client.address}: {len(member.wanted)} wanted, "
-            f"{len(member.client.unread)} not, {len(member.unsent)} unsent, "
-            f"{len(member.said)} lines unheard"
+            f"{member.client.address}: {len(member.wanted)} bytes not received, "
+            f"{len(member.client.unread)} received but not expected, {len(member.unsent)} not sent,"
+            f" {len(member.said)} lines not received by the first member"
             for member in self._members.values()
             if member.wanted or member.client.unread or member.unsent or member.said
         )

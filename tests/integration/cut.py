@@ -1,6 +1,6 @@
-"""A connection that a test can cut: it forwards a port of 127.0.0.1, until it drops all bytes.
+"""A forwarded port of 127.0.0.1 whose connections a test can cut.
 
-Neither end is closed or reset when it is cut, as when a network cable is unplugged.
+A cut closes or resets neither end, as when a network cable is unplugged.
 """
 
 import contextlib
@@ -20,19 +20,19 @@ class Cut:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._pairs: dict[socket.socket, socket.socket] = {}
-        """The other end of each connection's end."""
+        """For each socket, the socket to which its bytes are forwarded."""
         self._passes = True
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def cut(self) -> None:
-        """Drop everything from now on; new connections are not accepted."""
+        """Stop forwarding and accept no new connections."""
         self._passes = False
         self._wake.send(b".")
 
-    def mend(self) -> None:
-        """Accept new connections again. The old ones are reset, as the ends have lost bytes."""
+    def restore(self) -> None:
+        """Accept new connections again, and close the old ones."""
         self._passes = True
         self._wake.send(b"r")
 

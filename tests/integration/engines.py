@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from chatroom.sidecars.cluster.bridge import GOES_ON, WAITS
+from chatroom.sidecars.cluster.bridge import DISCONNECTED_NOTICE, RECONNECTED_NOTICE
 from tests.integration.rooms import NEVER_SILENT, UNLIMITED, Room, room
 from tests.integration.waiting import until
 from tests.programs import program
@@ -22,10 +22,11 @@ from tests.programs import program
 #: Options of a room in a cluster: a small log, which wraps, and no rate limits.
 SMALL = ("--quiet", "--log-size", "4M", "--max-lag", "1M", *UNLIMITED, *NEVER_SILENT)
 
-#: Lines of the room if the engine is out of reach, and when it is in reach again.
-NOTICES = (f"<room>{WAITS}\n".encode(), f"<room>{GOES_ON}\n".encode())
+#: Lines that members receive when the engine is out of reach, and when it is in reach again.
+NOTICES = (f"<room>{DISCONNECTED_NOTICE}\n".encode(), f"<room>{RECONNECTED_NOTICE}\n".encode())
 
-#: Pattern of the log lines about a killed bridge; the next one may be late on a busy machine.
+#: Pattern of the log lines about a killed bridge. On a busy machine, the next bridge may start so
+#: late that the room reports an engine out of reach.
 BRIDGE_DIED = r" level=warning event=(bridge-died|cluster-down) "
 
 #: Pattern of the log lines about an engine that the room can't reach.
@@ -112,7 +113,7 @@ class Engine:
         return answer
 
     def limit(self, messages: int) -> None:
-        """Let the stream of the room `room` keep only so many publications."""
+        """Limit the stream of the room `room` to this number of publications."""
         info = self.ask("STREAM.INFO.CHATROOM_room", {})
         assert isinstance(info["config"], dict)
         answer = self.ask("STREAM.UPDATE.CHATROOM_room", info["config"] | {"max_msgs": messages})
@@ -136,11 +137,12 @@ class Engine:
             until(lambda: _is_stopped(process.pid), "all threads of the engine are stopped")
 
     def copy(self, name: str) -> None:
-        """Copy what a killed engine has on its disk."""
+        """Copy the data folder of a killed engine."""
         shutil.copytree(self._folder / "nats-0", self._folder / name)
 
     def restore(self, name: str) -> None:
-        """Replace what a killed engine has on its disk by a copy, as after a power failure."""
+        """Replace the data folder of a killed engine with a copy. Newer data is lost, as after a
+        power failure."""
         shutil.rmtree(self._folder / "nats-0")
         shutil.copytree(self._folder / name, self._folder / "nats-0")
 

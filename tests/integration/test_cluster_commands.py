@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from chatroom.sidecars.cluster.bridge import WAITS
+from chatroom.sidecars.cluster.bridge import DISCONNECTED_NOTICE
 from tests.integration.clients import Client
 from tests.integration.engines import ENGINE_DOWN, Engine, engine, node
 from tests.integration.owner import Owner
@@ -53,7 +53,7 @@ def id_of(client: Client, here: Room) -> str:
 
 
 def test_commands_reach_the_members_of_all_nodes(nats: Engine) -> None:
-    """CAST-1: a text is said once."""
+    """CAST-1: each member receives the text of `say` once."""
     commands = Commands(nats.url())
     with node(nats) as here, node(nats) as there:
         alice, bob = here.join("127.0.0.2"), here.join("127.0.0.3")
@@ -111,7 +111,7 @@ def test_an_engine_out_of_reach_is_shown_by_the_status_and_the_metrics(nats: Eng
         alice, bob = here.join("127.0.0.2"), here.join("127.0.0.3")
         alice.send("one\n")
         bob.expect("<127.0.0.2>one\n")
-        owner.until(lambda found: found["cluster"]["round_trip"] > 0, "the time is reported")
+        owner.until(lambda found: found["cluster"]["round_trip"] > 0, "the round trip is reported")
         code, said, _ = owner.run("status")
         assert code == 0
         assert re.search(
@@ -136,7 +136,7 @@ def test_an_engine_out_of_reach_is_shown_by_the_status_and_the_metrics(nats: Eng
         assert error == (
             f"python -m chatroom.status: can't connect to {nats.url()}: Connection refused\n"
         )
-        bob.expect(f"<room>{WAITS}\n")
+        bob.expect(f"<room>{DISCONNECTED_NOTICE}\n")
         nats.start()
         owner.until(lambda found: found["cluster"]["up"], "the engine is in reach")
         owner.until(lambda found: found["cluster"]["pending"] == 0, "the message is published")
@@ -180,4 +180,6 @@ def test_watch_repeats_the_status_until_the_connection_is_lost(nats: Engine) -> 
         _, error = lost.communicate(timeout=PATIENCE)
         assert lost.returncode == 1
         assert error == f"python -m chatroom.status: the connection to {nats.url()} is lost\n"
-        Owner(here.run_dir).until(lambda found: not found["cluster"]["up"], "it is out of reach")
+        Owner(here.run_dir).until(
+            lambda found: not found["cluster"]["up"], "the engine is out of reach"
+        )

@@ -56,7 +56,7 @@ def test_members_join_and_leave_after_the_registry_is_killed() -> None:
 
 @pytest.mark.sample(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_group_spares_a_restarted_registry(
+def test_a_signal_to_the_group_does_not_end_a_restarted_registry(
     number: signal.Signals,
 ) -> None:
     """The registries block the signal: only the main process decides when a registry ends. This is

@@ -76,7 +76,7 @@ def test_status_prints_the_figures_of_the_room(owner: Owner) -> None:
         other.expect("<127.0.0.2>hello\n")
         owner.until(
             lambda found: (found["room"]["deliveries"], found["room"]["joins"]) == (1, 2),
-            "that is counted",
+            "the delivery and the joins are counted",
         )
         code, said, error = owner.run("status")
         assert (code, error) == (0, "")
@@ -180,7 +180,8 @@ def test_status_shows_the_deaths_of_workers(owner: Owner) -> None:
         here.workers()[0].kill()
         talk(members)
         found = owner.until(
-            lambda now: now["room"]["recoveries"] == 1 and len(now["workers"]) == 2, "it is over"
+            lambda now: now["room"]["recoveries"] == 1 and len(now["workers"]) == 2,
+            "both have ended",
         )
         told = found["room"]
         assert told["worker_deaths"] == 1
@@ -803,7 +804,7 @@ def test_balancing_does_not_move_clients_of_a_unix_socket(owner: Owner) -> None:
                 client.close()
         found = owner.until(
             lambda now: [worker["members"] for worker in now["workers"]] == [4, 4],
-            "they are spread",
+            "the clients are spread evenly",
         )["members"]
         assert all(home[member["id"]] == member["worker"] for member in found if not member["port"])
         assert any(home[member["id"]] != member["worker"] for member in found if member["port"])
@@ -824,7 +825,7 @@ def test_the_prefix_option_sets_the_form_of_prefixes(owner: Owner) -> None:
         members = here.join_all(addresses(4))
         ids = [owner.member(member)["id"] for member in members]
 
-        def talk_shortly() -> None:
+        def talk_briefly() -> None:
             for client, id in zip(members, ids, strict=True):
                 client.send("hi\n\n")
                 line = f"{{{id}}} {client.address}:{client.end[1]} said: "
@@ -832,10 +833,10 @@ def test_the_prefix_option_sets_the_form_of_prefixes(owner: Owner) -> None:
                     if other is not client:
                         other.expect(f"{line}hi\n{line}\n")
 
-        talk_shortly()
+        talk_briefly()
         for victim in here.workers():
             victim.kill()
-            talk_shortly()
+            talk_briefly()
         with UnixClient(path) as client:
             client.expect(WELCOME)
             client.send("hi\n")

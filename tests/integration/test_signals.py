@@ -85,7 +85,7 @@ def test_a_stop_signal_ends_a_room_that_has_not_begun(
 
 @pytest.mark.sample(3)
 @pytest.mark.parametrize("number", [*KEPT, signal.SIGINT, signal.SIGTERM])
-def test_the_last_moment_of_a_room_has_its_exit_code(
+def test_a_signal_in_the_last_moment_does_not_change_the_exit_code(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     environment = prepared(tmp_path, AT_THE_END, number)

@@ -1,4 +1,4 @@
-"""`python -m chatroom.web`: the gateway as a program of its own."""
+"""`python -m chatroom.web`: the gateway as a separate program."""
 
 import re
 import signal
@@ -27,14 +27,15 @@ GATEWAY = [sys.executable, "-m", "chatroom.web"]
 
 @contextmanager
 def alone(*options: object) -> Iterator[str]:
-    """A gateway that stands alone; yield its URL. SIGTERM stops it."""
+    """Run a gateway and yield its URL."""
     with process(*options) as (url, _):
         yield url
 
 
 @contextmanager
 def process(*options: object, errors: str = "") -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """The same; yield its process, too. `errors`: part of the only line of its error output."""
+    """Run a gateway, yield its URL and its process, and stop it with SIGTERM. Its error output must
+    be empty, or one line that contains `errors` if that is given."""
     words = [*GATEWAY, "--listen", f"{HERE}:0", *map(str, options)]
     with (
         tempfile.TemporaryFile("w+") as output,
@@ -83,7 +84,7 @@ def test_the_room_sees_the_true_address() -> None:
                 ben.expect("<192.0.2.7>hello")
 
 
-def test_when_a_room_goes_away_the_next_is_taken() -> None:
+def test_when_a_room_stops_the_gateway_uses_the_next_room() -> None:
     with room("--workers", 1) as second, room("--workers", 1) as first:
         rooms = f"{HERE}:{first.port},{HERE}:{second.port}"
         with alone("--room", rooms) as url, Browser(url) as anna:
@@ -99,7 +100,7 @@ def test_when_a_room_goes_away_the_next_is_taken() -> None:
 
 
 def test_sighup_reads_the_certificate_again(tmp_path: Path) -> None:
-    """A wrong one leaves the old one in use. Nobody is disconnected."""
+    """A wrong certificate leaves the old one in use. Nobody is disconnected."""
     chain, key = certificates.make(tmp_path, "good")
     old = ssl.create_default_context(cafile=chain)
     error = "event=web-certificate error="
@@ -113,7 +114,7 @@ def test_sighup_reads_the_certificate_again(tmp_path: Path) -> None:
                 ben.expect(WELCOME)
             certificates.make(tmp_path, "good")
             gateway.send_signal(signal.SIGHUP)
-            until(lambda: not trusts(url, old), "the new one is used")
+            until(lambda: not trusts(url, old), "the new certificate is used")
             here.join().send("still here\n")
             anna.expect("<127.0.0.1>still here")
 
@@ -155,7 +156,7 @@ def test_an_address_in_use_is_an_error() -> None:
     ("options", "error"),
     [
         (["--listen", "h:1"], "required: --room"),
-        (["--room", "h:1"], "--listen HOST:PORT is missing, the address of the page"),
+        (["--room", "h:1"], "give --listen HOST:PORT, the address of the page, or --tls HOST:PORT"),
         (["--room", "h", "--listen", "h:1"], "--room: must be HOST:PORT or unix:PATH, not 'h'"),
         (["--room", "h:1", "--listen", "unix:x"], "--listen: must be HOST:PORT"),
         (["--room", "h:1", "--listen", "h:1", "--cert", "x"], "--cert and --key must be given"),
@@ -163,6 +164,7 @@ def test_an_address_in_use_is_an_error() -> None:
         (["--room", "h:1", "--listen", "h:1", "--origin", "x"], "--origin: must be an origin such"),
         (["--room", "h:1", "--listen", "h:1", "--keep", "-1"], "--keep: must be seconds from 0"),
         (["--room", "h:1", "--listen", "h:1", "--proxy-from", "x"], "--proxy-from: must be an"),
+        (["--room", "h:1", "--listen", "h:1", "--processes", "0"], "must be a number from 1 to 64"),
     ],
 )
 def test_wrong_arguments_are_errors(options: list[str], error: str) -> None:

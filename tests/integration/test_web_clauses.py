@@ -30,7 +30,8 @@ SERVER = [
 #: Number of clauses in a default run.
 SOME = 8
 
-#: SHOULD clauses that the gateway breaks: its library checks text only after the whole message.
+#: SHOULD clauses that the gateway breaks: its library checks the encoding of a text message only
+#: when the message is complete.
 NOT_KEPT = {"WS-21"}
 
 

@@ -1,6 +1,6 @@
-"""The page of `--web` in Chromium: one browser for all tests, and a context of its own for each.
+"""The page of `--web` in Chromium. All tests share one browser; each user has a separate context.
 
-The pages reach the room through a proxy that cuts connections (`Cutter`).
+The pages reach the room through a proxy that can cut connections (`Cutter`).
 """
 
 import json
@@ -34,12 +34,12 @@ from tests.programs import program
 KEY = "chatroom /"
 """Name under which the page stores its session."""
 
-COUNT_AS_AWAY = """() => {
+LEAVE_THE_PAGE = """() => {
   document.hasFocus = () => false;
   Object.defineProperty(document, "hidden", {value: true, configurable: true});
   document.dispatchEvent(new Event("visibilitychange"));
 }"""
-COUNT_AS_BACK = """() => {
+RETURN_TO_THE_PAGE = """() => {
   document.hasFocus = () => true;
   Object.defineProperty(document, "hidden", {value: false, configurable: true});
   document.dispatchEvent(new Event("visibilitychange"));
@@ -55,7 +55,7 @@ class Cutter:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/"
         self.refuses = False
         self.is_silent = False
-        """While it is set, the bytes that arrive are lost."""
+        """If true, arriving bytes are discarded."""
         self._ends: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._until_cut: int | None = None
@@ -68,7 +68,7 @@ class Cutter:
         thread.start()
 
     def _accept(self) -> None:
-        with suppress(OSError):  # until it is closed
+        with suppress(OSError):  # the listener is closed
             while True:
                 end, _ = self._listener.accept()
                 if self.refuses:
@@ -99,11 +99,11 @@ class Cutter:
             return data
 
     def cut_after(self, size: int) -> None:
-        """Cut all connections in the chunk after `size` bytes, once."""
+        """Cut all connections, once, when more than `size` further bytes have arrived."""
         with self._lock:
             self._until_cut = size
 
-    def cut_never(self) -> None:
+    def cancel_cut(self) -> None:
         with self._lock:
             self._until_cut = None
 
@@ -126,20 +126,20 @@ class Cutter:
 
 
 class Here:
-    """A room with a page, and a browser."""
+    """A room with a page, a browser, and the proxy between them."""
 
     def __init__(self, room: Room, browser: Browser, leaving: ExitStack) -> None:
         self.room = room
         self._browser = browser
         self.leaving = leaving
         self.errors: list[str] = []
-        """Errors of the pages."""
+        """Errors that the pages raised or logged."""
         self.port = int(room.read_until("/\n").rpartition(b":")[2].rstrip(b"/\n"))
         self.cutter = Cutter(self.port)
         leaving.callback(self.cutter.close)
 
     def context(self, name: str = "", **options: Any) -> BrowserContext:
-        """Return a new user of the browser."""
+        """Return the browser context of a new user, whose name may be given."""
         context = self._browser.new_context(locale="en-GB", **options)
         self.leaving.callback(context.close)
         context.set_default_timeout(PATIENCE * 1000)
@@ -149,7 +149,7 @@ class Here:
         return context
 
     def page(self, name: str = "", **options: Any) -> Page:
-        """Return the page of a new user, who has joined."""
+        """Return the page of a new user, after the user has joined the room."""
         return self.joined(self.context(name, **options))
 
     def joined(self, context: BrowserContext) -> Page:
@@ -169,15 +169,15 @@ class Here:
         """Return a member with a plain TCP connection."""
         return self.room.join(source)
 
-    def order(self, command: str, **what: str) -> None:
-        """Give the room an order of its owner."""
+    def command(self, name: str, **arguments: str) -> None:
+        """Send the room a command of its owner."""
         path = self.room.run_dir / f"{self.room.host}:{self.room.port}.sock"
         with closing(ControlClient(path)) as client:
-            answer = client.ask({"do": command, **what})
+            answer = client.ask({"do": name, **arguments})
         assert "error" not in answer, answer
 
     def _on_console(self, message: ConsoleMessage) -> None:
-        """Note each error but those of connections that a test has cut."""
+        """Record each error, except errors of connections that a test has cut."""
         if message.type == "error" and not re.search("WebSocket|net::ERR_", message.text):
             self.errors.append(message.text)
 
@@ -202,14 +202,14 @@ def opened(browser: Browser, *options: object) -> Iterator[Here]:
 
 @pytest.fixture(scope="module")
 def shared(browser: Browser) -> Iterator[Here]:
-    """A room for all tests that leave it as it was."""
+    """Yield one room for all tests that need no special options."""
     with opened(browser) as here:
         yield here
 
 
 @pytest.fixture
 def here(shared: Here) -> Iterator[Here]:
-    """The shared room, with the users of one test."""
+    """Yield the shared room, and close the test's pages at the end."""
     with ExitStack() as leaving:
         shared.leaving, outer = leaving, shared.leaving
         yield shared
@@ -241,7 +241,7 @@ def wait_for(page: Page, kind: str, text: str) -> Locator:
 
 
 def accessible(page: Page) -> list[str]:
-    """Return what axe-core finds wrong."""
+    """Return the violations that axe-core finds."""
     page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text())
     found = page.evaluate("axe.run()")
     assert len(found["passes"]) > 10
@@ -321,7 +321,7 @@ CALLS: dict[str, list[tuple[list[Any], Any]]] = {
 }  # fmt: skip
 
 
-def test_the_pages_functions(here: Here) -> None:
+def test_the_functions_of_the_page(here: Here) -> None:
     page = here.page()
     results = page.evaluate(
         """async (calls) => {
@@ -347,7 +347,7 @@ def test_the_pages_functions(here: Here) -> None:
     )
     found = dict(results)
     one, other = found.pop("hue")
-    assert min(abs(one - other), 360 - abs(one - other)) > 30, "neighbours look alike"
+    assert min(abs(one - other), 360 - abs(one - other)) > 30, "similar colours"
     assert found == {
         name: [expected for _, expected in cases] for name, cases in CALLS.items() if name != "hue"
     }
@@ -356,8 +356,8 @@ def test_the_pages_functions(here: Here) -> None:
 # --- conversation ---------------------------------------------------------------------------------
 
 
-def test_join_speak_and_hear(here: Here) -> None:
-    """Also: text is never HTML; notices, names, links and unfinished lines."""
+def test_messages_are_sent_and_displayed(here: Here) -> None:
+    """Text is never displayed as HTML. Names, links, unfinished lines and notices are displayed."""
     page, member = here.page("Clara"), here.member()
     say(page, "hello <b>all</b>\nsecond")
     member.expect("<127.0.0.1>Clara: hello <b>all</b>\n<127.0.0.1>Clara: second\n")
@@ -381,17 +381,17 @@ def test_join_speak_and_hear(here: Here) -> None:
     member.send("next\n")
     wait_for(page, "say", "next")
     assert texts(page, "say")[2:] == ["unfinished", "next"]
-    here.order("say", text="Lunch")
+    here.command("say", text="Lunch")
     expect(page.locator(".notice.room")).to_have_text("Lunch")
     expect(page.locator(".notice.welcome")).to_have_text(WELCOME.decode().strip())
     assert page.locator(".rule").count() == 1  # today
 
 
-def test_a_mention_calls_somebody_who_is_away(here: Here) -> None:
+def test_a_mention_notifies_a_user_who_is_away(here: Here) -> None:
     context = here.context("Clara")
     context.add_init_script(
         """window.calls = [];
-        window.AudioContext = function () { throw new Error("a sound that nobody asked for"); };
+        window.AudioContext = function () { throw new Error("sounds are turned off"); };
         window.Notification = class { constructor(...all) { calls.push(all); } };
         Notification.permission = "granted";
         localStorage.chatroom = JSON.stringify({name: "Clara", notify: true});"""
@@ -401,14 +401,14 @@ def test_a_mention_calls_somebody_who_is_away(here: Here) -> None:
     member.send("read\n")
     wait_for(page, "say", "read")
     assert page.title() == title
-    page.evaluate(COUNT_AS_AWAY)
+    page.evaluate(LEAVE_THE_PAGE)
     member.send("one\nben: @clara, two\n" + "".join(f"{n}\n" for n in range(60)))
     expect(page).to_have_title(f"@1 (62) {title}")
     calls = page.evaluate("calls")
     assert [(head, rest["body"]) for head, rest in calls] == [("ben", "@clara, two")]
-    page.evaluate(COUNT_AS_BACK)
+    page.evaluate(RETURN_TO_THE_PAGE)
     expect(page).to_have_title(title)
-    # It goes to the first new line, not to the end.
+    # The page scrolls to the first new line, not to the end.
     expect(page.locator(".new + .line .text")).to_have_text("one")
     expect(page.locator(".new")).to_be_in_viewport()
     assert not is_at_end(page)
@@ -417,7 +417,19 @@ def test_a_mention_calls_somebody_who_is_away(here: Here) -> None:
     expect(page.locator("#end")).to_be_hidden()
 
 
-# --- nothing lost, nothing doubled ----------------------------------------------------------------
+def test_messages_count_as_new_although_their_prefix_has_no_brackets(browser: Browser) -> None:
+    """They are not taken for further lines of the welcome."""
+    with opened(browser, "--prefix", "{ip}: ") as here:
+        page, member = here.page("Clara"), here.member()
+        title = page.title()
+        page.evaluate(LEAVE_THE_PAGE)
+        member.send("one\nfor clara\n")
+        wait_for(page, "say", "127.0.0.2: for clara")
+        expect(page).to_have_title(f"@1 (2) {title}")
+        assert page.locator(".welcome").count() == 1
+
+
+# --- cut connections ------------------------------------------------------------------------------
 
 
 def test_a_reload_resumes(here: Here) -> None:
@@ -448,7 +460,7 @@ def test_a_reload_resumes(here: Here) -> None:
     member.expect("<127.0.0.1>Clara: again\n")
 
 
-def test_cuts_anywhere_lose_and_double_nothing(here: Here) -> None:
+def test_cuts_at_random_moments_lose_and_duplicate_nothing(here: Here) -> None:
     page, member = here.page(), here.member()
     chance = random.Random(7)
     said, heard = [], []
@@ -460,9 +472,9 @@ def test_cuts_anywhere_lose_and_double_nothing(here: Here) -> None:
         member.send("".join(f"{line}\n" for line in heard[-2:]))
         wait_for(page, "say", heard[-1])
         if number % 3 == 2:
-            here.cutter.cut_never()  # the page itself must arrive
+            here.cutter.cancel_cut()  # the browser must receive the whole page
             page.reload()
-    here.cutter.cut_never()
+    here.cutter.cancel_cut()
     member.expect("".join(f"<127.0.0.1>{line}\n" for line in said))
     expect(page.locator(".waits")).to_have_count(0)
     assert texts(page, "say") == heard
@@ -471,7 +483,8 @@ def test_cuts_anywhere_lose_and_double_nothing(here: Here) -> None:
 
 
 def test_an_expired_session_begins_again(browser: Browser) -> None:
-    """Messages that were never sent are sent. For those that may have arrived, the page asks."""
+    """The page sends the messages that it has not sent yet. If a message may have arrived, the page
+    asks the user."""
     with opened(browser, "--web-keep", 0) as here:
         page, member = here.page(), here.member()
         here.cutter.is_silent = True
@@ -488,17 +501,17 @@ def test_an_expired_session_begins_again(browser: Browser) -> None:
         expect(page.locator(".waits")).to_have_count(0)
 
 
-def test_a_connection_that_died_in_silence_is_noticed(here: Here) -> None:
+def test_a_connection_without_answers_is_replaced(here: Here) -> None:
     context = here.context()
     context.clock.install()
     page, member = here.joined(context), here.member()
-    with page.expect_websocket() as reload:
+    with page.expect_websocket() as opening:
         page.reload()
     expect(page.locator("#state")).to_have_text("Connected")
-    with reload.value.expect_event("framereceived"):  # the answer of a living connection
+    with opening.value.expect_event("framereceived"):  # the gateway answers the page
         page.clock.run_for(30_000)
     page.clock.run_for(20_000)
-    assert not reload.value.is_closed()
+    assert not opening.value.is_closed()
     here.cutter.is_silent = True
     member.send("missed\n")
     page.clock.run_for(30_000)
@@ -539,7 +552,7 @@ def test_many_accents_cover_no_other_message(here: Here) -> None:
 
 
 def test_two_tabs_are_two_members(here: Here) -> None:
-    """Even a tab that was duplicated, with its storage."""
+    """A duplicated tab, which starts with the other tab's storage, is a member of its own, too."""
     context = here.context()
     first, member = here.joined(context), here.member()
     say(first, "one")
@@ -560,9 +573,9 @@ def test_two_tabs_are_two_members(here: Here) -> None:
     member.expect("<127.0.0.1>two\n<127.0.0.1>three\n")
 
 
-def test_somebody_is_kicked_and_joins_again(here: Here) -> None:
+def test_a_kicked_user_can_join_again(here: Here) -> None:
     page, member = here.page(), here.member()
-    here.order("kick", who="127.0.0.1")
+    here.command("kick", who="127.0.0.1")
     expect(page.locator("#state")).to_have_text("You were kicked")
     page.set_viewport_size({"width": 320, "height": 600})
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
@@ -595,11 +608,11 @@ def test_a_full_room_and_its_earlier_messages(browser: Browser) -> None:
         )
 
 
-# --- much -----------------------------------------------------------------------------------------
+# --- many lines -----------------------------------------------------------------------------------
 
 
 def test_ten_thousand_lines(here: Here) -> None:
-    """The document stays small, all lines can be reached, search finds them."""
+    """The document stays small. The user can reach all lines by search and by scrolling."""
     page, member = here.page(), here.member()
     member.send("".join(f"line {n} of many\n" for n in range(10_000)))
     wait_for(page, "say", "line 9999 of many")
@@ -615,10 +628,12 @@ def test_ten_thousand_lines(here: Here) -> None:
     page.get_by_role("button", name="Show").click()
     expect(page.locator(".row:focus .text")).to_have_text("line 1234 of many")
     assert page.locator(".row").count() <= 200
-    # Scrolling up and down keeps the lines contiguous, and the document small.
+    # Scrolling up keeps the lines contiguous and the document small.
     for _ in range(6):
+        first = page.locator(".say .text").first
+        number = first.inner_text()
         page.evaluate("document.getElementById('log').scrollTop = 0")
-        page.wait_for_timeout(50)
+        expect(first).not_to_have_text(number)
     rows = [int(text.split()[1]) for text in texts(page, "say")]
     assert rows == list(range(rows[0], rows[0] + len(rows)))
     assert rows[0] < 1200
@@ -628,18 +643,19 @@ def test_ten_thousand_lines(here: Here) -> None:
     expect(page.locator(".row").last.locator(".text")).to_have_text("back at the end")
 
 
-# --- sizes, colours, access -----------------------------------------------------------------------
+# --- sizes, colours, accessibility ----------------------------------------------------------------
 
 
 def test_every_size_and_both_colours_are_accessible(here: Here) -> None:
-    """axe-core finds nothing: light and dark, wide and 320 px, with search and settings."""
+    """The page fits into 320 and 1100 px. axe-core finds no violation in light and dark colours,
+    with and without the search and the settings."""
     page, member = here.page("Clara", viewport={"width": 1100, "height": 700}), here.member()
     say(page, "mine")
     member.expect("<127.0.0.1>Clara: mine\n")
     long = "word" * 200
     member.send(f"anna: {long}\nhi Clara https://a.example/{long}\nmore\n🎉\n")
     wait_for(page, "say", "🎉")
-    here.order("say", text="A notice")
+    here.command("say", text="A notice")
     expect(page.locator(".notice.room")).to_have_count(1)
     for width in (320, 1100):
         page.set_viewport_size({"width": width, "height": 600})
@@ -659,8 +675,8 @@ def test_every_size_and_both_colours_are_accessible(here: Here) -> None:
         page.keyboard.press("Escape")
 
 
-def test_the_keyboard_alone(here: Here) -> None:
-    """Set a name, write, search, copy."""
+def test_the_page_can_be_used_with_the_keyboard_alone(here: Here) -> None:
+    """The user sets a name and sends lines. A copy of the log has plain text."""
     context = here.context()
     page, member = here.joined(context), here.member()
     expect(page.locator("#text")).to_be_focused()

@@ -33,7 +33,7 @@ def example(name: str) -> str:
 
 @contextmanager
 def proxy(name: str, room_port: int, folder: Path) -> Iterator[str]:
-    """A running proxy; yield the page's URL."""
+    """Run a proxy and yield the URL of the page behind it."""
     port = free_port()
     text = example(name).replace("192.0.2.7:4001", f"{HERE}:{port}")
     (folder / name).write_text(text.replace(f"{HERE}:4002", f"{HERE}:{room_port}"))
@@ -49,7 +49,7 @@ def proxy(name: str, room_port: int, folder: Path) -> Iterator[str]:
                 return probe.connect_ex((HERE, port)) == 0
 
         try:
-            until(listens, f"{name} is used")
+            until(listens, f"the proxy with {name} listens")
             yield f"http://{HERE}:{port}/"
         finally:
             process.terminate()
@@ -58,7 +58,7 @@ def proxy(name: str, room_port: int, folder: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_browsers_behind_a_proxy_have_their_own_addresses(name: str, tmp_path: Path) -> None:
-    """Addresses that a browser claims itself do not count."""
+    """An address that a browser claims in its own headers is ignored."""
     with room("--workers", 1, "--web", f"{HERE}:0", "--web-proxy-from", HERE) as here:
         port = int(here.read_until("/\n").rstrip(b"/\n").rpartition(b":")[2])
         with proxy(name, port, tmp_path) as url:

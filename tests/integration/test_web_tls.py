@@ -38,7 +38,8 @@ class TLSClient(Client):
 
 @contextmanager
 def encrypted(folder: Path, *options: object, logs: str = "") -> Iterator[tuple[Room, str, int]]:
-    """A room with a page and a port for line clients; yield its URL and this port, too."""
+    """Run a room with a page and a TLS port for line clients; yield the room, the page's URL and
+    the port."""
     chain, key = certificates.make(folder, "good")
     words = ("--web", f"{HERE}:0", "--tls", f"{HERE}:0", "--web-cert", chain, "--web-key", key)
     with room("--workers", 2, *words, *options, logs=logs) as here:
@@ -77,7 +78,9 @@ def test_a_line_client_that_floods_and_leaves_loses_nothing(tmp_path: Path) -> N
             line.send("".join(f"{number:090}\n" for number in range(count)))
         expected = "".join(f"<127.0.0.1>{number:090}\n" for number in range(count)).encode()
         assert plain.receive_bytes(len(expected)) == expected
-        Owner(here.run_dir).until(lambda status: len(status["members"]) == 1, "they have left")
+        Owner(here.run_dir).until(
+            lambda status: len(status["members"]) == 1, "both clients have left"
+        )
 
 
 def test_a_kicked_line_client_is_told_why(tmp_path: Path) -> None:
@@ -153,7 +156,7 @@ def test_sighup_reads_the_certificate_again(tmp_path: Path) -> None:
                 TLSClient(port, old).close()
                 certificates.make(tmp_path, "good")
                 here.process.send_signal(signal.SIGHUP)
-                until(lambda: trusts(port, tmp_path / "good.pem"), "the new one is used")
+                until(lambda: trusts(port, tmp_path / "good.pem"), "the new certificate is used")
                 assert not trusts(port, old)
                 line.send("still here\n")
                 anna.expect("<127.0.0.1>still here")
@@ -196,8 +199,8 @@ def test_a_wrong_certificate_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("broken", [False, True])
 def test_the_gateway_comes_back_with_its_certificate(tmp_path: Path, broken: bool) -> None:
-    """If the file is wrong now, with the last one that was right."""
-    logs = r" level=warning event=web-died exit=-9 "
+    """`broken`: the file is invalid by then, so the gateway gets the last valid contents."""
+    logs = r" level=warning event=web-died gateway=0 exit=-9 "
     if broken:
         logs += f"|{CERTIFICATE_ERROR}"
     with encrypted(tmp_path, logs=logs) as (here, _, port):

@@ -74,7 +74,7 @@ def test_load_4_members_are_balanced_when_others_leave() -> None:
 
 def test_load_4_a_small_room_is_spread_over_more_workers_and_packed_again() -> None:
     """LOAD-4, CAST-5: one worker serves up to --pack members, and two workers serve more. When most
-    members have left, one worker serves all again.
+    members have left, one worker serves all members again.
 
     Members send all the time.
     """
@@ -87,7 +87,7 @@ def test_load_4_a_small_room_is_spread_over_more_workers_and_packed_again() -> N
         crowd.talk_on(20)
         for client in clients[1:5] + clients[11:]:
             crowd.leave(client)
-        crowd.talk(lambda: sorted(here.spread(crowd.present())) == [0, 0, 7], "one serves all")
+        crowd.talk(lambda: sorted(here.spread(crowd.present())) == [0, 0, 7], "all are packed")
         crowd.talk_on()
         here.stop()
         crowd.end()
@@ -105,7 +105,7 @@ def test_load_4_a_replacement_cannot_start(tmp_path: Path) -> None:
         crowd = Crowd(here.join_all(addresses(8)))
         rounds.load(3)
         here.workers()[0].kill()
-        crowd.talk(lambda: not rounds.left and len(here.workers()) == 2, "the fourth starts")
+        crowd.talk(lambda: not rounds.left and len(here.workers()) == 2, "a worker starts")
         pauses = re.findall(r" next=(\S+) ", here.errors)
         assert pauses == ["0.1", "0.2", "0.4"]
         here.wait_until_even(crowd.present(), 2)

@@ -480,7 +480,7 @@ def test_load_4_the_holder_of_the_lock_is_known(log: Log) -> None:
 
 
 KILLED_AT_EVERY_LINE = """
-# In a process of its own, as it forks: a child is killed when it comes to line after line.
+# This process forks a child for each line of `append`. The child is killed at this line.
 import fcntl, json
 import chatroom.log.ring
 
@@ -509,7 +509,7 @@ while status:
     between = runs(log, before)
     append(log, Run(7, b"<7>after"))
     deaths.append((status, between, runs(log, before + len(between))))
-    # Once round the ring, so that the next child comes to the same lines: with the LFs, 64 bytes.
+    # Fill the ring once (64 bytes, with the LFs), so that the next child executes the same lines.
     append(log, Run(7, b"<7>" + b"." * 23))
     append(log, Run(7, b"<7>" + b"." * 24))
 print(json.dumps([[status, str(between), str(after)] for status, between, after in deaths]))

@@ -90,7 +90,7 @@ def test_an_interrupted_append_is_found_until_it_is_settled(
     assert uplink.interrupted() == {}
 
 
-def test_of_two_dead_workers_the_lower_position_stays(uplink: Uplink) -> None:
+def test_the_lower_position_of_two_dead_workers_stays_pinned(uplink: Uplink) -> None:
     uplink.serve(0, 7)
     uplink.serve(1, 3)
     uplink.pin([0, 1], 0)

@@ -94,15 +94,15 @@ def test_every_control_character_of_unicode_is_harmful_but_tab_and_lf() -> None:
 @pytest.mark.parametrize(
     ("sent", "shown"),
     [
-        pytest.param(b"\xff", "\ufffd", id="no character begins so"),
+        pytest.param(b"\xff", "\ufffd", id="a byte that begins no character"),
         pytest.param(b"caf\xe9!", "caf\ufffd!", id="Latin-1"),
         pytest.param(b"\xe2\x82", "\ufffd", id="a character's beginning"),
         pytest.param(b"\x82\xac", "\ufffd\ufffd", id="a character's end"),
         pytest.param(b"\xc0\xaf", "\ufffd\ufffd", id="overlong"),
         pytest.param(b"\xed\xa0\x80", "\ufffd" * 3, id="surrogate"),
         pytest.param(b"\xf4\x90\x80\x80", "\ufffd" * 4, id="beyond Unicode"),
-        pytest.param(b"\xc2\x1b[2J", "\ufffd\u241b[2J", id="an escape in place of an end"),
-        pytest.param(b"\xe2\x82\nx", "\ufffd\nx", id="LF in place of an end"),
+        pytest.param(b"\xc2\x1b[2J", "\ufffd\u241b[2J", id="ESC after an incomplete character"),
+        pytest.param(b"\xe2\x82\nx", "\ufffd\nx", id="LF after an incomplete character"),
         pytest.param(b"\x9b2J", "\ufffd2J", id="a C1 byte, not encoded"),
     ],
 )
@@ -128,6 +128,6 @@ def test_text_3_no_character_is_lost_or_added(sent: str) -> None:
     assert sanitize(sent.encode()) == shown.encode()
 
 
-def test_plain_ascii_is_not_even_copied() -> None:
+def test_plain_ascii_is_returned_without_a_copy() -> None:
     plain = bytes([*b"\t\n", *range(0x20, 0x7F)])
     assert sanitize(plain) is plain

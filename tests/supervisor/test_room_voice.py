@@ -1,4 +1,4 @@
-"""The room's own lines."""
+"""Tests of the room's own lines."""
 
 import os
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ def test_an_announcement_is_a_message_of_the_room(stage: Stage) -> None:
 def test_announcements_wait_while_the_log_is_busy(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They keep their order, and are appended at once when the log permits it."""
+    """They are appended together, in order, at the first attempt that succeeds."""
     with monkeypatch.context() as busy:
         busy.setattr(stage.log, "append_within", lambda within, batch: False)
         for number in range(3):
@@ -64,13 +64,25 @@ def test_announcements_wait_while_the_log_is_busy(
 
 
 def test_the_number_of_waiting_announcements_is_limited(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The log says when the first is dropped, and later how many were dropped."""
     with monkeypatch.context() as busy:
         busy.setattr(stage.log, "append_within", lambda within, batch: False)
-        for number in range(room_voice.MAX_WAITING + 10):
+        for number in range(room_voice.MAX_WAITING):
             stage.voice.announce(f"{number} joined")
+        assert caplog.messages == []
+        for number in range(room_voice.MAX_WAITING, room_voice.MAX_WAITING + 10):
+            stage.voice.announce(f"{number} joined")
+    assert [message.split(" says=")[0] for message in caplog.messages] == [
+        "event=announcements-wait waiting=1000"
+    ]
     stage.loop.time += RETRY_AFTER
     stage.loop.step()
     assert stage.lines().startswith(b"<room>10 joined\n")
     assert stage.lines().count(b"\n") == room_voice.MAX_WAITING
+    assert [message.split(" says=")[0] for message in caplog.messages[1:]] == [
+        "event=announcements-dropped announcements=10"
+    ]
+    stage.voice.announce("one more joined")
+    assert len(caplog.messages) == 2

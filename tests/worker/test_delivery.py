@@ -91,10 +91,10 @@ def positions(log: Log) -> list[int]:
         return log.serving()
 
 
-# --- level ---------------------------------------------------------------------------------------
+# --- caught up -----------------------------------------------------------------------------------
 
 
-def test_cast_1_all_level_members_receive_new_text_in_one_call(driver: DeliveryDriver) -> None:
+def test_cast_1_all_caught_up_members_receive_new_text_in_one_call(driver: DeliveryDriver) -> None:
     (_, member), (_, other) = driver.join(1), driver.join(2)
     driver.append(b"<a>hi\n")
     driver.append(b"<b>hello\n")
@@ -197,7 +197,7 @@ def test_load_1_a_partial_send_is_resumed_at_its_end(driver: DeliveryDriver) -> 
     assert not driver.delivery.behind
     driver.append(b"<a>again\n")
     assert driver.turn() == []
-    assert narrow.received == wide.received, "the member is level again"
+    assert narrow.received == wide.received, "the member is caught up again"
 
 
 def test_load_1_a_member_that_takes_nothing_is_behind(driver: DeliveryDriver) -> None:
@@ -440,7 +440,7 @@ def test_load_2_one_batch_may_exceed_the_limit_in_entries(driver: DeliveryDriver
     assert driver.delivery.laggards() == [slow]
 
 
-def test_load_2_a_level_member_is_never_too_slow(driver: DeliveryDriver) -> None:
+def test_load_2_a_caught_up_member_is_never_too_slow(driver: DeliveryDriver) -> None:
     _, connection = driver.join(1)
     for _ in range(50):
         driver.append(b"x" * 99 + b"\n")

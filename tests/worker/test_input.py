@@ -126,9 +126,7 @@ def test_telnet_commands_use_up_the_rates_once_even_if_nothing_is_appended(
 
 
 @pytest.mark.parametrize("end", ["a silence", "the close"])
-def test_an_unfinished_line_costs_its_source_what_it_costs_the_room(
-    end: str, reader: Reader
-) -> None:
+def test_an_unfinished_line_costs_its_source_as_much_as_the_room(end: str, reader: Reader) -> None:
     """Otherwise, an address that connects again for each line would have more than its share."""
     alice = reader.join()
     [member] = reader.members

@@ -75,7 +75,7 @@ def test_stop_reads_from_members_only_for_a_limited_time(make_room: MakeRoom) ->
 
 
 def stopped_with_a_slow_member(make_room: MakeRoom) -> tuple[Room, Client, Client]:
-    """Return a room that must stop, a member that is level, and a member that is behind."""
+    """Return a room that must stop, a member that is caught up, and a member that is behind."""
     room = make_room()
     alice, slow = room.join(), room.adopt(buffer=1)
     room.run()

@@ -17,5 +17,5 @@ In reading order:
     window.py         the contents of the screen, and the keys
     run.py            the window from its first frame to its last
 
-Only modules in this folder import prompt_toolkit, except link.py and conversation.py.
+No module outside this folder imports prompt_toolkit; link.py and conversation.py do not, either.
 """

@@ -82,7 +82,7 @@ class Conversation:
         self._open: Line | None = None  # Unfinished line from the room.
         self._greeted = False  # True once a line has arrived on this connection.
         self._earlier: int | None = None
-        """Number of earlier messages that follow; None: the next line may say it."""
+        """Number of earlier messages that follow; None: the next line may contain this number."""
         self._people: dict[str, int] = {}
 
     @property
@@ -115,12 +115,12 @@ class Conversation:
         """Add a line that the user has sent."""
         self._finished(self._add(Line("own", self._now(), visible(text), YOU)))
 
-    def note(self, words: str) -> None:
+    def note(self, text: str) -> None:
         """Add a notice of the client."""
-        self._finished(self._add(Line("notice", self._now(), visible(words), NOTICE)))
+        self._finished(self._add(Line("notice", self._now(), visible(text), NOTICE)))
 
     def clear(self) -> None:
-        """Drop all lines except an unfinished line, because its rest must follow its sender's
+        """Drop all lines except an unfinished line: the rest of that line must follow its sender's
         prefix."""
         kept = [self._open] if self._open else []
         self.dropped += len(self.lines) - len(kept)
@@ -158,9 +158,10 @@ class Conversation:
             self._count_earlier(line)
 
     def _count_earlier(self, line: Line) -> None:
-        """Add a notice behind the last of the earlier messages that the room sends at a join.
+        """Add a notice after the last of the earlier messages that the room sends at a join.
 
-        Their number is in the line after the greeting, which has no prefix.
+        The room sends their number in the line after the greeting. Lines without a prefix belong to
+        the greeting.
         """
         if self._earlier:
             self._earlier -= 1

@@ -24,7 +24,7 @@ FINAL = {
     CLOSING_MESSAGES[LeaveReason.KICKED].decode(): "you were kicked",
     CLOSING_MESSAGES[LeaveReason.BANNED].decode(): "you were banned",
 }
-#: Number of characters to keep of the text received last: more than the longest line of FINAL has.
+#: Number of characters to keep from the end of the received text: enough for any line of FINAL.
 LAST_LINE = 100
 
 #: Limit for the bytes that wait to be sent: while there are more, `send` refuses text.
@@ -45,7 +45,7 @@ class Listener(Protocol):
     def on_text(self, text: str) -> None:
         """Handle text from the room."""
 
-    def on_notice(self, words: str) -> None:
+    def on_notice(self, text: str) -> None:
         """Handle a notice for the user, such as that the connection was lost."""
 
     def on_lost(self) -> None:
@@ -55,8 +55,8 @@ class Listener(Protocol):
 class Link:
     """A connection to a room that reconnects.
 
-    `since`: time (monotonic) of the connection; None while there is none. `until`: time of the next
-    attempt.
+    `since`: time (monotonic) at which the connection was made; None while there is no connection.
+    `until`: time of the next attempt.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Link:
 
     @property
     def own_address(self) -> str:
-        """Our IP address on the connection; empty while there is none."""
+        """Our IP address on the connection; empty while there is no connection."""
         return self._room.own_address if self._room else ""
 
     def send(self, text: str) -> bool:

@@ -83,8 +83,9 @@ class Output(Vt100_Output):
         self._has_links = self.term != "linux"
         self._drawn: dict[int, str] = {}
         """Text and escape sequences of each row on the screen; a missing row must be drawn."""
-        self._left = asyncio.Event()
-        self._left.set()
+        self._all_written = asyncio.Event()
+        """Set while the queue is empty."""
+        self._all_written.set()
 
     # --- the frame -----------------------------------------------------------------------------
 
@@ -129,7 +130,7 @@ class Output(Vt100_Output):
         self._drawn.clear()
 
     def draw(self, screen: Screen, cursor: Point, look: Look, depth: ColorDepth) -> None:
-        """Draw the rows of a frame that have changed. `look`: return the attributes of a style."""
+        """Draw the rows of a frame that have changed. `look` returns the attributes of a style."""
         size = self.get_size()
         changed = []
         for y in range(size.rows):
@@ -204,7 +205,7 @@ class Output(Vt100_Output):
         """Wait until everything is written, at most `seconds`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._left.wait()
+                await self._all_written.wait()
         asyncio.get_running_loop().remove_writer(self._terminal)
 
     def _write(self) -> None:
@@ -215,9 +216,9 @@ class Output(Vt100_Output):
             self._waiting.clear()
         loop = asyncio.get_running_loop()
         if self._waiting:
-            self._left.clear()
+            self._all_written.clear()
             loop.add_writer(self._terminal, self._write)
-        elif not self._left.is_set():
-            self._left.set()
+        elif not self._all_written.is_set():
+            self._all_written.set()
             loop.remove_writer(self._terminal)
             self.drained()

@@ -89,7 +89,7 @@ STYLE = Style.from_dict(
 #: Answer to /help.
 HELP = (
     "/help   list the commands",
-    "/who    list the addresses that sent messages since the client started",
+    "/who    list the addresses that have sent messages since the client started",
     "/clear  clear the screen",
     "/quit   leave the room; Ctrl-C does the same",
     "//text  send /text",
@@ -105,7 +105,7 @@ TICK = 1.0
 NOTCH = 3
 #: Maximum number of visible rows of the typed line.
 HIGHEST_INPUT = 8
-#: Minimum number of rows for the conversation, if the screen has so many rows.
+#: Minimum number of rows for the conversation, if the screen has enough rows.
 MIN_CONVERSATION = 2
 #: Minimum length of a shortened name; a shorter name is not shown.
 SHORTEST_NAME = 6
@@ -164,12 +164,12 @@ def fragments(row: Row, clock: bool, mention: bool = False) -> StyleAndTextTuple
         return [("class:notice", row.text)]
     if row.place.row or line.rest:
         return [(style, row.text)]
-    came = len(line.clock()) if clock else 0
-    head = came + len(line.head)
-    whose = "class:you" if line.kind == "own" else f"class:person{line.person % len(PEOPLE)}"
+    time = len(line.clock()) if clock else 0
+    head = time + len(line.head)
+    sender = "class:you" if line.kind == "own" else f"class:person{line.person % len(PEOPLE)}"
     return [
-        ("class:clock", row.text[:came]),
-        (whose, row.text[came:head]),
+        ("class:clock", row.text[:time]),
+        (sender, row.text[time:head]),
         (style, row.text[head:]),
     ]
 
@@ -234,7 +234,8 @@ class ConversationView(UIControl):
 
 
 class Chat(Application[Ending]):
-    """The window, which receives a link's events. It closes when the user leaves, or by `end`."""
+    """The window, which receives a link's events. It is open until the user leaves, or `end` is
+    called."""
 
     def __init__(
         self,
@@ -283,8 +284,8 @@ class Chat(Application[Ending]):
             self.ring()
         self.invalidate()
 
-    def on_notice(self, words: str) -> None:
-        self._conversation.note(words)
+    def on_notice(self, text: str) -> None:
+        self._conversation.note(text)
         self.invalidate()
 
     def _write_log(self, line: Line) -> None:
@@ -337,7 +338,7 @@ class Chat(Application[Ending]):
     def resume(self) -> None:
         """Take over the terminal again after the shell has used it (SIGCONT)."""
         if self._is_open:
-            with suppress(termios.error):  # The terminal is gone.
+            with suppress(termios.error):  # The terminal was closed.
                 # `__exit__` is not called: at the end, the library restores the mode that it saved
                 # at the start.
                 self.input.raw_mode().__enter__()
@@ -404,8 +405,8 @@ class Chat(Application[Ending]):
             case ["/clear"]:
                 self._conversation.clear()
             case ["/help"]:
-                for words in HELP:
-                    self._conversation.note(words)
+                for line in HELP:
+                    self._conversation.note(line)
             case ["/who"]:
                 who = ", ".join(self._conversation.senders) or "nobody"
                 self._conversation.note(f"{who} sent messages; a room does not list silent members")

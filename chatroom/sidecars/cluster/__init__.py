@@ -16,8 +16,8 @@ The order of the stream is the order of the room, on every node:
 
     workers ─► uplink ─► bridge ─► stream ─► bridges of all nodes ─► room's log ─► workers
 
-Each message appears in each log exactly once, even if a bridge or the engine dies, because a new
-bridge finds at both ends of the stream a number from which to continue:
+Each message appears in each log exactly once, even if a bridge or the engine dies. A new bridge
+finds out where to continue, for each of its two tasks:
 
 - *Publishing.* A bridge sends one publication at a time. A publication contains the position of its
   end in the uplink. The stream accepts a publication only if the node's last publication in the
@@ -26,8 +26,8 @@ bridge finds at both ends of the stream a number from which to continue:
   continues after the position in it.
 - *Appending.* A publication is appended to the room's log as a whole, or not at all. The reach of
   each appended entry is the sequence number of its publication in the stream. A new bridge finds
-  the last sequence number in the log, and continues after it. If a bridge receives a later number
-  than the next one, it requests the missing publications again.
+  the last sequence number in the log, and continues after it. If a bridge receives a publication
+  whose number is too high, it requests the missing publications again.
 
 Only this folder needs nats-py (the extra `cluster`).
 """

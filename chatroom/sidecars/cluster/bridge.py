@@ -29,24 +29,27 @@ from chatroom.sidecars.cluster.process import Node, Position
 from chatroom.sidecars.cluster.relay import Relay
 from chatroom.sidecars.cluster.requests import Responder
 from chatroom.sidecars.cluster.stream_message import Publication, PublicationError
+from chatroom.sidecars.parent import Parent
 from chatroom.system.channel import PARENT, Channel, ChannelClosed, Record
 from chatroom.system.doorbell import Doorbell
 
 OUT_OF_REACH_AFTER = 2.0
-"""Seconds without a connection, or with an unanswered publication, after which the engine counts as
-out of reach."""
+"""Seconds without a connection, or without an answer to a publication, after which the engine
+counts as out of reach."""
 REPORT_EVERY = 0.5
 """Seconds between two reports to the main process, and between two counts of progress."""
 SPACE_WITHIN = 0.05
 """Seconds after which an append is tried again, even if the doorbell has not rung."""
 RETURNS_WITHIN = 1.0
-"""Maximum time (s) for which a node waits for its own last publication before the next one."""
+"""Maximum time (s) for which a bridge waits until its last publication has returned from the
+stream, before it sends the next one."""
 LOST_AFTER = 10.0
-"""Seconds for which an accepted publication must be missing in the stream until it counts as lost.
-A NATS server that is cut off from the other servers may give old answers for a while."""
+"""Seconds after which an accepted publication that is missing in the stream counts as lost. A NATS
+server that is cut off from the other servers may give old answers for a while."""
 
-WAITS = "No connection to the other servers of this room: messages wait"
-GOES_ON = "Connected to the other servers of this room again"
+DISCONNECTED_NOTICE = "Messages wait: they can't be passed on to the other servers of this room"
+RECONNECTED_NOTICE = "Messages are passed on to the other servers of this room again"
+"""Lines to the members. They are also true if the engine can be reached, but refuses messages."""
 
 
 class Bridge:
@@ -71,11 +74,12 @@ class Bridge:
         self._log = log
         self._doorbells = doorbells
         self._channel = channel
+        self._parent = Parent(channel)
         self._after = after
         self._engine: Engine | None = None
         """The engine; None before the first connection."""
         self._bell = asyncio.Event()
-        """Set when the uplink has grown, or the room's log may have space."""
+        """Set when the uplink may have grown, or the room's log may have space."""
         self._disconnected_at: float | None = None
         """Time (s, monotonic) at which the connection was lost; None while there is a
         connection."""
@@ -85,7 +89,7 @@ class Bridge:
         self._round_trip = 0.0
         """Seconds that the last publication took."""
         self._told = told
-        """True if the last notice to the members was WAITS."""
+        """True if the last notice to the members was DISCONNECTED_NOTICE."""
         self._drain = asyncio.Event()
         """Set when the room stops, and its workers append nothing more."""
         self._awaited = 0
@@ -156,7 +160,6 @@ class Bridge:
 
     def _on_channel(self, closed: asyncio.Future[None]) -> None:
         try:
-            self._channel.flush()
             for record, _ in self._channel.receive():
                 if record.get("drain"):
                     self._drain.set()
@@ -173,7 +176,7 @@ class Bridge:
 
     def _tell(self, record: Record) -> None:
         with contextlib.suppress(ChannelClosed):  # the event loop notices it
-            self._channel.send(record)
+            self._parent.send(record)
 
     # --- uplink ─► stream ----------------------------------------------------
 
@@ -206,8 +209,8 @@ class Bridge:
     async def _returned(self, relay: Relay, sequence: int) -> None:
         """Wait until a publication of this node is in the room's log, RETURNS_WITHIN at most.
 
-        So a node publishes no faster than it follows, and its publications grow when the engine or
-        the other nodes are busy.
+        So a node publishes no faster than it reads the stream. If the engine or the other nodes are
+        busy, its publications become larger and fewer.
         """
         self._awaited = sequence
         self._has_returned.clear()
@@ -219,8 +222,8 @@ class Bridge:
     async def _resume(self, engine: Engine, relay: Relay) -> tuple[int, int]:
         """Return the sequence number of this node's last publication, and its position.
 
-        Both are read from the stream. If a publication that the stream had accepted is missing, the
-        engine has lost data, for example after a power failure.
+        Both are read from the stream. If the stream lacks a publication that it had accepted, the
+        engine has lost data, for example in a power failure.
         """
         lost_at = monotonic() + LOST_AFTER
         while True:
@@ -262,12 +265,14 @@ class Bridge:
                 self._has_returned.set()
 
     async def _space(self, append: Callable[[], bool]) -> None:
-        """Repeat an append until the room's log has space for it."""
+        """Wait for space in the room's log: repeat an append until it succeeds."""
         while not append():
+            # A ring from before the append is old. `_publish` needs no old ring either: it reads
+            # the uplink before it waits.
+            self._bell.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SPACE_WITHIN):
                     await self._bell.wait()
-            self._bell.set()  # the doorbell may have rung for the uplink
 
     # --- the engine's state --------------------------------------------------
 
@@ -284,14 +289,16 @@ class Bridge:
         return bool(since) and monotonic() - min(since) >= OUT_OF_REACH_AFTER
 
     async def _watch(self, relay: Relay) -> None:
-        """Report the engine's state, count progress, and notify the members if the state
-        changes."""
+        """Report the engine's state and this bridge's progress. If the state changes, tell the
+        members."""
         reported: Record = {}
         drained = False
         while True:
             self._uplink.turn(self._uplink.bridge)
             out_of_reach = self._is_out_of_reach()
-            if out_of_reach != self._told and relay.say(WAITS if out_of_reach else GOES_ON):
+            if out_of_reach != self._told and relay.say(
+                DISCONNECTED_NOTICE if out_of_reach else RECONNECTED_NOTICE
+            ):
                 self._told = out_of_reach
             state = {"up": not out_of_reach, "round_trip": round(self._round_trip, 6)}
             if state != reported:
@@ -307,7 +314,8 @@ class Bridge:
                 drained = await self._drained(relay)
 
     async def _drained(self, relay: Relay) -> bool:
-        """Wait until all messages of the uplink are in the room's log, and report this."""
+        """Wait until all messages of the uplink are in the room's log; report this, and return
+        True."""
         while (
             self._uplink.published < self._uplink.head
             or self._last is None

@@ -36,15 +36,18 @@ CONNECT_WITHIN = 5.0
 ANSWER_WITHIN = 2.0
 """Timeout (s) for an answer of the engine."""
 PUBLISHED_WITHIN = 1.0
-"""Timeout (s) for the answer to a publication. An engine that restarts loses the answer; the bridge
-should continue before members are told (bridge.py)."""
+"""Timeout (s) for the answer to a publication. An engine that restarts loses the answer. The
+timeout is shorter than OUT_OF_REACH_AFTER (bridge.py), so that the bridge can publish again before
+it tells the members."""
 RETRY_AFTER = 0.2
 """Pause (s) before a failed request is repeated."""
 PING_EVERY = 2
-"""Seconds between two pings. A connection is given up after three pings without an answer."""
+"""Seconds between two pings. After three pings without an answer, the connection counts as
+lost."""
 
 MAX_PUBLICATION = 600 * KIB
-"""Size (bytes) that the engine must accept: a publication is smaller (relay.py, settings.py)."""
+"""Size of a message (bytes) that the engine must accept. Every publication is smaller (relay.py,
+settings.py)."""
 PULL = 64
 """Number of publications to request at once. A publication has at most about 600 KiB, so this
 number bounds the memory."""
@@ -59,7 +62,7 @@ MAX_AGE = 24 * 3600.0
 """Age (s) at which a new stream drops messages. A node that was cut off for longer misses the
 dropped messages."""
 REPLICAS = 3
-"""Number of copies of a new stream, if there are at least so many servers."""
+"""Number of copies of a new stream, if there are at least as many servers."""
 MAX_BYTES = 256 * MIB
 """Size (bytes) beyond which a new stream drops its oldest messages."""
 
@@ -77,7 +80,7 @@ UNREACHABLE = (
     asyncio.TimeoutError,
     OSError,
 )
-"""Errors after which it is unknown whether a request was carried out."""
+"""Errors after which it is unknown whether the engine has carried out a request."""
 
 
 class EngineError(Exception):
@@ -107,7 +110,8 @@ def stream_name(room: str) -> str:
 
 
 def log_subject(room: str, node: str = "*") -> str:
-    """Return the subject of a node's publications; by default, a pattern for those of all nodes."""
+    """Return the subject of a node's publications; by default, a pattern for the publications of
+    all nodes."""
     return f"chatroom.{room}.log.{node}"
 
 
@@ -138,7 +142,7 @@ async def connect(
     cause: Exception | None = None
 
     async def note_error(error: Exception) -> None:
-        # A server's refusal says more than the end of the connection that follows.
+        # A server's refusal says more than the error that follows when the connection ends.
         nonlocal cause
         if not (isinstance(cause, nats.errors.Error) and isinstance(error, OSError)):
             cause = error
@@ -181,7 +185,7 @@ async def connect(
 
 
 def _reason(error: Exception) -> str:
-    """Return an error as text. asyncio's text for a refused connection is not for people."""
+    """Return an error as text. asyncio's text for a refused connection is hard to read."""
     if isinstance(error, ConnectionError) and error.errno:
         return os.strerror(error.errno)
     if isinstance(error, socket.gaierror):
@@ -218,7 +222,7 @@ class Engine:
     async def open_stream(self, replicas: int) -> Position:
         """Create the stream if it does not exist, and return its end.
 
-        `replicas`: number of copies of a new stream; 0: REPLICAS if there are at least so many
+        `replicas`: number of copies of a new stream; 0: REPLICAS if there are at least as many
         servers, otherwise one. Raises EngineError if the stream can't be used.
         """
         version = self._client.connected_server_version
@@ -285,11 +289,11 @@ class Engine:
     # --- publishing ----------------------------------------------------------
 
     async def publish(self, publication: Publication, after: int) -> int:
-        """Publish, if the node's last publication has the sequence number `after` (0: there is
+        """Publish, if the sequence number of the node's last publication is `after` (0: there is
         none).
 
-        Return the sequence number of the new publication. Raises Refused. After one of UNREACHABLE,
-        it is unknown whether the publication was accepted.
+        Return the sequence number of the new publication. Raises Refused if `after` is wrong. If it
+        raises one of UNREACHABLE, it is unknown whether the publication was accepted.
         """
         try:
             answer = await self._js.publish(
@@ -323,14 +327,15 @@ class Engine:
     # --- the messages --------------------------------------------------------
 
     def reconnected(self) -> None:
-        """Make `messages` replace the consumer, because the connection was lost and made again."""
+        """Make `messages` replace the consumer. Call this after a reconnection."""
         self._arrived.put_nowait(None)
 
     async def messages(self, after: Position) -> AsyncIterator[tuple[int, float, bytes]]:
         """Yield the messages of all nodes after a position: sequence number, time (s) and data.
 
-        The numbers grow. They are contiguous unless the stream has lost messages: then the first
-        message that is still in the stream follows.
+        The numbers are contiguous, unless the stream has dropped messages. After a gap, the first
+        message that is still in the stream follows. If the engine has lost the end of the stream,
+        it uses numbers again.
         """
         inbox = self._client.new_inbox()
         subscription = await self._client.subscribe(
@@ -353,10 +358,10 @@ class Engine:
                 await subscription.unsubscribe()
 
     async def _new_consumer(self, after: Position) -> tuple[str, int | None]:
-        """Make a consumer; return its name, and the sequence number before its first message.
+        """Make a consumer of the messages after a position.
 
-        This number is higher than that of `after` if the stream has dropped messages. It is None if
-        it is unknown.
+        Return its name, and the sequence number before its first message; None if this number is
+        unknown. If the stream has dropped messages, the number is higher than that of `after`.
         """
         state = (await self._js.stream_info(self._stream)).state
         config = api.ConsumerConfig(
@@ -366,20 +371,20 @@ class Engine:
             num_replicas=1,
         )
         first = min(max(after.sequence + 1, state.first_seq), state.last_seq + 1)
-        if not after.time or await self._is_there(after, state):
+        if not after.time or await self._is_kept(after, state):
             config.deliver_policy = api.DeliverPolicy.BY_START_SEQUENCE
             config.opt_start_seq = first
         else:
             # The engine has lost the end of the stream, for example in a power failure, and uses
-            # its numbers again. Messages that were stored later than the last received message are
-            # new.
+            # its numbers again. So find the new messages by time: they were stored after the last
+            # message that was received.
             config.deliver_policy = api.DeliverPolicy.BY_START_TIME
             config.opt_start_time = datetime.fromtimestamp(after.time + 1e-6, UTC)
         info = await self._js.add_consumer(self._stream, config)
         return info.name, None if config.opt_start_seq is None else first - 1
 
-    async def _is_there(self, after: Position, state: api.StreamState) -> bool:
-        """Return False if the message at the position `after` was lost when the engine failed."""
+    async def _is_kept(self, after: Position, state: api.StreamState) -> bool:
+        """Return False if the engine has lost the message at the position `after`."""
         if after.sequence > state.last_seq:
             return False
         if after.sequence < state.first_seq:
@@ -404,7 +409,7 @@ class Engine:
             if message is None:
                 return
             if (message.headers or {}).get("Status"):
-                if not self._is_usual(message):
+                if not self._handle_status(message):
                     return
                 continue
             metadata = message.metadata
@@ -436,7 +441,7 @@ class Engine:
         await self._client.publish(subject, json.dumps(request).encode(), reply=inbox)
         self._wanted += PULL
 
-    def _is_usual(self, message: Msg) -> bool:
+    def _handle_status(self, message: Msg) -> bool:
         """Handle a status message; return False if the consumer must be replaced."""
         headers = message.headers or {}
         match headers.get("Status"):

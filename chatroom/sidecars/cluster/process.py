@@ -36,12 +36,12 @@ class Position(NamedTuple):
 
 
 class Node(NamedTuple):
-    """This node, as each of its bridges gets it."""
+    """This node: the values that do not change from one bridge to the next."""
 
     number: int
     """Random number, 64 bits."""
     name: str
-    """Name of the node for people: the addresses at which the room listens."""
+    """Addresses at which the room listens, for people."""
     url: ClusterURL
     credentials: Credentials
     replicas: int
@@ -58,7 +58,7 @@ def main(node: Node, limits: Limits, end: socket.socket) -> None:
         record, (log, uplink, *bells) = next(channel.receive())
     except ChannelClosed:
         sys.exit(1)
-    each = len(bells) // record["doorbells"]
+    each = len(bells) // record["doorbells"]  # number of descriptors of one doorbell
     import asyncio
     import logging
 

@@ -15,8 +15,8 @@ from chatroom.sidecars.cluster.stream_message import Publication, Run
 from chatroom.system.doorbell import Doorbell
 
 MAX_TEXT = 256 * KIB
-"""Size (bytes of text) at which a publication is full. The last entry may exceed this size by up to
-a worker's batch. NATS accepts 1 MB by default."""
+"""Size (bytes of text) at which a publication is full. With its last entry, a publication may
+exceed this size by up to the size of a worker's batch. NATS accepts 1 MB by default."""
 MAX_RUNS = 1024
 """Maximum number of runs in a publication. The runs must fit into the free part of each node's
 log."""
@@ -43,10 +43,12 @@ class Relay:
     # --- the uplink ----------------------------------------------------------
 
     def next_publication(self, position: int) -> Publication | None:
-        """Return the next publication from a position in the uplink on; None if there is none.
+        """Return the publication that begins at a position in the uplink; None if there is nothing
+        to publish.
 
-        An entry of only a LF, which ends an unfinished line (LINE-6), holds no message. Such an
-        entry is left out: each node ends the line itself, before the next message of the stream.
+        An entry that consists of a LF, which ends an unfinished line (LINE-6), holds no message.
+        Such an entry is left out: each node ends the line itself, before the next message of the
+        stream.
         """
         uplink = self._uplink
         with uplink:
@@ -74,9 +76,9 @@ class Relay:
     # --- the room's log ------------------------------------------------------
 
     def append(self, publication: Publication, sequence: int) -> bool:
-        """Append a publication to the room's log, as a whole; return False if there is no space.
+        """Append a whole publication to the room's log; return False if there is no space.
 
-        In this case, the bridge's doorbell rings when there may be space.
+        If there is no space, the bridge's doorbell rings when there may be space again.
         """
         if publication.runs and not self._append(publication.batch(self._node, sequence)):
             return False

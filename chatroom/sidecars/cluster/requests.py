@@ -1,7 +1,7 @@
 """Requests to the nodes of a cluster, over NATS.
 
-`chatroom.status --cluster` and `chatroom.admin --cluster` send them with `find_nodes` and `ask`;
-each bridge has a Responder.
+`chatroom.status --cluster` and `chatroom.admin --cluster` send requests with `find_nodes` and
+`ask`. In each bridge, a Responder answers them.
 
     subject                        request          reply
     chatroom.ROOM.nodes            empty            from each node: its number and names
@@ -37,12 +37,12 @@ from chatroom.system.endpoint import Endpoint
 FOUND_WITHIN = 2.0
 """Timeout (s) for the names of all nodes."""
 SILENCE = 0.5
-"""Seconds after the last name that has arrived until no more names are expected."""
+"""Seconds without a further name after which no more names are expected."""
 ANSWER_WITHIN = ROOM_ANSWERS_WITHIN + 2.0
 """Timeout (s) for a part of an answer. The node waits ROOM_ANSWERS_WITHIN for its room."""
 
 SPARE = 1024
-"""Bytes of NATS' maximum that a part leaves free."""
+"""Number of bytes by which a part is smaller than the maximum size of a message in NATS."""
 
 _FOLLOWING = struct.Struct("!H")
 """Beginning of a part: the number of parts that follow."""
@@ -51,11 +51,12 @@ Answer = dict[str, Any]
 
 
 class RemoteNode(NamedTuple):
-    """A node of the cluster, as a command knows it."""
+    """A node of the cluster that has replied to a command."""
 
     number: str
+    """Number of the node, in hexadecimal."""
     name: str
-    """Address of the node for people; unique in the cluster."""
+    """Address of the node, for people; unique in the cluster."""
 
 
 # --- a node --------------------------------------------------------------------------------------
@@ -74,7 +75,7 @@ class Responder:
         self._control = node.control
 
     async def start(self) -> None:
-        """Answer from now on. nats-py answers the requests of a subscription one by one."""
+        """Begin to answer requests. nats-py handles the requests of a subscription one by one."""
         await self._client.subscribe(nodes_subject(self._room), cb=self._on_search)
         await self._client.subscribe(request_subject(self._room, self._number), cb=self._on_request)
 
@@ -111,10 +112,10 @@ def _error(reason: str) -> bytes:
 
 
 def node_name(addresses: str, host: str) -> str:
-    """Return the name of a node: the first of its addresses.
+    """Return the name of a node: the first of the addresses at which its room listens.
 
-    `addresses`: those at which its room listens; `host`: name of its machine. It replaces the host
-    of an address that is the same on every machine, such as 0.0.0.0.
+    `host`: name of the node's machine. In an address that is valid on every machine, such as
+    0.0.0.0, this name replaces the host.
     """
     first = addresses.partition(", ")[0]
     try:
@@ -181,12 +182,12 @@ async def ask(client: Client, room: str, node: RemoteNode, request: Answer) -> A
         return from_parts(parts)
     except TimeoutError:
         return {"error": "the node does not answer"}
-    except (ValueError, struct.error, zlib.error):
+    except (ValueError, RecursionError, struct.error, zlib.error):
         return {"error": "the node's answer can't be read; it may be of another version"}
 
 
 def from_parts(parts: Sequence[bytes]) -> Answer:
-    """Return the answer in these parts. Raises ValueError, zlib.error."""
+    """Return the answer in these parts. Raises ValueError, RecursionError, zlib.error."""
     answer = json.loads(zlib.decompress(b"".join(part[_FOLLOWING.size :] for part in parts)))
     if not isinstance(answer, dict):
         raise ValueError

@@ -1,9 +1,9 @@
 """A publication: a batch of a node's messages, as it is stored in the stream.
 
 head   the format's version, the number of runs, the node, the position in the node's uplink
-       behind the batch, the number of messages in the uplink up to there
-runs   for each: the sender's id, the number of messages, the size of the text, the origin
-texts  of all runs, back to back
+       after the batch, the number of messages in the uplink before that position
+runs   for each run: the sender's id, the number of messages, the size of the text, the origin
+texts  the texts of all runs, back to back
 """
 
 import struct
@@ -16,8 +16,8 @@ FORMAT = 1
 """Version of this format. All nodes of a room must have the same version."""
 
 FOREIGN = 1 << 52
-"""Bit that is set in the log's id of a sender on another node. No member of this node has such an
-id. The id stays below 2**53, because JSON's readers keep only such integers exact."""
+"""Bit that is set in the id of a sender on another node. No member of this node has such an id. All
+ids stay below 2**53, because some readers of JSON round larger integers."""
 
 _HEAD = struct.Struct("<HHQQQ")
 _RUN = struct.Struct(f"<QII{ORIGIN_SIZE}s")
@@ -60,7 +60,7 @@ class Publication(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes) -> "Publication":
-        """Raises PublicationError."""
+        """Return the publication in these bytes. Raises PublicationError."""
         try:
             version, count, node, position, number = _HEAD.unpack_from(data)
             if version != FORMAT:
@@ -77,8 +77,8 @@ class Publication(NamedTuple):
         return cls(node, position, number, runs)
 
     def batch(self, node: int, sequence: int) -> Batch:
-        """Return the entries for the room's log of a node. `sequence`: sequence number in the
-        stream."""
+        """Return the entries for the log of the room on `node`. `sequence`: sequence number of the
+        publication in the stream."""
         batch = Batch()
         for run in self.runs:
             sender = run.sender if self.node == node else foreign(self.node, run.sender)

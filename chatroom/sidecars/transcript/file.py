@@ -62,7 +62,7 @@ class TranscriptFile:
 
     @property
     def gone(self) -> bool:
-        """True once the file has no name any more."""
+        """True once the file has lost its last name."""
         try:
             return os.fstat(self.fd).st_nlink == 0
         except OSError:

@@ -112,7 +112,7 @@ class TranscriptWriter:
         self._sync_at: float | None = None
         """Time (s, monotonic) to flush the file to the disk; None: nothing to flush."""
         self._end_by: float | None = None
-        """Time (s, monotonic) to end at the latest; None before the room stops."""
+        """Time (s, monotonic) at which the process must end; None before the room stops."""
         self._finished = False
         """True if nothing is left to write, or the rest can't be written."""
         self._reported = 0
@@ -175,7 +175,7 @@ class TranscriptWriter:
                     self._finish_within(within)
 
     def _finish_within(self, within: float) -> None:
-        """Write the rest of the log, which does not grow any more, and end within `within`
+        """Write the rest of the log, which no longer grows, and end within `within`
         seconds."""
         now = monotonic()
         self._end_by = now + within

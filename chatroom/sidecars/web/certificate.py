@@ -1,7 +1,8 @@
-"""The certificate of the gateway: load it, and find out what is wrong with it.
+"""The certificate of the gateway: load it and check it.
 
-The main process checks it before it starts the gateway, so an error is one line. It keeps what it
-has read, so a gateway that must be replaced finds a certificate even if the files are wrong then.
+The main process checks the certificate before it starts the gateway, so an error is one line. It
+keeps the contents of the files, so that it can replace a gateway even if the files are invalid by
+then.
 """
 
 import os
@@ -25,25 +26,28 @@ _DESCRIPTORS = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
 
 
 def context(certificate: Certificate) -> ssl.SSLContext:
-    """Return a context for servers, from the contents that were checked. Raises WebError."""
+    """Return a context for servers, with the contents at the last check. Raises WebError."""
     return _context(certificate, certificate.checked or _read(certificate))
 
 
 def load(into: ssl.SSLContext, certificate: Certificate) -> None:
-    """Read the files again; use them for the handshakes that begin from now on.
+    """Read the files again, and use them for all later handshakes.
 
-    If it raises WebError, the context has not changed.
+    Raises WebError; the context is then unchanged.
     """
     pem = _read(certificate)
-    _context(certificate, pem)  # OpenSSL would forget the old key before it finds an error
+    _context(certificate, pem)  # a test: OpenSSL drops the old key before it finds an error
     _load(into, certificate, pem)
 
 
 def check(certificate: Certificate) -> None:
-    """Read the files, check them and whether the certificate is valid today. Raises WebError.
+    """Read the files; check that they can be used, and that the certificate is valid today.
 
-    Only a handshake shows whether it is valid. So this function makes a handshake in memory, with a
-    client that trusts this certificate.
+    Note the contents in `certificate`. Raises WebError.
+
+
+    Only a handshake shows whether the certificate is valid. So this function makes a handshake in
+    memory, with a client that trusts the certificate.
     """
     pem = _read(certificate)
     server_context = _context(certificate, pem)
@@ -109,7 +113,7 @@ def _load(into: ssl.SSLContext, certificate: Certificate, pem: Pem) -> None:
 
 @contextmanager
 def _file(contents: bytes) -> Iterator[str]:
-    """The path of a file in memory: OpenSSL reads a certificate from files only."""
+    """Yield the path of a file in memory; OpenSSL reads certificates only from files."""
     descriptor = anonymous_file("certificate", 0)
     try:
         os.pwrite(descriptor, contents, 0)

@@ -1,4 +1,4 @@
-"""The reasons why a room disconnects a member, as its last line gives them. Pure."""
+"""The reasons why a room disconnects a member, found in the room's last line. Pure."""
 
 from chatroom.protocol.leave_reason import CLOSING_MESSAGES
 from chatroom.protocol.message import ROOM_PREFIX
@@ -15,9 +15,9 @@ GATEWAY_FULL = RefusalReason.FULL.value
 
 
 def closing_reason(lines: int, last: str) -> str | None:
-    """Return the reason, or None if the room has given none.
+    """Return the reason for the end of a connection, or None if the room has given no reason.
 
-    `lines`: number of lines that the room has sent; `last`: the last one.
+    `lines`: number of lines that the room has sent; `last`: the last of them.
     """
     if last in _LAST_LINES or (lines == 1 and last in _REFUSALS):
         return last.removeprefix(ROOM_PREFIX)

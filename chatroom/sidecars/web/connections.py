@@ -1,63 +1,111 @@
 """The connections of the gateway's clients, which share its memory and its descriptors.
 
-A member has two descriptors, so the number of members is limited. The other connections still send
-a TLS handshake, a request or a first frame, or have not read the answer or the reason of a close.
-They cost their owners little, so they are limited, too.
+    members   have two descriptors each: their own connection, and the one to the room. `capacity`
+              limits them.
+    others    send a TLS handshake, a request or a first frame, or were refused. They cost their
+              owners little, so MAX_OTHERS limits them.
+    closing   belonged to a member until now, and receive the room's last lines. They have the
+              descriptors of places for members that are free.
+
+If there is one connection too many of the last two kinds, the oldest of its kind is cut.
 """
 
 import asyncio
 from asyncio import sslproto
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from chatroom.sidecars.web.process import MAX_OTHERS
 
 READ_SIZE = 16 * 1024
-"""Maximum number of bytes to read from a client at once: a whole record of TLS. asyncio would read
-256 KiB. A flooding client would occupy them, and each TLS connection always."""
+"""Maximum number of bytes to read from a client at once: a whole record of TLS. The default of
+asyncio is 256 KiB, which each flooding client and each TLS connection would occupy."""
 
 cast(Any, sslproto.SSLProtocol).max_size = READ_SIZE
 
+Cut = Callable[[], object]
+"""A function that cuts a connection."""
+
 
 class Connections:
-    """The number of members, and the connections that are no members."""
+    """The number of members, and the connections that are not members."""
 
     def __init__(self, capacity: int) -> None:
         """`capacity`: maximum number of members."""
         self._capacity = capacity
-        self.members = 0
-        """Number of members, and of connections for which the room is asked."""
-        self._others: dict[object, Callable[[], object]] = {}
-        """For each connection that is no member, a function that cuts it. The oldest is first."""
+        self._members = 0
+        """Number of members, and of places that are reserved for members."""
+        self._others: dict[object, Cut] = {}
+        """Connections that are not members yet, or were refused. The oldest is first."""
+        self._closing: dict[object, Cut] = {}
+        """Connections of former members. The oldest is first."""
+
+    # --- members -------------------------------------------------------------
 
     @property
     def full(self) -> bool:
-        """True if there can't be another member."""
-        return self.members >= self._capacity
+        """True if there is no place for another member."""
+        return self._members >= self._capacity
 
-    def add_other(self, connection: object, cut: Callable[[], object]) -> None:
-        """Add a connection that is no member yet, or no longer. If there are too many (MAX_OTHERS),
-        cut the oldest."""
-        self._others.pop(connection, None)
+    def add_member(self) -> None:
+        """Count a member, even if there is no place."""
+        self._members += 1
+        self._limit_closing()
+
+    def remove_member(self) -> None:
+        """Count a member less."""
+        self._members -= 1
+
+    @contextmanager
+    def reserve(self) -> Iterator[None]:
+        """Reserve the place of a member, for example while the room is asked."""
+        self.add_member()
+        try:
+            yield
+        finally:
+            self.remove_member()
+
+    # --- connections that are not members ------------------------------------
+
+    def add_other(self, connection: object, cut: Cut) -> None:
+        """Add a connection that is not a member yet, or that was refused."""
+        self.discard(connection)
         self._others[connection] = cut
         if len(self._others) > MAX_OTHERS:
-            self._others.pop(next(iter(self._others)))()
+            _cut_oldest(self._others)
 
-    def discard_other(self, connection: object) -> None:
-        """Remove a connection that is a member now, or has gone."""
+    def add_closing(self, connection: object, cut: Cut) -> None:
+        """Add the connection of a former member, which has been removed before."""
+        self.discard(connection)
+        self._closing[connection] = cut
+        self._limit_closing()
+
+    def discard(self, connection: object) -> None:
+        """Remove a connection that is a member now, or was lost. Idempotent."""
         self._others.pop(connection, None)
+        self._closing.pop(connection, None)
 
-    def counts_handshakes(self, protocol: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a factory of protocols for asyncio that counts the TLS handshakes.
+    def _limit_closing(self) -> None:
+        while self._closing and len(self._closing) > 2 * (self._capacity - self._members):
+            _cut_oldest(self._closing)
 
-        asyncio calls it in a task that accepts the connection and ends with the handshake.
+    def count_handshakes(self, protocol: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a factory of protocols for asyncio; it adds each TLS handshake to the others.
+
+        asyncio calls the factory in a task that accepts the connection, and ends with the
+        handshake.
         """
 
         def make(*arguments: Any, **options: Any) -> Any:
             task = asyncio.current_task()
             if task is not None:
                 self.add_other(task, task.cancel)
-                task.add_done_callback(self.discard_other)
+                task.add_done_callback(self.discard)
             return protocol(*arguments, **options)
 
         return make
+
+
+def _cut_oldest(connections: dict[object, Cut]) -> None:
+    connections.pop(next(iter(connections)))()

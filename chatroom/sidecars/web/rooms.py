@@ -1,24 +1,24 @@
-"""The way into the room: `Door.open` returns a member's connection.
+"""Connections to the room: `Connector.open` returns the connection of a new member.
 
-ParentDoor    asks the main process (supervisor/web.py): the room is on this machine
-TCPDoor       connects to rooms by TCP: the gateway stands alone
+ParentConnector    requests the connection from the main process (supervisor/web.py)
+TCPConnector       connects to rooms by TCP; for a gateway that runs by itself
 """
 
 import asyncio
-import os
 import socket
-from collections.abc import Sequence
 from typing import Protocol
 
 from chatroom.protocol.proxy_header import compose
-from chatroom.sidecars.web.process import MAX_OPENING
-from chatroom.system.channel import Channel, ChannelClosed, Record
+from chatroom.sidecars.parent import Parent
+from chatroom.sidecars.web.process import MAX_OPENING, Rooms
+from chatroom.system.channel import ChannelClosed, Record
 from chatroom.system.endpoint import Endpoint
+from chatroom.system.error_text import error_text
 
 CONNECT_WITHIN = 5.0
 """Timeout (s) for a connection to a room."""
 OPEN_WITHIN = 10.0
-"""Timeout (s) for the main process to make a member. It may first have to wait for a worker."""
+"""Timeout (s) for the main process to make a member. It may have to wait for a worker first."""
 
 
 class RefusedError(Exception):
@@ -26,22 +26,23 @@ class RefusedError(Exception):
 
 
 class UnreachableError(Exception):
-    """There is no room now; there may be one later. The message is one line."""
+    """No room can be reached now. A later attempt may succeed. The message is one line."""
 
 
-class Door(Protocol):
+class Connector(Protocol):
     async def open(self, address: str, port: int) -> socket.socket:
-        """Return a non-blocking connection of a new member, whose client has this address.
+        """Return the non-blocking connection of a new member. Raises RefusedError,
+        UnreachableError.
 
-        Raises RefusedError, UnreachableError.
+        `address`, `port`: those of the client, such as a browser.
         """
 
 
-class ParentDoor:
-    """Asks the main process over its channel. Call `on_record` with each of its answers."""
+class ParentConnector:
+    """Requests connections from the main process. Call `on_record` with each of its answers."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, parent: Parent) -> None:
+        self._parent = parent
         self._turn = asyncio.Semaphore(MAX_OPENING)
         self._number = 0
         self._asked: dict[int, asyncio.Future[socket.socket]] = {}
@@ -52,24 +53,25 @@ class ParentDoor:
             number = self._number
             answer = self._asked[number] = asyncio.get_running_loop().create_future()
             try:
-                self._send({"open": number, "address": address, "port": port})
+                self._parent.send({"open": number, "address": address, "port": port})
                 async with asyncio.timeout(OPEN_WITHIN):
                     connection: socket.socket = await answer
                     return connection
             except TimeoutError:
                 raise UnreachableError("the room does not answer") from None
+            except ChannelClosed:
+                raise UnreachableError("the room has ended") from None
             finally:
                 del self._asked[number]
 
     def on_record(self, record: Record, descriptors: list[int]) -> None:
-        """Take an answer of the main process."""
+        """Handle an answer of the main process."""
         connections = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         match record:
             case {"opened": number}:
-                self._send({"taken": number})
                 answer = self._asked.get(number)
                 if answer is None or answer.done():
-                    for connection in connections:  # nobody waits any more
+                    for connection in connections:  # `open` has given up
                         connection.close()
                 else:
                     [connection] = connections
@@ -85,34 +87,13 @@ class ParentDoor:
         if answer is not None and not answer.done():
             answer.set_exception(error)
 
-    def _send(self, record: Record) -> None:
-        try:
-            self._channel.send(record)
-        except ChannelClosed:
-            raise UnreachableError("the room has ended") from None
-        self._flush_later()
 
-    def _flush_later(self) -> None:
-        if self._channel.backlog:
-            asyncio.get_running_loop().call_later(0.01, self._flush)
+class TCPConnector:
+    """Connects to the first room that answers. The room that answered last is tried first."""
 
-    def _flush(self) -> None:
-        try:
-            self._channel.flush()
-        except ChannelClosed:
-            return  # the event loop notices it
-        self._flush_later()
-
-
-class TCPDoor:
-    """Connects to the first room that answers. The room that answered last is tried first.
-
-    `proxy_header`: True if the rooms expect a PROXY header (version 2) from this gateway.
-    """
-
-    def __init__(self, rooms: Sequence[Endpoint], proxy_header: bool) -> None:
-        self._rooms = list(rooms)
-        self._proxy_header = proxy_header
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = list(rooms.endpoints)
+        self._proxy_header = rooms.proxy_header
 
     async def open(self, address: str, port: int) -> socket.socket:
         connection = await self._connect()
@@ -123,7 +104,7 @@ class TCPDoor:
                 await asyncio.get_running_loop().sock_sendall(connection, header)
             except OSError as error:  # the room has ended meanwhile
                 connection.close()
-                raise UnreachableError(f"the room has gone: {_reason(error)}") from None
+                raise UnreachableError(f"the room has ended: {error_text(error)}") from None
         return connection
 
     async def probe(self) -> None:
@@ -136,8 +117,8 @@ class TCPDoor:
             try:
                 return await _connect(room)
             except OSError as error:
-                errors.append(f"{room}: {_reason(error)}")
-                if room == self._rooms[0]:  # no other attempt has moved it meanwhile
+                errors.append(f"{room}: {error_text(error)}")
+                if room == self._rooms[0]:  # no concurrent attempt has moved it
                     self._rooms.append(self._rooms.pop(0))
         raise UnreachableError(f"no room answers at {'; '.join(errors)}")
 
@@ -166,9 +147,3 @@ async def _connect(room: Endpoint) -> socket.socket:
             raise error
     except TimeoutError:
         raise OSError(f"no answer within {CONNECT_WITHIN:g} s") from None
-
-
-def _reason(error: OSError) -> str:
-    if error.errno is None or isinstance(error, socket.gaierror):
-        return str(error.args[-1])
-    return os.strerror(error.errno)

@@ -1,21 +1,22 @@
 """A browser's session, which outlives its WebSocket. Pure: no sockets, no clock.
 
-Both directions are numbered, so that a browser can resume after a cut without losing or doubling
-anything:
+Lines and messages are numbered. So when a browser resumes the session after a lost connection, no
+line and no message is lost or duplicated:
 
 - *Lines of the room* have the numbers 1, 2, 3 … The session keeps the last lines (KEEP_LINES,
-  KEEP_SIZE) until the browser says that it has seen them. A browser that resumes says what it has
-  seen, and gets the rest. It is told how many lines are no longer kept.
-- *Messages of the browser* have the numbers 1, 2, 3 … too. The session drops a message whose
-  number it already has. A browser that resumes is told the number of the last message that has
-  reached the room, and sends only the messages after it.
+  KEEP_SIZE) until the browser confirms that it has seen them. A browser that resumes sends the
+  number of the last line that it has seen. It gets the later lines, and the number of lines that
+  are no longer kept.
+- *Messages of the browser* have the numbers 1, 2, 3 …, too. The session drops a message whose
+  number it already has. A browser that resumes gets the number of the last message that has reached
+  the room, and sends only the later messages.
 
     browser ─► WebSocket ─► Session.say ─► bytes for the room, then Session.sent(bytes)
     room ─► Session.receive ─► Session.frame ─► WebSocket ─► browser
 
-Cost: O(1) for each line, and memory for the kept lines. A line that is not sent yet is never
-dropped while a WebSocket is open. So the caller must stop reading from the room while the browser
-does not read.
+Cost: O(1) for each line, and memory for the kept lines. While a WebSocket is open, no line is
+dropped before it is sent. So the caller must stop reading from the room while the browser does not
+read.
 
 docs/web.md describes the frames.
 """
@@ -25,15 +26,15 @@ from collections import deque
 from collections.abc import Collection
 from json.encoder import encode_basestring
 from sys import getsizeof
-from typing import Any
+from typing import Any, Self
 
 from chatroom.sidecars.web.stream import LineStream
 
 KEEP_LINES = 2_000
-"""Maximum number of lines to keep for a browser that has not yet confirmed them with `seen`."""
+"""Maximum number of lines to keep until the browser has confirmed them with `seen`."""
 KEEP_SIZE = 256 * 1024
-"""Maximum size of these lines in memory (bytes). A character takes up to four, and an empty str
-about 50."""
+"""Maximum total size of these lines in memory (bytes). A character takes one to four bytes, and an
+empty str takes about 50."""
 
 
 class ProtocolError(Exception):
@@ -71,26 +72,58 @@ class Session:
         self._size = 0
         """Size of the kept lines, as KEEP_SIZE counts it."""
         self._shown = 0
-        """Number of the last line that the present WebSocket has got."""
+        """Number of the last line that was sent over the current WebSocket."""
         self._unfinished = ""
-        """Text of the unfinished line as the browser gets it; empty if there is none. Its number
-        follows that of the last line."""
+        """Text of the unfinished line, to send to the browser; empty if there is none. The line's
+        number is `last` + 1."""
         self._shown_partial = ""
-        """Text of the unfinished line that the present WebSocket has got."""
+        """Text of the unfinished line that was last sent over the current WebSocket."""
         # --- messages of the browser
         self._accepted = 0
-        """Number of the last message that this session has taken."""
+        """Number of the last message that this session has accepted."""
         self._said = 0
         """Number of the last message that has reached the room as a whole."""
         self._pending: deque[int] = deque()
-        """Bytes that are not sent to the room yet, for each message above `_said`."""
+        """Number of bytes that are not sent to the room yet, for each message after `_said`."""
+
+    # --- another process ------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Return all that another process needs to continue this session, as JSON can hold it."""
+        return {
+            "rest": self._stream.rest.decode("latin-1"),
+            "lines": [*self._lines],
+            "last_text": self._last_text,
+            "first": self._first,
+            "unfinished": self._unfinished,
+            "accepted": self._accepted,
+            "said": self._said,
+            "pending": [*self._pending],
+        }
+
+    @classmethod
+    def continued(cls, state: dict[str, Any]) -> Self:
+        """Return a session that continues where another one was, without a WebSocket."""
+        made = cls()
+        made._stream = LineStream(state["rest"].encode("latin-1"))
+        made._lines.extend(state["lines"])
+        made._last_text = state["last_text"]
+        made._first = state["first"]
+        made._size = _size(made._lines)
+        made._unfinished = state["unfinished"]
+        made._accepted = state["accepted"]
+        made._said = state["said"]
+        made._pending.extend(state["pending"])
+        made._forget()
+        return made
 
     # --- the WebSocket -------------------------------------------------------
 
     def attach(self, seen: int) -> dict[str, int]:
-        """Begin or resume with a new WebSocket; the browser has seen the lines up to `seen`.
+        """Begin or resume the session with a new WebSocket.
 
-        Return the numbers for the first answer. Raises ProtocolError.
+        `seen`: number of the last line that the browser has seen. Return the numbers for the
+        gateway's first frame. Raises ProtocolError.
         """
         if not 0 <= seen <= self.last:
             raise ProtocolError(f"line {seen} does not exist; the last one is {self.last}")
@@ -102,7 +135,8 @@ class Session:
         return {"said": self._said, "missed": missed}
 
     def detach(self) -> None:
-        """Note that the WebSocket is gone. From now on, the oldest lines may be dropped."""
+        """Note that the WebSocket was lost. From now on, lines may be dropped before they are
+        sent."""
         self.attached = False
         self._forget()
 
@@ -115,16 +149,16 @@ class Session:
 
     @property
     def last_text(self) -> str:
-        """Text of the last line, or of the unfinished one after it; empty if there is none."""
+        """Text of the unfinished line, or of the last line; empty if there is none."""
         return self._stream.unfinished or self._last_text
 
     @property
     def is_partial(self) -> bool:
-        """True while `frame` does not yet show the newest text of the unfinished line."""
+        """True if the unfinished line has text that `on_silence` would add to the next frame."""
         return self._stream.unfinished != self._unfinished
 
     def receive(self, data: bytes) -> None:
-        """Take bytes that the room has sent."""
+        """Process bytes that the room has sent."""
         lines = self._stream.feed(data)
         if lines:
             self._unfinished = ""
@@ -134,18 +168,18 @@ class Session:
             self._forget()
 
     def on_silence(self) -> None:
-        """Show the unfinished line: the room has sent nothing for a while."""
+        """Add the unfinished line to the next frame, because the room has been silent for a
+        while."""
         self._unfinished = self._stream.unfinished
 
     def frame(self) -> str | None:
-        """Return one frame with all that the WebSocket has not got; None if there is nothing."""
+        """Return a frame with everything that was not sent over the WebSocket yet; None if there is
+        nothing."""
         if not self.attached:
             return None
-        number = self._shown + 1
+        number, unsent = self._shown + 1, self.last - self._shown
         rows = [
-            f"[{number + at},{encode_basestring(self._lines[at - unsent])}]"
-            for unsent in (self.last - self._shown,)
-            for at in range(unsent)
+            f"[{number + at},{encode_basestring(self._lines[at - unsent])}]" for at in range(unsent)
         ]
         if rows:
             self._shown = self.last
@@ -156,9 +190,9 @@ class Session:
         return f'{{"lines":[{",".join(rows)}]}}' if rows else None
 
     def seen(self, number: int) -> bool:
-        """Forget the lines up to `number`: the browser has seen them. Return whether that is new.
+        """Drop the lines up to `number`, because the browser has seen them.
 
-        Raises ProtocolError.
+        Return False if all of them were dropped before. Raises ProtocolError.
         """
         if not 0 <= number <= self._shown:
             raise ProtocolError(f"line {number} was not sent; the last one is {self._shown}")
@@ -168,7 +202,8 @@ class Session:
         return is_new
 
     def _forget(self) -> None:
-        """Drop the oldest lines beyond the limits; if a WebSocket is open, only those it has got.
+        """Drop the oldest lines beyond the limits; while a WebSocket is open, only lines that were
+        sent.
 
         At least one line is kept, however long it is.
         """
@@ -184,9 +219,10 @@ class Session:
     # --- the browser's messages ----------------------------------------------
 
     def say(self, number: int, text: str) -> bytes:
-        """Take a message; return the bytes for the room, empty if the session has it already.
+        """Accept a message; return the bytes for the room, or b"" if the session already has the
+        message.
 
-        Raises ProtocolError if messages before it are missing.
+        Raises ProtocolError if an earlier message is missing.
         """
         if number <= self._accepted:
             return b""
@@ -198,7 +234,7 @@ class Session:
         return data
 
     def sent(self, size: int) -> bool:
-        """Note that `size` more bytes have reached the room; return True if `said` has grown."""
+        """Note that `size` more bytes were sent to the room; return True if `said` has grown."""
         before = self._said
         while self._pending and size >= self._pending[0]:
             size -= self._pending.popleft()
@@ -218,7 +254,7 @@ def _size(lines: Collection[str]) -> int:
 
 
 def _clean(text: str) -> str:
-    """Replace lone surrogates, which JSON allows and UTF-8 does not, by U+FFFD."""
+    """Replace lone surrogates with U+FFFD: JSON allows them, but UTF-8 does not."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -241,7 +277,7 @@ def parse(frame: str) -> dict[str, Any]:
 
 
 def number(found: dict[str, Any], key: str) -> int:
-    """Return a number of an object. Raises ProtocolError."""
+    """Return the number under a key of an object; 0 if it is missing. Raises ProtocolError."""
     value = found.get(key, 0)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ProtocolError(f"{key} must be a number from 0")

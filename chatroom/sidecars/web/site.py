@@ -1,7 +1,7 @@
 """The files of the page, and the answers to HTTP requests for them. Pure, once the files are read.
 
-No file is ever stale: a browser asks each time whether its copy is still right (ETag). All files
-together are smaller than 40 KB, so nothing is compressed.
+A browser asks each time whether its copy of a file is up to date (ETag). All files together are
+smaller than 40 KiB, so nothing is compressed.
 """
 
 import hashlib
@@ -38,8 +38,8 @@ CONTENT_POLICY = "; ".join(
         "trusted-types 'none'",
     )
 )
-"""Policy that a browser applies to the page. It allows the page's own files and its own WebSocket.
-It forbids inline code, other sites, and text that becomes HTML (Trusted Types)."""
+"""Policy that a browser applies to the page. It allows the gateway's files and WebSocket. It
+forbids inline code, other sites, and text that becomes HTML (Trusted Types)."""
 
 SECURITY = {
     "Content-Security-Policy": CONTENT_POLICY,
@@ -65,12 +65,12 @@ class File(NamedTuple):
     kind: str
     """Content-Type."""
     tag: str
-    """ETag: it changes with the contents."""
+    """ETag: a hash of the content."""
     body: bytes
 
 
 class Site:
-    """The page's files; they are read once."""
+    """The page's files, which are read once."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
         self._files = {}

@@ -11,8 +11,9 @@ LF = b"\n"
 CR = "\r"
 
 LONGEST = 4 * 1024 * 1024
-"""Maximum length of a line (bytes). A longer one is split, so that a room that never sends LF can't
-fill the memory. Our room's lines are shorter: 1 MiB of text (--max-line) may triple in size."""
+"""Maximum length of a line (bytes). A longer line is split, so that a room that never sends LF
+can't fill the memory. Our room's lines are shorter: a line has at most 1 MiB of text (--max-line),
+which may triple in size."""
 
 _decoder = codecs.getincrementaldecoder("utf-8")
 
@@ -20,26 +21,26 @@ _decoder = codecs.getincrementaldecoder("utf-8")
 class LineStream:
     """Splits the bytes of one connection to a room into lines.
 
-    Cost: O(n) for n bytes in all, however they are cut, unless a line has very many pieces.
+    Cost: O(n) for n bytes in total, unless a line arrives in very many pieces.
     """
 
-    __slots__ = ("_rest",)
+    __slots__ = ("rest",)
 
-    def __init__(self) -> None:
-        self._rest = b""
+    def __init__(self, rest: bytes = b"") -> None:
+        self.rest = rest
         """Bytes after the last LF."""
 
     def feed(self, data: bytes) -> list[str]:
         """Return the lines that `data` completes, without their ends."""
-        *lines, self._rest = (self._rest + data).split(LF)
-        if len(self._rest) > LONGEST:
-            lines.append(self._rest)
-            self._rest = b""
+        *lines, self.rest = (self.rest + data).split(LF)
+        if len(self.rest) > LONGEST:
+            lines.append(self.rest)
+            self.rest = b""
         return [line.decode(errors="replace").removesuffix(CR) for line in lines]
 
     @property
     def unfinished(self) -> str:
         """The text after the last line, without an incomplete character or a CR at its end."""
-        if not self._rest:
+        if not self.rest:
             return ""
-        return _decoder("replace").decode(self._rest).removesuffix(CR)
+        return _decoder("replace").decode(self.rest).removesuffix(CR)

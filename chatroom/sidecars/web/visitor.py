@@ -7,13 +7,14 @@ Backpressure in both directions:
 
 - A browser that does not read fills its WebSocket's buffer. Then nothing more is read from the
   room, so the room's limit for slow readers applies (--max-lag).
-- A browser that floods is read no faster than the room reads (MAX_UNSENT).
+- If a browser floods, the gateway reads from it no faster than the room reads (MAX_UNSENT).
 """
 
 import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from websockets.frames import CloseCode
 
@@ -22,40 +23,52 @@ from chatroom.sidecars.web.session import Session
 from chatroom.sidecars.web.websocket import CLOSE_WITHIN, WebSocket
 
 SILENCE = 0.3
-"""Silence (s) after which an unfinished line is shown. The room has already waited before it sent
-the text (--flush-after). So this silence is only for lines that arrive from the room in pieces."""
+"""Silence (s) after which an unfinished line is sent to the browser. The room has already waited
+before it sent the text (--flush-after). This pause is only for lines that arrive from the room in
+pieces."""
 MAX_READ = 64 * 1024
 """Maximum number of bytes to read from the room at once."""
 MAX_UNSENT = 64 * 1024
 """Number of bytes waiting for the room at which the gateway stops reading from the WebSocket."""
 LAGGED_WITHIN = 5.0
-"""If the gateway has paused reading a connection to the room, and the connection ends during the
-pause or within so many seconds after it, the gateway takes lag for the reason. The room sends no
-reason to a member that lags."""
+"""Seconds after a pause in which the gateway did not read from the room. If the connection ends
+during the pause, or within this time, the gateway assumes that the room has disconnected the member
+because it lags: in this case, the room sends no reason."""
+ATTACH_WITHIN = 1.0
+"""Minimum time (s) for which a session that has moved in waits for its WebSocket. With
+`--web-keep 0`, it would otherwise end before the WebSocket is attached."""
 
 
 class Visitor:
     """A browser that is a member of the room.
 
-    `keep`: seconds for which the session continues without a WebSocket. `on_away(away)` is called
-    when it has lost its WebSocket (True), and when it has another (False). `on_end()` is called
-    once, when the connection to the room has ended.
+    `keep`: seconds for which the session continues without a WebSocket. `on_away(True)` is called
+    when the visitor has lost its WebSocket, and `on_away(False)` when it has another one.
+    `on_end()` is called once, when the connection to the room has ended, or has moved to another
+    gateway. `state`: state of the visitor that had this connection in another gateway; None for a
+    new member.
     """
 
     def __init__(
         self,
         room: socket.socket,
+        address: str,
         keep: float,
         on_away: Callable[[bool], None],
         on_end: Callable[[], None],
+        state: dict[str, Any] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self.address = address
+        """Address of the browser, which the room has admitted."""
         self._room = room
         self._keep = keep
         self._on_away = on_away
         self._on_end = on_end
         self._session = Session()
         self._websocket: WebSocket | None = None
+        self._latest: WebSocket | None = None
+        """Last WebSocket that the session has had."""
         self._expiry: asyncio.TimerHandle | None = None
         """Timer that ends the session; None while it has a WebSocket."""
         self._silence: asyncio.TimerHandle | None = None
@@ -63,28 +76,61 @@ class Visitor:
         self._reads = True
         """True while the connection to the room is read."""
         self._resumed_at = -LAGGED_WITHIN
-        """Time (s) of the loop at which it was read again after a pause."""
+        """Time (s, of the loop's clock) at which the last pause in reading from the room ended."""
         self._unsent = bytearray()
-        """Bytes that the room has not taken yet."""
+        """Bytes that are not sent to the room yet."""
         self._takes_more = asyncio.Event()
         """Set while `_unsent` is below its limit."""
         self._takes_more.set()
         self._leaving = False
-        """True once the session is over, and only what is unsent must still reach the room."""
+        """True once the session is over; `_unsent` is still sent to the room."""
         self._ended = False
+        """True once the connection to the room is closed."""
         self._loop.add_reader(room, self._on_readable)
+        if state is not None:
+            self._session = Session.continued(state["session"])
+            self._unsent += state["unsent"].encode("latin-1")
+            if state["lagged"]:
+                self._resumed_at = self._loop.time()
+            self._await_silence()
+            self._write()
 
     @property
     def is_staying(self) -> bool:
         """True while the session can be resumed."""
         return not self._leaving
 
+    # --- another gateway -----------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Return the state with which a visitor in another gateway continues, as JSON can hold
+        it."""
+        return {
+            "address": self.address,
+            "session": self._session.state(),
+            "unsent": self._unsent.decode("latin-1"),
+            "lagged": self._lagged,
+        }
+
+    def move_out(self) -> socket.socket:
+        """Leave the connection to the room to another gateway; close the WebSocket."""
+        websocket = self._websocket
+        self._finish()
+        if websocket is not None:
+            self._release(websocket).end(CloseCode.NORMAL_CLOSURE, TAKEN_OVER)
+        return self._room
+
+    def await_websocket(self) -> None:
+        """Keep a session that has moved in for as long as one that has lost its WebSocket."""
+        self._expiry = self._loop.call_later(max(self._keep, ATTACH_WITHIN), self._leave)
+        self._on_away(True)
+
     # --- the WebSocket -------------------------------------------------------
 
     def attach(self, websocket: WebSocket, id: str, seen: int) -> None:
-        """Continue with this WebSocket: send it the first answer, and what it has not seen.
+        """Continue with this WebSocket: send the first frame, and the lines after line `seen`.
 
-        An older WebSocket of the session is closed. Raises ProtocolError.
+        `id`: id of the session. An older WebSocket of the session is closed. Raises ProtocolError.
         """
         numbers = self._session.attach(seen)
         if self._websocket is not None:
@@ -93,15 +139,17 @@ class Visitor:
             self._expiry.cancel()
             self._expiry = None
             self._on_away(False)
-        self._websocket = websocket
+        self._websocket = self._latest = websocket
         websocket.on_writable = self._push
         websocket.on_lost = lambda: self._detach(websocket)
-        websocket.tell('{{"session":"{}","said":{said},"missed":{missed}}}'.format(id, **numbers))
+        websocket.send_text(
+            '{{"session":"{}","said":{said},"missed":{missed}}}'.format(id, **numbers)
+        )
         self._push()
 
     def leave(self, websocket: WebSocket | None) -> None:
-        """End the session, unless a WebSocket other than this one has taken it over."""
-        if self._websocket in (websocket, None):
+        """End the session, unless another WebSocket has taken it over from this one."""
+        if websocket in (self._latest, None):
             self._leave()
 
     def _detach(self, websocket: WebSocket) -> None:
@@ -122,11 +170,11 @@ class Visitor:
     def seen(self, number: int) -> None:
         """Note that the browser has seen the lines up to `number`. Raises ProtocolError.
 
-        If that is nothing new, answer: the browser asks whether the connection is still alive. A
-        page can't send pings, and doesn't see those of the gateway.
+        If this confirms no new line, send an answer: the browser asks whether the connection is
+        still alive. A page can't send pings, and does not see the gateway's pings.
         """
         if not self._session.seen(number) and self._websocket is not None:
-            self._websocket.tell(f'{{"said":{self._session.said}}}')
+            self._websocket.send_text(f'{{"said":{self._session.said}}}')
 
     def _on_readable(self) -> None:
         try:
@@ -139,12 +187,15 @@ class Visitor:
             self._end()
             return
         self._session.receive(data)
+        self._await_silence()
+        self._push()
+
+    def _await_silence(self) -> None:
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
         if self._session.is_partial:
             self._silence = self._loop.call_later(SILENCE, self._on_silence)
-        self._push()
 
     def _on_silence(self) -> None:
         self._silence = None
@@ -152,12 +203,12 @@ class Visitor:
         self._push()
 
     def _push(self) -> None:
-        """Send everything new to the WebSocket, in one frame, if its buffer has room for it."""
+        """Send everything new to the WebSocket, in one frame, unless its buffer is full."""
         websocket = self._websocket
         if websocket is None or self._ended:
             return
         if not websocket.paused and (frame := self._session.frame()) is not None:
-            websocket.tell(frame)
+            websocket.send_text(frame)
         self._read(not websocket.paused)
 
     def _read(self, reads: bool) -> None:
@@ -172,10 +223,8 @@ class Visitor:
     # --- browser ─► room -----------------------------------------------------
 
     async def say(self, number: int, text: str) -> None:
-        """Send a message to the room, then wait while the room takes no more.
-
-        Raises ProtocolError.
-        """
+        """Send a message to the room; wait while too many bytes are unsent. Raises
+        ProtocolError."""
         data = self._session.say(number, text)
         if not self._leaving:
             self._unsent += data
@@ -183,18 +232,18 @@ class Visitor:
             await self._takes_more.wait()
 
     def _write(self) -> None:
-        """Send what the room takes."""
+        """Send as many of the unsent bytes as the socket accepts."""
         try:
             size = self._room.send(self._unsent) if self._unsent else 0
         except BlockingIOError:
             size = 0
-        except OSError:  # it has ended: reading finds its last lines
+        except OSError:  # the connection has ended; `_on_readable` still reads its last lines
             self._leaving = True
             self._unsent.clear()
             size = 0
         del self._unsent[:size]
         if self._session.sent(size) and self._websocket is not None:
-            self._websocket.tell(f'{{"said":{self._session.said}}}')
+            self._websocket.send_text(f'{{"said":{self._session.said}}}')
         if self._unsent:
             self._loop.add_writer(self._room, self._write)
         else:
@@ -209,7 +258,7 @@ class Visitor:
     # --- the end -------------------------------------------------------------
 
     def _leave(self) -> None:
-        """Leave the room once it has taken everything. The room then closes the connection."""
+        """Leave the room once everything is sent. The room then closes the connection."""
         if self._leaving or self._ended:
             return
         self._leaving = True
@@ -223,29 +272,36 @@ class Visitor:
             self._room.shutdown(socket.SHUT_WR)
 
     def _end(self) -> None:
-        """Close the connection to the room; tell the browser why it has ended."""
+        """Close the connection to the room, and tell the browser the reason."""
         if self._ended:
             return
         self._session.on_silence()
-        websocket, frame = self._websocket, self._session.frame()
-        lagged = not self._reads or self._loop.time() - self._resumed_at < LAGGED_WITHIN
+        websocket, frame, lagged = self._websocket, self._session.frame(), self._lagged
+        self._finish()
+        self._room.close()
+        if websocket is not None:
+            self._release(websocket)
+            if frame is not None:
+                websocket.send_text(frame)
+            reason = closing_reason(self._session.last, self._session.last_text)
+            if reason is None and lagged:
+                reason = TOO_SLOW
+            code = CloseCode.SERVICE_RESTART if reason is None else CloseCode.NORMAL_CLOSURE
+            websocket.end(code, reason, was_member=True)
+
+    def _finish(self) -> None:
+        """Stop using the connection to the room."""
         self._ended = self._leaving = True
         self._loop.remove_reader(self._room)
         self._loop.remove_writer(self._room)
-        self._room.close()
         for timer in (self._expiry, self._silence):
             if timer is not None:
                 timer.cancel()
         self._unsent.clear()
         self._takes_more.set()
         self._on_end()
-        if websocket is not None:
-            self._release(websocket)
-            if frame is not None:
-                websocket.tell(frame)
-            reason = closing_reason(self._session.last, self._session.last_text)
-            if reason is None and lagged:
-                reason = TOO_SLOW
-            websocket.end(
-                CloseCode.SERVICE_RESTART if reason is None else CloseCode.NORMAL_CLOSURE, reason
-            )
+
+    @property
+    def _lagged(self) -> bool:
+        """True if lag is the likely reason when the room closes the connection now."""
+        return not self._reads or self._loop.time() - self._resumed_at < LAGGED_WITHIN

@@ -1,12 +1,12 @@
-"""A WebSocket whose buffers are bounded, and which can be written to without waiting.
+"""A WebSocket with bounded buffers, and with methods that send without waiting.
 
-The library websockets answers each ping of a client, even if the client reads nothing. So the write
-buffer would grow without limit: WRITE_LIMIT, MAX_BUFFER and STALLED_AFTER bound it.
+The library websockets answers each ping of a client, even if the client reads nothing. Without
+limits, the write buffer would grow forever: WRITE_LIMIT, MAX_BUFFER and STALLED_AFTER bound it.
 
-The room throttles messages only. Other frames, such as pings, cost the room nothing, and the
-gateway as much as messages. The library parses all that has arrived at once: ten thousand frames,
-while all other browsers wait. So a WebSocket is fed in portions, and a flooding client waits before
-its next portion (FRAMES_PER_SECOND).
+The room throttles messages only. Other frames, such as pings, cost the room nothing, but they cost
+the gateway as much as messages. The library parses all received bytes at once. These may be ten
+thousand frames, and all other browsers would wait. So the bytes are parsed in portions, and a
+flooding client waits before its next portion (FRAMES_PER_SECOND).
 """
 
 import asyncio
@@ -24,8 +24,8 @@ from chatroom.sidecars.web.connections import READ_SIZE, Connections
 WRITE_LIMIT = 64 * 1024
 """Size (bytes) of a WebSocket's write buffer at which the gateway stops reading from the room."""
 STALLED_AFTER = 50.0
-"""Seconds for which a WebSocket's write buffer may stay full: the time between two pings, plus a
-ping's timeout."""
+"""Seconds for which a WebSocket's write buffer may stay full: the time between two pings, plus the
+timeout of a ping (gateway.py)."""
 CLOSE_WITHIN = 10.0
 """Timeout (s) for a browser to close its WebSocket, and for the room to close a connection."""
 MAX_BUFFER = 4 * 1024 * 1024
@@ -34,31 +34,32 @@ that a session keeps fit into it."""
 PORTION = 2 * 1024
 """Maximum number of bytes to parse at once: at most 341 frames, which take a few milliseconds."""
 FRAMES_PER_SECOND = 1_000
-"""Number of frames per second that a client may send in the long run. The default --rate admits
-half as many messages."""
+"""Average number of frames per second that a client may send. The default --rate admits half as
+many messages."""
 ALL_FRAMES_PER_SECOND = 10_000
 """Number of frames per second that all flooding clients may send together. They take about a
 quarter of the processor time of one core."""
 CONTROL_COST = 4
-"""A ping, pong or close counts as so many frames. A client needs few of them."""
+"""Number of frames as which a ping, a pong or a close counts. A client needs few of them."""
 HOLD_AFTER = 0.25
-"""Seconds by which a client may be ahead of FRAMES_PER_SECOND. With more, it waits."""
+"""Seconds by which a client may be ahead of FRAMES_PER_SECOND. If it is ahead by more, it waits."""
 
 
 class FrameRate:
-    """The rate at which the gateway takes the frames of all browsers."""
+    """The rate at which the gateway accepts frames from all browsers."""
 
     def __init__(self) -> None:
         self.held = 0
         """Number of flooding clients, which wait before their next portion is parsed."""
 
     def seconds(self, frames: int) -> float:
-        """Return the time that a client has to spend for so many frames."""
+        """Return the time (s) that this number of frames of a client must take."""
         return frames * max(1 / FRAMES_PER_SECOND, self.held / ALL_FRAMES_PER_SECOND)
 
 
 class WebSocket(ServerConnection):
-    """A WebSocket that reports when it is writable again, and when it is gone."""
+    """A WebSocket that calls `on_writable` when its write buffer has space again, and `on_lost`
+    when the connection is lost."""
 
     def __init__(
         self,
@@ -73,9 +74,9 @@ class WebSocket(ServerConnection):
         self._input = bytearray()
         """Bytes that are not parsed yet. The transport is not read while there are any."""
         self._frames = 0
-        """Number of frames in the present portion."""
+        """Number of frames in the current portion."""
         self._paid_until = 0.0
-        """Time (s) of the loop until which the client has used up its rate."""
+        """Time (s, of the loop's clock) until which the client has used up its rate."""
         self._hold: asyncio.TimerHandle | None = None
         """Timer that ends the wait of a flooding client."""
         self.client = ("", 0)
@@ -86,27 +87,31 @@ class WebSocket(ServerConnection):
         self._stalled: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
 
-    def tell(self, frame: str) -> None:
+    def send_text(self, frame: str) -> None:
         """Send a text frame without waiting. No effect if the WebSocket is closing."""
         broadcast((self,), frame)
 
-    def end(self, code: CloseCode, reason: str | None = None) -> None:
-        """Close without waiting. With a reason, the browser must not connect again by itself."""
+    def end(self, code: CloseCode, reason: str | None = None, was_member: bool = False) -> None:
+        """Close without waiting. If a reason is sent, the browser does not reconnect by itself.
+
+        `was_member`: the WebSocket has had a session until now, and the session has ended.
+        """
         if self._closing is None:
             if reason is not None:
-                self.tell(f'{{"closed":{encode_basestring(reason)}}}')
+                self.send_text(f'{{"closed":{encode_basestring(reason)}}}')
             if not self.is_lost:
-                self._connections.add_other(self, self.transport.abort)
+                add = self._connections.add_closing if was_member else self._connections.add_other
+                add(self, self.transport.abort)
             self._closing = self.loop.create_task(self._close(code))
 
     async def _close(self, code: CloseCode) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_WITHIN):
-                await self.close(code)  # it has no timeout of its own while the buffer is full
+                await self.close(code)  # `close` has no timeout while the buffer is full
         self.transport.abort()
 
     async def cut(self) -> None:
-        """Break the connection without an answer."""
+        """Close the connection at once, without an answer."""
         self.transport.abort()
         await self.wait_closed()
 
@@ -124,12 +129,13 @@ class WebSocket(ServerConnection):
         self._parse()
 
     def eof_received(self) -> None:
-        # Over TLS, the end may come together with the last input, although reading is paused.
+        # Over TLS, the end may arrive together with the last input, although reading is paused.
         self._parse_rest()
         super().eof_received()
 
     def _parse_rest(self) -> None:
-        """Parse the last input of a client that has gone: what it may send within a second."""
+        """Parse the last input of a client that has left: as many frames as it may send within a
+        second."""
         self._end_hold()
         frames = 0
         while self._input and frames <= FRAMES_PER_SECOND:
@@ -138,7 +144,7 @@ class WebSocket(ServerConnection):
         self._input.clear()
 
     def _parse(self) -> None:
-        """Parse the input until there is none, or the client must wait."""
+        """Parse the input until none is left, or the client must wait."""
         while self._input and self._hold is None and not self.recv_messages.paused:
             self._parse_portion()
             now = self.loop.time()
@@ -195,7 +201,7 @@ class WebSocket(ServerConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_stall()
         self._parse_rest()
-        self._connections.discard_other(self)
+        self._connections.discard(self)
         super().connection_lost(exc)
         self.is_lost = True
         self.on_lost()

@@ -10,7 +10,7 @@ prefixes.py   patterns of wrong prefixes
 members.py    patterns of members that receive nothing, or too much
 crashes.py    causes of crashes, by their messages
 
-A cause is named only if a pattern matches, so that no cause is a mere guess. The patterns do not
-know the profile: they learn a sender's prefix from the log. The log contains only the first bytes
+A cause is named only if a pattern matches. The patterns do not use the profile: they find a
+sender's prefix in the log. The log contains only the first bytes
 of a long event, and not all events of a long test; a pattern that needs the rest does not match.
 """

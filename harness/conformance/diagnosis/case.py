@@ -22,7 +22,8 @@ LEAVES = {
 
 
 LONG = 64
-"""Number of bytes: to find a long text in another text, only its first LONG bytes are compared."""
+"""Maximum number of bytes to search for in another text: of a longer text, only the beginning is
+searched for."""
 
 
 _NOTHING_MORE = re.compile(r"(?:Node\.js v\S+|exit status \d+|(?:note|SUMMARY): .*)?", re.DOTALL)
@@ -104,7 +105,7 @@ class Case:
             found.setdefault(event.client, event.data if event.what == "connects" else b"")
         return found
 
-    def there(self, at: int) -> list[str]:
+    def connected(self, at: int) -> list[str]:
         """Return the clients that are connected when an event occurs, in the order in which they
         connected. at: index of the event."""
         gone = {
@@ -132,8 +133,9 @@ class Case:
     def message(self) -> Message | None:
         """The message that the failure is about; None if the log contains no message.
 
-        This is the last message that contains the expected bytes. If there is none, this is the
-        last message of which a line is in the actual bytes; else, the last message.
+        This is the last message that contains the expected bytes; if there is none, the last
+        message with a line that the actual bytes contain; if there is none either, the last message
+        of the log.
         """
         return next(filter(None, (self._expected_message, *reversed(self.messages))), None)
 
@@ -202,7 +204,7 @@ class Case:
         first = self.message.first
         return {
             client: self.heard(client, first)
-            for client in self.there(first)
+            for client in self.connected(first)
             if client != self.message.speaker
         }
 
@@ -324,7 +326,7 @@ def is_utf8(text: bytes, *, whole: bool = True) -> bool:
     return True
 
 
-def deed(event: Event) -> str:
+def described_action(event: Event) -> str:
     """Return the action of a client in words, in the past tense."""
     if event.what in LEAVES:
         return f"{event.client} {LEAVES[event.what]}"
@@ -335,9 +337,11 @@ def deed(event: Event) -> str:
     )
 
 
-def capital(text: str) -> str:
+def capitalized(text: str) -> str:
+    """Return a text with a capital first letter, unless the text begins with a bytes literal."""
     return text if text.startswith(("b'", 'b"')) else text[:1].upper() + text[1:]
 
 
-def stop(text: str) -> str:
+def with_full_stop(text: str) -> str:
+    """Return a text with a full stop at its end, unless it is empty or already ends a sentence."""
     return text if text.endswith((".", "!", "?")) or not text else f"{text}."

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import re
 
-from harness.conformance.diagnosis.case import LEAVES, Case, capital, deed, stop
+from harness.conformance.diagnosis.case import (
+    LEAVES,
+    Case,
+    capitalized,
+    described_action,
+    with_full_stop,
+)
 from harness.conformance.diagnosis.crashes import cause_of, said_at_the_end
 from harness.conformance.diagnosis.pattern import pattern
 from harness.wording import listed, quoted
@@ -12,7 +18,7 @@ from harness.wording import listed, quoted
 
 @pattern(
     "an empty line ends the connection",
-    "The server takes a text that is empty, after strip() or without its line end, for the end of"
+    "The server treats a text that is empty, after strip() or without its line end, as the end of"
     " the connection. Only a read that returns no bytes at all is the end.",
 )
 def empty_line_ends(case: Case) -> str:
@@ -59,7 +65,8 @@ def one_is_closed(case: Case) -> str | tuple[str, str]:
     if both and done and case.clause != "JOIN-5":
         return _with_crash(
             case,
-            f"{capital(deed(done))}; then the server closed the connection of {listed(both)}.",
+            f"{capitalized(described_action(done))}; then the server closed the connection of"
+            f" {listed(both)}.",
         )
     return ""
 
@@ -87,8 +94,8 @@ def never_closes(case: Case) -> str:
     if len(left) == 1:
         return f"{left[0]} {LEAVES['closes its side']}, and the server did not close its own side."
     return (
-        f"{stop(capital(case.detail))} {len(left)} clients closed their side of the connection; the"
-        " server has closed its own side of none."
+        f"{with_full_stop(capitalized(case.detail))} {len(left)} clients closed their side of the"
+        " connection; the server did not close its own side of any."
     )
 
 
@@ -99,5 +106,7 @@ def never_closes(case: Case) -> str:
 def one_for_each(case: Case) -> str:
     found = re.match(r"after (\d+) guests, the server has (\d+) more descriptors", case.detail)
     if found and found[1] == found[2]:
-        return f"{stop(capital(case.detail))} That is one for each guest that has left."
+        return (
+            f"{with_full_stop(capitalized(case.detail))} That is one for each guest that has left."
+        )
     return ""

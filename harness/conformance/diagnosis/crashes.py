@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from harness.conformance.diagnosis.case import Case, stop
+from harness.conformance.diagnosis.case import Case, with_full_stop
 from harness.wording import visible
 
 CRASHES = (
@@ -58,7 +58,7 @@ def said_at_the_end(case: Case) -> str:
     none."""
     if case.crash is None:
         return ""
-    return stop(f"The server's output ends with {visible(case.crash.says)}")
+    return with_full_stop(f"The server's output ends with {visible(case.crash.says)}")
 
 
 def cause_of(message: str) -> str:

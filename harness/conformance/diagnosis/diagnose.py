@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from harness.clauses import all_clauses
 from harness.conformance.diagnosis import closing, lines, members, prefixes, text
-from harness.conformance.diagnosis.case import Case, capital, deed, stop
+from harness.conformance.diagnosis.case import Case, capitalized, described_action, with_full_stop
 from harness.conformance.diagnosis.crashes import cause_of, said_at_the_end
 from harness.conformance.plugin import FAIL, Result
 from harness.wording import counted, quoted
@@ -34,7 +34,7 @@ _ENDPOINTS = re.compile(
 _OF_ANOTHER_TEST = re.compile(
     "after (?:this test|other members have left), |when the clients of this test had left, "
 )
-"""Pattern of a detail that is about another test than the wire log."""
+"""Pattern of a detail about another test than the one whose wire log the result contains."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ PATTERNS = (
     text.torn_character,
     text.command,
     lines.empty_line_lost,
-    lines.last_words_lost,
-    lines.all_words_lost,
+    lines.unfinished_line_lost,
+    lines.last_lines_lost,
     text.bad_bytes_lost,
     lines.waits_for_line_end,
     members.before_the_welcome,
@@ -115,7 +115,7 @@ def explain(result: Result) -> Result:
     found = diagnose(result)
     detail, note = found.what, _ENDPOINTS.search(result.detail)
     if note and note[0] not in detail:
-        detail = f"{detail} {stop(note[0])}"
+        detail = f"{detail} {with_full_stop(note[0])}"
     return replace(
         result,
         detail=detail,
@@ -142,22 +142,32 @@ def diagnose(result: Result) -> Diagnosis:
 def _crash(case: Case, ended: re.Match[str]) -> Diagnosis:
     cause = cause_of(ended[0])
     done = case.before_the_end()
-    when = f" after {deed(done)}" if done else ""
+    when = f" after {described_action(done)}" if done else ""
     says = f": {ended['says']}" if ended["says"] else ""
     before = case.detail[: ended.start()].rstrip(";, ")
     what = f"The server ended ({ended['how']}){when}{says}"
     if ended["which"] == "it":  # a start that failed
-        what = f"{capital(before.rstrip(':'))}: it ended ({ended['how']}){says}"
+        what = f"{capitalized(before.rstrip(':'))}: it ended ({ended['how']}){says}"
     return Diagnosis(
-        stop(what), cause, "the server ended" if cause else "", _clients(case), _around(case)
+        with_full_stop(what),
+        cause,
+        "the server ended" if cause else "",
+        _clients(case),
+        _around(case),
     )
 
 
 def _plain(case: Case) -> str:
-    """Return the sentences if no pattern matches: the test's own, and what was sent and
-    received."""
-    own = "" if _NOT_RECEIVED.match(case.detail) and case.message else stop(capital(case.detail))
-    return " ".join(filter(None, (own, _exchange(case)))) or stop(capital(case.detail))
+    """Return the sentences for a failure that no pattern matches: the test's own sentence, and one
+    about the sent and the received text."""
+    own = (
+        ""
+        if _NOT_RECEIVED.match(case.detail) and case.message
+        else with_full_stop(capitalized(case.detail))
+    )
+    return " ".join(filter(None, (own, _exchange(case)))) or with_full_stop(
+        capitalized(case.detail)
+    )
 
 
 def _exchange(case: Case) -> str:

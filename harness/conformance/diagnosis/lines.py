@@ -50,7 +50,7 @@ def each_piece_a_message(case: Case) -> str:
 
 @pattern(
     "the line was split",
-    "The server reads a limited number of bytes at once, and takes each read for a message.",
+    "The server reads a limited number of bytes at once, and treats each read as a message.",
 )
 def split_at(case: Case) -> str:
     """Match if a long line arrives as several messages."""
@@ -163,7 +163,7 @@ def line_end_lost(case: Case) -> str:
     return ""
 
 
-@pattern("the CR was kept", "The server removes the LF of CR LF, and takes the CR for text.")
+@pattern("the CR was kept", "The server removes the LF of CR LF, and treats the CR as text.")
 def cr_kept(case: Case) -> str:
     message = case.message
     if not (message and message.text.endswith(b"\r\n") and message.lines[-1]):
@@ -249,30 +249,30 @@ def not_ended(case: Case) -> str:
 
 
 @pattern(
-    "the last words were dropped",
+    "the last, unfinished line was dropped",
     "The server delivers only finished lines, and forgets the rest when its sender closes.",
 )
-def last_words_lost(case: Case) -> str:
-    message, last = case.message, _last_words(case)
-    if message and last and not message.text.endswith(b"\n"):
+def unfinished_line_lost(case: Case) -> str:
+    message, leave = case.message, _leave_of_sender(case)
+    if message and leave and not message.text.endswith(b"\n"):
         return (
-            f"{message.speaker} sent {quoted(message.text)} and {last}. The text after the last"
+            f"{message.speaker} sent {quoted(message.text)} and {leave}. The text after the last"
             " line end did not arrive."
         )
     return ""
 
 
-@pattern("all last words were lost")
-def all_words_lost(case: Case) -> str:
-    message, last = case.message, _last_words(case)
-    if message and last and not any(case.received.values()):
-        return f"{message.speaker} sent {quoted(message.text)} and {last}. Nothing of it arrived."
+@pattern("the last lines were lost")
+def last_lines_lost(case: Case) -> str:
+    message, leave = case.message, _leave_of_sender(case)
+    if message and leave and not any(case.received.values()):
+        return f"{message.speaker} sent {quoted(message.text)} and {leave}. Nothing of it arrived."
     return ""
 
 
-def _last_words(case: Case) -> str:
-    """Return in words how the sender left after the message; empty if it did not leave, or if the
-    end of the message arrived."""
+def _leave_of_sender(case: Case) -> str:
+    """Describe how the sender left after the message. Return an empty text if it did not leave, or
+    if the end of the message arrived."""
     message = case.message
     if message is None or any(
         message.text.rstrip().split(b"\n")[-1] in heard for heard in case.received.values()

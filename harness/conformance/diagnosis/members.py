@@ -178,8 +178,8 @@ def crowd(case: Case) -> str:
 
 @pattern(
     "a slow reader blocks",
-    "The server's send blocks until the client that does not read has room again. Meanwhile, the"
-    " server serves no other client.",
+    "The server's send blocks until the send buffer of the client that does not read has space"
+    " again. Meanwhile, the server serves no other client.",
 )
 def blocked_by_a_slow_reader(case: Case) -> str:
     """Match if another member receives nothing more after one member has stopped reading."""

@@ -35,7 +35,7 @@ def pattern(name: str, cause: str = "") -> Callable[[Says], Pattern]:
 
 
 STREAM = (
-    "The server takes the bytes of one read (recv) for one message. TCP is a stream: a read may"
+    "The server treats the bytes of one read (recv) as one message. TCP is a stream: a read may"
     " return a part of a line, or several lines. Collect the bytes, and split them into lines."
 )
 """Cause of several patterns."""

@@ -16,15 +16,15 @@ from harness.wording import as_text, quoted
 )
 def latest_address(case: Case) -> str:
     wrong = _wrong_address(case)
-    if wrong and case.message and case.there(case.message.last)[-1:] == [wrong]:
-        return _bears(case, f"the address of {wrong}, the client that connected last")
+    if wrong and case.message and case.connected(case.message.last)[-1:] == [wrong]:
+        return _arrived_with(case, f"the address of {wrong}, the client that connected last")
     return ""
 
 
 @pattern(
     "the receiver's address",
-    "The server takes the address of the connection that it writes to, instead of the connection"
-    " that it has read from.",
+    "The server uses the address of the connection that it writes to, instead of that of the"
+    " connection that it has read from.",
 )
 def receivers_address(case: Case) -> str:
     message = case.message
@@ -35,13 +35,13 @@ def receivers_address(case: Case) -> str:
             if _line_of(message, heard)
         }
         if len(seen) > 1 and all(seen.values()):
-            return _bears(case, "the receiver's own address")
+            return _arrived_with(case, "the receiver's own address")
     return ""
 
 
 @pattern(
     "the server's address",
-    "The server takes the address of its own side (getsockname). The client's address is the one"
+    "The server uses the address of its own side (getsockname). The client's address is the one"
     " that getpeername or accept returns.",
 )
 def own_address(case: Case) -> str:
@@ -52,7 +52,7 @@ def own_address(case: Case) -> str:
         and b"127.0.0.1" not in case.address.values()
         and b"127.0.0.1" in case.actual
     ):
-        return _bears(case, "the server's own address")
+        return _arrived_with(case, "the server's own address")
     return ""
 
 
@@ -64,7 +64,7 @@ def with_port(case: Case) -> str:
         and case.clause == "PREFIX-2"
         and re.search(re.escape(case.address[message.speaker]) + rb"\W{1,4}\d{2,5}\b", case.actual)
     ):
-        return _bears(case, "its sender's port, too")
+        return _arrived_with(case, "its sender's port, too")
     return ""
 
 
@@ -92,7 +92,7 @@ def _wrong_address(case: Case) -> str:
     )
 
 
-def _bears(case: Case, what: str) -> str:
+def _arrived_with(case: Case, what: str) -> str:
     message = case.message
     assert message
     return (
@@ -104,4 +104,4 @@ def _bears(case: Case, what: str) -> str:
 @pattern("another's address")
 def another_s_address(case: Case) -> str:
     wrong = _wrong_address(case)
-    return _bears(case, f"the address of {wrong}") if wrong else ""
+    return _arrived_with(case, f"the address of {wrong}") if wrong else ""

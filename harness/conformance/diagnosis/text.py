@@ -16,7 +16,7 @@ from harness.wording import quoted
 @dataclass(frozen=True)
 class Change:
     """A change that servers make to a text. words: end of the sentence about the received text. of:
-    returns the changed text."""
+    function that returns the changed text."""
 
     words: str
     of: Callable[[str], str]
@@ -150,7 +150,7 @@ def torn_character(case: Case) -> str:
 
 @pattern(
     "a command",
-    "The server takes a text that begins with / for a command. If this is intended, set `commands`"
+    "The server treats a text that begins with / as a command. If this is intended, set `commands`"
     " in the profile.",
 )
 def command(case: Case) -> str:

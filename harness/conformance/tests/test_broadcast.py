@@ -46,7 +46,7 @@ async def conversation(room: Room) -> tuple[dict[Client, list[bytes]], dict[Clie
     said = {member: room.tokens(LINES) for member in members}
     await asyncio.gather(*[speak(speaker, tokens) for speaker, tokens in said.items()])
     every = {token for tokens in said.values() for token in tokens}
-    heard = await room.last_words(members)
+    heard = await room.mutual_barrier(members)
     return said, {member: sequence(heard[member], every) for member in members}
 
 

@@ -68,7 +68,7 @@ async def test_a_connection_reset_before_its_welcome_disturbs_nobody(room: Room)
         (await room.connect()).reset()
         for speaker, token in tokens.items():
             await speaker.say(token + b"\n")
-    heard = await room.last_words(members)
+    heard = await room.mutual_barrier(members)
     for listener, speaker in itertools.permutations(members, 2):
         token = tokens[speaker]
         expect(token in heard[listener], f"{listener} missed a line of {speaker}", token)

@@ -18,7 +18,7 @@ from harness.target.target import Target, part_used
 GUESTS = 40
 """Number of clients in a batch, which join and leave one after another."""
 MOST_GUESTS = 5 * GUESTS
-"""Maximum number of guests. Batches follow until one of them adds little: a leak grows in every
+"""Maximum number of guests. The batches end when a batch adds little memory: a leak grows in every
 batch, but memory that an allocator keeps in reserve does not."""
 SPARE_DESCRIPTORS = 8
 """Maximum growth of the server's number of open descriptors, once all guests have left."""
@@ -86,7 +86,7 @@ async def test_a_message_to_a_member_that_has_gone_harms_nobody(room: Room, way:
             if number == 2:
                 leave(leaver, way)
             await speaker.say(token + b"\n")
-    heard = await room.last_words(members)
+    heard = await room.mutual_barrier(members)
     for listener, speaker in itertools.permutations(members, 2):
         token = tokens[speaker]
         expect(token in heard[listener], f"{listener} missed a line of {speaker}", token)

@@ -34,8 +34,8 @@ SPARE_MEMORY = 24 * MIB
 FLOOD = 2.0
 """Minimum time (s) that a correct server takes for a flood; more if the rate is very low."""
 READ = 64 << 10
-"""Bytes of one read, by which most correct servers exceed the allowance once: a server knows the
-size of a read only after the read."""
+"""Bytes by which most correct servers may exceed the allowance once: the size of one read, which a
+server knows only after the read."""
 LARGE_READ = 256 << 10
 """Bytes by which a correct server may exceed the allowance: the largest read of common
 libraries."""
@@ -87,7 +87,7 @@ async def test_a_member_that_lags_too_far_is_disconnected(room: Room) -> None:
         await pump(room, server, listener, lag // 2)
         mute.resume()
         await room.greet(listener, mute)
-    # An engine's memory grows with all that is sent, whoever reads it.
+    # An engine stores all messages, so its memory also grows if all members read.
     before = server.costs(engines=False).memory if server.ours else 0
     mute.pause()
     total = (lag or UNKNOWN_LAG) + KERNEL
@@ -108,8 +108,9 @@ async def test_a_member_that_lags_too_far_is_disconnected(room: Room) -> None:
 @pytest.mark.clause("LOAD-3", PROVED)
 async def test_a_flood_is_throttled_and_loses_nothing(room: Room) -> None:
     """A member sends more than its allowance, as fast as it can. All lines arrive, in order, and
-    not sooner than the allowance and one read of 64 KiB permit. If they arrive sooner, the member
-    sends more, because one larger read is allowed, too. The member can send more afterwards."""
+    not sooner than the allowance and one read of 64 KiB permit. If they arrive sooner, the server
+    may have made one larger read, which is allowed. So the member sends more lines, and the time
+    for all lines is checked again. Afterwards, the member can still send."""
     profile = room.profile
     flooder, listener = await room.join(2)
     rate = profile.rate
@@ -172,7 +173,7 @@ async def test_the_death_of_a_worker_disconnects_nobody(room: Room) -> None:
                 await speaker.say(word + b"\n")
         if victim:
             os.kill(victim, signal.SIGKILL)
-    heard = await room.last_words(members)
+    heard = await room.mutual_barrier(members)
     for listener, speaker in itertools.permutations(members, 2):
         words = sequence(heard[listener], set(said[speaker]))
         expect(

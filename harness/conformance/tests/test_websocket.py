@@ -1,9 +1,9 @@
 """Tests of the section WebSocket of PROTOCOL.md.
 
-The server under test need not send messages back. So the tests judge by what every WebSocket server
-has: pongs and close codes. If a ping after a message is answered, the server has accepted the
-message. A message is a JSON object that no application should act on; an application may still
-refuse it (REFUSALS).
+The server under test need not send messages back. So the tests judge the server by its pongs and
+close codes, which every WebSocket server sends. If a ping after a message is answered, the server
+has accepted the message. A message is a JSON object that should have no effect on an application;
+an application may still refuse it (REFUSALS).
 """
 
 from __future__ import annotations
@@ -40,18 +40,21 @@ from harness.frames import (
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 REFUSALS = frozenset([1003, 1008, 1009, *range(3000, 5000)])
-"""Codes by which an application closes a WebSocket although its framing is correct: it has no use
-for the message."""
+"""Codes with which an application closes a WebSocket because it refuses a message, although the
+framing is correct."""
 FAILURES = frozenset([1002, 1007, 1009, 1011])
-"""Codes that say that the client has broken the protocol, or that the server itself is broken."""
+"""Codes that mean that the client has broken the protocol, or that the server itself has failed."""
 
 LATE = 3
-"""Number of windows (see `Clock`) after a pong in which a failure may still come."""
+"""Number of windows (see `Clock`) after a pong within which the server may still fail the
+connection."""
 
 LARGE = 1 << 20
 """Size of a large message (bytes)."""
 TOO_LARGE = 1 << 62
 """Size of a message that no server can store (bytes)."""
+LONGEST_HEADER = struct.calcsize("!BBQ") + len(MASK)
+"""Size of the longest header of a frame (bytes)."""
 
 
 def message(text: bytes = b"", size: int = 0) -> bytes:
@@ -61,7 +64,7 @@ def message(text: bytes = b"", size: int = 0) -> bytes:
 
 MESSAGE = message("κόσμε".encode())
 
-# --- a violation of each kind --------------------------------------------------------------------
+# --- violations ----------------------------------------------------------------------------------
 
 BEGINNING = encode(TEXT, b'{"note":', fin=False)
 """The first fragment of a message."""
@@ -84,13 +87,13 @@ CODES = {"not-utf-8": 1007, "invalid-reason": 1007, "too-large": 1009}
 """Codes of these violations. The code of all others is 1002."""
 
 
-async def accepts(websocket: WebSocket, what: str) -> None:
-    """Raise Violation unless the server has accepted what was sent."""
+async def accepts(websocket: WebSocket, when: str) -> None:
+    """Raise Violation unless the server has accepted all sent messages."""
     code = await websocket.probe()
-    expect(code is None or code in REFUSALS, f"{what}: {ended(code)}")
+    expect(code is None or code in REFUSALS, f"{when}: {ended(code)}")
 
 
-async def fails(room: WebRoom, websocket: WebSocket, what: str) -> int:
+async def fails(room: WebRoom, websocket: WebSocket, when: str) -> int:
     """Return the code with which the server fails the connection. Raise Violation if it does not.
 
     A failure may come after the answer to a ping.
@@ -101,7 +104,7 @@ async def fails(room: WebRoom, websocket: WebSocket, what: str) -> int:
     if code is None:
         code = await websocket.close_code(LATE * room.window)
     if code is None:
-        raise Violation(f"{what}: the server did not fail the connection")
+        raise Violation(f"{when}: the server did not fail the connection")
     return code
 
 
@@ -117,7 +120,7 @@ def ended(code: int | None) -> str:
 @pytest.mark.clause("WS-1", OBSERVED)
 async def test_a_valid_handshake_is_accepted(room: WebRoom) -> None:
     """A client sends a handshake, as a browser does. The answer has the status 101, the right
-    headers, no extension and no subprotocol. A ping is answered then."""
+    headers, no extension and no subprotocol. Then a ping is answered."""
     websocket = await room.dial()
     await websocket.send(websocket.request())
     answer = await websocket.answer()
@@ -250,7 +253,7 @@ async def test_a_frame_without_a_mask_fails(room: WebRoom, opcode: int) -> None:
 async def test_a_payload_of_any_length_is_read(room: WebRoom, size: int, opcode: int) -> None:
     """A client sends a message of this size. A ping after the message is answered."""
     websocket = await room.open()
-    await websocket.send(encode(opcode, message(size=size)[: size or 0]))
+    await websocket.send(encode(opcode, message(size=size)[:size]))
     await accepts(websocket, f"after a message of {size:,} bytes")
 
 
@@ -311,7 +314,7 @@ PAYLOADS = {
 @pytest.mark.clause("WS-10", OBSERVED)
 @pytest.mark.parametrize("name", PAYLOADS)
 async def test_a_ping_is_answered(room: WebRoom, name: str) -> None:
-    """A client sends a ping. The server answers with the same payload."""
+    """A client sends a ping. The server answers with a pong that has the same payload."""
     websocket = await room.open()
     payload = PAYLOADS[name]
     await websocket.send(encode(PING, payload))
@@ -324,8 +327,9 @@ async def test_a_ping_is_answered(room: WebRoom, name: str) -> None:
 
 @pytest.mark.clause("WS-11", OBSERVED)
 async def test_several_pings_are_answered_in_order(room: WebRoom) -> None:
-    """A client sends ten pings in one piece, and waits for the pong to the last one. Before it,
-    other pongs may arrive, in order. After it, the next pong is that of a further ping."""
+    """A client sends ten pings in one piece, and waits for the pong to the last one. Other
+    pongs may arrive before it, in order. Then the client sends another ping, and the next pong
+    answers this ping."""
     websocket = await room.open()
     payloads = room.tokens(10)
     await websocket.send(*[encode(PING, payload) for payload in payloads])
@@ -544,7 +548,8 @@ async def test_an_invalid_fragment_fails_at_once(room: WebRoom) -> None:
 @pytest.mark.parametrize("place", ["first", "after-a-message", "in-a-message"])
 async def test_a_close_frame_is_answered(room: WebRoom, place: str, payload: bytes) -> None:
     """A client sends a close frame as its first frame, after a message, or inside a message. The
-    server answers with a close frame. Inside a message, its code may be that of a failure."""
+    server answers with a close frame. Inside a message, the answer may have the code of a
+    failure."""
     websocket = await room.open()
     before = {"first": [], "after-a-message": [encode(TEXT, MESSAGE)], "in-a-message": [BEGINNING]}
     await websocket.send(*before[place], encode(CLOSE, payload))
@@ -556,8 +561,8 @@ async def test_a_close_frame_is_answered(room: WebRoom, place: str, payload: byt
 @pytest.mark.clause("WS-23", OBSERVED)
 @pytest.mark.parametrize("code", [1000, 1001, 3000, 4999])
 async def test_the_answer_has_the_same_code(room: WebRoom, code: int) -> None:
-    """A client sends a close frame. If the server answers with a close frame, it has the same
-    code."""
+    """A client sends a close frame. If the server answers with a close frame, the answer
+    has the same code."""
     websocket = await room.open()
     await websocket.send(encode(CLOSE, close_payload(code)))
     found = await websocket.close_code()
@@ -570,8 +575,8 @@ async def test_the_answer_has_the_same_code(room: WebRoom, code: int) -> None:
 @pytest.mark.parametrize("name", ["ping", "close", *VIOLATIONS])
 async def test_nothing_follows_the_close_frame(room: WebRoom, name: str) -> None:
     """A client sends a close frame, and in the same piece another frame: a ping, another close
-    frame, or one that breaks the protocol. No frame follows the server's close frame, and its code
-    is that of a normal end."""
+    frame, or one that breaks the protocol. No frame follows the server's close frame, and the code
+    of this close frame is not that of a failure."""
     websocket = await room.open()
     after = {"ping": encode(PING, b"late"), "close": encode(CLOSE, close_payload(1001))}
     await websocket.send(encode(CLOSE, close_payload(1000)), (after | VIOLATIONS)[name])
@@ -603,8 +608,8 @@ VALID_CODES = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999,
 @pytest.mark.parametrize("code", VALID_CODES)
 @pytest.mark.parametrize("size", [0, LONGEST_REASON])
 async def test_a_valid_close_frame_is_no_error(room: WebRoom, size: int, code: int) -> None:
-    """A client sends a close frame with this code, without a reason, or with the longest. The code
-    of the answer is this code, or not that of a failure."""
+    """A client sends a close frame with this code, without a reason, or with the longest
+    one. The answer has this code, or another code that is not that of a failure."""
     websocket = await room.open()
     reason = "€".encode() * (size // 3)
     await websocket.send(encode(CLOSE, close_payload(code, reason)))
@@ -619,15 +624,15 @@ INVALID_CODES = [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000
 @pytest.mark.clause("WS-27", OBSERVED)
 @pytest.mark.parametrize("code", INVALID_CODES)
 async def test_an_invalid_code_fails(room: WebRoom, code: int) -> None:
-    """A client sends a close frame with an invalid code. The connection fails: the code of the
-    answer is not that of a normal end."""
+    """A client sends a close frame with an invalid code. The connection fails: the server
+    answers with the code of a failure, or ends the connection without a close frame."""
     await _expect_failure(room, close_payload(code), f"after a close frame with the code {code}")
 
 
 @pytest.mark.clause("WS-27", OBSERVED)
 async def test_a_close_frame_of_one_byte_fails(room: WebRoom) -> None:
-    """A client sends a close frame with only one byte. The connection fails: the code of the answer
-    is not that of a normal end."""
+    """A client sends a close frame with only one byte. The connection fails: the server
+    answers with the code of a failure, or ends the connection without a close frame."""
     await _expect_failure(room, b"\x03", "after a close frame with one byte")
 
 
@@ -636,18 +641,18 @@ async def test_a_close_frame_of_one_byte_fails(room: WebRoom) -> None:
     "reason", [b"\xff", b"bye \xed\xa0\x80", b"\xe2\x82"], ids=["ff", "surrogate", "cut"]
 )
 async def test_a_reason_that_is_not_utf_8_fails(room: WebRoom, reason: bytes) -> None:
-    """A client sends a close frame whose reason is not UTF-8. The connection fails: the code of the
-    answer is not that of a normal end."""
-    what = "after a close frame whose reason is not UTF-8"
-    await _expect_failure(room, close_payload(1000, reason), what)
+    """A client sends a close frame whose reason is not UTF-8. The connection fails: the
+    server answers with the code of a failure, or ends the connection without a close frame."""
+    when = "after a close frame whose reason is not UTF-8"
+    await _expect_failure(room, close_payload(1000, reason), when)
 
 
-async def _expect_failure(room: WebRoom, payload: bytes, what: str) -> None:
+async def _expect_failure(room: WebRoom, payload: bytes, when: str) -> None:
     websocket = await room.open()
     await websocket.send(encode(CLOSE, payload))
     code = await websocket.close_code()
-    expect(code is not None, f"{what}: the server did not close the connection")
-    expect(code in FAILURES or code == NO_FRAME, f"{what}, {ended(code)}, as after a valid one")
+    expect(code is not None, f"{when}: the server did not close the connection")
+    expect(code in FAILURES or code == NO_FRAME, f"{when}, {ended(code)}, as after a valid one")
 
 
 @pytest.mark.clause("WS-29", OBSERVED)
@@ -680,9 +685,7 @@ async def test_a_large_message_is_accepted_or_fails(room: WebRoom, way: str) -> 
     text = message(size=LARGE)
     step = {"whole": LARGE, "fragments": LARGE // 16, "many-fragments": LARGE // 4096}[way]
     await websocket.send(*fragments([text[at : at + step] for at in range(0, LARGE, step)]))
-    await (
-        websocket.probe()
-    )  # raises Violation if neither a pong nor the end of the connection comes
+    await websocket.probe()  # raises Violation if there is neither a pong nor the end
 
 
 @pytest.mark.clause("WS-30", OBSERVED)
@@ -692,13 +695,10 @@ async def test_a_message_that_cannot_be_stored_fails(room: WebRoom, size: int, o
     """A client sends the header of a frame with 2**62 bytes or more, and a part of the payload. The
     connection fails."""
     websocket = await room.open()
-    await websocket.send(encode_header(opcode, size), bytes(4 * PART))
+    await websocket.send(encode_header(opcode, size), bytes(4 * LONGEST_HEADER))
     code = await websocket.close_code(LATE * room.window)
     expect(code is not None, f"the server waits for a frame of {size:,} bytes")
 
-
-PART = struct.calcsize("!BBQ") + len(MASK)
-"""Size of the longest header (bytes)."""
 
 # --- other connections ---------------------------------------------------------------------------
 
@@ -707,7 +707,7 @@ PART = struct.calcsize("!BBQ") + len(MASK)
 @pytest.mark.parametrize("name", VIOLATIONS)
 async def test_a_failure_does_not_disturb_others(room: WebRoom, name: str) -> None:
     """A client breaks the protocol, and then resets its connection. Another client's pings are
-    answered before and after that, and a third client can connect."""
+    answered before and after the reset, and a third client can connect."""
     bystander, culprit = await room.open(), await room.open()
     await culprit.send(VIOLATIONS[name])
     await accepts(bystander, "after another client has broken the protocol")
@@ -719,7 +719,7 @@ async def test_a_failure_does_not_disturb_others(room: WebRoom, name: str) -> No
 @pytest.mark.clause("WS-31", OBSERVED)
 @pytest.mark.parametrize("way", ["close", "reset", "stay"])
 @pytest.mark.parametrize("place", ["request", "header", "payload", "message"])
-async def test_what_is_not_finished_disturbs_nobody(room: WebRoom, place: str, way: str) -> None:
+async def test_unfinished_input_disturbs_nobody(room: WebRoom, place: str, way: str) -> None:
     """A client sends a part of its handshake, of a header, of a payload or of a message. Then it
     closes or resets its connection, or sends nothing more. Another client's pings are answered, and
     a third client can connect."""

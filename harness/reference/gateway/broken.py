@@ -88,7 +88,7 @@ class ChoosesASubprotocol(Connection):
 
 broken(
     "upgrades-any-method: WS-2",
-    "Takes a POST for a handshake.",
+    "Accepts a POST as a handshake.",
     is_get=lambda self, request: True,
 )
 broken("needs-no-key: WS-2", "Ignores the key.", has_key=lambda self, request: True)
@@ -99,7 +99,7 @@ broken(
 )
 broken(
     "upgrades-any-get: WS-2",
-    "Does not look for Upgrade and Connection.",
+    "Ignores the headers Upgrade and Connection.",
     is_upgrade=lambda self, request: True,
 )
 broken(
@@ -113,7 +113,7 @@ broken(
 
 @breaks("exact-header-names: WS-3")
 class ExactHeaderNames(Connection):
-    """Compares the names of headers with regard to case."""
+    """Compares the names of headers case-sensitively."""
 
     def parse_request(self, head: bytes) -> Request:
         request = super().parse_request(head)
@@ -123,7 +123,7 @@ class ExactHeaderNames(Connection):
 
 @breaks("request-in-one-read: WS-3")
 class RequestInOneRead(Connection):
-    """Takes the first bytes that arrive for the whole request."""
+    """Treats the data of the first read as the whole request."""
 
     def read_request(self) -> bytes:
         self.receive()
@@ -177,7 +177,7 @@ broken(
 
 @breaks("frame-in-one-read: WS-7")
 class FrameInOneRead(Connection):
-    """Waits twice for the rest of a short frame, and then ends the connection if it is missing."""
+    """Reads at most twice for a short payload, and ends the connection if it is incomplete."""
 
     def read(self, size: int) -> bytes:
         for _ in range(2 if size < 1024 else size):
@@ -223,7 +223,7 @@ broken(
 )
 broken(
     "unknown-control-opcodes: WS-9",
-    "Takes control frames with reserved opcodes for pongs.",
+    "Treats control frames with reserved opcodes as pongs.",
     parse_header=lambda self: (
         (header := read_header(self.unread)) and replace(header, opcode=min(header.opcode, PONG))
     ),
@@ -238,7 +238,7 @@ broken(
 )
 broken(
     "text-pongs: WS-10",
-    "Takes the payload of a ping for text.",
+    "Treats the payload of a ping as text.",
     on_ping=lambda self, payload: self.send(PONG, payload.decode(errors="replace").encode()[:125]),
 )
 broken(
@@ -256,8 +256,8 @@ class PongsBackwards(Connection):
         waiting = [payload]
         while self.unread and self.unread[0] == 0x80 | PING:
             waiting.append(self.read_frame()[1])
-        for each in reversed(waiting):
-            self.send(PONG, each)
+        for waiting_payload in reversed(waiting):
+            self.send(PONG, waiting_payload)
 
 
 @breaks("first-ping-only: WS-11")
@@ -277,7 +277,7 @@ broken(
 )
 broken(
     "closes-at-a-pong: WS-12",
-    "Takes a pong that answers no ping for an error.",
+    "Treats a pong that answers no ping as an error.",
     on_pong=lambda self, payload: require(False),
 )
 broken("long-control-frames: WS-13", "Accepts long control frames.", check_control_size=allow)
@@ -327,14 +327,18 @@ class FewFragments(Connection):
 
 @breaks("no-empty-fragments: WS-16")
 class NoEmptyFragments(Connection):
-    """Takes an empty fragment for an error."""
+    """Treats an empty fragment as an error."""
 
     def on_fragment(self, header: Header, payload: bytes) -> None:
         require(payload or (header.fin and header.opcode))
         super().on_fragment(header, payload)
 
 
-broken("stray-continuations: WS-17", "Accepts a continuation of nothing.", check_begun=allow)
+broken(
+    "stray-continuations: WS-17",
+    "Accepts a continuation frame that belongs to no message.",
+    check_begun=allow,
+)
 broken("mixed-messages: WS-18", "Accepts a message inside a message.", check_not_begun=allow)
 
 # --- text ----------------------------------------------------------------------------------------
@@ -365,7 +369,7 @@ class AcceptsACutEnd(Connection):
 
 @breaks("text-by-fragment: WS-19")
 class TextByFragment(Connection):
-    """Takes each fragment for text of its own."""
+    """Decodes the text of each fragment separately."""
 
     def on_text(self, payload: bytes, is_last: bool) -> None:
         super().on_text(payload, True)
@@ -458,7 +462,7 @@ class FailsAfterClose(Connection):
 
 
 class Lazy(Connection):
-    """The reference server, and a method that waits until the client ends the connection."""
+    """The reference server, with a method that waits until the client ends the connection."""
 
     def wait_for_end(self) -> None:
         while self.socket.recv(CHUNK):
@@ -467,7 +471,7 @@ class Lazy(Connection):
 
 @breaks("client-closes-first: WS-25")
 class ClientClosesFirst(Lazy):
-    """Waits for the client to end the TCP connection after both close frames."""
+    """After both close frames, waits until the client ends the TCP connection."""
 
     def on_close(self, payload: bytes) -> None:
         super().on_close(payload)
@@ -476,7 +480,7 @@ class ClientClosesFirst(Lazy):
 
 @breaks("failure-waits-for-close: WS-25")
 class FailureWaitsForClose(Lazy):
-    """Waits for the client to end the TCP connection after a failure."""
+    """After a failure, waits until the client ends the TCP connection."""
 
     def fail(self, code: int) -> None:
         super().fail(code)

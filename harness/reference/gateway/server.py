@@ -4,7 +4,7 @@ A thread serves each connection, with blocking reads. The server answers pings a
 drops messages: the clauses concern the framing only. It is too simple for production: it has no
 limit on connections, and a client that sends nothing keeps its thread.
 
-Each rule of RFC 6455 is a method of `Connection`, so that a broken server replaces one of them.
+Each rule of RFC 6455 is a method of `Connection`, so that a broken server can replace one rule.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import socket
 import threading
+import time
 from dataclasses import dataclass
 
 from harness.frames import (
@@ -41,9 +42,11 @@ CHUNK = 1 << 16
 LONGEST_REQUEST = 1 << 16
 """Maximum size of the request (bytes)."""
 LINGER = 2.0
-"""Timeout (s) for the client's side of a closed connection. Until then, the server drops what
-arrives: if unread data is left, the kernel resets the connection, and the close frame may be
-lost."""
+"""Timeout (s) for the client to end its side of the connection, after the server has ended its own.
+Until then, the server reads and drops the client's data: if it closed the socket with unread data,
+the kernel would reset the connection, and the close frame might be lost."""
+RETRY_AFTER = 0.1
+"""Pause (s) after an error of `accept`, such as a lack of descriptors."""
 
 VALID_CODES = frozenset([1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)])
 """Codes that a close frame may contain: registered codes, and those of applications."""
@@ -59,7 +62,8 @@ class FailError(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """The client's handshake. `headers`: by name in lower case, those of the same name joined."""
+    """The client's handshake. `headers`: values by name in lower case; the values of headers with
+    the same name are joined."""
 
     line: str
     headers: dict[str, str]
@@ -70,7 +74,7 @@ class Request:
 
 
 class Connection:
-    """One WebSocket, from the handshake to its end. Each method of the section "rules" is a rule of
+    """One WebSocket, from the handshake to its end. Each method in a section "rules" is a rule of
     RFC 6455."""
 
     max_message = 1 << 24
@@ -79,7 +83,7 @@ class Connection:
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
         self.unread = bytearray()
-        """Received bytes that are not read yet."""
+        """Received bytes that are not parsed yet."""
         self.opcode = 0
         """Opcode of the message whose end has not arrived; 0 if there is none."""
         self.size = 0
@@ -136,11 +140,14 @@ class Connection:
             self.send(CLOSE, close_payload(code))
 
     def end(self) -> None:
-        """End the server's side of the connection. Wait for the client's side, up to LINGER."""
+        """End the server's side of the connection. Wait until the client ends its side, but no
+        longer than LINGER."""
         self.socket.shutdown(socket.SHUT_WR)
-        self.socket.settimeout(LINGER)
-        while self.socket.recv(CHUNK):
-            pass
+        deadline = time.monotonic() + LINGER
+        while (left := deadline - time.monotonic()) > 0:
+            self.socket.settimeout(left)
+            if not self.socket.recv(CHUNK):
+                return
 
     # --- the handshake -------------------------------------------------------
 
@@ -262,7 +269,7 @@ class Connection:
     def check_not_begun(self) -> None:
         require(not self.opcode)
 
-    # --- rules: what frames do -----------------------------------------------
+    # --- rules: handling frames ----------------------------------------------
 
     def on_frame(self, header: Header, payload: bytes) -> None:
         if header.opcode == PING:
@@ -329,6 +336,10 @@ def listen(host: str, port: int, kind: type[Connection], announce: bool = False)
         if announce:
             print(f"listening on {host}:{listener.getsockname()[1]}", flush=True)
         while True:
-            connection, _ = listener.accept()
+            try:
+                connection, _ = listener.accept()
+            except OSError:  # no descriptor is left, or the client is gone
+                time.sleep(RETRY_AFTER)
+                continue
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             threading.Thread(target=kind(connection).serve, daemon=True).start()

@@ -30,7 +30,7 @@ The modules, in reading order. A module imports only modules above it:
     order.py         checks for repeated, echoed and misordered messages: `Order`
     lost_messages.py messages that did not reach a member: `check_losses`
     figures.py       latencies, the harness's own delay, the target's costs: `figures`
-    reached.py       the states of clients in which faults have struck: `reached`
+    reached.py       the states that clients were in when faults struck: `reached`
     results.py       the verdict, and results.json: `results`
 """
 
@@ -85,7 +85,7 @@ def judge(history: History, profile: Profile | None = None) -> Judgement:
 
 
 def contradiction(facts: Facts, judgement: Judgement) -> str:
-    """Describe a message that counts as lost for a session, although the session received its name.
+    """Describe a message that counts as lost for a session that received its name in some line.
 
     Such a contradiction means that the profile does not describe the server, or that the harness
     has a defect. Return an empty text if there is no such message.

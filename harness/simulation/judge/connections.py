@@ -105,7 +105,8 @@ class Connections:
         ):
             return
         after, cause, clause = "", "the server closed or reset the connection", ""
-        if recent := [kill for kill in facts.kills if ended - EFFECT_WITHIN <= kill[0] <= ended]:
+        faults = facts.survivable_faults
+        if recent := [(t, fault) for t, fault in faults if ended - EFFECT_WITHIN <= t <= ended]:
             t, fault = recent[-1]
             after, clause = f", {ended - t:.3f} s after {fault}", "LOAD-4"
             cause += f" after {fault} at {t:.1f} s"

@@ -15,7 +15,7 @@ harness."""
 SIGNS = ("connected", "welcomed")
 """Events that show that the target runs."""
 
-KILLS = tuple(fault for fault in TARGET_FAULTS if fault != "restart")
+SURVIVABLE_FAULTS = tuple(fault for fault in TARGET_FAULTS if fault != "restart")
 """Faults of the target that must not disconnect a member (LOAD-4)."""
 
 CUTS = ("cut-off", "reset", "half-close")
@@ -111,8 +111,8 @@ class Facts:
         """Sessions that received other text before the welcome, each with the time of the text."""
         self.refused: list[tuple[float, Session, str]] = []
         """Sessions that could not connect, each with the time and the reason."""
-        self.kills: list[tuple[float, str]] = []
-        """Time and kind of each fault in KILLS."""
+        self.survivable_faults: list[tuple[float, str]] = []
+        """Time and kind of each fault in SURVIVABLE_FAULTS."""
         self._restarts: list[tuple[float, float]] = []
         events = sorted(history.events, key=lambda event: event["t"])
         self.end = events[-1]["t"] if events else 0.0
@@ -206,8 +206,8 @@ class Facts:
             self._restarts.append((t, float("inf")))
         elif fault == "restart" and self._restarts:
             self._restarts[-1] = (self._restarts[-1][0], t)
-        elif fault in KILLS and begins:
-            self.kills.append((t, fault))
+        elif fault in SURVIVABLE_FAULTS and begins:
+            self.survivable_faults.append((t, fault))
 
     def _happened(self, session: Session, event: Event) -> None:
         t = event["t"]

@@ -2,9 +2,9 @@
 
 A fault is a client's leave, a fault of a link that cuts a client off, or a fault of the target.
 A moment is a state that a client is in while the fault strikes, such as "joining". For a leave and
-for a fault of a link, the state of this client counts; for a fault of the target, the states of all
-clients. The table contains, for each fault, the number of times that it struck at each moment. With
-the key `reach`, a scenario lists pairs of fault and moment that a run must reach.
+for a fault of a link, only the client that leaves or is cut off counts; for a fault of the target,
+all clients count. The table contains, for each fault, the number of times that it struck at each
+moment. With the key `reach`, a scenario lists pairs of fault and moment that a run must reach.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _strikes(facts: Facts, history: History) -> Iterator[tuple[str, int | None, 
 
 
 State = tuple[int, Interval]
-"""Number of a session, and the time for which it was in a state."""
+"""Number of a session, and the interval in which it was in a state."""
 
 
 def _states(facts: Facts, history: History) -> dict[str, list[State]]:

@@ -92,9 +92,10 @@ def results(
 def verdict_of(history: History, judgement: Judgement, figures: Figures) -> tuple[str, str]:
     """Return the verdict, and the reason unless it is PASS.
 
-    If the history contradicts itself, the run is INVALID, because the harness has mistaken one line
-    for another. Otherwise, a run with a violation is a FAIL, even if the harness was late. A run
-    without a violation is INVALID if the harness failed or was late.
+    If the history contradicts itself or the judgement, the run is INVALID: the profile does not
+    describe the server, or the harness has a defect. Otherwise, a run with a violation is a FAIL,
+    even if the harness was late. A run without a violation is INVALID if the harness failed or was
+    late.
     """
     if contradiction := judgement.contradiction or figures.contradiction:
         return INVALID, contradiction
@@ -122,7 +123,7 @@ def exit_status(results: Mapping[str, Any]) -> int:
 
 
 def passed_in_dialect(results: Mapping[str, Any]) -> bool:
-    """Return whether the run passed, but a check of a MUST clause took the form of the dialect."""
+    """Return True if the run passed, but a MUST clause was judged as it reads in the dialect."""
     return results["verdict"] == PASS and any(
         all_clauses()[clause].level == "MUST" for clause in results["forms"]
     )

@@ -11,7 +11,7 @@ from typing import Any
 from harness.simulation.history import Event, as_bytes
 from harness.simulation.scenario.vocabulary import name_in
 
-MOMENTS = ("kill-worker", "kill-workers", "kill-engine", "kill-bridge", "hangup")
+INSTANT_FAULTS = ("kill-worker", "kill-workers", "kill-engine", "kill-bridge", "hangup")
 """Faults of the target that have no duration."""
 
 Span = tuple[float, float, str]
@@ -114,7 +114,7 @@ def target_faults(events: Iterable[Event], until: float) -> list[Span]:
         if "fault" not in event or "who" in event or event["what"] == "misses":
             continue
         t, kind = event["t"], event["fault"]
-        if kind in MOMENTS:
+        if kind in INSTANT_FAULTS:
             found.append((t, t, kind))
         elif event["what"] == "begins":
             begun.setdefault(kind, []).append(t)

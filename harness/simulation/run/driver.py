@@ -23,7 +23,6 @@ import pickle
 import re
 import select
 import socket
-import struct
 import sys
 from bisect import insort
 from collections import deque
@@ -35,6 +34,7 @@ from typing import TextIO
 
 from harness.clients.dialect import Login, Reader, to_server
 from harness.descriptors import raise_descriptor_limit
+from harness.linger import reset_on_close
 from harness.profile import LF, Profile
 from harness.simulation.history import as_text
 from harness.simulation.run.recorder import Recorder
@@ -68,9 +68,6 @@ client has received nothing."""
 
 READY = "ready"
 """Line that a driver prints when it has read its job."""
-
-RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER of zero seconds: ``close`` resets the connection."""
 
 
 @dataclass(frozen=True)
@@ -494,7 +491,7 @@ class Driver:
             return
         if how == "reset":
             with contextlib.suppress(OSError):
-                connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                reset_on_close(connection.socket)
         self._forget(connection)
 
     def _end(self, connection: Connection, how: str) -> None:

@@ -71,7 +71,10 @@ class Drivers:
                 self._latest[fd] = json.loads(line)
 
     def status(self, now: float, latest: str) -> Status:
-        """Return the sum of the drivers' last reports. latest: last fault of the target."""
+        """Return the sums of the drivers' last reports, with the largest `lag` of any driver.
+
+        latest: last fault of the target.
+        """
         news = self._latest.values()
         connected, said, heard, strange = (
             sum(driver[key] for driver in news) for key in ("connected", "said", "heard", "strange")

@@ -18,7 +18,7 @@ does not read, the process stops reading from the other side. So it keeps at mos
 direction (1 MiB in a `delay`), and each of the kernel's two buffers keeps about as much. In a
 `slow` or `stall`, the process reads no bytes in advance, and the buffer is small.
 
-Cost: two descriptors per connection, some 22 MiB of memory in all, and 20 to 40 µs of
+Cost: two descriptors per connection, about 22 MiB of memory in all, and 20 to 40 µs of
 processor time for each message to one client. 300 clients that each receive 30 messages per second
 take a fifth of a processor, and the last of them receives each message 10 ms late. So the network
 suits hundreds of sending clients, but not measurements of speed.
@@ -45,13 +45,13 @@ import os
 import pickle
 import signal
 import socket
-import struct
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.descriptors import raise_descriptor_limit
 from harness.errors import CannotJudge
+from harness.linger import reset_on_close
 from harness.simulation.run.direction import Direction
 from harness.simulation.run.gates import CHUNK, CONNECTION_FAULTS, Course, draw, gates
 from harness.simulation.scenario.scenario import Link
@@ -236,12 +236,12 @@ class Connection:
     def _cut_off(self) -> None:
         with contextlib.suppress(OSError):
             self._client.recv(CHUNK)  # if there is unread input, a close sends a RST, not a FIN
-        _linger(self._server)
+        reset_on_close(self._server)
         self.close()
 
     def reset(self) -> None:
-        _linger(self._client)
-        _linger(self._server)
+        reset_on_close(self._client)
+        reset_on_close(self._server)
         self.close()
 
     def _close_if_done(self) -> None:
@@ -260,11 +260,6 @@ class Connection:
         self._client.close()
         self._server.close()
         self._network.connections.discard(self)
-
-
-def _linger(connection: socket.socket) -> None:
-    """Make the next ``close`` of a socket reset the connection."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _set_buffers(connection: socket.socket, receive: int) -> None:

@@ -1,4 +1,4 @@
-"""The progress of a run: an updated line on a terminal; elsewhere, a new line every few seconds."""
+"""The progress of a run: an updated line on a terminal; otherwise, a new line every few seconds."""
 
 from __future__ import annotations
 

@@ -3,11 +3,12 @@
 A scenario is a TOML file with these keys. `about`: a description. `seconds`: the length of the run;
 or `[[phase]]` tables, each with its own length. `[[population]]`: a table for each kind of client,
 with the fields of `Population`; its table `link` has the fields of `Link`. `[[fault]]`: a table for
-each fault of the target. `reach`: a list of pairs `FAULT while MOMENT` that a run must reach, with
-members of STRIKES and MOMENTS. All keys are checked; an error message names the key and its valid
-values.
+each fault of the target. `reach`: a list of pairs `FAULT while MOMENT` that a run must reach; FAULT
+is one of STRIKES, and MOMENT is one of MOMENTS. All keys are checked; an error message names the
+key and its valid values.
 
-The keys `arrives` and `at` are parts of the run's length, from 0 to 1. All other times are in
+The keys `arrives` and `at` are fractions from 0 to 1: `at` of the run's length, `arrives` of the
+length of the population's phase, or of the run if no phase is given. All other times are in
 seconds, and do not change when the length of the run is changed.
 """
 
@@ -84,7 +85,7 @@ USUAL_SECONDS = 10.0
 Range = tuple[float, float]
 """Lowest and highest value of a uniform random choice. In a file, it is a number or a pair."""
 
-_places = numbers("a part of the run from 0 to 1, or a list of them", 0, 1)
+_places = numbers("a fraction of the run from 0 to 1, or a list of them", 0, 1)
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,8 @@ class Population:
     clients: number of clients.
     addresses: number of addresses that the clients share; 0 if each client has its own.
     phase: phase in which the clients arrive; without it, they arrive during the whole run.
-    arrives: time at which a client arrives, as a part of this phase: [0, 0.5] is its first half.
+    arrives: time at which a client arrives, as a fraction of this phase: [0, 0.5] is its first
+    half.
     rate: bursts per second of each client, on a fixed schedule; 0 if the clients only receive.
     timing: `evenly` for equal intervals between bursts, `at-random` for a Poisson process.
     burst: number of messages in a burst; they are sent at once.
@@ -194,7 +196,7 @@ class Fault:
         stop: SIGSTOP to all processes; SIGCONT after `seconds`.
         hangup: SIGHUP to the main process.
         restart: the target is stopped, and started again on the same port.
-    at: times of the faults, as parts of the run, from 0 to 1. Either `at` or `every` is needed.
+    at: times of the faults, as fractions of the run, from 0 to 1. Either `at` or `every` is needed.
     every: seconds before the first fault, and between two faults; chosen at random each time.
     seconds: duration of a stop.
     """
@@ -299,10 +301,9 @@ class _File:
         phases = [phase.name for phase in self.phase]
         for population in self.population:
             if population.phase and population.phase not in phases:
-                raise ValueError(
-                    f"population {population.name!r}: phase must be one of "
-                    f"{', '.join(phases) or 'none: there are no phases'}, not {population.phase!r}"
-                )
+                listed = f"must be one of {', '.join(phases)}, not {population.phase!r}"
+                why = listed if phases else "is not allowed without [[phase]] tables"
+                raise ValueError(f"population {population.name!r}: phase {why}")
         for key, named in (("population", self.population), ("phase", self.phase)):
             if len({each.name for each in named}) < len(named):
                 raise ValueError(f"{key} names must differ")

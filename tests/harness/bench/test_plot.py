@@ -70,5 +70,5 @@ def test_names_of_servers_do_not_overlap() -> None:
     assert places == {"a": 100, "b": 100 + APART, "d": 100 + 2 * APART, "c": 300}
 
 
-def test_a_plot_without_results_is_a_picture() -> None:
+def test_a_plot_without_results_is_an_image() -> None:
     assert ET.fromstring(plot([])).tag == f"{SVG}svg"

@@ -59,7 +59,7 @@ def silent() -> Recipe:
 
 
 def caught(recipe: Recipe, kind: str = "crowd", count: int = CLIENTS, plan: Plan = QUICK) -> Result:
-    """Call `play` for a server that sends surplus lines late. Repeat the call until it fails.
+    """Call `play` for a server that sends surplus lines late. Repeat this until the trial fails.
 
     On a slow machine, a late line can arrive after the end of the trial.
     """

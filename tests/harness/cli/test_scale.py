@@ -12,6 +12,8 @@ from harness.scale.costs import BRIDGE, ENGINE, LOAD, WORKER, Costs
 from harness.scale.points import FITTED, Point, fit_costs, read, simulate
 from harness.scale.room import Setup, play_schedule
 
+Change = Callable[[dict[str, Any]], object]
+
 TRUE = Costs(turn=40e-6, read=6e-6, send=7e-6, publish=400e-6, follow=250e-6, push=20e-6)
 
 
@@ -61,7 +63,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return paths
 
 
-def test_costs_are_found_again_from_the_points_that_they_give(files: list[str]) -> None:
+def test_the_fit_recovers_the_costs_from_simulated_points(files: list[str]) -> None:
     points = read(json.loads(Path(file).read_text()) for file in files)
     assert points.memory == 2048
     costs = fit_costs([point for point in points.rounds if point.fitted])
@@ -78,7 +80,7 @@ def test_the_tables(files: list[str], capsys: pytest.CaptureFixture[str]) -> Non
     assert "| crowd 300, one room " in points
     assert "| latency 100 at 200/s, 4 nodes: p50, p99 ms " in points
     assert errors.startswith("Error, median and highest. fitted points: processor time ")
-    assert "| a publication, each node " in costs
+    assert "| a publication, at each node that receives it " in costs
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in needs.split("\n")[2:]]
     assert [row[:3:2] for row in rows] == [["20,000", "1"], ["20,000", "impossible"]]
     assert order.count("\n| ") == 7
@@ -86,23 +88,46 @@ def test_the_tables(files: list[str], capsys: pytest.CaptureFixture[str]) -> Non
     assert "|   6,000 |     200 |" in capsys.readouterr().out
 
 
+def change(server: str, workload: str, name: str, value: float | None = None) -> Change:
+    """Return a function that changes a figure of a record; None removes it."""
+
+    def apply(record: dict[str, Any]) -> None:
+        for trial in record["trials"]:
+            if (trial["server"], trial["workload"]) == (server, workload) and trial["figures"]:
+                del trial["figures"][name]
+                if value is not None:
+                    trial["figures"][name] = value
+
+    return apply
+
+
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("spoil", "complaint"),
     [
         (lambda record: record.pop("machine"), "not a file of `bench --json`: KeyError('machine')"),
         (lambda record: record["trials"].clear(), "needs at least 4 crowds, solos or streams"),
         (lambda record: None, "needs clusters of two numbers of nodes"),
+        (
+            change("cluster", "crowd 10", "cpu_per_message of nats-server"),
+            "crowd 10 of cluster needs a figure 'cpu_per_message of nats-server' above 0",
+        ),
+        (change("chatroom", "solo 100", "busy"), "solo 100 of chatroom needs a figure 'busy'"),
+        (change("chatroom", "solo 100", "busy", 0.0), "solo 100 of chatroom needs a figure 'busy'"),
+        (
+            change("cluster", "latency 100", "p99 at 200/s"),
+            "latency 100 of cluster needs a figure 'p99 at 200/s' above 0",
+        ),
     ],
 )
-def test_a_file_without_the_points_that_are_needed_is_an_error(
-    change: Callable[[dict[str, Any]], object],
+def test_a_file_without_the_needed_points_is_an_error(
+    spoil: Change,
     complaint: str,
     files: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     found = json.loads(Path(files[0]).read_text())
-    change(found)
+    spoil(found)
     path = tmp_path / "figures.json"
     path.write_text(json.dumps(found))
     with pytest.raises(SystemExit) as ended:

@@ -295,7 +295,7 @@ def test_an_error_is_reported_in_one_line(
         ("nnnnnn", None, 6),
     ],
 )
-def test_a_violation_that_every_try_shows_needs_only_one_try_later(
+def test_a_violation_that_occurs_in_every_try_needs_only_one_try_later(
     shown: str, manner: Manner | None, played: int
 ) -> None:
     asked: list[bool] = []

@@ -93,7 +93,7 @@ def test_output_returns_the_output_of_the_server_that_was_started_last() -> None
         assert "listening on [::1]:" in room.output()  # although the server was stopped
 
 
-def test_tell_returns_the_prefix_and_last_words_what_members_received() -> None:
+def test_tell_returns_the_prefix_and_mutual_barrier_what_members_received() -> None:
     async def test(room: Room) -> None:
         member, other, third = members = await room.join(3)
         assert await room.tell(member, other) == b"<%s>" % member.address.encode()
@@ -104,7 +104,7 @@ def test_tell_returns_the_prefix_and_last_words_what_members_received() -> None:
         said = room.tokens(3)
         for speaker, word in zip(members, said, strict=True):
             await speaker.say(word + b"\n")
-        heard = await room.last_words(members)
+        heard = await room.mutual_barrier(members)
         for listener in members:
             of_others = [
                 word for speaker, word in zip(members, said, strict=True) if speaker != listener

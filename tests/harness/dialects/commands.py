@@ -26,7 +26,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             if text == b"/quit":
                 break
             if text.startswith(b"/"):
-                obey(writer, text)
+                run_command(writer, text)
             else:
                 broadcast(writer, text)
     except ConnectionError:
@@ -36,7 +36,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
-def obey(writer: asyncio.StreamWriter, text: bytes) -> None:
+def run_command(writer: asyncio.StreamWriter, text: bytes) -> None:
     command, _, argument = text.partition(b" ")
     if command == b"/nick" and argument:
         names[writer] = argument

@@ -123,7 +123,7 @@ def test_prefix_of_returns_a_pattern_that_names_the_sender(
         ([b"ann: ", b"ann: "], b"bob", True),
     ],
 )
-def test_one_prefix_for_all_senders_is_a_wrong_identity_if_the_server_knows_another(
+def test_one_prefix_for_all_senders_is_wrong_if_it_should_name_the_sender(
     befores: list[bytes], name: bytes, is_wrong: bool
 ) -> None:
     """PREFIX-2 must be judged, and fail."""
@@ -139,7 +139,7 @@ def test_senders_with_one_address_may_share_their_prefix() -> None:
     assert "# All" not in as_toml("it", Findings(deliveries=deliveries))
 
 
-def test_one_name_for_all_senders_is_not_expected_in_a_later_run() -> None:
+def test_a_wrong_name_in_all_prefixes_does_not_become_part_of_the_pattern() -> None:
     names = [b"ann", b"bob"]
     deliveries = [Delivery(b"bob: ", name, b"", port) for port, name in enumerate(names)]
     assert prefix_of(deliveries) == (r"\w+: ", "name")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.clients.room import Room
 from harness.probe.framing import require_lines
 from harness.profile import WRITTEN
 from harness.target.target import make_target
@@ -53,13 +54,19 @@ def test_each_command_refuses_a_server_that_frames_by_length(
 def test_no_framing_by_length_is_tried_if_the_clients_receive_much_or_each_other(
     options: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.probe.framing.LENGTH_FRAMES", None)
+    tried: list[Room] = []
+
+    async def refuse(room: Room) -> None:
+        tried.append(room)
+
+    monkeypatch.setattr("harness.probe.framing.refuse_length_framing", refuse)
     target = make_target(f"{REFERENCE} {options}", [])
     target.start()
     try:
         require_lines(target, WRITTEN, 0.5)
     finally:
         target.stop()
+    assert tried == []
 
 
 def test_a_server_is_restarted_after_the_framings_were_tried() -> None:

@@ -286,7 +286,7 @@ def test_resources_of_members_that_left_are_released() -> None:
         other.close()
         wait_for(lambda: here.descriptors() == before - 2)
         spent = here.seconds()
-        time.sleep(1)  # longer than the silence of LINE-5
+        time.sleep(1)  # measures CPU time; longer than the silence of LINE-5
         assert here.seconds() - spent < 0.1
 
 

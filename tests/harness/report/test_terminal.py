@@ -5,7 +5,7 @@ from dataclasses import replace
 from harness.clauses import Clause
 from harness.conformance.plugin import FAIL, PASS, Result
 from harness.conformance.verdicts import Rules, Verdict, judge
-from harness.report.terminal import STYLES, last_words, plain, summary
+from harness.report.terminal import STYLES, last_lines, plain, summary
 
 CLAUSES = {
     "CAST-1": Clause("CAST-1", "MUST", "Broadcast", "It arrives."),
@@ -132,7 +132,7 @@ def test_the_dialect_that_was_judged_is_shown() -> None:
 
 
 def test_empty_lines_of_the_output_are_left_out() -> None:
-    assert last_words("one\n\n  \ntwo\n\nthree\n", 2) == ["two", "three"]
+    assert last_lines("one\n\n  \ntwo\n\nthree\n", 2) == ["two", "three"]
 
 
 def test_the_reason_of_an_invalid_run_is_shown() -> None:

@@ -44,6 +44,16 @@ def test_a_room_whose_lines_are_too_many_for_one_order_is_impossible() -> None:
     assert found.p99 is None
 
 
+def test_a_simulated_latency_above_the_wanted_one_is_marked() -> None:
+    """A slow path to the engine delays each line, with any number of nodes."""
+    slow = dataclasses.replace(MACHINE, delay=0.1)
+    for machine, late in ((MACHINE, False), (slow, True)):
+        found = need(COSTS, machine, 1_000_000, 10, 2000, 0.15)
+        assert found.nodes > 1
+        assert found.p99 is not None
+        assert (found.late, found.p99 > 0.15) == (late, late)
+
+
 def test_more_nodes_mean_a_lower_highest_rate() -> None:
     rates = [highest_rate(COSTS, MACHINE, nodes)[0] for nodes in (2, 10, 100, 1000)]
     assert rates == sorted(rates, reverse=True)

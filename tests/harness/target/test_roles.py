@@ -21,7 +21,7 @@ class FakeProcess:
 
 
 ROOM, ROOM2, ENGINE, ADMIN = 4000, 4001, 4222, 9000
-"""Ports: those of two nodes, that of the engine, and one that serves nobody."""
+"""Ports of two nodes, of the engine, and of a listener that is not for clients."""
 
 
 def roles_of(

@@ -57,7 +57,7 @@ class Stage:
             self.uplink.append(batch_of(*said))
 
     def publications(self) -> list[Publication]:
-        """Publish all messages; return the publications."""
+        """Take all publications, and note them as published; return them."""
         found, position = [], self.uplink.published
         while publication := self.relay.next_publication(position):
             found.append(publication)
@@ -131,7 +131,7 @@ def test_line_6_each_node_ends_an_unfinished_line_itself(stage: Stage) -> None:
     ]
 
 
-def test_a_new_bridge_continues_behind_the_last_appended_publication(stage: Stage) -> None:
+def test_a_new_bridge_continues_after_the_last_appended_publication(stage: Stage) -> None:
     """The room's own lines are not publications, so they do not change this place."""
     assert stage.new_relay(after=40).sequence == 40
     stage.say(Run(1, b"<a>one\n"))

@@ -51,7 +51,7 @@ LOST = RemoteNode("0123456789abcdef", "lost")
         ("unix:/run/room", "kitchen:unix:/run/room"),
     ],
 )
-def test_a_node_is_called_by_an_address_that_no_other_machine_has(
+def test_a_node_is_named_after_an_address_that_no_other_machine_has(
     addresses: str, name: str
 ) -> None:
     assert node_name(addresses, "kitchen") == name
@@ -61,7 +61,7 @@ def reply(name: str, number: str = "0123456789abcdef", host: str = "kitchen") ->
     return {"name": name, "number": number, "host": host}
 
 
-def test_nodes_of_the_same_name_get_different_names() -> None:
+def test_nodes_with_equal_names_are_told_apart() -> None:
     found = [reply("b"), reply("x", "1" * 16), reply("a"), reply("x", "2" * 16, "hall")]
     assert [node.name for node in named(found)] == [
         "a",
@@ -99,7 +99,7 @@ def test_an_answer_that_can_not_be_read_is_an_error(data: bytes) -> None:
 
 @contextmanager
 def room(answer: Callable[[Any], bytes | None]) -> Iterator[Path]:
-    """A fake room; `answer` returns the line for a request, or None to close the connection."""
+    """Run a fake room. `answer` returns the line for a request, or None to close the connection."""
     with (
         tempfile.TemporaryDirectory(prefix="run-") as folder,
         socket.socket(socket.AF_UNIX) as listener,
@@ -210,9 +210,10 @@ def test_the_reason_is_given_if_there_is_no_answer(
         assert await error(two) == "the room has ended"
         assert await error(LOST) == "the node has left"
         assert await error(silent) == "the node does not answer"
-        asked = asyncio.create_task(error(strange))
-        await (await replies.next_msg()).respond(b"\0\0{}")
-        assert await asked == "the node's answer can't be read; it may be of another version"
+        for answer in (b"\0\0{}", b"\0\0" + zlib.compress(b"[" * 100_000)):
+            asked = asyncio.create_task(error(strange))
+            await (await replies.next_msg()).respond(answer)
+            assert await asked == "the node's answer can't be read; it may be of another version"
 
     with room(lambda _: None) as path:
         run(nats, use)

@@ -60,5 +60,5 @@ def test_only_this_node_s_senders_keep_their_ids() -> None:
 
 
 @given(WORDS, WORDS)
-def test_a_foreign_id_is_never_a_member_s_and_exact_in_json(node: int, sender: int) -> None:
+def test_a_foreign_id_is_above_all_members_ids_and_exact_in_json(node: int, sender: int) -> None:
     assert 2**52 <= foreign(node, sender) < 2**53

@@ -182,7 +182,9 @@ def test_a_file_system_without_locks_is_accepted(
         raise OSError("no locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    TranscriptFile.open(path, 0).close()
+    file = TranscriptFile.open(path, 0)
+    assert file.is_at(path)
+    file.close()
 
 
 def test_a_path_that_is_not_a_regular_file_is_not_opened(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def in_loop(test: Test) -> Callable[..., None]:
 
 @dataclass
 class FakeRoom:
-    """A door behind which there is one end of a pair of sockets for each member."""
+    """A fake room. `members` are the room's ends of the members' connections."""
 
     members: list[socket.socket] = field(default_factory=list)
     addresses: list[tuple[str, int]] = field(default_factory=list)
@@ -74,7 +74,7 @@ class FakeRoom:
 
 
 class Client:
-    """A raw client, which can break every rule."""
+    """A raw client, which can break every rule of the protocol."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -83,7 +83,7 @@ class Client:
     async def request(self, path: str = "/room", method: str = "GET", **headers: str) -> bytes:
         """Send a request for a WebSocket; return the head of the answer."""
         names = {
-            "Host": "room.example",
+            "Host": "room.local",
             "Connection": "Upgrade",
             "Upgrade": "websocket",
             "Sec-WebSocket-Version": "13",
@@ -110,7 +110,7 @@ class Client:
     def send_frame(
         self, first: int, payload: bytes, mask: bytes | None = b"\x01\x02\x03\x04"
     ) -> None:
-        """Send a frame; `first`: its first byte."""
+        """Send a frame whose first byte is `first`."""
         size = len(payload)
         masked = 0x80 if mask is not None else 0
         head = bytes([first])
@@ -141,7 +141,7 @@ class Client:
         return found
 
     async def closed(self) -> tuple[int, str | None]:
-        """Return the code with which the gateway closes, and the reason of `closed`."""
+        """Wait for the gateway's close frame; return its code, and the reason in `closed`."""
         reason = None
         while True:
             first, payload = await self.receive_frame()
@@ -159,6 +159,13 @@ class Client:
         self.writer.transport.abort()
 
 
+def bound_buffers(sock: socket.socket) -> None:
+    """Limit the kernel's buffers for the data of a connection. Otherwise, they grow to several MiB,
+    and could take everything that a test sends."""
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, 1 << 16)
+
+
 @dataclass
 class Stage:
     room: FakeRoom
@@ -166,7 +173,12 @@ class Stage:
     clients: list[Client] = field(default_factory=list)
 
     async def connect(self, tls: ssl.SSLContext | None = None) -> Client:
-        client = Client(*await asyncio.open_connection("127.0.0.1", self.port, ssl=tls))
+        sock = socket.socket()
+        sock.setblocking(False)
+        bound_buffers(sock)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
+        host = None if tls is None else "127.0.0.1"
+        client = Client(*await asyncio.open_connection(sock=sock, ssl=tls, server_hostname=host))
         self.clients.append(client)
         return client
 
@@ -181,15 +193,11 @@ class Stage:
 
 @asynccontextmanager
 async def serving(
-    rules: Rules | None = None,
-    capacity: int = 100,
-    tls: ssl.SSLContext | None = None,
-    send_buffer: int = 0,
+    rules: Rules | None = None, capacity: int = 100, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Stage]:
-    """A gateway that serves. `send_buffer`: size of a kernel's buffer (bytes); 0: the default."""
+    """Run a gateway, and yield it with its room and clients."""
     listener = socket.create_server(("127.0.0.1", 0))
-    if send_buffer:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+    bound_buffers(listener)  # the accepted sockets inherit these limits
     room = FakeRoom()
     gateway = Gateway(Site(), room, rules or Rules(), capacity)
     await gateway.listen(listener, tls)

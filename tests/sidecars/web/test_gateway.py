@@ -1,4 +1,4 @@
-"""The gateway, between a fake room and raw clients that break rules."""
+"""The gateway, with a fake room and with raw clients that break the protocol."""
 
 import asyncio
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from chatroom.sidecars.web import connections, websocket
 from chatroom.sidecars.web import gateway as module
-from chatroom.sidecars.web.closing import TOO_SLOW
+from chatroom.sidecars.web.closing import TAKEN_OVER, TOO_SLOW
 from chatroom.sidecars.web.process import Rules
 from chatroom.sidecars.web.rooms import RefusedError
 from chatroom.system.networks import parse_network
@@ -15,7 +15,7 @@ from tests.sidecars.web.stage import BINARY, CLOSE, PATIENCE, PING, PONG, TEXT, 
 
 
 @in_loop
-async def test_a_client_joins_speaks_and_hears() -> None:
+async def test_a_client_joins_sends_and_receives() -> None:
     async with serving() as stage:
         client = await stage.connect()
         answer = await client.join()
@@ -49,7 +49,7 @@ BROKEN = {
     "a reserved bit": (TEXT | 0x40, b"{}", b"\0\0\0\0", 1002),
     "a reserved opcode": (0x83, b"", b"\0\0\0\0", 1002),
     "a reserved control opcode": (0x8B, b"", b"\0\0\0\0", 1002),
-    "a continuation of nothing": (0x80, b"{}", b"\0\0\0\0", 1002),
+    "a continuation without a beginning": (0x80, b"{}", b"\0\0\0\0", 1002),
     "a fragmented ping": (0x09, b"", b"\0\0\0\0", 1002),
     "a long ping": (PING, b"x" * 126, b"\0\0\0\0", 1002),
     "a close of one byte": (CLOSE, b"\3", b"\0\0\0\0", 1002),
@@ -69,7 +69,8 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 @in_loop
 async def test_a_broken_frame_closes_only_its_websocket(name: str) -> None:
-    """RFC 6455, 5.1 to 5.6, 7.4, 8.1 and 10.4; the session goes on."""
+    """The frames break RFC 6455, 5.1 to 5.6, 7.4, 8.1 and 10.4, or the protocol of the page. The
+    session continues."""
     first, payload, mask, code = BROKEN[name]
     async with serving() as stage:
         client, other = await stage.connect(), await stage.connect()
@@ -97,8 +98,8 @@ async def test_a_fragmented_message_is_limited_as_a_whole() -> None:
 
 
 @in_loop
-async def test_compression_is_not_agreed_on() -> None:
-    """A compression bomb needs compression."""
+async def test_compression_is_refused() -> None:
+    """So no client can send a compression bomb."""
     async with serving() as stage:
         client = await stage.connect()
         head = await client.request(Sec_WebSocket_Extensions="permessage-deflate")
@@ -114,7 +115,7 @@ REQUESTS: dict[str, tuple[dict[str, Any], bytes]] = {
     "a long header": ({"X": "x" * 9000}, b"431"),
     "many headers": ({f"X{number}": "" for number in range(130)}, b"431"),
     "a long path": ({"path": "/" + "x" * 9000}, b"414"),
-    "two proxies' headers": (
+    "headers of two proxies": (
         {"Forwarded": "for=192.0.2.1", "X_Forwarded_For": "192.0.2.1"},
         b"400",
     ),
@@ -135,12 +136,29 @@ async def test_a_bad_request_is_refused(name: str) -> None:
         await client.ended()
 
 
+@in_loop
+async def test_with_dns_rebinding_no_page_can_join() -> None:
+    """The Host is then a name of the attacker. A trusted proxy may pass on any name."""
+    async with serving(Rules(origins=("https://chat.example",))) as stage:
+        for path in ("/", "/room"):
+            client = await stage.connect()
+            head = await client.request(path, Host="evil.example", Origin="http://evil.example")
+            assert head.startswith(b"HTTP/1.1 421 ")
+            assert b"nosniff" in head
+            assert b"--web-origin http://NAME:PORT" in await client.ended()
+        client = await stage.connect()
+        await client.join(Host="chat.example", Origin="http://chat.example")
+    async with serving(Rules(proxies=(parse_network("127.0.0.0/8"),))) as stage:
+        client = await stage.connect()
+        await client.join(Host="room.example", Origin="http://room.example")
+
+
 @pytest.mark.parametrize("next_", [b"GET / HTTP/1.1\r\n\r\n", b"\x88\x80\0\0\0\0"])
 @in_loop
-async def test_a_second_request_breaks_the_connection_and_logs_nothing(
+async def test_bytes_after_a_request_end_the_connection_and_log_nothing(
     next_: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """HTTP pipelining, or a frame that closes a WebSocket before it is open."""
+    """The bytes are a second request, or a frame that closes a WebSocket before it is open."""
     async with serving() as stage:
         client = await stage.connect()
         client.writer.write(b"GET / HTTP/1.1\r\n\r\n" + next_)
@@ -160,7 +178,7 @@ async def test_a_second_request_breaks_the_connection_and_logs_nothing(
     ],
 )
 @in_loop
-async def test_what_is_no_request_is_hung_up_on(request_: bytes) -> None:
+async def test_data_that_is_no_valid_request_closes_the_connection(request_: bytes) -> None:
     async with serving() as stage:
         client = await stage.connect()
         client.writer.write(request_)
@@ -202,7 +220,7 @@ async def test_a_wrong_first_frame_makes_no_member(first: object) -> None:
 
 
 @in_loop
-async def test_a_session_that_does_not_exist_is_a_new_one() -> None:
+async def test_a_client_with_an_unknown_session_gets_a_new_one() -> None:
     async with serving() as stage:
         client = await stage.connect()
         answer = await client.join("guessed", 7)
@@ -212,7 +230,7 @@ async def test_a_session_that_does_not_exist_is_a_new_one() -> None:
 
 
 @in_loop
-async def test_a_room_that_refuses_or_is_gone() -> None:
+async def test_a_client_is_told_that_the_room_refuses_it_or_can_not_be_reached() -> None:
     async with serving() as stage:
         stage.room.refuses = "The room is full"
         client = await stage.connect()
@@ -237,10 +255,10 @@ async def test_more_sessions_than_descriptors_are_refused() -> None:
 
 
 @in_loop
-async def test_one_address_can_not_fill_the_room_with_sessions_that_are_away(
+async def test_one_address_can_not_fill_the_room_with_sessions_without_a_websocket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The oldest session ends. One that is resumed does not count."""
+    """Beyond the limit, the oldest of these sessions ends. A resumed session does not count."""
     monkeypatch.setattr(module, "MAX_AWAY", 2)
     async with serving() as stage:
         sessions = []
@@ -252,7 +270,7 @@ async def test_one_address_can_not_fill_the_room_with_sessions_that_are_away(
         async with asyncio.timeout(PATIENCE):
             for left in stage.room.members[:2]:
                 assert await loop.sock_recv(left, 1) == b""
-                left.close()  # as the room does
+                left.close()  # as a real room does
         for session in sessions[2:]:
             client = await stage.connect()
             assert (await client.join(session))["session"] == session
@@ -260,6 +278,24 @@ async def test_one_address_can_not_fill_the_room_with_sessions_that_are_away(
             client = await stage.connect()
             assert (await client.join(session))["session"] != session
         assert len(stage.room.members) == 6
+
+
+@in_loop
+async def test_the_end_of_a_websocket_that_was_taken_over_does_not_end_the_session() -> None:
+    """The client confirms the close, as RFC 6455 demands (5.5.1), while it has no other WebSocket:
+    the newer one was cut."""
+    async with serving() as stage:
+        older, newer = await stage.connect(), await stage.connect()
+        session = (await older.join())["session"]
+        await newer.join(session)
+        assert await older.closed() == (1000, TAKEN_OVER)
+        newer.cut()
+        await (await stage.connect()).request("/")  # the gateway notices the cut before this
+        older.send_frame(CLOSE, (1000).to_bytes(2))
+        await older.ended()
+        older.cut()
+        await (await stage.connect()).request("/")
+        assert (await (await stage.connect()).join(session))["session"] == session
 
 
 @in_loop
@@ -281,11 +317,11 @@ async def test_a_room_that_ends_without_a_reason_may_be_joined_again() -> None:
 
 @in_loop
 async def test_a_flooding_client_is_read_no_faster_than_the_room_reads() -> None:
-    """It is throttled, and loses nothing."""
+    """The client is throttled, and its messages are not lost."""
     async with serving() as stage:
         client = await stage.connect()
         await client.join()
-        count, text = 400, "x" * 20_000
+        count, text = 150, "x" * 20_000
         for number in range(1, count + 1):
             client.send({"n": number, "say": text})
         size = len(text) + 1
@@ -297,10 +333,11 @@ async def test_a_flooding_client_is_read_no_faster_than_the_room_reads() -> None
 
 
 @in_loop
-async def test_a_client_that_does_not_read_costs_bounded_memory(
+async def test_the_memory_for_a_client_that_does_not_read_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The room is not read either, so its own limit applies. The client is told why."""
+    """The gateway stops reading from the room, so the room's limit for the lag applies. The client
+    receives the reason."""
     async with serving() as stage:
         client, other = await stage.connect(), await stage.connect()
         await client.join()
@@ -317,10 +354,10 @@ async def test_a_client_that_does_not_read_costs_bounded_memory(
             except BlockingIOError:
                 pauses += 1
                 await asyncio.sleep(0.01)
-        assert sent < 16 << 20, "the kernel's buffers are full"
+        assert sent < 16 << 20, "the gateway reads on from the room"
         stage.room.members[1].send(b"<x>undisturbed\n")
         assert await other.receive() == {"lines": [[2, "<x>undisturbed"]]}
-        slow.close()  # as the room disconnects a member that lags
+        slow.close()  # as a real room disconnects a member that lags too much
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert await client.closed() == (1000, TOO_SLOW)
 
@@ -329,7 +366,8 @@ async def test_a_client_that_does_not_read_costs_bounded_memory(
 async def test_a_client_that_never_reads_loses_its_websocket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Pings can't time out while the buffer is full. The session goes on."""
+    """The gateway does not rely on pings, because it can send none while the buffer is full. The
+    session continues."""
     monkeypatch.setattr(websocket, "STALLED_AFTER", 0.1)
     async with serving() as stage:
         client = await stage.connect()
@@ -338,7 +376,7 @@ async def test_a_client_that_never_reads_loses_its_websocket(
         data = b"<x>" + b"x" * 8000 + b"\n"
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(PATIENCE):
-            for _ in range(4000):  # more than the kernel's buffers take: it is read again
+            for _ in range(4000):  # more than the kernel's buffers take, so the gateway must read
                 await loop.sock_sendall(stage.room.members[0], data)
         again = await stage.connect()
         answer = await again.join(session)
@@ -350,7 +388,7 @@ async def test_a_client_that_never_reads_loses_its_websocket(
 async def test_a_client_that_does_not_answer_pings_loses_its_websocket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The session goes on: its network may come back."""
+    """The session continues, because the client's network may come back."""
     monkeypatch.setattr(module, "PING_EVERY", 0.1)
     async with serving() as stage:
         client = await stage.connect()
@@ -364,7 +402,9 @@ async def test_a_client_that_does_not_answer_pings_loses_its_websocket(
 
 @pytest.mark.parametrize("resumes", [True, False])
 @in_loop
-async def test_a_client_that_is_gone_with_its_first_frame_stays_no_member(resumes: bool) -> None:
+async def test_a_client_that_vanishes_after_its_first_frame_does_not_stay_a_member(
+    resumes: bool,
+) -> None:
     async with serving(Rules(keep=0.1)) as stage:
         client = await stage.connect()
         session = (await client.join())["session"] if resumes else None
@@ -383,14 +423,14 @@ async def test_a_client_that_is_gone_with_its_first_frame_stays_no_member(resume
 
 
 @in_loop
-async def test_a_client_that_pings_and_does_not_read_is_cut(
+async def test_a_client_that_pings_and_does_not_read_is_disconnected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The answers to its pings may not fill the memory. The session goes on."""
+    """Otherwise the answers to its pings would fill the memory. The session continues."""
     monkeypatch.setattr(websocket, "MAX_BUFFER", 100_000)
     for rate in ("FRAMES_PER_SECOND", "ALL_FRAMES_PER_SECOND"):
         monkeypatch.setattr(websocket, rate, 1e9)
-    async with serving(send_buffer=1) as stage:
+    async with serving() as stage:
         client = await stage.connect()
         session = (await client.join())["session"]
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -412,7 +452,7 @@ async def test_a_client_that_pings_and_does_not_read_is_cut(
 async def test_a_flood_of_pings_is_throttled_and_loses_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """They cost the room nothing, so the room does not throttle them."""
+    """Pings cost the room nothing, so the room does not throttle them."""
     monkeypatch.setattr(websocket, "FRAMES_PER_SECOND", 8_000)
     count = 1_500
     least = count * websocket.CONTROL_COST / 8_000 - websocket.HOLD_AFTER
@@ -457,10 +497,10 @@ async def test_a_throttled_client_counts_until_it_is_read_again(
 
 
 @in_loop
-async def test_connections_that_are_no_members_are_limited(
+async def test_connections_without_a_member_are_limited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The oldest is cut. Members do not count."""
+    """Beyond the limit, the oldest of them is closed. Connections of members do not count."""
     monkeypatch.setattr(connections, "MAX_OTHERS", 2)
     async with serving() as stage:
         member = await stage.connect()
@@ -497,17 +537,37 @@ async def test_a_client_that_leaves_before_the_room_refuses_it_is_forgotten(
             client.cut()
             while used._others:
                 await asyncio.sleep(0)
-        assert used.members == 1
+        assert used._members == 1
         gone.set()
         async with asyncio.timeout(PATIENCE):
-            while used.members:
+            while used._members:
                 await asyncio.sleep(0)
         assert not used._others
 
 
 @in_loop
-async def test_what_was_said_reaches_the_room_before_a_client_has_left() -> None:
-    """LEAVE-2: the room throttles the client when it closes its WebSocket with code 1000."""
+async def test_all_members_receive_the_last_lines_when_their_room_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their connections are closed together. They are not limited like those of strangers."""
+    monkeypatch.setattr(connections, "MAX_OTHERS", 1)
+    async with serving(capacity=3) as stage:
+        clients = []
+        for _ in range(3):
+            clients.append(await stage.connect())
+            await clients[-1].join()
+            await clients[-1].receive()
+        for member in stage.room.members:
+            member.send(b"The room ends\n")
+            member.close()
+        for client in clients:
+            assert (await client.receive())["lines"][-1][1] == "The room ends"
+            assert (await client.closed())[0] == 1012
+
+
+@in_loop
+async def test_all_messages_reach_the_room_before_their_sender_leaves() -> None:
+    """LEAVE-2: the client closes its WebSocket with code 1000 while the room throttles it."""
     async with serving() as stage:
         client = await stage.connect()
         await client.join()
@@ -524,7 +584,7 @@ async def test_what_was_said_reaches_the_room_before_a_client_has_left() -> None
 
 
 @in_loop
-async def test_a_client_that_does_not_end_its_connection_is_cut_off(
+async def test_a_client_that_does_not_end_its_connection_is_disconnected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(websocket, "CLOSE_WITHIN", 0.1)

@@ -1,9 +1,8 @@
-"""A browser's session: nothing is lost or doubled in either direction, whenever its WebSocket is
-cut.
+"""A browser's session: a cut of its WebSocket, at any moment, loses and duplicates nothing.
 
-`Browser` is a page: it keeps what it has typed until the session says that the room has it, and
-resumes with the number of the last line that it has got. A frame, in either direction, is in flight
-until it is delivered. A cut loses all frames in flight.
+`Browser` acts as a page. It keeps each typed message until the session reports that the room has
+the message. It resumes with the number of the last line that it has received. A frame, in either
+direction, is in flight until it is delivered. A cut loses all frames in flight.
 """
 
 import json
@@ -25,20 +24,20 @@ class Browser:
     def __init__(self) -> None:
         self.session = Session()
         self.said: list[str] = []
-        """Everything that was typed."""
+        """All typed messages."""
         self.lines: dict[int, str] = {}
         self.partial: dict[int, str] = {}
         self.missed = 0
         self._reached = 0
         """Number of the last message that the room has, as far as the page knows."""
         self._next = 1
-        """Number of the next message to send over the present WebSocket."""
+        """Number of the next message to send over the current WebSocket."""
         self._to_page: deque[str] = deque()
         self._to_session: deque[tuple[int, str]] = deque()
         self.room = b""
-        """Bytes that the room got."""
+        """Bytes that the room has received."""
         self._unsent = b""
-        """Bytes that wait for the room."""
+        """Bytes that wait to be written to the room."""
         self.connect()
 
     @property
@@ -59,8 +58,17 @@ class Browser:
         self._to_session.clear()
         self.session.detach()
 
+    def move(self) -> None:
+        """Cut the connection, and let another process continue the session."""
+        self.cut()
+        before = self.session
+        state = json.loads(json.dumps(before.state()))
+        self.session = Session.continued(state)
+        assert self.session.state() == state
+        assert self.session.last_text == before.last_text
+
     def wake(self) -> None:
-        """Let the session send what is new."""
+        """Let the session send its news."""
         if frame := self.session.frame():
             self._to_page.append(frame)
 
@@ -73,7 +81,7 @@ class Browser:
             if unfinished:
                 self.partial[at] = text
             else:
-                assert at not in self.lines, "a line came twice"
+                assert at not in self.lines, "a line arrived twice"
                 assert text.startswith(self.partial.pop(at, ""))
                 self.lines[at] = text
         return True
@@ -125,8 +133,9 @@ def feed(browser: Browser, *lines: str) -> None:
     browser.session.receive("".join(f"{line}\n" for line in lines).encode())
 
 
-def test_each_frame_may_be_the_last_before_a_cut() -> None:
-    """Each step of a conversation is followed by a cut, in a run of its own."""
+@pytest.mark.parametrize("cut", [Browser.cut, Browser.move])
+def test_a_cut_after_any_step_loses_and_duplicates_nothing(cut: Callable[[Browser], None]) -> None:
+    """A conversation is repeated for each of its steps, with a cut after this step."""
     steps: list[Any] = [
         lambda browser: feed(browser, "Welcome"),
         Browser.wake,
@@ -156,7 +165,7 @@ def test_each_frame_may_be_the_last_before_a_cut() -> None:
         for at, step in enumerate(steps):
             step(browser)
             if at == cut_after:
-                browser.cut()
+                cut(browser)
                 browser.connect()
         browser.settle()
         assert browser.room == b"hello\nthere\n", cut_after
@@ -187,21 +196,21 @@ MOVES = st.one_of(
     st.tuples(st.just("piece"), st.sampled_from(["a", "bc", "d\n", "\n"])),
     st.tuples(st.just("type"), st.text(st.characters(exclude_characters="\n"), max_size=5)),
     st.tuples(
-        st.sampled_from(["silence", "write", "cut", "away", *ONLINE]),
+        st.sampled_from(["silence", "write", "cut", "away", "move", *ONLINE]),
         st.just(""),
     ),
 )
 
 
 @given(st.lists(MOVES, max_size=60))
-def test_random_cuts_lose_and_double_nothing(moves: list[tuple[str, str]]) -> None:
+def test_random_cuts_lose_and_duplicate_nothing(moves: list[tuple[str, str]]) -> None:
     browser, heard, away = Browser(), "", False
     for move, text in moves:
         if move in ("line", "piece"):
             heard += text + ("\n" if move == "line" else "")
             browser.session.receive((text + ("\n" if move == "line" else "")).encode())
-        elif move in ("cut", "away"):
-            browser.cut()
+        elif move in ("cut", "away", "move"):
+            browser.cut() if move != "move" else browser.move()
             away = move == "away"
             if not away:
                 browser.connect()
@@ -221,18 +230,20 @@ def test_random_cuts_lose_and_double_nothing(moves: list[tuple[str, str]]) -> No
     assert browser.missed == 0
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=20))
-def test_what_is_missing_is_counted_exactly(moves: list[tuple[int, bool]]) -> None:
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["", "away", "move"])), max_size=20))
+def test_missed_lines_are_counted_exactly(moves: list[tuple[int, str]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "KEEP_LINES", 5)
         browser, total = Browser(), 0
-        for lines, away in moves:
-            if away:
+        for lines, cut in moves:
+            if cut:
                 browser.cut()
             for _ in range(lines):
                 total += 1
                 feed(browser, f"line {total}")
-            if away:
+            if cut == "move":
+                browser.move()
+            if cut:
                 browser.connect()
             browser.wake()
             browser.deliver_to_page()
@@ -241,21 +252,26 @@ def test_what_is_missing_is_counted_exactly(moves: list[tuple[int, bool]]) -> No
     assert all(text == f"line {at}" for at, text in browser.lines.items())
 
 
+@pytest.mark.parametrize("moves", [False, True])
 @pytest.mark.parametrize(("character", "size"), [("x", 1), ("😀", 4)])
-def test_memory_is_bounded_by_size_too(
-    monkeypatch: pytest.MonkeyPatch, character: str, size: int
+def test_kept_lines_are_also_limited_by_their_size(
+    moves: bool, character: str, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The size is that in memory: an emoji takes four bytes there."""
+    """`size`: number of bytes that the character takes in memory."""
     monkeypatch.setattr(module, "KEEP_SIZE", 1000)
+    line = character * (400 // size)
     browser = Browser()
     browser.cut()
-    feed(browser, *(character * (400 // size) for _ in range(9)))
+    feed(browser, *(line for _ in range(8)))
+    if moves:
+        browser.move()
+    feed(browser, line)
     browser.settle()
     assert browser.missed == 7
     assert sorted(browser.lines) == [8, 9]
 
 
-def test_everything_new_is_one_frame() -> None:
+def test_all_news_is_one_frame() -> None:
     browser = Browser()
     feed(browser, "a", 'b"\\')
     browser.session.receive("ü".encode())
@@ -266,7 +282,9 @@ def test_everything_new_is_one_frame() -> None:
     assert browser.session.frame() == '{"lines":[[3,"ü"]]}'
 
 
-def test_a_line_that_a_slow_browser_has_not_got_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_was_not_sent_to_a_slow_browser_yet_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "KEEP_LINES", 3)
     browser = Browser()
     feed(browser, *"abcdefgh")
@@ -280,18 +298,18 @@ def test_a_line_that_a_slow_browser_has_not_got_is_kept(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     "frame", ["", "[1]", "1", '"a"', "{", '{"a":', "[" * 100_000, "9" * 10_000]
 )
-def test_what_is_no_object_is_refused(frame: str) -> None:
+def test_a_frame_that_is_no_object_is_refused(frame: str) -> None:
     with pytest.raises(ProtocolError, match="a frame must be a JSON object"):
         parse(frame)
 
 
 @pytest.mark.parametrize("value", ["1", -1, 1.5, True, [], None])
-def test_what_is_no_number_is_refused(value: object) -> None:
+def test_a_value_that_is_no_number_is_refused(value: object) -> None:
     with pytest.raises(ProtocolError, match="seen must be a number from 0"):
         number({"seen": value}, "seen")
 
 
-def test_numbers_that_cannot_be_are_refused() -> None:
+def test_impossible_numbers_are_refused() -> None:
     browser = Browser()
     feed(browser, "a")
     with pytest.raises(ProtocolError, match="line 1 was not sent; the last one is 0"):
@@ -304,9 +322,9 @@ def test_numbers_that_cannot_be_are_refused() -> None:
         browser.session.attach(2)
 
 
-def test_only_a_seen_with_news_is_new() -> None:
-    """With a `seen` that confirms no new line, a page asks whether the connection is alive. The
-    gateway answers it."""
+def test_seen_returns_true_only_if_it_confirms_a_new_line() -> None:
+    """A page repeats a `seen` to ask whether the connection is alive. The gateway answers only such
+    a `seen`."""
     browser = Browser()
     feed(browser, "a", "b")
     browser.session.attach(0)

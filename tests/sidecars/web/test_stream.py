@@ -1,4 +1,4 @@
-"""The room's bytes as lines, however they are cut."""
+"""The division of the room's bytes into lines."""
 
 import itertools
 

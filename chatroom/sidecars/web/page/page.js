@@ -1,9 +1,9 @@
 // The page of the room, in five parts:
 //
 //   Text      pure functions: sender and name of a line, links, mentions, colours
-//   Storage   what a reload must not lose
+//   Storage   data that survives a reload
 //   Link      the protocol between page and gateway: docs/web.md
-//   List      the messages; the document holds a small part of them
+//   List      the messages; the document holds only some of them
 //   Page      controls, notifications, keys
 //
 // The room's text enters the document as text, never as HTML.
@@ -26,8 +26,8 @@ export function parseLine(line) {
 	return { kind: "say", from, name, text: rest };
 }
 
-/** Return typed text as a name that `parseLine` finds again, or "". A name is short: a longer text
- * before a colon is a sentence. It is no address. */
+/** Return typed text as a name that `parseLine` recognises, or "". A name is short: longer text
+ * before a colon is a sentence. */
 export function cleanName(typed) {
 	const words = typed
 		.normalize("NFC")
@@ -35,10 +35,10 @@ export function cleanName(typed) {
 		.replace(/^[^\p{L}\p{N}\p{Extended_Pictographic}_@]+/u, "")
 		.split(/\s+/u);
 	const name = [...words.slice(0, 3).join(" ")].slice(0, 24).join("").trim();
-	return /^[\p{N}.]+$/u.test(name) ? "" : name;
+	return name.replace(/^[\p{N}.]+$/u, ""); // no address
 }
 
-/** Return the messages in typed or pasted text: one a line, without empty lines. */
+/** Return the messages in typed or pasted text: one per line, without empty lines. */
 export function messages(typed) {
 	const found = [];
 	for (let line of typed.split(/[\r\n]+/u)) {
@@ -54,11 +54,11 @@ export function messages(typed) {
 	return found;
 }
 
-/** Links: without the punctuation after them, and with brackets only in pairs. */
+/** Pattern of a link, without punctuation after it, and with brackets only in pairs. */
 export const LINK =
 	/(?<![\p{L}\p{N}])https?:\/\/(?:\([^\s<>"()]*\)|[^\s<>"()])*(?:\([^\s<>"()]*\)|[^\s<>"().,;:!?'*~…»”’\]}])/giu;
 
-/** Return a text as parts {text, hit}; `hit`: it matches the pattern, which may be null. */
+/** Return a text as parts {text, hit}. `hit`: the part matches `pattern`, which may be null. */
 export function split(text, pattern) {
 	const parts = [];
 	let done = 0;
@@ -73,12 +73,12 @@ export function split(text, pattern) {
 
 const escaped = (text) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 
-/** Return a pattern for a name as a whole word in any case, or null if it is empty. */
+/** Return a pattern for a name as a whole word in any case; null without a name. */
 export function mention(name) {
 	return name ? new RegExp(`(?<![\\p{L}\\p{N}_])@?${escaped(name)}(?![\\p{L}\\p{N}_])`, "giu") : null;
 }
 
-/** Return the colour of an address as an angle. Neighbours differ. */
+/** Return the hue of an address, in degrees. Similar addresses have different hues. */
 export function hue(address) {
 	let hash = 0x811c9dc5; // FNV-1a
 	for (const unit of address) hash = Math.imul(hash ^ unit.codePointAt(0), 0x01000193) >>> 0;
@@ -93,13 +93,13 @@ export const isEmoji = (text) => EMOJI.test(text) && text.trim() !== "";
 const [TAB, DEVICE] = ["sessionStorage", "localStorage"];
 const KEY = `chatroom ${location.pathname}`;
 const SAVED_LINES = 1000;
-const SAVED_SIZE = 400_000; // characters; the least that browsers allow is 2.5 million
+const SAVED_SIZE = 400_000; // characters; browsers allow at least 2.5 million
 
 function read(storage, key) {
 	try {
 		return JSON.parse(window[storage].getItem(key));
 	} catch {
-		return null; // it is off, or holds something else
+		return null; // storage is off, or the value is not JSON
 	}
 }
 
@@ -107,11 +107,11 @@ function write(storage, key, value) {
 	try {
 		window[storage].setItem(key, JSON.stringify(value));
 	} catch {
-		// It is off or full: then a reload begins a new session.
+		// Storage is off or full: a reload begins a new session.
 	}
 }
 
-/** Return whether another tab has this session: a duplicated tab gets a copy of the storage. */
+/** Return whether another tab has this session: a duplicate of a tab has a copy of its storage. */
 function isCopy(session) {
 	return new Promise((resolve) => {
 		tabs.onmessage = ({ data }) => data.mine === session && resolve(true);
@@ -122,31 +122,31 @@ function isCopy(session) {
 
 const tabs = new BroadcastChannel(KEY);
 let saved = read(TAB, KEY);
-// A tab that is left or reloaded removes its "open"; a killed tab doesn't.
+// When a tab is closed or reloaded, it clears "open"; a killed tab doesn't.
 if (saved?.session && read(TAB, `${KEY} open`) && (await isCopy(saved.session))) saved = null;
 
 const settings = { name: "", notify: false, sound: false, theme: "", ...read(DEVICE, "chatroom") };
 
 // --- Link ---
 
-const RETRY = [300, 15_000]; // ms before the second attempt, and at most
+const RETRY = [300, 15_000]; // ms: first and longest pause between attempts
 const OPEN_WITHIN = 10_000; // ms, until the gateway's first frame
 const ASK_AFTER = 25_000; // ms of silence
 const ANSWER_WITHIN = 15_000; // ms
 
-/** The session with the gateway. It outlives its WebSocket, and a reload. */
+/** The session with the gateway. It outlives its WebSocket and a reload. */
 class Link {
 	session = null;
 	seen = 0; // number of the last complete line
-	told = 0; // number in the last {"seen"}
+	confirmed = 0; // number in the last {"seen"} frame
 	next = 1; // number of the next message
 	own = []; // messages that are not confirmed, {n, wire, state}: "wait" (never sent) or "sent"
 	ready = false;
 	reason = ""; // why the gateway has closed the session
-	again = false; // not the page's first session
-	away = Date.now(); // time at which the connection was lost
+	again = false; // after the first session
+	away = Date.now(); // when the connection was lost
 	heard = 0; // time of the last frame
-	asked = 0; // time of the oldest frame that the gateway has to answer
+	asked = 0; // time of the oldest frame without an answer
 	tries = 0;
 
 	constructor(on) {
@@ -160,9 +160,9 @@ class Link {
 		url.protocol = url.protocol.replace("http", "ws");
 		const socket = (this.socket = new WebSocket(url));
 		socket.onopen = () => this.send({ session: this.session, seen: this.seen });
-		socket.onmessage = ({ data }) => this.hear(JSON.parse(data));
+		socket.onmessage = ({ data }) => this.receive(JSON.parse(data));
 		socket.onclose = ({ code }) => {
-			if (code === 1008) this.session = null; // the gateway rejects its frames
+			if (code === 1008) this.session = null; // the gateway has rejected a frame
 			this.lost();
 		};
 		this.timer = setTimeout(() => this.lost(), OPEN_WITHIN);
@@ -173,7 +173,7 @@ class Link {
 		this.socket.send(JSON.stringify(frame));
 	}
 
-	/** Forget the socket: where the network is gone, closing would take minutes. */
+	/** Drop the socket. Without a network, waiting for its close would take minutes. */
 	drop() {
 		clearTimeout(this.timer);
 		if (this.ready) this.away = Date.now();
@@ -193,14 +193,14 @@ class Link {
 		this.on.state();
 	}
 
-	/** Try at once: the network is back, or somebody looks. */
-	hurry() {
+	/** Connect now: the network or the user is back. */
+	connectNow() {
 		if (this.ready || this.reason) return;
 		this.tries = 0;
 		this.connect();
 	}
 
-	hear({ session, said, missed, lines, closed }) {
+	receive({ session, said, missed, lines, closed }) {
 		this.heard = Date.now();
 		if (session) this.resume(session, said, missed);
 		else if (said !== undefined) this.confirm(said);
@@ -212,7 +212,7 @@ class Link {
 		this.on.save(true);
 	}
 
-	/** Compare with what the gateway knows of the session. */
+	/** Resume the session, or begin a new one, with the gateway's numbers. */
 	resume(session, said, missed) {
 		clearTimeout(this.timer);
 		const same = session === this.session;
@@ -224,7 +224,7 @@ class Link {
 			this.own = this.own.filter(({ state }) => state === "wait");
 			this.own.forEach((message, at) => (message.n = at + 1));
 			this.next = this.own.length + 1;
-			this.seen = this.told = 0;
+			this.seen = this.confirmed = 0;
 		}
 		this.on.resume(same, missed, Date.now() - this.away);
 		this.session = session;
@@ -234,7 +234,7 @@ class Link {
 		this.on.state();
 	}
 
-	/** Send messages now, or when there is a connection. */
+	/** Send messages, now or once there is a connection. */
 	say(messages) {
 		for (const message of messages) Object.assign(message, { n: this.next++, state: "wait" });
 		this.own.push(...messages);
@@ -243,7 +243,7 @@ class Link {
 
 	flush(messages) {
 		if (this.ready) for (const message of messages) message.state = "sent";
-		this.on.save(true); // before they are sent: whatever happens, each is sent once
+		this.on.save(true); // before they are sent, so that a reload loses and repeats none
 		if (!this.ready || !messages.length) return;
 		for (const { n, wire } of messages) this.send({ n, say: wire });
 		this.ask();
@@ -253,10 +253,10 @@ class Link {
 		while (this.own[0]?.n <= said) this.on.change(this.own.shift(), "said");
 	}
 
-	/** Let the gateway forget the lines that are stored here. */
-	tell() {
-		if (!this.ready || this.seen === this.told) return;
-		this.told = this.seen;
+	/** Let the gateway drop the lines that are stored here. */
+	confirmSeen() {
+		if (!this.ready || this.seen === this.confirmed) return;
+		this.confirmed = this.seen;
 		this.send({ seen: this.seen });
 	}
 
@@ -264,14 +264,13 @@ class Link {
 		if (this.asked <= this.heard) this.asked = Date.now();
 	}
 
-	/** Find out whether the connection is still there. `jumped`: no timer ran for a while, or the
-	 * clock was set back. */
+	/** Check that the connection is alive. `jumped`: the clock has jumped, as after sleep. */
 	check(jumped) {
 		const now = Date.now();
 		if (!this.ready) return;
 		if (jumped || (this.asked > this.heard && now - this.asked > ANSWER_WITHIN)) this.connect();
 		else if (now - this.heard > ASK_AFTER) {
-			this.send({ seen: this.told }); // nothing new: the gateway answers it
+			this.send({ seen: this.confirmed }); // confirms nothing new, so the gateway answers
 			this.ask();
 		}
 	}
@@ -281,8 +280,8 @@ class Link {
 
 const KEPT = 20_000; // lines in memory
 const ROWS = 100; // rows in the document; at most twice as many
-const STEP = 40; // rows to add while somebody scrolls
-const NEAR = 800; // pixels
+const STEP = 40; // rows to add while the user scrolls
+const NEAR = 800; // pixels from the edge at which rows are added
 const GROUP = 5 * 60_000; // ms; after a longer pause, name and time are shown again
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
@@ -300,7 +299,7 @@ function el(tag, kind, text = "") {
 
 /** The messages. An item is {kind, at, text}, and
  *
- *   kind "say"   another's message: from, name; `call`: it mentions this page's name
+ *   kind "say"   another member's message: from, name; `call`: it mentions the user's name
  *   kind "own"   wire, n, state: "wait", "sent", "said", "doubt"
  *   others       "welcome", "room", "gap" (a notice of the page)
  *
@@ -308,16 +307,16 @@ function el(tag, kind, text = "") {
  */
 class List {
 	items = [];
-	view = this.items; // all, or those that a search has found
+	view = this.items; // all items, or those that a search has found
 	rows = new Map(); // row of each item in the document
 	from = 0;
 	to = 0;
-	follow = true; // the end is in sight, and stays there
-	below = 0; // number of messages that arrived out of sight
-	mark = null; // first item since somebody looked
-	words = []; // of a search
-	hits = null; // their pattern
-	waits = false; // for the next frame
+	follow = true; // scroll to each new item
+	below = 0; // new items below the window
+	mark = null; // first item that is new to the user
+	words = []; // words to search for
+	hits = null; // pattern of these words
+	waits = false; // `draw` is scheduled
 
 	constructor(log, on) {
 		this.log = log;
@@ -341,7 +340,7 @@ class List {
 		this.to = Math.max(0, this.to - gone.length);
 	}
 
-	/** Draw once for each frame of the screen, however much arrives. */
+	/** Draw all new items in the next frame of the screen. */
 	later() {
 		if (this.waits) return;
 		this.waits = true;
@@ -405,7 +404,7 @@ class List {
 	}
 
 	scrolled() {
-		// While it follows, some items may wait to be drawn.
+		// While the list follows, some items may not be drawn yet.
 		this.follow = this.rest() < 40 && (this.follow || this.to === this.view.length);
 		if (this.follow) this.below = 0;
 		else this.later();
@@ -420,18 +419,18 @@ class List {
 		this.on.move();
 	}
 
-	/** Bring an item into the upper part of the window; return its row. */
+	/** Scroll an item into the upper part of the window; return its row. */
 	show(item) {
 		const at = this.view.indexOf(item);
 		if (!this.rows.has(item)) this.place(at - ROWS / 2, at + ROWS);
 		const row = this.rows.get(item);
-		if (!row) return null; // it is too old
+		if (!row) return null; // too old
 		this.log.scrollTop += top(row) - top(this.log) - this.log.clientHeight / 5;
 		this.scrolled();
 		return row;
 	}
 
-	/** Draw an item again that has changed. */
+	/** Redraw a changed item. */
 	renew(item) {
 		if (this.rows.has(item)) this.rows.get(item).replaceWith(this.row(this.view.indexOf(item, this.from)));
 		this.later();
@@ -454,7 +453,7 @@ class List {
 		this.hits = length ? new RegExp(this.words.map(escaped).join("|"), "giu") : null;
 		this.view = length ? this.items.filter((item) => this.matches(item)) : this.items;
 		this.place(this.view.length - ROWS, this.view.length);
-		if (!this.view.length) this.log.append(el("p", "notice", "No message has these words."));
+		if (!this.view.length) this.log.append(el("p", "notice", "No message contains these words."));
 		this.toEnd();
 	}
 
@@ -536,11 +535,11 @@ class List {
 const $ = (id) => document.getElementById(id);
 const [log, text, words] = ["log", "text", "words"].map($);
 let unread = 0;
-let calls = 0; // of them, those with the name
+let calls = 0; // unread messages with the name
 let wasHidden = false;
-let markUntil = 0; // lines that arrive before this time are new since the page was left
-let earlier = 0; // number of earlier messages (HIST-1) that follow
-let partial = null; // the item whose line is unfinished
+let markUntil = 0; // mark the first line if it arrives before this time
+let earlier = 0; // earlier messages (HIST-1) that follow
+let partial = null; // the item of the unfinished line
 let stateTimer, saveTimer;
 let savedAt = 0;
 
@@ -549,7 +548,7 @@ const list = new List(log, {
 	move() {
 		$("end").hidden = list.follow;
 		$("end").textContent = list.below ? `${list.below} new ↓` : "To the newest ↓";
-		// Screen readers announce what is new, not what scrolling brings back.
+		// Screen readers announce new messages, not those shown by scrolling.
 		log.ariaLive = list.follow && !list.hits ? "polite" : "off";
 	},
 });
@@ -558,7 +557,7 @@ const link = new Link({
 	save,
 	lines: takeLines,
 	state() {
-		// A brief cut is not shown.
+		// Do not show a short interruption.
 		if (link.reason || link.ready) showState();
 		else stateTimer ||= setTimeout(showState, 1000);
 	},
@@ -595,12 +594,13 @@ function showState() {
 // --- Page: lines of the room ---
 
 function takeLines(rows) {
+	const joins = rows[0]?.[0] === 1;
 	for (const [n, line, unfinished] of rows) {
 		if (n <= link.seen || (unfinished && !line)) continue;
 		const item = partial?.n === n ? partial : { n, at: Date.now() };
 		Object.assign(item, parseLine(line));
-		// The welcome comes first. It may have several lines, and no line has a prefix.
-		if (item.kind === "plain") item.kind = n === 1 || (n < 20 && list.items.at(item === partial ? -2 : -1)?.kind === "welcome") ? "welcome" : "say";
+		// The first lines without a prefix are the welcome, if they arrive together.
+		if (item.kind === "plain") item.kind = n === 1 || (joins && list.items.at(item === partial ? -2 : -1)?.kind === "welcome") ? "welcome" : "say";
 		if (item === partial) list.renew(item);
 		else list.add(item);
 		partial = unfinished ? item : null;
@@ -611,7 +611,7 @@ function takeLines(rows) {
 	save();
 }
 
-/** Count a complete line; mark it if it is the first since somebody looked. */
+/** Count a complete line; mark it if it is the first new line. */
 function arrived(item) {
 	if (item.kind === "welcome") return;
 	if (list.items.at(-2)?.kind === "welcome") {
@@ -644,7 +644,7 @@ function call(item) {
 		const shown = new Notification(item.name || item.from, { body: item.text.slice(0, 200), tag: KEY, icon: "icon.svg" });
 		shown.onclick = () => (window.focus(), shown.close());
 	} catch {
-		// Android has notifications of service workers only.
+		// On Android, only service workers can notify.
 	}
 }
 
@@ -658,10 +658,10 @@ function beep() {
 	tone.onended = () => audio.close();
 }
 
-/** Somebody looks again: go to the first line that is new. */
-function looked() {
+/** The user is back: show the first new line. */
+function onReturn() {
 	wasHidden ||= document.hidden;
-	if (!document.hidden) link.hurry();
+	if (!document.hidden) link.connectNow();
 	if (!isHere()) return;
 	const jump = wasHidden && unread && list.follow && list.mark && !list.hits;
 	unread = calls = 0;
@@ -673,9 +673,9 @@ function looked() {
 	if (!row || top(row) < top(log)) list.show(list.mark);
 }
 
-// --- Page: what a reload must not lose ---
+// --- Page: data that survives a reload ---
 
-/** Store the session and the last lines: now, or at most once a second. */
+/** Store the session and the last lines, at most once a second, or `now`. */
 function save(now) {
 	clearTimeout(saveTimer);
 	const wait = savedAt + 1000 - Date.now();
@@ -687,16 +687,16 @@ function save(now) {
 	let size = 0;
 	const last = list.items.slice(-SAVED_LINES).filter((item) => item !== partial);
 	const at = last.findLastIndex((item) => (size += item.text.length + 100) > SAVED_SIZE);
-	// Messages that wait are stored even if much was said since.
+	// Always store messages that are not confirmed yet.
 	const kept = new Set(last.slice(at + 1));
 	const items = [...link.own.filter((item) => !kept.has(item)), ...kept];
 	const { session, seen, next } = link;
 	write(TAB, KEY, { session, seen, next, items, mark: items.indexOf(list.mark), at: savedAt });
-	link.tell();
+	link.confirmSeen();
 }
 
 function restore({ session, seen, next, items, mark, at }) {
-	Object.assign(link, { session, seen, next, told: seen, away: at, again: true });
+	Object.assign(link, { session, seen, next, confirmed: seen, away: at, again: true });
 	link.own = items.filter(({ state }) => state === "wait" || state === "sent");
 	list.mark = items[mark];
 	for (const item of items) list.add(item);
@@ -836,7 +836,7 @@ window.onstorage = () => {
 	showSettings();
 };
 
-// --- Page: keys, coming and going ---
+// --- Page: keys, focus, network ---
 
 document.onkeydown = (event) => {
 	const { key, target } = event;
@@ -849,11 +849,11 @@ document.onkeydown = (event) => {
 		event.preventDefault();
 		if (key === "/") toggleSearch(true);
 		else list.toEnd();
-	} else if (key.length === 1 && key !== " ") text.focus(); // somebody types a message
+	} else if (key.length === 1 && key !== " ") text.focus(); // the user types a message
 };
 
-window.onfocus = document.onvisibilitychange = looked;
-window.ononline = () => link.hurry();
+window.onfocus = document.onvisibilitychange = onReturn;
+window.ononline = () => link.connectNow();
 window.onoffline = () => link.lost();
 window.onpagehide = () => {
 	save(true);
@@ -868,7 +868,7 @@ window.onpageshow = ({ persisted }) => {
 let ticked = Date.now();
 setInterval(() => {
 	const since = Date.now() - ticked;
-	link.check(since > 90_000 || since < 0); // the timers of hidden pages run once a minute
+	link.check(since < 0 || since > 90_000); // in a hidden page, timers run once a minute
 	ticked = Date.now();
 }, 5000);
 

@@ -151,7 +151,7 @@ ONE = '[[population]]\nname = "one"\nclients = 1\n'
         ),
         (
             'about = "a"\n' + ONE + 'phase = "noon"',
-            "population 'one': phase must be one of none: there are no phases, not 'noon'",
+            "'x': population 'one': phase is not allowed without [[phase]] tables",
         ),
         ('about = "a"\n' + ONE + ONE, "'x': population names must differ"),
         (
@@ -160,7 +160,7 @@ ONE = '[[population]]\nname = "one"\nclients = 1\n'
         ),
         (
             'about = "a"\n' + ONE + '[[fault]]\nkind = "stop"\nat = 3',
-            "at must be a part of the run from 0 to 1, or a list of them, not 3",
+            "at must be a fraction of the run from 0 to 1, or a list of them, not 3",
         ),
         (
             'about = "a"\nreach = "reset"\n' + ONE,

@@ -158,7 +158,23 @@ class Client:
         self.writer.transport.abort()
 
 
-def bound_buffers(sock: socket.socket) -> None:
+def create_listener() -> socket.socket:
+    """Return a listener on a free port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    _bound_buffers(listener)  # the accepted sockets inherit these limits
+    return listener
+
+
+async def connect(port: int) -> Client:
+    """Return a client of the gateway that listens on this port."""
+    sock = socket.socket()
+    sock.setblocking(False)
+    _bound_buffers(sock)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    return Client(*await asyncio.open_connection(sock=sock))
+
+
+def _bound_buffers(sock: socket.socket) -> None:
     """Limit the kernel's buffers for the data of a connection. Otherwise, they grow to several MiB,
     and could take everything that a test sends."""
     for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
@@ -173,11 +189,7 @@ class Stage:
     clients: list[Client] = field(default_factory=list)
 
     async def connect(self) -> Client:
-        sock = socket.socket()
-        sock.setblocking(False)
-        bound_buffers(sock)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
-        client = Client(*await asyncio.open_connection(sock=sock))
+        client = await connect(self.port)
         self.clients.append(client)
         return client
 
@@ -185,8 +197,7 @@ class Stage:
 @asynccontextmanager
 async def serving(rules: Rules | None = None, capacity: int = 100) -> AsyncIterator[Stage]:
     """Run a gateway, and yield it with its room and clients."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    bound_buffers(listener)  # the accepted sockets inherit these limits
+    listener = create_listener()
     room = FakeRoom()
     gateway = Gateway(Site(), room, rules or Rules(), capacity)
     await gateway.listen(listener, None)

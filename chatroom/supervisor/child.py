@@ -90,7 +90,8 @@ class Child:
     def tell(self, record: Record, descriptors: Sequence[int] = (), owned: bool = False) -> None:
         """Send a record as soon as the channel accepts it; see Channel.send.
 
-        If the process has ended, only `owned` descriptors are closed: `on_exit` reports that.
+        If the process has ended, the record is dropped and `owned` descriptors are closed.
+        `on_exit` reports the end.
         """
         if self._channel_open:
             with contextlib.suppress(ChannelClosed):

@@ -1,11 +1,10 @@
 """Browser sessions that move from one gateway to another: the main process's part.
 
-sidecars/web/claims.py shows the records. All records about moves come through the main process, so
-two gateways that claim a session at once get it one after the other, and a browser's last WebSocket
-has it in the end.
+sidecars/web/claims.py shows the records. Gateways exchange them only through the main process. So
+gateways that claim a session at the same time get it one after the other.
 
-The id of a session names the gateway where it began. So only sessions that have moved are
-remembered here: no other session costs the main process anything.
+The id of a session begins with the number of the gateway where the session began. So the main
+process needs to remember only the sessions that have moved.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,12 +20,13 @@ class _Claim:
 
     def __init__(self, asked: int, waiting: list[int]) -> None:
         self.asked = asked
+        """Gateway that was asked."""
         self.waiting = waiting
-        """Gateways that claim the session, the first one first."""
+        """Gateways that claim the session, in the order of their claims."""
 
 
 class SessionMoves:
-    """Passes sessions from gateway to gateway. A gateway is known by its number."""
+    """Passes sessions from gateway to gateway. A gateway is identified by its number."""
 
     def __init__(self, gateways: int, tell: Tell) -> None:
         """`gateways`: their number."""
@@ -37,7 +37,7 @@ class SessionMoves:
         """Gateways of the sessions that have moved."""
 
     def claim(self, gateway: int, id: str) -> None:
-        """Handle the claim of a gateway, which gets exactly one answer."""
+        """Handle a gateway's claim. The gateway gets exactly one answer."""
         claim = self._claims.get(id)
         if claim is None:
             self._ask(id, [gateway])
@@ -47,7 +47,7 @@ class SessionMoves:
     def on_released(self, gateway: int, id: str, descriptors: Sequence[int]) -> None:
         """Pass on a session that a gateway has released."""
         claim = self._take(gateway, id)
-        if claim is None:  # those that claimed it have died
+        if claim is None:  # the gateways that claimed it have died
             self._owners.pop(id, None)
             close_all(descriptors)
             return
@@ -87,7 +87,7 @@ class SessionMoves:
                 self._tell(gateway, {"gone": id}, ())
 
     def _take(self, gateway: int, id: str) -> _Claim | None:
-        """Return the claim that a gateway answers, and remove it; None if nobody waits for it."""
+        """Remove and return the claim that a gateway has answered; None if nobody waits for it."""
         claim = self._claims.get(id)
         if claim is None or claim.asked != gateway:
             return None

@@ -52,7 +52,7 @@ CONNECT_WITHIN = 1.0
 """Timeout (s) for a loopback connection. It takes less than a millisecond, unless the system drops
 packets of its loopback interface."""
 STOP_WITHIN = 1.0
-"""Timeout (s) for the gateways to close all WebSockets when the room stops."""
+"""Timeout (s) for the gateways to disconnect all clients when the room stops."""
 
 
 class Addresses(NamedTuple):
@@ -70,7 +70,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Gateway:
-    """One gateway's process, and what the main process knows of it."""
+    """One gateway: its process, and its state as the main process knows it."""
 
     def __init__(
         self,
@@ -81,16 +81,36 @@ class _Gateway:
         number: int,
     ) -> None:
         self.number = number
-        self.running = False
-        """True once the present process is ready."""
+        self._is_ready = False
+        """True once the last process that was started has become ready."""
         self.turns = 0
-        """Number of pings that the gateway has answered, and of its starts."""
+        """Number of pings that the gateway has answered, plus `starts`; for the watchdog."""
         self.starts = 0
+        """Number of times that the process was started."""
         self.waiting: list[Record] = []
         """Requests that wait until a worker is ready."""
         self.process = RestartedChild(
             loop, start, partial(on_record, self), lambda _: on_start(self), "web", gateway=number
         )
+
+    @property
+    def running(self) -> bool:
+        """True while a process runs that is ready."""
+        return self._is_ready and self.process.child is not None
+
+    def started(self) -> None:
+        """Note that a process was started."""
+        self._is_ready = False
+        self.starts += 1
+        self.turns += 1  # otherwise the next check would find the new process stuck
+        self.waiting.clear()
+
+    def ready(self) -> None:
+        """Note that the process is ready."""
+        assert self.process.child is not None
+        self._is_ready = True
+        self.process.child.ready()
+        self.process.succeeded()
 
 
 class Gateways:
@@ -109,10 +129,11 @@ class Gateways:
         admit: Admit | None,
         rooms: Rooms | None = None,
     ) -> None:
-        """Listen at the addresses. `in_use`: addresses at which the room listens already. `rooms`:
-        rooms to which the gateways connect by TCP, if there is no `admit`.
+        """Listen at the addresses. Raises ListenError, WebError, and LimitError if a gateway would
+        have too few descriptors.
 
-        Raises ListenError, WebError; LimitError if the gateway would have too few descriptors.
+        `in_use`: addresses at which the room already listens. `rooms`: rooms to which the gateways
+        connect by TCP. Either `admit` or `rooms` is None.
         """
         if find_spec("websockets") is None:
             option = "--web" if at.web else "--tls"
@@ -194,7 +215,7 @@ class Gateways:
             set_keepalive(listener, settings.peer_timeout)
 
     def reload_certificate(self) -> None:
-        """Read the certificate again. If something is wrong with it, the old one stays in use."""
+        """Read the certificate again. If it can't be used, the old one stays in use."""
         if self._certificate is not None:
             try:
                 _check(self._certificate)
@@ -219,7 +240,7 @@ class Gateways:
         return all(gateway.running for gateway in self._gateways)
 
     def status(self) -> list[dict[str, Any]]:
-        """Return a row of the status report for each gateway; `pid`: None between two starts."""
+        """Return a row of the status report for each gateway; `pid`: None while no process runs."""
         return [
             {
                 "gateway": gateway.number,
@@ -231,7 +252,7 @@ class Gateways:
         ]
 
     def stop(self) -> None:
-        """Let the processes close all WebSockets and end; then close the listeners."""
+        """Let the processes disconnect all clients and end; then close the listeners."""
         self._watchdog.stop()
         processes = [gateway.process for gateway in self._gateways]
         deadline = self._loop.now() + STOP_WITHIN
@@ -250,19 +271,13 @@ class Gateways:
             listener.close()
 
     def _on_start(self, gateway: _Gateway) -> None:
-        gateway.running = False
-        gateway.starts += 1
-        gateway.turns += 1  # otherwise the next check would find the new process stuck
-        gateway.waiting.clear()
+        gateway.started()
         self._moves.on_start(gateway.number)
 
     def _handle_message(self, gateway: _Gateway, record: Record, descriptors: list[int]) -> None:
         match record:
             case {"ready": True}:
-                assert gateway.process.child is not None
-                gateway.running = True
-                gateway.process.child.ready()
-                gateway.process.succeeded()
+                gateway.ready()
             case {"open": _} if self._accepts:
                 self._open(gateway, record)
             case {"open": _}:

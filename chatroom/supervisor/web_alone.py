@@ -1,4 +1,4 @@
-"""The main process of `python -m chatroom.web`: gateways in front of rooms they reach by TCP."""
+"""The main process of `python -m chatroom.web`: it runs gateways that connect to rooms by TCP."""
 
 import asyncio
 import contextlib
@@ -23,9 +23,9 @@ RESERVED = 64
 def run(
     settings: Settings, at: Addresses, rooms: Rooms, on_listening: Callable[[list[str]], None]
 ) -> None:
-    """Serve until SIGINT or SIGTERM. `on_listening` is called once clients are served, with lines
-    that say where.
+    """Serve until SIGINT or SIGTERM.
 
+    `on_listening` is called once all gateways are ready, with lines that say where they listen.
     Raises ListenError, LimitError, and WebError if no room answers now, or the certificate can't be
     used.
     """

@@ -94,9 +94,10 @@ class Channel:
         return len(self._backlog)
 
     def send(self, record: Record, descriptors: Sequence[int] = (), owned: bool = False) -> None:
-        """Send a record after the backlog. The descriptors must stay open until it is sent.
+        """Send a record after the backlog. Raises ChannelClosed.
 
-        If they are `owned`, the channel closes them then, or at its own end. Raises ChannelClosed.
+        The descriptors must stay open until the record is sent. If `owned`, the channel closes them
+        then, or in `close`.
         """
         self._backlog.append(_Unsent(json.dumps(record).encode(), descriptors, owned))
         if len(self._backlog) == 1:

@@ -46,23 +46,23 @@ def listen(at: Endpoint, peer_timeout: int, in_use: Sequence[Endpoint] = ()) -> 
 
 
 def listen_beside(listener: socket.socket) -> socket.socket:
-    """Return another listener at the same address; the kernel spreads the connections over both.
+    """Return another listener at the same address; the kernel distributes connections over both.
 
-    Where the kernel can't do this (macOS), it is the same listener. Raises ListenError.
+    On macOS, whose kernel can't do this, return a duplicate of the listener. Raises ListenError.
     """
     if sys.platform != "linux":
         return listener.dup()
     other = socket.socket(listener.family, socket.SOCK_STREAM)
     try:
-        # Both need the option. The first listener gets it after `bind`, so that an address that
-        # another room of this user uses was an error.
+        # Both listeners need the option. `listener` gets it only now, after its `bind`. Otherwise,
+        # it could have bound the address of another room of this user, which must be an error.
         for end in (listener, other):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         _bind(other, listener.getsockname())
         prepare(other, 0)
     except OSError as error:
         other.close()
-        raise ListenError(f"can't listen on {endpoint(listener)}: {error.strerror}") from None
+        raise ListenError(f"can't listen on {endpoint(listener)}: {error_text(error)}") from None
     return other
 
 

@@ -33,7 +33,7 @@ def watch_signals(
     on_signal: Callable[[int], None],
     cleanup: contextlib.ExitStack,
 ) -> None:
-    """Call `on_signal` in the event loop with each signal that arrives, until `cleanup` ends."""
+    """Call `on_signal` in the event loop with each signal that arrives, until `cleanup` closes."""
     wake, woken = socket.socketpair()
     for end in (wake, woken):
         end.setblocking(False)

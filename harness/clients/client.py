@@ -360,7 +360,7 @@ class Client:
             if self._log.record:
                 self._log.record.receives(self.name, text)
             if self.echoes:
-                self.echoes.remove(self.heard)
+                self.echoes.remove(self.heard, len(text))
             self._drop_line_end()
             self._news.set()
             if len(self.heard) >= MOST:

@@ -78,14 +78,16 @@ class Echoes:
         *lines, self._unfinished = (self._unfinished + text.replace(b"\r\n", b"\n")).split(b"\n")
         self._due += lines
 
-    def remove(self, heard: bytearray) -> None:
-        """Remove all complete echoes from the input."""
+    def remove(self, heard: bytearray, new: int) -> None:
+        """Remove the complete echoes from the last `new` bytes of the input, and from the
+        unfinished line before them. Earlier lines have been examined already."""
         if not self._due:
             return
-        *lines, unfinished = bytes(heard).split(b"\n")
+        begin = heard.rfind(b"\n", 0, len(heard) - new) + 1
+        *lines, unfinished = bytes(heard[begin:]).split(b"\n")
         others = [line for line in lines if not self._take(line)]
         if len(others) < len(lines):
-            heard[:] = b"\n".join([*others, unfinished])
+            heard[begin:] = b"\n".join([*others, unfinished])
 
     def _take(self, line: bytes) -> bool:
         """Return whether a line is the echo of a line that is due; if so, count it as arrived."""

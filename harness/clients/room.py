@@ -32,7 +32,9 @@ from harness.errors import (
 )
 from harness.profile import Profile
 from harness.target.interrupts import defer_signals
+from harness.target.listeners import overflowed
 from harness.target.target import Target, Times, at, is_local, part_used
+from harness.wording import counted
 
 LONGEST_WELCOME = 1 << 20
 """Number of bytes at the beginning of a client's input that are searched for the welcome."""
@@ -40,6 +42,9 @@ LONGEST_WELCOME = 1 << 20
 ATTENTIVE = 0.05
 """Seconds between two checks that the harness itself is on time. Also the time (s) to wait for the
 welcome of a server that seems to send none."""
+
+LOGIN = 0.01
+"""Seconds that a server has for a login, in a dialect without a welcome."""
 
 SILENCES = 3
 """Number of successive clients that receive nothing, after which a server seems to send no
@@ -206,6 +211,8 @@ class Room:
         member yet."""
         client = await self.connect(source, receive_buffer, target, login_name)
         await client.log_in()
+        if self.profile.login and self.profile.welcome is None:
+            await asyncio.sleep(LOGIN)  # nothing shows that the login has been processed
         await self._take_welcome(client)
         return client
 
@@ -246,11 +253,16 @@ class Room:
         return taken
 
     async def join(self, count: int) -> list[Client]:
-        """Connect `count` clients, each at its own address; return them once all are members."""
-        members = [await self.connect() for _ in range(count)]
-        for member in members:
-            await member.log_in()
-        await asyncio.gather(*map(self._take_welcome, members))
+        """Connect `count` clients, each at its own address; return them once all are members.
+
+        With a login, a client connects when the one before it has its welcome: some servers mix up
+        clients that log in at the same time, which breaks only JOIN-1.
+        """
+        if self.profile.login:
+            members = [await self.enter() for _ in range(count)]
+        else:
+            members = [await self.connect() for _ in range(count)]
+            await asyncio.gather(*map(self._take_welcome, members))
         self._members += members
         await self.settle()
         return members
@@ -273,7 +285,7 @@ class Room:
         if deaf:
             raise JoinError(
                 f"{deaf[0]} has connected, but does not receive messages"
-                f"{_apart(witness, self._members, deaf)}{self.fate()}",
+                f"{_apart(witness, self._members, deaf)}{self._overflow(deaf)}{self.fate()}",
                 token,
                 bytes(deaf[0].heard),
             )
@@ -481,6 +493,14 @@ class Room:
         """Return how the target ended, as the end of an error message; empty while it runs."""
         how = self.target.death()
         return f"; the server {how}" if how else ""
+
+    def _overflow(self, deaf: Sequence[Client]) -> str:
+        """Return a note for an error message if the server's kernel does not know the connections
+        of some of these clients; else an empty text."""
+        ports = [client.port for client in deaf if client.reading]
+        lost = overflowed(deaf[0].server[1], ports) if self.target.local else 0
+        many = counted(lost, "connection")
+        return f"; {many} did not fit into the server's queue of new connections" if lost else ""
 
     # --- the end -------------------------------------------------------------
 

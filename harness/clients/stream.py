@@ -48,7 +48,9 @@ def squeezed(heard: bytes, profile: Profile) -> bytes:
 
     A server that treats each read as a message may insert prefixes in the middle of a line.
     """
-    text = profile.prefix.sub(b"", without_notices(heard, profile))
+    text = without_notices(heard, profile)
+    if profile.prefix.pattern:  # an empty pattern would match at each byte of a flood
+        text = profile.prefix.sub(b"", text)
     return text.replace(b"\r", b"").replace(b"\n", b"")
 
 

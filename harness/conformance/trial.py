@@ -9,9 +9,10 @@ fresh servers. These cases are tried in order:
   broken.
 - The failed test runs after the earlier test. If it always fails, the earlier test's clause is
   broken; if the server always ends when the clients of the earlier test leave, LEAVE-1 is broken.
-- If the failed test had received no message in its first run, the earlier test has probably harmed
-  the server. If the server had ended, the earlier test's clause is broken. If it was running, it
-  had stopped accepting clients, and JOIN-1 is broken.
+- If the failed test had received no message in its first run, the server was probably harmed
+  before. If it had ended, it ended when the clients of the earlier test left, because this test
+  itself had passed: LEAVE-1 is broken. If it was running, it had stopped accepting clients, and
+  JOIN-1 is broken.
 - Otherwise, the failure is the test's own, but does not occur every time.
 
 In the second and third case, a failure counts only if something does not arrive. Another failure,
@@ -123,7 +124,8 @@ def judge_again(
     if room.exchanged:
         return None
     if ended:
-        return Blame(before.name, before.clause, f"after this test, the server {ended}")
+        how = f"when the clients of this test had left, the server {ended}"
+        return Blame(before.name, LEAVING, how)
     return Blame(before.name, JOINING, f"{failure.what}, since the test of {before.clause}")
 
 

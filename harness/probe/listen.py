@@ -155,21 +155,39 @@ async def _framing(room: Room, findings: Findings) -> None:
     """Note which of LINE-2, LINE-3, LINE-5 and LINE-6 the server seems to keep.
 
     LINE-2, LINE-3, and LINE-5 with LINE-6 have a check each. If the server loses a line of a check,
-    the clauses of this check are not noted.
+    the clauses of this check are not noted. In the first two checks, another member sends a line
+    while a line is unfinished: a server that relays each read without a prefix delivers this line
+    in the middle of the unfinished line.
     """
-    speaker, listener = await room.join(2)
+    speaker, other, listener = await room.join(3)
+
+    async def interrupt() -> bytes:
+        word = room.token()
+        await other.say(word + b"\n")
+        await listener.comes(word, 0.02)
+        return word
+
     with contextlib.suppress(Violation):
         first, second = room.tokens(2)
-        await speaker.say_in_pieces([first, b"+", second, b"\n"], 0.02)
+        await speaker.say_in_pieces([first, b"+"], 0.02)
+        await interrupt()
+        await speaker.say_in_pieces([second, b"\n"], 0.02)
         await listener.hears(first)
         if await listener.hears_line(second) == b"+" + second:
             findings.claims.append("LINE-2")
     with contextlib.suppress(Violation):
-        first, second = room.tokens(2)
-        await speaker.say(first + b"\n" + second + b"\n")
+        first, second, third = room.tokens(3)
+        await speaker.say(first + b"\n" + second + b"\n" + third[:1])
+        word = await interrupt()
+        await speaker.say(third[1:] + b"\n")
         await listener.hears(first)
-        between = (await listener.hears_line(second)).removesuffix(second)
-        if between.startswith(b"\n") and room.profile.prefix.fullmatch(between[1:]):
+        between = (await listener.hears(second)).removesuffix(second)
+        [heard] = await room.barrier(speaker, listener)
+        if word not in heard:
+            heard += b"\n" + await listener.hears(word)
+        before = heard.partition(word)[0].rpartition(b"\n")[2]
+        prefix = room.profile.prefix
+        if between.startswith(b"\n") and prefix.fullmatch(between[1:]) and prefix.fullmatch(before):
             findings.claims.append("LINE-3")
     with contextlib.suppress(Violation):
         first, second = room.tokens(2)

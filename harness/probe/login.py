@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from harness.clients.client import Client
 from harness.clients.room import Room
 from harness.errors import Violation
-from harness.probe.framing import MOST_OUTPUT, refuse_length_framing
+from harness.probe.framing import MOST_OUTPUT, refuse_other_framings
 from harness.profile import CRLF, LF
 from harness.target.listeners import unaccepted
 
@@ -127,7 +127,7 @@ async def find_entrance(room: Room) -> Entrance:
     Each login is tried on a fresh server, if the harness can start one: the clients of an earlier
     login may have harmed the server, even by leaving. Raise ProbeError if no login works, if the
     server accepts no connection, or if it sends too much while no client sends. Raise CannotJudge
-    if the server frames messages by their length.
+    if the server's messages are not lines.
     """
     seen = Seen()
     tried: list[str] = []
@@ -138,7 +138,7 @@ async def find_entrance(room: Room) -> Entrance:
         if number:
             room.target.fresh()
         if way is None:
-            await refuse_length_framing(room)
+            await refuse_other_framings(room)
             continue
         attempt = Attempt()
         if found := await _try(room, way, seen, attempt):
@@ -175,8 +175,8 @@ def _last_line(output: bytes) -> bytes:
 
 
 def _ways(seen: bytearray) -> Iterator[Way | None]:
-    """Yield the logins to try, likely ones first. None stands for a check whether the server frames
-    messages by their length.
+    """Yield the logins to try, likely ones first. None stands for a check whether the server's
+    messages are not lines.
 
     seen: everything that clients have received so far, which may name a login command.
     """

@@ -796,10 +796,21 @@ broken(
 class TearsCharacters(Server):
     """Decodes the data of each read in pieces of 1,024 bytes, and so cuts characters."""
 
+    piece = KIB
+
     def frame(self, member: Member, data: bytes) -> list[bytes]:
-        torn = (data[start : start + KIB] for start in range(0, len(data), KIB))
+        torn = (data[start : start + self.piece] for start in range(0, len(data), self.piece))
         text = "".join(piece.decode(errors="replace") for piece in torn)
         return super().frame(member, text.encode())
+
+
+for size in (2 * KIB, 4 * KIB):
+    broken(
+        f"tears-characters-at-{size}: LINE-2 TEXT-1",
+        f"Decodes the data of each read in pieces of {size:,} bytes, and so cuts characters.",
+        TearsCharacters,
+        piece=size,
+    )
 
 
 broken(
@@ -1036,16 +1047,33 @@ class BansWhoComesBack(Noting):
 # --- load ----------------------------------------------------------------------------------------
 
 
+class Blocking(Server):
+    """A correct server with a method that waits until a member has received all its messages."""
+
+    def send_all(self, member: Member) -> None:
+        with contextlib.suppress(OSError):  # the socket is closed if the member has left
+            member.socket.setblocking(True)
+        Server.send(self, member)
+        with contextlib.suppress(OSError):
+            member.socket.setblocking(False)
+
+
 @breaks("blocking-sends: LOAD-1 LOAD-2")
-class BlockingSends(Server):
+class BlockingSends(Blocking):
     """Waits in each send until the socket accepts the data, and so stops for a slow reader."""
 
     def send(self, member: Member) -> None:
-        with contextlib.suppress(OSError):  # the socket is closed if the member has left
-            member.socket.setblocking(True)
-        super().send(member)
-        with contextlib.suppress(OSError):
-            member.socket.setblocking(False)
+        self.send_all(member)
+
+
+@breaks("joins-wait-for-the-slow: LOAD-1 LOAD-2")
+class JoinsWaitForTheSlow(Blocking):
+    """Waits, whenever a client joins, until each member has received all its messages."""
+
+    def join(self, member: Member) -> None:
+        for other in [each for each in self.members if each.stuck]:
+            self.send_all(other)
+        super().join(member)
 
 
 broken(

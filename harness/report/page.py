@@ -128,7 +128,7 @@ def report(verdict: Verdict, about: Mapping[str, Any], docs: Mapping[str, str]) 
         about=[
             (name.replace("_", " "), _formatted(about[name]))
             for name in about
-            if name not in ("target", "dialect")
+            if name not in ("target", "dialect") and about[name] is not None
         ],
         groups=[*_grouped(broken, rest)],
         broken=broken,

@@ -18,7 +18,7 @@ import os
 import re
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,6 +68,16 @@ def unaccepted(port: int) -> int:
     hides them."""
     # Such a connection belongs to no descriptor yet, so it has no inode.
     return sum(each.port == port and not each.inode for each in _sockets(_ESTABLISHED) or ())
+
+
+def overflowed(port: int, clients: Iterable[int]) -> int:
+    """Return how many clients, given by their ports, are connected to a port as far as they know,
+    while the server's kernel has no such connection: it did not fit into the queue of connections
+    that the server has not accepted. 0 if the system hides the connections."""
+    there = [*(_sockets(_CONNECTED) or ())]
+    known = {each.peer for each in there if each.port == port}
+    connected = {each.port for each in there if each.peer == port}
+    return len(connected.intersection(clients) - known)
 
 
 def _sockets(states: int) -> list[TcpSocket] | None:

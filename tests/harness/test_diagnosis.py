@@ -187,6 +187,25 @@ TRACES = {
             b"XX\nhelo",
         ),
     ),
+    "a message behind the beginning of another's line": Trace(
+        failed(
+            "LINE-3",
+            THREE
+            + "A sends one\\ntwo\\nth\nB receives one\\ntwo\\nth\nC sends XX\\n\nB receives XX\\n",
+            "the line of C does not stand alone",
+            b"XX\n",
+            b"thXX\n",
+        ),
+        ('C\'s message "XX\\n" arrived behind the beginning of an unfinished line: "thXX\\n".',),
+        "TCP is a stream",
+        failed(
+            "LINE-3",
+            THREE + "A sends one\\ntwo\\nth\nC sends XX\\n\nB receives one\\ntwo\\nXX\\nXX\\n",
+            "the line of C does not stand alone",
+            b"XX\n",
+            b"XX\nXX\n",
+        ),
+    ),
     "the text arrived in pieces": Trace(
         failed(
             "LINE-2",
@@ -481,6 +500,20 @@ TRACES = {
             "UTF-8 text arrived changed",
             "€!€".encode(),
             "€\ufffd€".encode(),
+        ),
+    ),
+    "a read with a torn character was dropped": Trace(
+        failed(
+            "TEXT-1",
+            THREE + "A sends second\\xe2\\x82\\xac…2076",
+            "B did not receive the end of a long text",
+        ),
+        ('A sent "second€…" (2,076 bytes), a line with characters of several bytes, and nobody',),
+        "a read ends inside a character",
+        failed(
+            "TEXT-1",
+            THREE + "A sends second…2076",
+            "B did not receive the end of a long text",
         ),
     ),
     "a command": Trace(
@@ -806,6 +839,91 @@ def test_a_server_s_cr_lf_and_colours_do_not_hide_a_trace() -> None:
     log += "A sends one\\r\\ntwo\\r\\n\nB receives \\x1b[31m<127.0.0.2>\\x1b[0mone\\r\\ntwo\\r\\n"
     found = diagnose(failed("LINE-3", log, "not every line has the first line's prefix"))
     assert found.pattern == "the second line has no prefix"
+
+
+def test_a_queue_that_is_too_short_for_a_crowd_is_named() -> None:
+    detail = (
+        "C30 has connected, but does not receive messages; 7 connections did not fit into the"
+        " server's queue of new connections"
+    )
+    found = diagnose(failed("JOIN-1", f"{CROWD}\n{SERVED}", detail))
+    assert found.what.endswith("7 connections did not fit into the server's queue.")
+    assert "argument of listen" in found.cause
+
+
+def test_a_slow_reader_may_also_block_the_next_client_that_joins() -> None:
+    found = diagnose(failed("LOAD-1", THREE, "B receives no message of A", b"word"))
+    assert found.pattern == "a slow reader blocks"
+    assert found.what.endswith("and a line did not reach B, which does read.")
+
+
+def test_only_the_clause_on_last_words_is_about_them() -> None:
+    log = THREE + "A sends anna\\n\nA closes its side"
+    detail = "after 40 guests, the server has 40 more descriptors"
+    assert "Nothing of it arrived" not in diagnose(failed("LEAVE-3", log, detail)).what
+
+
+def test_pieces_are_found_if_another_s_line_comes_between_them() -> None:
+    log = """
+    A sends hel
+    C receives <127.0.0.2>hel
+    B sends word\\n
+    C receives <127.0.0.3>word\\n
+    A sends lo\\n
+    C receives <127.0.0.2>lo\\n
+    """
+    found = diagnose(failed("LINE-2", THREE + log, expected=b"lo", actual=b"lo"))
+    assert found.pattern == "the text arrived in pieces", found
+    assert "A sent one line in 2 pieces, and C received" in found.what
+
+
+def test_a_message_inside_a_line_is_found_behind_several_pieces() -> None:
+    log = """
+    A sends he
+    A sends l
+    C sends XX\\n
+    A sends lo\\n
+    B receives hel
+    B receives XX\\nlo\\n
+    """
+    detail = "a line in pieces did not arrive as one"
+    found = diagnose(failed("LINE-2", THREE + log, detail, b"hello", b"helXX\nlo"))
+    assert found.pattern == "a message inside another's line", found
+
+
+def test_two_lines_that_the_server_has_merged_are_not_pieces_of_one() -> None:
+    log = """
+    D connects 127.0.0.5
+    A sends one\\n
+    A sends two\\n
+    D receives <127.0.0.2>one\\ntwo\\nWelcome
+    C receives <127.0.0.2>one\\ntwo\\n<127.0.0.2>three\\n
+    """
+    actual = b"<127.0.0.2>one\ntwo\nWelcome"
+    found = diagnose(
+        failed("WELCOME-1", THREE + log, "D received text before the welcome", None, actual)
+    )
+    assert found.pattern == "a message before the welcome", found
+
+
+def test_a_failure_of_several_lines_is_about_their_message_and_not_about_a_later_line() -> None:
+    log = """
+    A sends one\\ntwo\\nth
+    B receives <127.0.0.2>one\\ntwo\\nth
+    A sends ree\\n
+    B receives <127.0.0.2>ree\\n
+    """
+    actual = b"<127.0.0.2>one\ntwo\nth<127.0.0.2>ree\n"
+    detail = "not every line has the first line's prefix"
+    found = diagnose(failed("LINE-3", THREE + log, detail, b"<127.0.0.2>", actual))
+    assert found.pattern == "the second line has no prefix", found
+
+
+def test_the_first_message_of_a_split_line_is_not_empty() -> None:
+    log = f"A sends {'x' * 256}…300\nB receives <127.0.0.2>{'x' * 200}…322"
+    actual = b"<127.0.0.2>" + b"x" * 200 + b"\n<127.0.0.2>" + b"x" * 99
+    found = diagnose(failed("CAST-3", THREE + log, "the text arrived changed", b"x" * 299, actual))
+    assert "It arrived as 2 messages; the first has 200 bytes." in found.what
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,24 @@ def test_sighup_reads_the_certificate_again(tmp_path: Path) -> None:
             anna.expect("<127.0.0.1>still here")
 
 
+def test_a_line_client_gets_a_clean_end_when_the_gateway_stops(tmp_path: Path) -> None:
+    """The end of the TLS connection shows the client that it has received all lines."""
+    chain, key = certificates.make(tmp_path, "good")
+    context = ssl.create_default_context(cafile=chain)
+    with room("--workers", 1) as here:
+        options = ("--room", f"{HERE}:{here.port}", "--cert", chain, "--key", key)
+        with process(*options, "--tls", f"{HERE}:0") as (_, gateway):
+            assert gateway.stdout is not None
+            port = int(gateway.stdout.readline().rpartition(":")[2])
+            with (
+                socket.create_connection((HERE, port), PATIENCE) as end,
+                context.wrap_socket(end, server_hostname=HERE, suppress_ragged_eofs=False) as line,
+            ):
+                assert line.recv(100) == f"{WELCOME}\n".encode()
+                gateway.send_signal(signal.SIGTERM)
+                assert line.recv(100) == b""
+
+
 def trusts(url: str, context: ssl.SSLContext) -> bool:
     port = int(url.rstrip("/").rpartition(":")[2])
     try:

@@ -27,7 +27,7 @@ def url_of(here: Room) -> str:
 
 
 def gateways(parent: int) -> list[Process]:
-    """Return the gateways' processes, in the order in which they were started."""
+    """Return the processes of the gateways, the oldest first."""
     try:
         pids = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     except OSError:
@@ -51,8 +51,11 @@ def heard(browser: Browser, line: str) -> bool:
 
 
 def cut_often(here: Room, url: str, seed: int, cuts: int) -> None:
-    """Let a browser and a line client talk while the browser is cut at random moments; count what
-    arrives on both sides. The session survives each cut, whichever gateway the browser reaches."""
+    """Let a browser and a line client talk, and cut the browser's connection at random moments.
+
+    Check that everything arrives once on both sides, and that the session survives each cut,
+    whichever gateway the browser reaches.
+    """
     chance = random.Random(seed)
     with Browser(url) as anna:
         anna.until(lambda: anna.lines == {1: WELCOME})
@@ -82,7 +85,7 @@ def cut_often(here: Room, url: str, seed: int, cuts: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_browser_that_resumes_at_any_gateway_loses_and_doubles_nothing(seed: int) -> None:
+def test_a_browser_that_resumes_at_any_gateway_loses_and_duplicates_nothing(seed: int) -> None:
     """Some of the older WebSockets are still open when the newer one takes the session over."""
     with room("--workers", 2, *WEB, *NO_RATE) as here:
         cut_often(here, url_of(here), seed, 60)
@@ -90,13 +93,13 @@ def test_a_browser_that_resumes_at_any_gateway_loses_and_doubles_nothing(seed: i
 
 
 def test_a_killed_gateway_disconnects_only_its_own_browsers() -> None:
-    """The others notice nothing. It is replaced, and its browsers join again."""
+    """The other browsers notice nothing. The gateway is replaced, and its browsers join again."""
     with room("--workers", 1, *WEB, logs=DIED) as here:
         url, line, browsers = url_of(here), here.join("127.0.0.9"), list[Browser]()
         Owner(here.run_dir).until(all_ready, "the gateways run")
         while len({number_of(browser) for browser in browsers}) < 3:
             browsers.append(Browser(url))
-            assert len(browsers) < 64, "the kernel spreads the connections"
+            assert len(browsers) < 64, "no browser has reached one of the gateways"
         for browser in browsers:
             browser.expect(WELCOME)
         gateways(here.pid)[1].kill()
@@ -122,7 +125,7 @@ def test_a_killed_gateway_disconnects_only_its_own_browsers() -> None:
             browser.websocket.close()
 
 
-def test_several_gateways_stand_alone() -> None:
+def test_several_gateways_in_front_of_a_room() -> None:
     with room("--workers", 1, *NO_RATE) as here:
         options = ("--room", f"{HERE}:{here.port}", "--processes", 2)
         with process(*options, errors="event=web-died gateway=0 exit=-9 ") as (url, parent):

@@ -17,7 +17,7 @@ ROOM = 1000
 
 
 class FakeGateways:
-    """Gateways that answer when the test says so."""
+    """Gateways that send and answer records when the test tells them to."""
 
     def __init__(self, count: int) -> None:
         self.moves = SessionMoves(count, self._tell)
@@ -35,7 +35,7 @@ class FakeGateways:
         self.inbox[gateway].append((record, descriptors))
 
     def claim(self, gateway: int) -> None:
-        """Claim the session, unless the gateway has it, or claims it already."""
+        """Claim the session, unless the gateway already has it or claims it."""
         if self.holder != gateway and not self.claiming[gateway]:
             self.claiming[gateway] = True
             self.outbox[gateway].append({"claim": ID})
@@ -116,13 +116,13 @@ def test_a_session_that_has_moved_is_found_until_it_ends() -> None:
     gateways = FakeGateways(3)
     gateways.moves.claim(1, ID)
     gateways.moves.on_released(0, ID, [ROOM])
-    gateways.moves.forget(0, ID)  # it has not ended
+    gateways.moves.forget(0, ID)  # no effect: gateway 0 no longer has the session
     gateways.moves.claim(2, ID)
     assert gateways.inbox[1][-1] == ({"release": ID}, ())
     gateways.moves.on_released(1, ID, [ROOM])
     gateways.moves.forget(2, ID)
     gateways.moves.claim(1, ID)
-    assert gateways.inbox[0][-1] == ({"release": ID}, ()), "only the first one may have it"
+    assert gateways.inbox[0][-1] == ({"release": ID}, ()), "gateway 0 is asked again"
 
 
 def test_a_gateway_that_does_not_exist_has_no_session() -> None:
@@ -152,7 +152,7 @@ def test_a_session_for_a_gateway_that_has_died_ends(closed: list[int]) -> None:
 
 
 def test_a_session_that_has_moved_ends_with_its_gateway() -> None:
-    """It is not remembered any more: the gateway where it began is asked."""
+    """The main process forgets it: for the next claim, it asks the gateway where it began."""
     gateways = FakeGateways(3)
     gateways.moves.claim(1, ID)
     gateways.moves.on_released(0, ID, [ROOM])
@@ -185,7 +185,7 @@ STEPS = st.tuples(st.sampled_from(["claim", "read", "handle"]), st.integers(0, 2
 
 @given(st.lists(STEPS, max_size=60))
 def test_without_deaths_a_session_is_never_lost(steps: list[tuple[str, int]]) -> None:
-    """Each claim has one answer, and the session moves to the gateway."""
+    """Each claim gets one answer: the session moves to the gateway."""
     gateways = FakeGateways(3)
     for step, gateway in steps:
         getattr(gateways, step)(gateway)
@@ -196,7 +196,7 @@ def test_without_deaths_a_session_is_never_lost(steps: list[tuple[str, int]]) ->
 
 
 @given(st.lists(st.one_of(STEPS, st.tuples(st.just("die"), st.integers(0, 2))), max_size=60))
-def test_whoever_dies_each_claim_has_one_answer(steps: list[tuple[str, int]]) -> None:
+def test_with_deaths_each_claim_still_gets_one_answer(steps: list[tuple[str, int]]) -> None:
     """Two gateways never have the session at once."""
     gateways = FakeGateways(3)
     for step, gateway in steps:

@@ -1,6 +1,7 @@
 """The main process's part of the web gateway: listeners, connections, and the process."""
 
 import contextlib
+import errno
 import os
 import resource
 import socket
@@ -248,7 +249,7 @@ def exchange(children: Children, number: int, **record: Any) -> list[list[dict[s
 def test_each_gateway_has_a_listener_of_its_own_at_one_address(
     two: Gateways, children: Children
 ) -> None:
-    """The kernel spreads the connections, so a burst does not go to one process."""
+    """So the kernel distributes a burst of connections over the processes."""
     listeners = [process.arguments[1].web for process in children.started]
     [address] = {listener.getsockname() for listener in listeners}
     assert two.where == [f"web page on http://127.0.0.1:{address[1]}/"]
@@ -281,8 +282,8 @@ def test_a_session_moves_through_the_main_process(two: Gateways, children: Child
     assert exchange(children, 0, gone=session) == [[], [{"gone": session}]]
 
 
-def test_a_gateway_that_dies_has_no_session_any_more(two: Gateways, children: Children) -> None:
-    """The claims that wait for it are answered when the next one is started."""
+def test_the_sessions_of_a_gateway_that_dies_end(two: Gateways, children: Children) -> None:
+    """Claims that wait for the dead gateway are answered when the next one is started."""
     exchange(children, 1, claim="0-session")
     children.started[0].die(-9)
     children.loop.turn()
@@ -290,6 +291,19 @@ def test_a_gateway_that_dies_has_no_session_any_more(two: Gateways, children: Ch
     assert len(children.started) == 3
     assert children.started[1].records() == [{"gone": "0-session"}]
     assert children.started[1].exitcode is None
+
+
+def test_a_gateway_that_has_died_is_not_ready(two: Gateways, children: Children) -> None:
+    """The system may have no process left for its successor."""
+    for process in children.started:
+        process.channel.send({"ready": True})
+    children.loop.turn()
+    assert [row["ready"] for row in two.status()] == [True, True]
+    children.error = OSError(errno.EAGAIN, "no more processes")
+    children.started[0].die(-9)
+    children.loop.turn()
+    assert two.status()[0] == {"gateway": 0, "pid": None, "ready": False, "restarts": 0}
+    assert not two.running
 
 
 def test_only_the_gateway_that_hangs_is_killed(two: Gateways, children: Children) -> None:
@@ -313,7 +327,7 @@ def test_only_the_gateway_that_hangs_is_killed(two: Gateways, children: Children
     assert two.running
     children.loop.time += 2.5
     children.loop.turn()
-    assert children.last.exitcode is None, "the new one has the same time"
+    assert children.last.exitcode is None, "the new process has the full timeout"
 
 
 def test_all_gateways_read_a_new_certificate(

@@ -1,4 +1,4 @@
-"""`--web HOST:PORT`: processes, the gateways, that serve a page on which browsers can join.
+"""`--web HOST:PORT`: the gateways, processes that serve a page on which browsers can join.
 
     stream.py    pure: the room's bytes as lines
     session.py   pure: a browser's session, which outlives its WebSocket
@@ -13,10 +13,10 @@
     gateway.py   HTTP and WebSockets, in an event loop: Gateway.listen
     certificate.py, line_clients.py   TLS, and clients that send lines over TLS
     process.py   start and end of the process: main
-    supervised.py, parent.py          the process between its start and end: its records
+    supervised.py  the gateway as a child process, which exchanges records with the main process
     page/        the page: HTML, CSS and JavaScript, as they are served
 
-supervisor/web.py starts the gateways, and replaces each that dies.
+supervisor/web.py starts the gateways, and replaces a gateway that dies.
 
 Each browser is a member of the room. It has its own TCP connection between the gateway and the
 room, and this connection has the browser's address. So admission, bans, rates, status and recovery

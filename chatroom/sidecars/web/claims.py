@@ -1,16 +1,18 @@
-"""Sessions that move between gateways: a browser that resumes may reach another gateway.
+"""Sessions that move between gateways, because a browser that resumes may reach another gateway.
 
     the gateway that it reaches     the main process       the gateway that has the session
     claim (id)      ──────────────►  release (id)  ──────►
                                      ◄───────────────────  released (id), with the connection to
                     ◄──────────────  claimed (id)          the room and a file with the state
 
-The last two records have the same descriptors. Instead of them, a gateway that does not have the
-session answers `gone`, and one that can't write the file answers `kept`.
+The last two records have the same descriptors. A gateway that does not have the session answers
+`gone` instead, and a gateway that can't write the file answers `kept`. The main process passes on
+these answers, too.
 
-A record arrives as a whole or not at all. So the session is in one gateway at any time, or in a
-record; if the process dies that has the session, or that the record is for, the kernel closes the
-connection to the room. supervisor/session_moves.py is the main process's part.
+A record arrives as a whole or not at all. So at any time, a session is either in one gateway or in
+one record. If this gateway dies, or the gateway that would receive the record, the session ends:
+the kernel closes its connection to the room. supervisor/session_moves.py is the main process's
+part.
 """
 
 import asyncio
@@ -51,23 +53,25 @@ class Sessions(Protocol):
         """Forget a session; return its connection to the room."""
 
     def move_in(self, id: str, room: socket.socket, state: State) -> None:
-        """Continue a session that has been in another gateway."""
+        """Continue a session that was in another gateway before."""
 
 
 class Claims:
-    """Claims sessions of other gateways, and releases those that they claim."""
+    """Claims sessions of other gateways, and releases sessions that other gateways claim."""
 
     def __init__(self, parent: Parent) -> None:
         self._parent = parent
         self._turn = asyncio.Semaphore(MAX_CLAIMS)
         self._asking: dict[str, asyncio.Task[bool]] = {}
-        """Open claims, by id. Each has one answer, even if nobody waits for it any more."""
+        """Tasks of the unanswered claims, by id of the session. A task waits for its answer even
+        after `claim` has given up."""
         self._answers: dict[str, asyncio.Future[bool]] = {}
+        """Future answers to the claims that were sent, by id of the session."""
 
     async def claim(self, id: str) -> bool:
-        """Return True when another gateway's session has moved in, False if there is none.
+        """Move a session of another gateway to this one; return False if no gateway has it.
 
-        Raises UnreachableError if this can't be found out now.
+        Raises UnreachableError if the session can't be moved now.
         """
         if not _ID.fullmatch(id):
             return False
@@ -129,7 +133,7 @@ class Claims:
         self._tell({"forget": id})
 
     def _tell(self, record: Record, descriptors: Sequence[int] = ()) -> None:
-        with contextlib.suppress(ChannelClosed):  # the event loop notices it
+        with contextlib.suppress(ChannelClosed):  # the process notices it when it receives
             self._parent.send(record, descriptors, owned=True)
 
 

@@ -42,19 +42,19 @@ class Listeners(NamedTuple):
 
 
 class Place(NamedTuple):
-    """One of the gateways that serve the same page."""
+    """Position of a gateway among the gateways that serve the same page."""
 
     number: int
     """Number of the gateway, from 0."""
     gateways: int
-    """Number of all these gateways."""
+    """Total number of gateways."""
 
 
 class Rooms(NamedTuple):
     """Rooms that the gateway reaches by TCP."""
 
     endpoints: Sequence[Endpoint]
-    """Rooms, of which the first that answers is used."""
+    """Addresses of the rooms, in the order in which the gateway tries them."""
     proxy_header: bool
     """True if they expect a PROXY header (version 2) from this gateway."""
 

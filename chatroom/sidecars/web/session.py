@@ -89,7 +89,7 @@ class Session:
     # --- another process ------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Return all that another process needs to continue this session, as JSON can hold it."""
+        """Return everything that another process needs to continue this session, for JSON."""
         return {
             "rest": self._stream.rest.decode("latin-1"),
             "lines": [*self._lines],
@@ -103,7 +103,7 @@ class Session:
 
     @classmethod
     def continued(cls, state: dict[str, Any]) -> Self:
-        """Return a session that continues where another one was, without a WebSocket."""
+        """Return a session that continues from the state of another one, without a WebSocket."""
         made = cls()
         made._stream = LineStream(state["rest"].encode("latin-1"))
         made._lines.extend(state["lines"])

@@ -63,7 +63,10 @@ async def run(
 
 
 def _watch(channel: Channel, on_record: Callable[[Record, list[int]], None]) -> asyncio.Event:
-    """Receive the main process's records; return an event that is set when it has ended."""
+    """Pass the main process's records to `on_record`.
+
+    Return an event that is set when the main process has ended.
+    """
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
 

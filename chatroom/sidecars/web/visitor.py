@@ -60,7 +60,7 @@ class Visitor:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.address = address
-        """Address of the browser, which the room has admitted."""
+        """Address with which the room has admitted the browser."""
         self._room = room
         self._keep = keep
         self._on_away = on_away
@@ -68,7 +68,7 @@ class Visitor:
         self._session = Session()
         self._websocket: WebSocket | None = None
         self._latest: WebSocket | None = None
-        """Last WebSocket that the session has had."""
+        """WebSocket that was attached last, even if it was lost since then."""
         self._expiry: asyncio.TimerHandle | None = None
         """Timer that ends the session; None while it has a WebSocket."""
         self._silence: asyncio.TimerHandle | None = None
@@ -85,7 +85,7 @@ class Visitor:
         self._leaving = False
         """True once the session is over; `_unsent` is still sent to the room."""
         self._ended = False
-        """True once the connection to the room is closed."""
+        """True once the connection to the room is closed, or has moved to another gateway."""
         self._loop.add_reader(room, self._on_readable)
         if state is not None:
             self._session = Session.continued(state["session"])
@@ -103,8 +103,7 @@ class Visitor:
     # --- another gateway -----------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Return the state with which a visitor in another gateway continues, as JSON can hold
-        it."""
+        """Return everything that a visitor in another gateway needs to continue, for JSON."""
         return {
             "address": self.address,
             "session": self._session.state(),
@@ -113,7 +112,7 @@ class Visitor:
         }
 
     def move_out(self) -> socket.socket:
-        """Leave the connection to the room to another gateway; close the WebSocket."""
+        """Stop, and close the WebSocket. Return the connection to the room, for another gateway."""
         websocket = self._websocket
         self._finish()
         if websocket is not None:
@@ -121,7 +120,7 @@ class Visitor:
         return self._room
 
     def await_websocket(self) -> None:
-        """Keep a session that has moved in for as long as one that has lost its WebSocket."""
+        """Start the timer that ends a session that has moved in, unless it gets a WebSocket."""
         self._expiry = self._loop.call_later(max(self._keep, ATTACH_WITHIN), self._leave)
         self._on_away(True)
 
@@ -148,7 +147,7 @@ class Visitor:
         self._push()
 
     def leave(self, websocket: WebSocket | None) -> None:
-        """End the session, unless another WebSocket has taken it over from this one."""
+        """End the session, unless another WebSocket was attached after this one. None: always."""
         if websocket in (self._latest, None):
             self._leave()
 

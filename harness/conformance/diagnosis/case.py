@@ -133,9 +133,9 @@ class Case:
     def message(self) -> Message | None:
         """The message that the failure is about; None if the log contains no message.
 
-        This is the last message that contains the expected bytes; if there is none, the last
-        message with a line that the actual bytes contain; if there is none either, the last message
-        of the log.
+        This is the last message that contains the expected bytes. If there is none, this is the
+        message of which the actual bytes contain the most lines, the last one of several. If there
+        is none either, this is the last message.
         """
         return next(filter(None, (self._expected_message, *reversed(self.messages))), None)
 
@@ -145,10 +145,12 @@ class Case:
         for found in reversed(self.messages):
             if wanted and wanted in found.text:
                 return found
-        for found in reversed(self.messages):
-            if any(len(line) > 2 and line in self.actual for line in found.lines):
-                return found
-        return None
+        arrived = [
+            (sum(len(line) > 2 and line in self.actual for line in found.lines), found)
+            for found in reversed(self.messages)
+        ]
+        count, most = max(arrived, key=lambda pair: pair[0], default=(0, None))
+        return most if count else None
 
     @property
     def is_about_the_message(self) -> bool:
@@ -176,6 +178,15 @@ class Case:
             else:
                 found.append(Message(event.client, number, number, event.data, event.size))
         return found
+
+    def pieces(self, message: Message) -> list[bytes]:
+        """Return the pieces of a message, without line ends; pieces that are blank are left out."""
+        sent = (
+            event.data.rstrip(b"\r\n")
+            for event in self.events[message.first : message.last + 1]
+            if event.client == message.speaker and event.what == "sends"
+        )
+        return [piece for piece in sent if piece.strip()]
 
     def heard(self, client: str, since: int, until: int | None = None) -> bytes:
         """Return the logged bytes that a client received from one event to another.

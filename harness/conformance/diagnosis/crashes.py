@@ -19,7 +19,7 @@ CRASHES = (
         " process that does not ignore it.",
     ),
     (
-        r"EPIPE|Broken ?pipe|Errno 32\b",
+        r"EPIPE|Broken ?pipe|Errno 32\b|socket has been ended by the other party",
         "Writing to a client that has left is an error, which the server does not handle.",
     ),
     (

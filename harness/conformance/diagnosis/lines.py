@@ -28,22 +28,26 @@ def second_line_without_prefix(case: Case) -> str:
 
 @pattern("the text arrived in pieces", STREAM)
 def each_piece_a_message(case: Case) -> str:
-    """Match if prefixes are inside a received line, and the line is right without them."""
+    """Match if a prefix precedes several of the pieces in which a line was sent, or if prefixes are
+    inside a line that was sent in one piece, and the line is right without them."""
     message, prefix = case.message, case.prefix
     if not (message and prefix and message.whole and message.text.strip()):
         return ""
     if case.clause == "LINE-6":  # in its tests, the two pieces are two messages
         return ""
+    line = message.text.rstrip(b"\r\n").partition(b"\n")[0]
+    pieces = case.pieces(message)
     for client, heard in case.received.items():
-        line = message.text.rstrip(b"\r\n").partition(b"\n")[0]
-        if prefix + line in heard:
-            continue
-        joined = re.sub(rb"[\r\n]*" + re.escape(prefix), b"", heard)
-        if line in joined and heard.count(prefix) > 1:
-            times = counted(message.pieces, "piece")
+        if len(pieces) > 1 and sum(prefix + piece in heard for piece in pieces) > 1:
             return (
-                f"{message.speaker} sent one line in {times}, and {client} received"
-                f" {quoted(heard)}: each piece became a message."
+                f"{message.speaker} sent one line in {counted(message.pieces, 'piece')}, and"
+                f" {client} received {quoted(heard)}: each piece became a message."
+            )
+        joined = re.sub(rb"[\r\n]*" + re.escape(prefix), b"", heard)
+        if line not in heard and line in joined and heard.count(prefix) > 1:
+            return (
+                f"{message.speaker} sent one line, and {client} received {quoted(heard)}: the line"
+                " became several messages."
             )
     return ""
 
@@ -57,7 +61,7 @@ def split_at(case: Case) -> str:
     message, prefix = case.message, case.prefix
     if not (message and len(prefix) > 2 and message.pieces == 1 and len(case.actual) > 2 * LONG):
         return ""
-    first, *rest = re.split(rb"[\r\n]*" + re.escape(prefix), case.actual)
+    first, *rest = re.split(rb"[\r\n]*" + re.escape(prefix), case.actual.removeprefix(prefix))
     joined = b"".join((first, *rest))
     before = message.text.find(joined[:LONG])
     if rest and before >= 0 and b"\n" not in first:
@@ -199,13 +203,13 @@ def mixed(case: Case) -> str:
     message = case.message
     if not (message and message.pieces > 1):
         return ""
-    between = [
-        event
-        for event in case.events[message.first : message.last]
-        if event.what == "sends" and event.client != message.speaker and event.data.strip()
-    ]
-    begin = case.events[message.first].data
-    for event in between:
+    begin = b""
+    for event in case.events[message.first : message.last]:
+        if event.what != "sends" or not event.data.strip():
+            continue
+        if event.client == message.speaker:
+            begin += event.data
+            continue
         for client, heard in case.received.items():
             line = heard.partition(event.data.strip())[0].rpartition(b"\n")[2]
             if line.endswith(begin):
@@ -214,6 +218,21 @@ def mixed(case: Case) -> str:
                     f" {message.speaker}, for {client}: {quoted(line + event.data)}."
                 )
     return ""
+
+
+@pattern("a message behind the beginning of another's line", STREAM)
+def behind_a_beginning(case: Case) -> str:
+    """Match if the beginning of an unfinished line is delivered, and a message behind it."""
+    found = re.match(r"the line of (?P<name>[A-Z]\d*) does not stand alone", case.detail)
+    if not (found and case.expected.strip()) or not case.actual.endswith(case.expected):
+        return ""
+    begin = case.actual.removesuffix(case.expected)
+    if not begin or b"\n" in begin:
+        return ""
+    return (
+        f"{found['name']}'s message {quoted(case.expected)} arrived behind the beginning of an"
+        f" unfinished line: {quoted(case.actual)}."
+    )
 
 
 @pattern(
@@ -271,12 +290,12 @@ def last_lines_lost(case: Case) -> str:
 
 
 def _leave_of_sender(case: Case) -> str:
-    """Describe how the sender left after the message. Return an empty text if it did not leave, or
-    if the end of the message arrived."""
+    """Describe how the sender left after the message. Return an empty text if it did not leave, if
+    the end of the message arrived, or if the test is not one of LEAVE-2."""
     message = case.message
-    if message is None or any(
-        message.text.rstrip().split(b"\n")[-1] in heard for heard in case.received.values()
-    ):
+    if message is None or case.clause != "LEAVE-2":
+        return ""
+    if any(message.text.rstrip().split(b"\n")[-1] in heard for heard in case.received.values()):
         return ""
     return next(
         (

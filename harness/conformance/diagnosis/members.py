@@ -159,7 +159,7 @@ def blocked_by_a_silent_client(case: Case) -> str:
 
 
 @pattern("a crowd is too large")
-def crowd(case: Case) -> str:
+def crowd(case: Case) -> str | tuple[str, str]:
     """Match if the server serves only some of many clients."""
     if case.clause != "JOIN-1" or not case.listener:
         return ""
@@ -169,11 +169,19 @@ def crowd(case: Case) -> str:
         return ""
     heard = case.heard(case.listener, 0)
     end = ", and its connection was closed" if case.listener in closed else ""
-    return (
+    what = (
         f"{counted(len(case.address), 'client')} connected; only {len(served)} of them have"
         f" received anything. {case.listener} received {quoted(heard) if heard else 'nothing'}"
         f"{end}."
     )
+    lost = re.search(r"\d+ connections? did not fit into the server's queue", case.detail)
+    if lost:
+        return (
+            f"{what} {lost[0]}.",
+            "The argument of listen is the number of connections that may wait until the server"
+            " accepts them. More clients than this connected at once.",
+        )
+    return what
 
 
 @pattern(
@@ -183,11 +191,17 @@ def crowd(case: Case) -> str:
 )
 def blocked_by_a_slow_reader(case: Case) -> str:
     """Match if another member receives nothing more after one member has stopped reading."""
-    if case.clause not in ("LOAD-1", "LOAD-2") or "did not receive the end" not in case.detail:
+    if case.clause not in ("LOAD-1", "LOAD-2"):
+        return ""
+    if "did not receive the end" in case.detail:
+        what = "the end of the text did not reach"
+    elif re.match(r"[A-Z]\d* receives no message of", case.detail):
+        what = "a line did not reach"
+    else:
         return ""
     return (
-        "One member stopped reading. Then other members sent text, and the end of the text did not"
-        f" reach {case.listener}, which does read."
+        f"One member stopped reading. Then other members sent text, and {what} {case.listener},"
+        " which does read."
     )
 
 

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.conformance.diagnosis.case import Case, is_utf8
+from harness.conformance.diagnosis.case import LONG, Case, is_utf8
 from harness.conformance.diagnosis.pattern import pattern
 from harness.wording import quoted
 
@@ -146,6 +146,28 @@ def torn_character(case: Case) -> str:
         f"The character {text[begin]}, at byte {len(text[:begin].encode()):,} of the text, arrived"
         " as U+FFFD; other characters that are not ASCII arrived unchanged."
     )
+
+
+@pattern(
+    "a read with a torn character was dropped",
+    "decode() raises an exception if a read ends inside a character, and the server drops the whole"
+    " read. Collect the bytes of a whole line before you decode them.",
+)
+def torn_read_lost(case: Case) -> str:
+    """Match if the beginning of a long line with characters of several bytes does not arrive."""
+    message = case.message
+    if case.clause != "TEXT-1" or not message or message.size < SHORTEST_TORN:
+        return ""
+    if message.text.isascii() or any(message.text[:LONG] in h for h in case.received.values()):
+        return ""
+    return (
+        f"{message.speaker} sent {quoted(message.text, message.size)}, a line with characters of"
+        " several bytes, and nobody received it."
+    )
+
+
+SHORTEST_TORN = 1024
+"""Number of bytes of the shortest line that a read of a common size may cut."""
 
 
 @pattern(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from harness.clients.client import Client
@@ -59,11 +61,12 @@ async def test_utf8_arrives_unchanged(room: Room) -> None:
 
 @pytest.mark.clause("TEXT-1", PROVED)
 async def test_long_lines_of_utf8_arrive_unchanged(room: Room) -> None:
-    """Lines of 340, 682 and 683 three-byte characters are sent. A server's read may end inside a
-    character of such a line. Without line ends and prefixes, the text arrives as it was sent."""
+    """Lines of 340, 682 and 1,366 three-byte characters are sent, each twice: the second time with
+    one more letter before them. So a read of 1,024, 2,048 or 4,096 bytes ends inside a character of
+    one of the two lines. Without line ends and prefixes, the text arrives as it was sent."""
     speaker, listener = await room.join(2)
-    for size in (340, 682, 683):
-        text = "€" * size
+    for size, letters in itertools.product((340, 682, 1366), ("", "x")):
+        text = letters + "€" * size
         begin, end = room.tokens(2)
         await speaker.say(begin + text.encode() + end + b"\n")
         heard = (await room.hears_through(listener, end)).partition(begin)[2].removesuffix(end)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from harness.simulation.history import Event, as_bytes
 from harness.simulation.judge.facts import Facts, Session
 from harness.simulation.judge.judgement import MISPREFIXED, TORN, Judgement, shown
@@ -63,7 +65,7 @@ class Deliveries:
             (truly := self._is_true(session, found)) or not pieces.is_rest(session, t, found)
         ):
             session.heard.append(found.message)
-            if not truly:
+            if not truly and not self._is_behind_another(session, t, found):
                 self._misprefixed(session, t, found.message, found.prefix)
             if found.text != found.due:
                 self._check_text(session, t, found.message, found)
@@ -93,6 +95,19 @@ class Deliveries:
         says = f"{session} received {name} in one line with {other}"
         cause = "two messages arrived in one line"
         self._judgement.add(TORN, t, session, says, cause, self._facts.messages[index].name)
+
+    def _is_behind_another(self, session: Session, t: float, found: Line) -> bool:
+        """Return whether a message has its true prefix, but behind the unfinished line of another;
+        if so, report this (LINE-6)."""
+        before, own = self._prefixes.split(found.prefix)
+        if not before or not self._is_true(session, replace(found, prefix=own)):
+            return False
+        assert found.message is not None
+        says = f"{session} received {self._facts.describe(found.message)} behind “{shown(before)}”"
+        cause = "two messages arrived in one line"
+        name = self._facts.messages[found.message].name
+        self._judgement.add(TORN, t, session, says, cause, name)
+        return True
 
     def _misprefixed(self, session: Session, t: float, index: int, prefix: bytes) -> None:
         says = f"{session} received {self._facts.describe(index)} with the prefix “{shown(prefix)}”"

@@ -47,6 +47,16 @@ class Prefixes:
         echo = self._profile.echo
         return echo is not None and echo.fullmatch(prefix) is not None
 
+    def split(self, prefix: bytes) -> tuple[bytes, bytes]:
+        """Split the text before a message into the unfinished line of another message, which begins
+        with a prefix of its own, and the message's prefix. Without such a line, the first part is
+        empty."""
+        pattern = self._profile.prefix
+        first = pattern.match(prefix)
+        later = pattern.finditer(prefix, first.end()) if first and first[0] else ()
+        begin = next((each.start() for each in later if each[0] and each.end() == len(prefix)), 0)
+        return prefix[:begin], prefix[begin:]
+
     def wrong(self, prefix: bytes, message: Message) -> str:
         """Describe a wrong prefix, in the same words for all messages that are wrong in this way.
 

@@ -23,7 +23,7 @@ def await_first_client(target: Target, profile: Profile, scale: float) -> float 
     The client has joined when it has received the welcome. If the profile has no welcome, it has
     joined when another client receives its line. Return None if it does not join in time; the run
     itself will show the cause. `scale`: factor of the timeouts. Raise CannotJudge if this machine
-    lacks a resource, or if the server frames messages by their length.
+    lacks a resource, or if the server's messages are not lines.
     """
     took = asyncio.run(_first_client(target, profile, Clock(scale)))
     if took is None:

@@ -58,10 +58,10 @@ def test_echoes_are_removed_and_counted() -> None:
     for text in (b"on", b"e\ntwo\n", b"three\n"):
         echoes.say(text)
     heard = bytearray(b"ann: one\nYou: one\nYou: two\nann: You: three\nYou: th")
-    echoes.remove(heard)
+    echoes.remove(heard, len(heard))
     assert heard == b"ann: one\nann: You: three\nYou: th"
     heard += b"ree\nYou: two\n"
-    echoes.remove(heard)
+    echoes.remove(heard, len(b"ree\nYou: two\n"))
     assert heard == b"ann: one\nann: You: three\nYou: two\n"  # `two` was echoed twice
     assert echoes.returned == {b"one": 1, b"two": 1, b"three": 1}
 
@@ -70,7 +70,7 @@ def test_the_pattern_of_an_echo_s_prefix_may_also_match_text() -> None:
     echoes = Echoes(re.compile(b".*: "))
     echoes.say(b"note: one\n")
     heard = bytearray(b"You: note: one\n")
-    echoes.remove(heard)
+    echoes.remove(heard, len(heard))
     assert heard == b""
 
 
@@ -78,8 +78,18 @@ def test_an_echo_may_lack_a_prefix() -> None:
     echoes = Echoes(re.compile(b""))
     echoes.say(b"one\n\n")
     heard = bytearray(b"\nann: x\none\n")
-    echoes.remove(heard)
+    echoes.remove(heard, len(heard))
     assert heard == b"ann: x\n"
+
+
+def test_a_line_that_arrived_before_the_message_was_sent_is_no_echo() -> None:
+    echoes = Echoes(re.compile(b""))
+    heard = bytearray(b"one\nan")  # from another member
+    echoes.say(b"one\n")
+    heard += b"n: x\n"
+    echoes.remove(heard, len(b"n: x\n"))
+    assert heard == b"one\nann: x\n"
+    assert not echoes.returned
 
 
 def test_a_login_answers_each_question_once() -> None:

@@ -143,6 +143,20 @@ def test_own_server_returns_the_target_if_none_can_be_started() -> None:
     play(room_of(Command(REFERENCE)), test)
 
 
+def test_a_member_logs_in_before_the_next_connects() -> None:
+    """Some servers mix up clients that log in at the same time."""
+
+    async def test(room: Room) -> None:
+        await room.join(3)
+        seen = [event for event in room.log.events() if event.what in ("connects", "sends")]
+        assert [(event.client, event.what) for event in seen[:6]] == [
+            (name, what) for name in "ABC" for what in ("connects", "sends")
+        ]
+
+    with server("--dialect names") as target:
+        play(Room(target, profile.load("reference-names"), Clock(), Log()), test)
+
+
 def test_clients_that_join_at_once_have_distinct_names_and_addresses() -> None:
     async def test(room: Room) -> None:
         crowd = await asyncio.gather(*[room.enter() for _ in range(30)])

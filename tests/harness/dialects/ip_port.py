@@ -1,5 +1,7 @@
 """A server that shows the sender's address and port: `192.0.2.7:50123: hello`. It uses threads.
 
+It serves IPv6, too: `[2001:db8::7]:50123: hello`.
+
 Usage: python3 ip_port.py HOST PORT [--defect NAME]
 """
 
@@ -44,8 +46,17 @@ def broadcast(sender: socket.socket, line: bytes) -> None:
                 continue  # the member's thread removes it
 
 
-with socket.create_server((HOST, PORT), backlog=200) as server:
+def shown(address: str) -> str:
+    if DEFECT != "shows-mapped-addresses":
+        address = address.removeprefix("::ffff:")
+    return f"[{address}]" if ":" in address else address
+
+
+family = socket.AF_INET6 if ":" in HOST else socket.AF_INET
+with socket.create_server(
+    (HOST, PORT), family=family, backlog=200, dualstack_ipv6=HOST == "::"
+) as server:
     while True:
-        client, (address, port) = server.accept()
-        peer = f"{address}:{port}".encode()
+        client, (address, port, *_) = server.accept()
+        peer = f"{shown(address)}:{port}".encode()
         threading.Thread(target=serve, args=(client, peer), daemon=True).start()

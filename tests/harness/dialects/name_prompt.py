@@ -12,6 +12,8 @@ DEFECT = sys.argv[4] if sys.argv[3:] else ""
 
 members: dict[socket.socket, bytes] = {}
 lock = threading.Lock()
+latest: socket.socket
+"""Connection of the client that connected last."""
 
 
 def log_in(connection: socket.socket) -> bytes:
@@ -29,7 +31,7 @@ def log_in(connection: socket.socket) -> bytes:
 def talk(connection: socket.socket, name: bytes) -> None:
     with lock:
         connection.sendall(b"Welcome, " + name + b"!\n")
-        members[connection] = name
+        members[latest if DEFECT == "mixes-up-logins" else connection] = name
     for line in connection.makefile("rb"):
         with lock:
             if DEFECT == "another-name":  # the name of the client that joined last
@@ -67,6 +69,7 @@ def serve(connection: socket.socket, name: bytes = b"") -> None:
 with socket.create_server((HOST, PORT), backlog=200) as server:
     while True:
         client, _ = server.accept()
+        latest = client
         known = b""
         if DEFECT == "asks-in-accept-loop":  # no other client can join until this one answers
             try:

@@ -76,6 +76,7 @@ sends = "{name}"
             "another-name": defect("PREFIX-2"),
             "asks-in-accept-loop": defect("JOIN-2"),
             "joins-before-name": defect("WELCOME-1"),
+            "mixes-up-logins": defect("JOIN-1"),
             "skips-empty-lines": defect("LINE-4"),
         },
     ),
@@ -165,9 +166,10 @@ sends = "{name}"
 welcome = 'Connected as [\d.]+:\d+\n'
 prefix = '(?P<ip>[\d.]+):(?P<port>\d+): '
 """,
-        THREADS,
+        BLOCKING,
         {
             "another-port": defect("PREFIX-2"),
+            "shows-mapped-addresses": defect("PREFIX-3"),
             "drops-all-at-a-reset": defect("JOIN-2 LEAVE-1"),
         },
     ),
@@ -251,6 +253,15 @@ prefix = '(?P<name>guest\d*): '
         },
     ),
     Dialect(
+        "late",
+        "delivers short lines of every second client 50 ms late",
+        r"""
+welcome = 'You are client\d+\n'
+prefix = '(?P<name>client\d+): '
+""",
+        THREADS,
+    ),
+    Dialect(
         "bell",
         "sends BEL after each text",
         r"""
@@ -289,11 +300,35 @@ claims = ["LINE-5"]
         },
     ),
     Dialect(
+        "raw",
+        "relays the bytes of each `recv` without a prefix",
+        """
+prefix = ""
+claims = ["LINE-5"]
+""",
+        THREADS - {"PREFIX-4"} | {"LINE-2", "LINE-3", "LINE-6"},
+        {"spins": defect("LEAVE-3 LEAVE-4")},
+    ),
+    Dialect(
         "length_framing",
         "sends the length of each text before it",
         "",
         frozenset(),
         complaint="the server frames messages by their length (10 decimal digits)",
+    ),
+    Dialect(
+        "nul_framing",
+        "expects a NUL after each message",
+        "",
+        frozenset(),
+        complaint="the server expects a NUL after each message",
+    ),
+    Dialect(
+        "fixed_framing",
+        "reads messages of 256 bytes",
+        "",
+        frozenset(),
+        complaint="the server reads messages of a fixed size (at most 256 bytes)",
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""Servers that frame messages by their length are not judged."""
+"""Servers whose messages are not lines are not judged."""
 
 import json
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_each_command_refuses_a_server_that_frames_by_length(
 
 
 @pytest.mark.parametrize("options", ["", "--broken no-welcome", "--hopeless floods-with-garbage"])
-def test_no_framing_by_length_is_tried_if_the_clients_receive_much_or_each_other(
+def test_no_other_framing_is_tried_if_the_clients_receive_much_or_each_other(
     options: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[Room] = []
@@ -59,7 +59,7 @@ def test_no_framing_by_length_is_tried_if_the_clients_receive_much_or_each_other
     async def refuse(room: Room) -> None:
         tried.append(room)
 
-    monkeypatch.setattr("harness.probe.framing.refuse_length_framing", refuse)
+    monkeypatch.setattr("harness.probe.framing.refuse_other_framings", refuse)
     target = make_target(f"{REFERENCE} {options}", [])
     target.start()
     try:

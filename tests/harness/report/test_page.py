@@ -134,6 +134,13 @@ def test_broken_clauses_come_before_the_others_and_must_clauses_first() -> None:
     assert ids[:3] == ["CAST-1", "JOIN-4", "JOIN-1"]
 
 
+def test_an_option_that_was_not_given_is_not_shown() -> None:
+    verdict = judge(all_clauses(), [failed()], Rules())
+    read = Reader(page.report(verdict, {**ABOUT, "ws": None}, {}))
+    assert "profile p, seed 7" in read.text
+    assert "None" not in read.text
+
+
 def test_the_dialect_and_the_kinds_of_evidence_are_explained() -> None:
     rules = Rules(forms={"CAST-2": "Once, by name."})
     verdict = judge(all_clauses(), [Result("test_it", "CAST-2", "proved", PASS)], rules)

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from harness.target import listeners
-from harness.target.listeners import TcpSocket, listening, sockets_of, tcp_sockets, unaccepted
+from harness.target.listeners import (
+    TcpSocket,
+    listening,
+    overflowed,
+    sockets_of,
+    tcp_sockets,
+    unaccepted,
+)
 
 
 @pytest.fixture(params=["netlink", "the tables"])
@@ -87,3 +94,39 @@ def test_listening_returns_none_if_the_system_has_no_tables(
 
 def test_a_process_that_has_ended_has_no_sockets() -> None:
     assert sockets_of(2**30) == set()
+
+
+@pytest.mark.usefixtures("way")
+def test_a_connection_that_waits_or_is_accepted_is_known_to_the_server(
+    server: socket.socket,
+) -> None:
+    address = server.getsockname()[:2]
+    with socket.create_connection(address) as first, socket.create_connection(address) as second:
+        ports = [client.getsockname()[1] for client in (first, second)]
+        assert overflowed(address[1], ports) == 0
+        with server.accept()[0]:
+            assert overflowed(address[1], ports) == 0
+
+
+def test_a_connection_that_did_not_fit_into_the_queue_is_known_only_to_the_client(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The client is connected (01), but for the server, the handshake is not complete (03)."""
+    rows = [
+        (":0FA0", ":0000", "0A", 7),
+        (":9001", ":0FA0", "01", 8),
+        (":0FA0", ":9001", "01", 9),
+        (":9002", ":0FA0", "01", 10),
+        (":0FA0", ":9002", "03", 0),
+    ]
+    (tmp_path / "tcp").write_text(
+        "".join(
+            f" 0: 0100007F{port} 0100007F{peer} {state} 0:0 00:0 0 0 0 {inode} 1\n"
+            for port, peer, state, inode in rows
+        )
+    )
+    monkeypatch.delattr(socket, "AF_NETLINK")
+    monkeypatch.setattr(listeners, "_TABLES", (tmp_path / "tcp",))
+    assert unaccepted(0x0FA0) == 0
+    assert overflowed(0x0FA0, [0x9001, 0x9002]) == 1
+    assert overflowed(0x0FA0, [0x9001]) == 0

@@ -159,7 +159,24 @@ class Client:
         self.writer.transport.abort()
 
 
-def bound_buffers(sock: socket.socket) -> None:
+def create_listener() -> socket.socket:
+    """Return a listener on a free port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    _bound_buffers(listener)  # the accepted sockets inherit these limits
+    return listener
+
+
+async def connect(port: int, tls: ssl.SSLContext | None = None) -> Client:
+    """Return a client of the gateway that listens on this port; `tls`: it uses TLS."""
+    sock = socket.socket()
+    sock.setblocking(False)
+    _bound_buffers(sock)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    host = None if tls is None else "127.0.0.1"
+    return Client(*await asyncio.open_connection(sock=sock, ssl=tls, server_hostname=host))
+
+
+def _bound_buffers(sock: socket.socket) -> None:
     """Limit the kernel's buffers for the data of a connection. Otherwise, they grow to several MiB,
     and could take everything that a test sends."""
     for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
@@ -173,12 +190,7 @@ class Stage:
     clients: list[Client] = field(default_factory=list)
 
     async def connect(self, tls: ssl.SSLContext | None = None) -> Client:
-        sock = socket.socket()
-        sock.setblocking(False)
-        bound_buffers(sock)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
-        host = None if tls is None else "127.0.0.1"
-        client = Client(*await asyncio.open_connection(sock=sock, ssl=tls, server_hostname=host))
+        client = await connect(self.port, tls)
         self.clients.append(client)
         return client
 
@@ -196,8 +208,7 @@ async def serving(
     rules: Rules | None = None, capacity: int = 100, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Stage]:
     """Run a gateway, and yield it with its room and clients."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    bound_buffers(listener)  # the accepted sockets inherit these limits
+    listener = create_listener()
     room = FakeRoom()
     gateway = Gateway(Site(), room, rules or Rules(), capacity)
     await gateway.listen(listener, tls)

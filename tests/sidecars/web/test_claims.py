@@ -1,10 +1,9 @@
-"""Sessions that move between gateways of this process, which a hub connects as the main process
-does."""
+"""Sessions that move between gateways. All gateways run in this process, and a hub connects them,
+as the main process does."""
 
 import asyncio
 import errno
 import os
-import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,20 +21,20 @@ from chatroom.sidecars.web.process import Rules
 from chatroom.sidecars.web.site import Site
 from chatroom.supervisor.session_moves import SessionMoves
 from chatroom.system.channel import Channel, Record
-from tests.sidecars.web.stage import PATIENCE, Client, FakeRoom, in_loop
+from tests.sidecars.web.stage import PATIENCE, Client, FakeRoom, connect, create_listener, in_loop
 
 
 class Hub:
-    """Several gateways, and the main process's part between them."""
+    """Several gateways, and the part of the main process between them."""
 
     def __init__(self, count: int) -> None:
         self.room = FakeRoom()
         self.seen: list[Record] = []
-        """Records of the gateways."""
+        """Records that the gateways have sent."""
         self._news = asyncio.Event()
-        self.held = asyncio.Event()
-        """Set while the records of the gateways are handled."""
-        self.held.set()
+        self.handling = asyncio.Event()
+        """Set while records of the gateways are handled; clear it to hold them back."""
+        self.handling.set()
         self._moves = SessionMoves(count, self._tell)
         self._ports: list[int] = []
         self._clients: list[Client] = []
@@ -55,7 +54,7 @@ class Hub:
         claims = Claims(Parent(theirs))
         gateway = Gateway(Site(), self.room, Rules(keep=keep), 100, number, claims)
         asyncio.get_running_loop().add_reader(theirs.socket, _pass, theirs, claims, gateway)
-        listener = socket.create_server(("127.0.0.1", 0))
+        listener = create_listener()
         await gateway.listen(listener, None)
         self._ports.append(listener.getsockname()[1])
         self._gateways.append(gateway)
@@ -80,7 +79,7 @@ class Hub:
         assert not self._errors
 
     async def connect(self, gateway: int) -> Client:
-        client = Client(*await asyncio.open_connection("127.0.0.1", self._ports[gateway]))
+        client = await connect(self._ports[gateway])
         self._clients.append(client)
         return client
 
@@ -96,7 +95,7 @@ class Hub:
         return client
 
     async def until_seen(self, kind: str, count: int = 1) -> None:
-        """Wait until the gateways have sent so many records of this kind."""
+        """Wait until the gateways have sent `count` records of this kind."""
         async with asyncio.timeout(PATIENCE):
             while sum(kind in record for record in self.seen) < count:
                 self._news.clear()
@@ -112,7 +111,7 @@ class Hub:
             for record, descriptors in channel.receive():
                 self.seen.append(record)
                 self._news.set()
-                await self.held.wait()
+                await self.handling.wait()
                 self._handle(number, record, descriptors)
 
     def _handle(self, number: int, record: Record, descriptors: list[int]) -> None:
@@ -137,7 +136,7 @@ def _pass(channel: Channel, claims: Claims, gateway: Gateway) -> None:
 
 @asynccontextmanager
 async def connected(count: int, keep: float = 60.0) -> AsyncIterator[Hub]:
-    """Gateways that serve."""
+    """Run gateways, and yield the hub that connects them."""
     hub = Hub(count)
     for _ in range(count):
         await hub.add(keep)
@@ -155,7 +154,7 @@ async def test_a_session_moves_as_a_whole() -> None:
         session = (await client.join())["session"]
         assert session.startswith("0-")
         await client.receive()
-        count, text = 300, "x" * 20_000  # more than the kernel's buffers take
+        count, text = 150, "x" * 20_000  # more than all buffers take
         for number in range(1, 21):
             client.send({"n": number, "say": text})
         hub.room.members[0].send("<x>1\n<y>2\n<z>unfin ü".encode())
@@ -187,7 +186,7 @@ async def test_input_that_has_moved_reaches_the_room_by_itself() -> None:
         client = await hub.connect(0)
         session = (await client.join())["session"]
         await client.receive()
-        for number in range(1, 201):  # more than all buffers take
+        for number in range(1, 51):  # more than all buffers take
             client.send({"n": number, "say": f"{number:060000}"})
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5):
@@ -234,10 +233,10 @@ async def test_gateways_that_claim_a_session_at_once_get_it_one_after_the_other(
         session = (await first.join())["session"]
         await first.receive()
         first.cut()
-        hub.held.clear()
+        hub.handling.clear()
         clients = [await hub.ask(gateway, session) for gateway in (1, 1, 2, 3)]
         await hub.until_seen("claim", 3)
-        hub.held.set()
+        hub.handling.set()
         answers = [(await client.receive_frame())[1] for client in clients]
         hub.room.members[0].send(b"<x>2\n")
         heard = 0
@@ -251,18 +250,18 @@ async def test_gateways_that_claim_a_session_at_once_get_it_one_after_the_other(
 
 
 @in_loop
-async def test_a_browser_that_goes_while_it_waits_can_still_resume() -> None:
+async def test_a_browser_that_leaves_while_it_waits_can_still_resume() -> None:
     async with connected(2) as hub:
         client = await hub.connect(0)
         session = (await client.join())["session"]
         await client.receive()
         client.cut()
-        hub.held.clear()
+        hub.handling.clear()
         client = await hub.ask(1, session)
         await hub.until_seen("claim")
         client.cut()
         await (await hub.connect(1)).request("/")  # the gateway notices the cut before this
-        hub.held.set()
+        hub.handling.set()
         await hub.until_seen("released")
         for gateway in (1, 0):
             client, answer = await hub.resume(gateway, session, 1)
@@ -271,7 +270,7 @@ async def test_a_browser_that_goes_while_it_waits_can_still_resume() -> None:
 
 
 @in_loop
-async def test_a_browser_that_goes_while_it_waits_leaves_in_the_end(
+async def test_the_session_of_a_browser_that_leaves_while_it_waits_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(visitor, "ATTACH_WITHIN", 0.01)
@@ -279,29 +278,29 @@ async def test_a_browser_that_goes_while_it_waits_leaves_in_the_end(
         client = await hub.connect(0)
         session = (await client.join())["session"]
         await client.receive()
-        hub.held.clear()
+        hub.handling.clear()
         other = await hub.ask(1, session)
         await hub.until_seen("claim")
         other.cut()
         await (await hub.connect(1)).request("/")
-        hub.held.set()
+        hub.handling.set()
         async with asyncio.timeout(PATIENCE):
             assert await asyncio.get_running_loop().sock_recv(hub.room.members[0], 1) == b""
 
 
 @in_loop
 async def test_a_late_answer_keeps_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gateway that has the session hangs for a while. The browser is told to come again."""
+    """The gateway that has the session hangs for a while. The browser is told to connect again."""
     monkeypatch.setattr(module, "CLAIM_WITHIN", 0.05)
     async with connected(2) as hub:
         client = await hub.connect(0)
         session = (await client.join())["session"]
         await client.receive()
         client.cut()
-        hub.held.clear()
+        hub.handling.clear()
         client = await hub.ask(1, session)
         assert await client.closed() == (1013, None)
-        hub.held.set()
+        hub.handling.set()
         monkeypatch.setattr(module, "CLAIM_WITHIN", PATIENCE)
         client, answer = await hub.resume(1, session, 1)
         assert answer["session"] == session
@@ -328,7 +327,7 @@ async def test_a_gateway_without_memory_keeps_the_session(monkeypatch: pytest.Mo
 
 
 @in_loop
-async def test_a_session_that_no_gateway_has_is_a_new_one() -> None:
+async def test_a_client_whose_session_no_gateway_has_gets_a_new_one() -> None:
     async with connected(2) as hub:
         for session in ("0-" + "x" * 22, "1-" + "x" * 22, "63-" + "x" * 22):
             _, answer = await hub.resume(1, session, 7)
@@ -339,12 +338,12 @@ async def test_a_session_that_no_gateway_has_is_a_new_one() -> None:
         for session in ("guessed", "0-short", "0-" + "x" * 60_000, "-1-" + "x" * 22):
             _, answer = await hub.resume(1, session, 7)
             assert answer["session"] != session
-        assert len(hub.seen) == asked, "the main process is not asked about nonsense"
+        assert len(hub.seen) == asked, "the main process is not asked about an invalid id"
 
 
 @in_loop
 async def test_a_session_that_has_moved_still_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When its time is over, and when its browser leaves. The main process then forgets it."""
+    """It ends when its time is over, or its browser leaves. Then the main process forgets it."""
     monkeypatch.setattr(visitor, "ATTACH_WITHIN", PATIENCE)
     async with connected(2, keep=0.05) as hub:
         for leaves in (False, True):
@@ -386,7 +385,7 @@ async def test_a_browser_that_lags_is_told_so_after_it_has_moved() -> None:
 
 
 @in_loop
-async def test_the_limit_of_sessions_that_are_away_applies_to_those_that_have_moved(
+async def test_the_limit_of_sessions_without_a_websocket_applies_to_sessions_that_have_moved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(gateways, "MAX_AWAY", 2)

@@ -1,7 +1,6 @@
 """Tests of connections over TLS: their limits and their certificate."""
 
 import asyncio
-import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +21,7 @@ from tests.sidecars.web.stage import (
     Client,
     FakeRoom,
     Stage,
-    bound_buffers,
+    create_listener,
     in_loop,
     serving,
 )
@@ -44,8 +43,7 @@ async def serving_lines(
     tls: ssl.SSLContext, used: Connections | None = None
 ) -> AsyncIterator[Stage]:
     """Run a server of line clients, and yield it with its room and clients."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    bound_buffers(listener)  # the accepted sockets inherit these limits
+    listener = create_listener()
     stage = Stage(FakeRoom(), listener.getsockname()[1])
     server = LineClients(stage.room, used or Connections(100))
     await server.listen(listener, tls)

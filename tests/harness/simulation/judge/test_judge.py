@@ -280,6 +280,17 @@ def test_prefix_1_prefix_2_a_wrong_prefix_is_misprefixed(prefix: bytes) -> None:
     assert story.found() == {"misprefixed": 1}
 
 
+def test_a_true_prefix_behind_an_unfinished_line_is_not_misprefixed() -> None:
+    story = Story(2)
+    story.say("msg0.0")
+    story.line(1, b"<127.0.0.9>ms<127.0.0.2>msg0.0:hi")
+    (torn,) = story.judged().violations
+    assert torn.kind == "torn"
+    assert torn.says == (
+        "Bob (p, 127.0.0.3) received msg0.0 of Ann (p, 127.0.0.2) behind “<127.0.0.9>ms”"
+    )
+
+
 def test_a_profile_defines_prefixes_and_notices() -> None:
     story = Story(2)
     story.say("msg0.0")

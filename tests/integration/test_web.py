@@ -399,6 +399,15 @@ def test_pages_of_other_sites_may_not_join() -> None:
                 anna.expect(WELCOME)
 
 
+def test_a_page_with_an_unknown_host_is_not_served() -> None:
+    """The name could be an attacker's. 127.1 is no address in a URL, so it acts as a known name."""
+    with room("--workers", 1, "--web", "127.1:0", "--web-origin", "http://chat.example") as here:
+        url = where(here)
+        for host, status in (("evil.example", 421), ("chat.example", 200), ("127.1", 200)):
+            assert get(url, Host=host)[0] == status
+        assert get(url, "HEAD", Host="evil.example")[0] == 421
+
+
 # --- errors ---------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from tests.integration import certificates
 from tests.integration.browsers import Browser
 from tests.integration.owner import Owner
 from tests.integration.rooms import ROOT, room
+from tests.integration.test_web import get
 from tests.integration.waiting import PATIENCE, until
 from tests.system.ports import free_port
 
@@ -135,6 +136,14 @@ def test_a_line_client_gets_a_clean_end_when_the_gateway_stops(tmp_path: Path) -
                 assert line.recv(100) == f"{WELCOME}\n".encode()
                 gateway.send_signal(signal.SIGTERM)
                 assert line.recv(100) == b""
+
+
+def test_a_page_with_an_unknown_host_is_not_served() -> None:
+    with room("--workers", 1) as here:
+        at = f"{HERE}:{here.port}"
+        with alone("--room", at, "--listen", "127.1:0", "--origin", "http://chat.example") as url:
+            for host, status in (("evil.example", 421), ("chat.example", 200), ("127.1", 200)):
+                assert get(url, Host=host)[0] == status
 
 
 def trusts(url: str, context: ssl.SSLContext) -> bool:

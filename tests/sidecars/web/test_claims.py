@@ -355,6 +355,8 @@ async def test_a_session_that_has_moved_still_ends(monkeypatch: pytest.MonkeyPat
             assert answer["session"] == session
             if leaves:
                 client.send_frame(0x88, (1000).to_bytes(2))
+                assert (await client.closed())[0] == 1000
+                client.writer.close()  # otherwise, the gateway would wait for it
             else:
                 client.cut()
             member = hub.room.members[-1]

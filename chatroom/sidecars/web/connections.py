@@ -1,13 +1,13 @@
 """The connections of the gateway's clients, which share its memory and its descriptors.
 
-    members   have two descriptors each: their own connection, and the one to the room. `capacity`
-              limits them.
-    others    send a TLS handshake, a request or a first frame, or were refused. They cost their
-              owners little, so MAX_OTHERS limits them.
-    closing   belonged to a member until now, and receive the room's last lines. They have the
-              descriptors of places for members that are free.
+    members   Each has two descriptors: for its own connection, and for its connection to the room.
+              Limit: `capacity`.
+    others    Connections that send a TLS handshake, a request or a first frame, or were refused.
+              They cost their owners little. Limit: MAX_OTHERS.
+    closing   Connections of former members, which receive the room's last lines. Limit: the
+              descriptors of the members that could still join.
 
-If there is one connection too many of the last two kinds, the oldest of its kind is cut.
+If there are too many connections of one of the last two kinds, the oldest of this kind is cut.
 """
 
 import asyncio
@@ -49,12 +49,12 @@ class Connections:
         return self._members >= self._capacity
 
     def add_member(self) -> None:
-        """Count a member, even if there is no place."""
+        """Note that there is one member more, even beyond the limit."""
         self._members += 1
         self._limit_closing()
 
     def remove_member(self) -> None:
-        """Count a member less."""
+        """Note that there is one member less."""
         self._members -= 1
 
     @contextmanager

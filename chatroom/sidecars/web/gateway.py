@@ -69,6 +69,7 @@ UNKNOWN_HOST = (
     "The gateway does not know this host name; allow it with --web-origin http://NAME:PORT"
     " (python3 -m chatroom.web: --origin)."
 )
+"""Answer to a request with a host name that could be an attacker's (421)."""
 STOP_WITHIN = 0.8
 """Timeout (s) for all browsers to close their WebSockets when the gateway stops."""
 
@@ -193,9 +194,9 @@ class Gateway:
         return None
 
     def _is_known_host(self, websocket: WebSocket, hosts: list[str]) -> bool:
-        """Return whether a request uses hosts that can't be names of an attacker (DNS rebinding).
+        """Return whether a request's hosts can't be names of an attacker (DNS rebinding).
 
-        Over TLS, the browser has checked the name. A trusted proxy passes on its own names.
+        Over TLS, the browser has checked the name. A trusted proxy has names of its own.
         """
         return (
             websocket.transport.get_extra_info("sslcontext") is not None

@@ -98,11 +98,13 @@ def host_of(origin: str) -> str:
 
 
 def is_local(host: str, known: Collection[str]) -> bool:
-    """Return whether a name server on the internet can't answer for a host, or the host is known.
+    """Return whether a host is known, or no name server on the internet can answer for it.
 
-    Otherwise, the page may be an attacker's: the attacker has let the name resolve to this gateway
-    (DNS rebinding). A name server answers neither for an IP address, nor for a name without a dot,
-    nor for a name under .local (RFC 6762). `host`: the header Host. `known`: hosts in lower case.
+    Otherwise, an attacker may have let the name resolve first to a server with the attacker's page,
+    and then to this gateway (DNS rebinding). Name servers on the internet answer neither for an IP
+    address, nor for a name without a dot, nor for a name under .local (RFC 6762).
+
+    `host`: the header Host. `known`: hosts in lower case.
     """
     name = _PORT.sub("", host.lower())
     return name in known or "." not in name or name.endswith(".local") or _is_address(name)

@@ -172,6 +172,9 @@ def lines(found: Report, before: Report | None) -> Iterator[str]:
     yield from table(
         ("worker", "pid", "members", "messages", "deliveries", "restarts", "lag"), found["workers"]
     )
+    if "gateways" in found:
+        yield ""
+        yield from table(("gateway", "pid", "restarts"), found["gateways"])
     if found["members"]:
         yield ""
         yield from members(found["members"])

@@ -14,11 +14,12 @@ from chatroom.config.options import OPTIONS
 from chatroom.errors import ChatroomError, WebError
 from chatroom.logs import Formatter
 from chatroom.system.endpoint import Endpoint
-from chatroom.system.listening import endpoint, listen
 from chatroom.system.networks import parse_network
 
 KEEP = next(option for option in OPTIONS if option.name == "web_keep")
 """The room's option --web-keep. --keep has the same default and the same bounds."""
+PROCESSES = next(option for option in OPTIONS if option.name == "web_processes")
+"""The room's option --web-processes. --processes has the same default and the same bounds."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -80,6 +81,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="time for which a browser without a connection remains a member (default: 60)",
     )
+    add(
+        "--processes",
+        type=argument_type(_processes),
+        default=PROCESSES.default,
+        metavar="N",
+        help="number of processes that serve the page and line clients over TLS (default: 1)",
+    )
     return made
 
 
@@ -111,27 +119,26 @@ def _run(options: argparse.Namespace) -> None:
     """Listen, then serve. Raises ChatroomError."""
     if find_spec("websockets") is None:
         raise WebError("websockets is not installed: pip install 'chatroom[web]'")
-    import asyncio
+    from chatroom.config.settings import Settings
+    from chatroom.sidecars.web.process import Rooms
+    from chatroom.supervisor.web import Addresses
+    from chatroom.supervisor.web_alone import run
 
-    from chatroom.sidecars.web.process import Certificate, Listeners, Rules
-    from chatroom.sidecars.web.rooms import TCPConnector
-    from chatroom.sidecars.web.standalone import run
+    settings = Settings(
+        web=options.listen,
+        web_cert=options.cert,
+        web_key=options.key,
+        web_origin=tuple(options.origin),
+        web_proxy_from=tuple(options.proxy_from),
+        web_keep=options.keep,
+        web_processes=options.processes,
+    )
 
-    web = None if options.listen is None else listen(options.listen, 0)
-    used = [] if web is None else [endpoint(web)]
-    tls = None if options.tls is None else listen(options.tls, 0, used)
-    certificate = Certificate(options.cert, options.key) if options.cert else None
+    def on_listening(where: list[str]) -> None:
+        print(*where, sep="\n", flush=True)
 
-    def on_listening() -> None:
-        if web is not None:
-            print(f"web page on {'https' if certificate else 'http'}://{endpoint(web)}/")
-        if tls is not None:
-            print(f"TLS on {endpoint(tls)}")
-        sys.stdout.flush()
-
-    rules = Rules(tuple(options.origin), tuple(options.proxy_from), options.keep)
-    connector = TCPConnector(options.room, options.proxy_protocol)
-    asyncio.run(run(Listeners(web, tls), certificate, rules, connector, on_listening))
+    rooms = Rooms(tuple(options.room), options.proxy_protocol)
+    run(settings, Addresses(options.listen, options.tls), rooms, on_listening)
 
 
 def _address(text: str) -> Endpoint:
@@ -148,6 +155,12 @@ def _rooms(text: str) -> list[Endpoint]:
 def _keep(text: str) -> float:
     value: float = KEEP.parse(text)
     KEEP.check(value)
+    return value
+
+
+def _processes(text: str) -> int:
+    value: int = PROCESSES.parse(text)
+    PROCESSES.check(value)
     return value
 
 

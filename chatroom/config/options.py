@@ -34,6 +34,8 @@ MAX_PREFIX = 128
 MAX_WELCOME = KIB
 """Maximum size of the welcome (bytes), with its LF. The send buffer of a new socket always has this
 much space."""
+MAX_GATEWAYS = 64
+"""Maximum of `web_processes`."""
 MIN_TRANSCRIPT = 4 * MIB
 """Minimum of `transcript_size` (bytes). Each line must fit into an empty file. The longest message
 has 1 MiB, the maximum of --max-line. If each of its bytes becomes U+FFFD, it takes 3 MiB in the
@@ -320,6 +322,8 @@ class Options:
         " stream is created")
     web: Endpoint | None = option(None, "HOST:PORT", Endpoint.parse, validate=_check_port,
         help="serve a page on which browsers can join, at this address; needs chatroom[web]")
+    web_processes: int = option(1, "N", integer, least=1, most=MAX_GATEWAYS,
+        help="number of processes, the gateways, that serve the page and line clients over TLS")
     web_cert: Path | None = option(None, "FILE", path,
         help="certificate (PEM) for --web, which then serves https, and for --tls; SIGHUP reads"
         " FILE again")
@@ -329,8 +333,8 @@ class Options:
         help="serve line clients over TLS at this address, with the certificate of --web-cert;"
         " needs chatroom[web]")
     web_origin: tuple[str, ...] = option((), "ORIGIN", validate=_check_origins,
-        help="another site whose pages may join, such as https://example.org; repeatable; by"
-        " default only the page itself")
+        help="another site whose pages may join, such as https://example.org; also allows its host"
+        " name over plain HTTP; repeatable; by default only the page itself")
     web_proxy_from: tuple[Network, ...] = option((), "NETWORK", parse_network,
         help="address or network of a trusted reverse proxy in front of --web; the proxy names the"
         " browser's address in X-Forwarded-For or Forwarded; repeatable")

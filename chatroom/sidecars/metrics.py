@@ -188,6 +188,15 @@ def families(found: Totals) -> "Iterator[Metric]":
         for worker in workers:
             by_worker.add_metric([str(worker["worker"])], worker[key])
         yield by_worker
+    if "gateways" in found:
+        ready = sum(gateway["ready"] for gateway in found["gateways"])
+        yield GaugeMetricFamily("chatroom_gateways", "Gateways that serve browsers.", ready)
+        restarts = CounterMetricFamily(
+            "chatroom_gateway_restarts", "Gateways that were replaced.", labels=["gateway"]
+        )
+        for gateway in found["gateways"]:
+            restarts.add_metric([str(gateway["gateway"])], gateway["restarts"])
+        yield restarts
     if "cluster" in found:
         yield from _cluster_families(found["cluster"])
 

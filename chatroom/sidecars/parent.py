@@ -1,6 +1,7 @@
 """The channel to the main process, for sidecars that use asyncio."""
 
 import asyncio
+from collections.abc import Sequence
 
 from chatroom.system.channel import Channel, ChannelClosed, Record
 
@@ -17,9 +18,12 @@ class Parent:
         self._timer: asyncio.TimerHandle | None = None
         """Timer of the next attempt; None if no record waits."""
 
-    def send(self, record: Record) -> None:
-        """Send a record as soon as the channel accepts it. Raises ChannelClosed."""
-        self._channel.send(record)
+    def send(self, record: Record, descriptors: Sequence[int] = (), owned: bool = False) -> None:
+        """Send a record as soon as the channel accepts it; see Channel.send.
+
+        Raises ChannelClosed.
+        """
+        self._channel.send(record, descriptors, owned)
         self._flush_later()
 
     def _flush_later(self) -> None:

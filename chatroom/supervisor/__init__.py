@@ -19,7 +19,9 @@ In reading order:
     transcript.py      the process that writes the transcript
     metrics.py         the process that serves metrics
     cluster.py         the process that connects the nodes of a cluster: the bridge
-    web.py             the process that serves a page for browsers: the gateway
+    web.py             `Gateways`: the processes that serve a page for browsers
+    session_moves.py   `SessionMoves`: pass a browser's session from one gateway to another
+    web_alone.py       the main process of `python -m chatroom.web`, without a room
     room_voice.py      the room's own lines to all members
     progress.py        how far each member lags
     status_report.py   the report that chatroom.status shows

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from chatroom.logs import Event
-from chatroom.system.channel import Channel, ChannelClosed, Record
+from chatroom.system.channel import Channel, ChannelClosed, Record, close_all
 from chatroom.system.event_loop import READ, WRITE, EventLoop
 from chatroom.system.poller import Source, wait
 from chatroom.system.spawn import spawn
@@ -87,16 +87,18 @@ class Child:
         """Note that the process has started: cancel its READY_WITHIN timeout."""
         self._late.cancel()
 
-    def tell(self, record: Record, descriptors: Sequence[int] = ()) -> None:
-        """Send a record as soon as the channel accepts it; the descriptors must stay open until
-        then.
+    def tell(self, record: Record, descriptors: Sequence[int] = (), owned: bool = False) -> None:
+        """Send a record as soon as the channel accepts it; see Channel.send.
 
-        No effect if the process has ended: `on_exit` reports that.
+        If the process has ended, the record is dropped and `owned` descriptors are closed.
+        `on_exit` reports the end.
         """
         if self._channel_open:
             with contextlib.suppress(ChannelClosed):
-                self._channel.send(record, descriptors)
+                self._channel.send(record, descriptors, owned)
             self._watch_channel()
+        elif owned:
+            close_all(descriptors)
 
     def kill(self) -> None:
         """Send SIGKILL to the process. Each process of the room may be killed at any moment."""
@@ -215,10 +217,12 @@ class RestartedChild:
         """Reset the backoff, because the process has done some work."""
         self._failures = 0
 
-    def tell(self, record: Record, descriptors: Sequence[int] = ()) -> None:
-        """Send a record to the process, if one is running."""
+    def tell(self, record: Record, descriptors: Sequence[int] = (), owned: bool = False) -> None:
+        """Send a record to the process, if one is running; see Child.tell."""
         if self.child is not None:
-            self.child.tell(record, descriptors)
+            self.child.tell(record, descriptors, owned)
+        elif owned:
+            close_all(descriptors)
 
     def replace_stuck(self) -> None:
         """Kill a running process, because it makes no progress. Another process replaces it."""

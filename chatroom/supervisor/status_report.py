@@ -33,8 +33,10 @@ class StatusReport:
         where: str,
         capacity: int,
         cluster: Callable[[], dict[str, Any]] | None = None,
+        gateways: Callable[[], list[dict[str, Any]]] = list,
     ) -> None:
-        """`cluster` returns the part of the report about the cluster; None without a cluster."""
+        """`cluster` returns the part of the report about the cluster; None without a cluster.
+        `gateways` returns the part about the gateways, a row for each."""
         self._log = log
         self._slots = slots
         self._pool = pool
@@ -43,6 +45,7 @@ class StatusReport:
         self._where = where
         self._capacity = capacity
         self._cluster = cluster
+        self._gateways = gateways
 
     def full(self) -> dict[str, Any]:
         """Return the report. Sizes are in bytes, times in seconds.
@@ -64,10 +67,16 @@ class StatusReport:
             worker = self._clients[id].worker
             lags[worker] = max(lags.get(worker, 0), lag or 0)
         cluster = {} if self._cluster is None else {"cluster": self._cluster()}
-        return cluster | {
-            "room": self._room() | {"lag": max(lags.values(), default=0)},
-            "workers": self._workers(lags),
-        }
+        gateways = self._gateways()
+        web = {"gateways": gateways} if gateways else {}
+        return (
+            cluster
+            | web
+            | {
+                "room": self._room() | {"lag": max(lags.values(), default=0)},
+                "workers": self._workers(lags),
+            }
+        )
 
     def _room(self) -> dict[str, Any]:
         log, counters = self._log, self._counters

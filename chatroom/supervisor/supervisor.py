@@ -28,8 +28,8 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 from chatroom.config.options import option_name
 from chatroom.config.settings import Settings
@@ -42,7 +42,7 @@ from chatroom.log.room_rate import RoomRate
 from chatroom.log.slots import Slots
 from chatroom.log.uplink import Uplink, geometry
 from chatroom.logs import Event
-from chatroom.sidecars.web.process import MAX_OPENING
+from chatroom.sidecars.web.process import reserved
 from chatroom.supervisor.acceptor import Acceptor
 from chatroom.supervisor.admin_commands import AdminCommands
 from chatroom.supervisor.assignment import Assignment
@@ -65,7 +65,7 @@ from chatroom.system.endpoint import Endpoint
 from chatroom.system.event_loop import EventLoop
 from chatroom.system.listening import endpoint, listen, prepare, remove_file, resolve, set_keepalive
 from chatroom.system.memory import anonymous_file
-from chatroom.system.signals import HANDLED_SIGNALS, STOP_SIGNALS, on_terminal
+from chatroom.system.signals import HANDLED_SIGNALS, STOP_SIGNALS, on_terminal, watch_signals
 from chatroom.system.spawn import reap_orphans
 from chatroom.system.systemd import SystemdNotifier
 from chatroom.system.tcp_counters import taken
@@ -228,6 +228,7 @@ class Supervisor:
             self._where,
             capacity,
             None if self._cluster is None else self._cluster.status,
+            self._gateways_status,
         )
         self._admin_commands = AdminCommands(
             self._members,
@@ -249,14 +250,12 @@ class Supervisor:
             cleanup.callback(self._metrics.stop)
         self._web = None
         if web is not None or tls is not None:
-            from chatroom.supervisor.web import Addresses, WebProcess
+            from chatroom.supervisor.web import Addresses, Gateways
 
             in_use = [endpoint(listener) for listener in self._listeners]
             if self._metrics is not None:
                 in_use.append(self._metrics.where)
-            self._web = WebProcess(
-                loop, settings, Addresses(web, tls), in_use, self._acceptor.admit
-            )
+            self._web = Gateways(loop, settings, Addresses(web, tls), in_use, self._acceptor.admit)
             cleanup.callback(self._web.stop)
 
     def run(self) -> None:
@@ -345,39 +344,29 @@ class Supervisor:
     # --- signals -------------------------------------------------------------
 
     def _watch_signals(self, cleanup: contextlib.ExitStack) -> None:
-        wake, woken = socket.socketpair()
-        for end in (wake, woken):
-            end.setblocking(False)
-            cleanup.callback(end.close)
         adopts = os.getpid() == 1
-        for number in (*HANDLED_SIGNALS, signal.SIGCHLD) if adopts else HANDLED_SIGNALS:
-            signal.signal(number, lambda *_: None)  # the wakeup descriptor reports it
-        # Many signals may fill the socket; one unread byte is enough to wake the loop.
-        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
-        cleanup.callback(signal.set_wakeup_fd, -1)
-        self._loop.watch(woken, partial(self._on_signal, woken))
+        numbers = (*HANDLED_SIGNALS, signal.SIGCHLD) if adopts else HANDLED_SIGNALS
+        watch_signals(self._loop, numbers, self._on_signal, cleanup)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)  # see __main__.py
 
-    def _on_signal(self, woken: socket.socket) -> None:
-        """Handle the signals that have arrived."""
-        for number in woken.recv(64):
-            match number:
-                case signal.SIGHUP if self._on_terminal and not on_terminal():
-                    self._stop()  # the terminal's window was closed
-                case signal.SIGHUP if self._phase is Phase.RUNNING:
-                    self._notifier.reloading()
-                    self._reload()
-                    self._notifier.ready(self._status())
-                case signal.SIGTTIN if self._phase is Phase.RUNNING:
-                    self._pool.resize(self._pool.wanted + 1)
-                case signal.SIGTTOU if self._phase is Phase.RUNNING:
-                    self._pool.resize(self._pool.wanted - 1)
-                case signal.SIGUSR1 if self._transcript is not None:
-                    self._transcript.reopen()
-                case signal.SIGINT | signal.SIGTERM:
-                    self._stop()
-                case signal.SIGCHLD:
-                    reap_orphans()
+    def _on_signal(self, number: int) -> None:
+        match number:
+            case signal.SIGHUP if self._on_terminal and not on_terminal():
+                self._stop()  # the terminal's window was closed
+            case signal.SIGHUP if self._phase is Phase.RUNNING:
+                self._notifier.reloading()
+                self._reload()
+                self._notifier.ready(self._status())
+            case signal.SIGTTIN if self._phase is Phase.RUNNING:
+                self._pool.resize(self._pool.wanted + 1)
+            case signal.SIGTTOU if self._phase is Phase.RUNNING:
+                self._pool.resize(self._pool.wanted - 1)
+            case signal.SIGUSR1 if self._transcript is not None:
+                self._transcript.reopen()
+            case signal.SIGINT | signal.SIGTERM:
+                self._stop()
+            case signal.SIGCHLD:
+                reap_orphans()
 
     def _reload(self) -> None:
         """Read the settings again, apply the options that need no restart, and replace all workers.
@@ -448,6 +437,9 @@ class Supervisor:
         members = counted(len(self._members.by_id), "member")
         return f"{members}, {counted(len(self._pool.ready()), 'worker')}, {self._where}"
 
+    def _gateways_status(self) -> list[dict[str, Any]]:
+        return [] if self._web is None else self._web.status()
+
     def _wake_all(self) -> None:
         self._pool.wake_all()
 
@@ -467,7 +459,7 @@ def _capacity(settings: Settings) -> int:
     """Return the maximum number of members that descriptors and settings allow. Raises
     LimitError."""
     pending = MAX_PENDING if settings.proxy_from else 0
-    pending += MAX_OPENING if settings.web or settings.tls else 0
+    pending += reserved(settings.web_processes) if settings.web or settings.tls else 0
     capacity = raise_limit(RESERVED + RESERVED_PER_SEAT * settings.seats + pending)
     if capacity < settings.max_clients:
         says = f"descriptors (ulimit -n) allow only {counted(capacity, 'member')}"

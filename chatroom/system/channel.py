@@ -7,11 +7,12 @@ waits for the other: a record that does not fit into the socket waits in the bac
 import array
 import errno
 import json
+import os
 import socket
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 Record = dict[str, Any]
 
@@ -48,6 +49,18 @@ class ChannelClosed(Exception):
     """The process at the other end has ended. This is not an error."""
 
 
+def close_all(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+class _Unsent(NamedTuple):
+    data: bytes
+    descriptors: Sequence[int]
+    owned: bool
+    """True if the channel closes the descriptors."""
+
+
 class Channel:
     """One end of a channel. It is readable when there are records to receive. While its `backlog`
     is not empty, wait until it is writable, and call `flush`."""
@@ -58,7 +71,7 @@ class Channel:
         self.refused = False
         """True after a temporary error. The channel may then be writable, but call `flush` only
         after a pause."""
-        self._backlog: deque[tuple[bytes, Sequence[int]]] = deque()
+        self._backlog: deque[_Unsent] = deque()
 
     @classmethod
     def pair(cls) -> "tuple[Channel, Channel]":
@@ -70,7 +83,8 @@ class Channel:
         return self.socket.fileno()
 
     def close(self) -> None:
-        self._backlog.clear()
+        while self._backlog:
+            self._pop()
         self.refused = False
         self.socket.close()
 
@@ -79,12 +93,13 @@ class Channel:
         """Number of records that are not sent yet."""
         return len(self._backlog)
 
-    def send(self, record: Record, descriptors: Sequence[int] = ()) -> None:
-        """Send a record after the backlog. The descriptors must stay open until it is sent.
+    def send(self, record: Record, descriptors: Sequence[int] = (), owned: bool = False) -> None:
+        """Send a record after the backlog. Raises ChannelClosed.
 
-        Raises ChannelClosed.
+        The descriptors must stay open until the record is sent. If `owned`, the channel closes them
+        then, or in `close`.
         """
-        self._backlog.append((json.dumps(record).encode(), descriptors))
+        self._backlog.append(_Unsent(json.dumps(record).encode(), descriptors, owned))
         if len(self._backlog) == 1:
             self.flush()
 
@@ -92,7 +107,7 @@ class Channel:
         """Send as much of the backlog as the socket accepts. Raises ChannelClosed."""
         self.refused = False
         while self._backlog:
-            data, descriptors = self._backlog[0]
+            data, descriptors, _ = self._backlog[0]
             try:
                 if descriptors:
                     socket.send_fds(self.socket, [data], list(descriptors))
@@ -107,7 +122,12 @@ class Channel:
                     raise
                 self.refused = True
                 return
-            self._backlog.popleft()
+            self._pop()
+
+    def _pop(self) -> None:
+        unsent = self._backlog.popleft()
+        if unsent.owned:
+            close_all(unsent.descriptors)
 
     def receive(self) -> Iterator[tuple[Record, list[int]]]:
         """Yield the waiting records, with their descriptors, which the caller must close.

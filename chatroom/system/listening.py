@@ -5,6 +5,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,27 @@ def listen(at: Endpoint, peer_timeout: int, in_use: Sequence[Endpoint] = ()) -> 
         why = error_text(error) + _hint(error, at, in_use)
         raise ListenError(f"can't listen on {at}: {why}") from None
     return listener
+
+
+def listen_beside(listener: socket.socket) -> socket.socket:
+    """Return another listener at the same address; the kernel distributes connections over both.
+
+    On macOS, whose kernel can't do this, return a duplicate of the listener. Raises ListenError.
+    """
+    if sys.platform != "linux":
+        return listener.dup()
+    other = socket.socket(listener.family, socket.SOCK_STREAM)
+    try:
+        # Both listeners need the option. `listener` gets it only now, after its `bind`. Otherwise,
+        # it could have bound the address of another room of this user, which must be an error.
+        for end in (listener, other):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        _bind(other, listener.getsockname())
+        prepare(other, 0)
+    except OSError as error:
+        other.close()
+        raise ListenError(f"can't listen on {endpoint(listener)}: {error_text(error)}") from None
+    return other
 
 
 def resolve(at: Endpoint) -> Endpoint:

@@ -1,9 +1,12 @@
-"""The signals that the main process handles, and that the other processes block."""
+"""The signals that a main process handles, and that the other processes block."""
 
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterable, Iterator
+
+from chatroom.system.event_loop import EventLoop
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 HANDLED_SIGNALS = (*STOP_SIGNALS, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1)
@@ -22,6 +25,30 @@ def stop_signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def watch_signals(
+    loop: EventLoop,
+    numbers: Iterable[int],
+    on_signal: Callable[[int], None],
+    cleanup: contextlib.ExitStack,
+) -> None:
+    """Call `on_signal` in the event loop with each signal that arrives, until `cleanup` closes."""
+    wake, woken = socket.socketpair()
+    for end in (wake, woken):
+        end.setblocking(False)
+        cleanup.callback(end.close)
+    for number in numbers:
+        signal.signal(number, lambda *_: None)  # the wakeup descriptor reports it
+    # Many signals may fill the socket; one unread byte is enough to wake the loop.
+    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    cleanup.callback(signal.set_wakeup_fd, -1)
+
+    def on_woken() -> None:
+        for number in woken.recv(64):
+            on_signal(number)
+
+    loop.watch(woken, on_woken)
 
 
 def on_terminal() -> bool:

@@ -150,6 +150,19 @@ def test_a_room_in_a_cluster_has_a_line_about_the_engine(
     assert [*lines(now, None)][3] == f"nats://192.0.2.1:4222/office: {line}"
 
 
+def test_gateways_are_listed_in_a_table() -> None:
+    gateways = [
+        {"gateway": 0, "pid": 4711, "ready": True, "restarts": 0},
+        {"gateway": 1, "pid": None, "ready": False, "restarts": 12},
+    ]
+    assert [*lines(found() | {"gateways": gateways}, None)][-4:] == [
+        "",
+        "gateway   pid  restarts",
+        "      0  4711         0",
+        "      1     -        12",
+    ]
+
+
 def test_members_are_listed_in_a_table() -> None:
     now = found(members=2)
     now["members"][0] |= {"address": "2001:db8::1", "lag": 1234}

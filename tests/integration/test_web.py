@@ -22,7 +22,7 @@ from tests.integration.waiting import PATIENCE, until
 
 WEB = ("--web", "127.0.0.1:0")
 WELCOME = "Welcome to socket practice"
-WEB_DIED = r" level=warning event=web-died exit=-9 again_in=[\d.]+ says="
+WEB_DIED = r" level=warning event=web-died gateway=\d exit=-9 again_in=[\d.]+ says="
 
 HERE = "127.0.0.1"
 
@@ -397,6 +397,15 @@ def test_pages_of_other_sites_may_not_join() -> None:
         for origin in (url.rstrip("/"), "https://chat.example"):
             with Browser(url, Origin=origin) as anna:
                 anna.expect(WELCOME)
+
+
+def test_a_page_with_an_unknown_host_is_not_served() -> None:
+    """The name could be an attacker's. 127.1 is no address in a URL, so it acts as a known name."""
+    with room("--workers", 1, "--web", "127.1:0", "--web-origin", "http://chat.example") as here:
+        url = where(here)
+        for host, status in (("evil.example", 421), ("chat.example", 200), ("127.1", 200)):
+            assert get(url, Host=host)[0] == status
+        assert get(url, "HEAD", Host="evil.example")[0] == 421
 
 
 # --- errors ---------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from tests.integration import certificates
 from tests.integration.browsers import Browser
 from tests.integration.owner import Owner
 from tests.integration.rooms import ROOT, room
+from tests.integration.test_web import get
 from tests.integration.waiting import PATIENCE, until
 from tests.system.ports import free_port
 
@@ -119,6 +120,32 @@ def test_sighup_reads_the_certificate_again(tmp_path: Path) -> None:
             anna.expect("<127.0.0.1>still here")
 
 
+def test_a_line_client_gets_a_clean_end_when_the_gateway_stops(tmp_path: Path) -> None:
+    """The end of the TLS connection shows the client that it has received all lines."""
+    chain, key = certificates.make(tmp_path, "good")
+    context = ssl.create_default_context(cafile=chain)
+    with room("--workers", 1) as here:
+        options = ("--room", f"{HERE}:{here.port}", "--cert", chain, "--key", key)
+        with process(*options, "--tls", f"{HERE}:0") as (_, gateway):
+            assert gateway.stdout is not None
+            port = int(gateway.stdout.readline().rpartition(":")[2])
+            with (
+                socket.create_connection((HERE, port), PATIENCE) as end,
+                context.wrap_socket(end, server_hostname=HERE, suppress_ragged_eofs=False) as line,
+            ):
+                assert line.recv(100) == f"{WELCOME}\n".encode()
+                gateway.send_signal(signal.SIGTERM)
+                assert line.recv(100) == b""
+
+
+def test_a_page_with_an_unknown_host_is_not_served() -> None:
+    with room("--workers", 1) as here:
+        at = f"{HERE}:{here.port}"
+        with alone("--room", at, "--listen", "127.1:0", "--origin", "http://chat.example") as url:
+            for host, status in (("evil.example", 421), ("chat.example", 200), ("127.1", 200)):
+                assert get(url, Host=host)[0] == status
+
+
 def trusts(url: str, context: ssl.SSLContext) -> bool:
     port = int(url.rstrip("/").rpartition(":")[2])
     try:
@@ -164,6 +191,7 @@ def test_an_address_in_use_is_an_error() -> None:
         (["--room", "h:1", "--listen", "h:1", "--origin", "x"], "--origin: must be an origin such"),
         (["--room", "h:1", "--listen", "h:1", "--keep", "-1"], "--keep: must be seconds from 0"),
         (["--room", "h:1", "--listen", "h:1", "--proxy-from", "x"], "--proxy-from: must be an"),
+        (["--room", "h:1", "--listen", "h:1", "--processes", "0"], "must be a number from 1 to 64"),
     ],
 )
 def test_wrong_arguments_are_errors(options: list[str], error: str) -> None:

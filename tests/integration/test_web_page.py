@@ -272,6 +272,7 @@ CALLS: dict[str, list[tuple[list[Any], Any]]] = {
         (["<192.0.2.7>I think of this: no"], ["say", "192.0.2.7", "", "I think of this: no"]),
         (["<192.0.2.7>see https://a.example"], ["say", "192.0.2.7", "", "see https://a.example"]),
         (["<192.0.2.7><192.0.2.8>x: y"], ["say", "192.0.2.7", "", "<192.0.2.8>x: y"]),
+        (["<192.0.2.7>192.0.2.8: x"], ["say", "192.0.2.7", "", "192.0.2.8: x"]),
         (["<192.0.2.7>"], ["say", "192.0.2.7", "", ""]),
         (["<room>Stop: now"], ["room", "", "", "Stop: now"]),
         (["Welcome: all"], ["plain", "", "", "Welcome: all"]),
@@ -282,6 +283,9 @@ CALLS: dict[str, list[tuple[list[Any], Any]]] = {
         (["one two three four"], "one two three"),
         (["x" * 30], "x" * 24),
         (["-- "], ""),
+        (["192.0.2.8"], ""),
+        (["١٩٢.٠.٢.٨"], ""),
+        (["agent 7.5"], "agent 7.5"),
         (["ליאור"], "ליאור"),
     ],
     "messages": [
@@ -514,6 +518,37 @@ def test_a_connection_without_answers_is_replaced(here: Here) -> None:
     here.cutter.is_silent = False
     page.clock.run_for(20_000)
     wait_for(page, "say", "missed")
+
+
+def test_a_clock_that_is_set_back_leads_to_a_new_connection(here: Here) -> None:
+    """The time of the last frame is in the future then, so silence would not be noticed."""
+    context = here.context()
+    context.clock.install()
+    page, member = here.joined(context), here.member()
+    page.clock.set_system_time(page.evaluate("Date.now()") / 1000 - 3600)
+    with page.expect_websocket():
+        page.clock.run_for(10_000)
+    expect(page.locator("#state")).to_have_text("Connected")
+    member.send("hello\n")
+    wait_for(page, "say", "hello")
+
+
+def test_many_accents_cover_no_other_message(here: Here) -> None:
+    page, member = here.page(), here.member()
+    member.send("anna: hello\n")
+    wait_for(page, "say", "hello")
+    box = page.locator(".say .text").first.bounding_box()
+    assert box is not None
+    left, top, height = box["x"] + 4, box["y"] + 4, box["height"] - 8
+
+    def inside() -> bytes:
+        return page.screenshot(clip={"x": left, "y": top, "width": 40, "height": height})
+
+    before = inside()
+    accents = "é" + "\N{COMBINING ACUTE ACCENT}" * 300
+    member.send(f"{accents}\n{accents[:20]}: name\n")
+    wait_for(page, "say", "name")
+    assert inside() == before
 
 
 def test_two_tabs_are_two_members(here: Here) -> None:

@@ -197,10 +197,23 @@ def test_a_wrong_certificate_is_an_error(tmp_path: Path) -> None:
         here.expect_error(1, f"the key {other} does not fit the certificate {chain}")
 
 
-def test_the_gateway_comes_back_with_its_certificate(tmp_path: Path) -> None:
-    died = r" level=warning event=web-died exit=-9 "
-    with encrypted(tmp_path, logs=died) as (here, _, port):
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_gateway_comes_back_with_its_certificate(tmp_path: Path, broken: bool) -> None:
+    """`broken`: the file is invalid by then, so the gateway gets the last valid contents."""
+    logs = r" level=warning event=web-died gateway=0 exit=-9 "
+    if broken:
+        logs += f"|{CERTIFICATE_ERROR}"
+    with encrypted(tmp_path, logs=logs) as (here, _, port):
+        certificates.make(tmp_path, "good")
+        here.process.send_signal(signal.SIGHUP)
+        trusted = tmp_path / "trusted.pem"
+        shutil.copy(tmp_path / "good.pem", trusted)
+        until(lambda: trusts(port, trusted), "the new one is used")
+        if broken:
+            (tmp_path / "good.pem").write_text("broken")
+            here.process.send_signal(signal.SIGHUP)
+            until(lambda: "holds no certificate" in here.errors, "the error is logged")
         [gateway] = [child for child in here.children() if "web.process" in child.command]
         os.kill(gateway.pid, signal.SIGKILL)
-        with TLSClient(port, tmp_path / "good.pem") as line:
+        with TLSClient(port, trusted) as line:
             line.expect(f"{WELCOME}\n")

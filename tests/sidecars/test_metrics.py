@@ -53,6 +53,13 @@ FOUND: dict[str, Any] = {
     ],
 }
 
+WEB: dict[str, Any] = {
+    "gateways": [
+        {"gateway": 0, "pid": 2, "ready": True, "restarts": 0},
+        {"gateway": 1, "pid": None, "ready": False, "restarts": 3},
+    ]
+}
+
 CLUSTER: dict[str, Any] = {
     "url": "nats://127.0.0.1:4222/room",
     "up": True,
@@ -137,8 +144,17 @@ def test_a_room_in_a_cluster_has_metrics_of_the_engine() -> None:
     assert down["chatroom_cluster_engine_up"] == 0
 
 
+def test_a_room_with_a_page_has_metrics_of_its_gateways() -> None:
+    of_web = exposed(FOUND | WEB)
+    assert {name: of_web[name] for name in of_web.keys() - exposed(FOUND).keys()} == {
+        "chatroom_gateways": 1,
+        'chatroom_gateway_restarts_total{gateway="0"}': 0,
+        'chatroom_gateway_restarts_total{gateway="1"}': 3,
+    }
+
+
 def test_every_metric_has_a_description_and_the_right_unit() -> None:
-    for family in families(FOUND | {"cluster": CLUSTER}):
+    for family in families(FOUND | WEB | {"cluster": CLUSTER}):
         assert re.fullmatch(r"[A-Z0-9].*\.", family.documentation)
         assert re.fullmatch(r"chatroom(_[a-z]+)*", family.name)
         if family.type == "summary" or "time" in family.name or "lag" in family.name:
@@ -149,7 +165,7 @@ def test_every_metric_has_a_description_and_the_right_unit() -> None:
 
 
 def names() -> set[str]:
-    return {sample.split("{")[0] for sample in exposed(FOUND | {"cluster": CLUSTER})}
+    return {sample.split("{")[0] for sample in exposed(FOUND | WEB | {"cluster": CLUSTER})}
 
 
 def used(expression: str) -> set[str]:

@@ -290,3 +290,23 @@ def test_a_process_that_ends_after_stop_is_not_restarted(exitcode: int, children
 def test_a_restarted_child_can_end_before_its_start(children: Children) -> None:
     Restarted(children).child.end()
     assert children.started == []
+
+
+def test_owned_descriptors_are_closed_even_if_no_process_runs(children: Children) -> None:
+    """Before its start, and while a process that has closed its channel is not reaped yet."""
+    process = RestartedChild(children.loop, (print, ()), ignore, lambda _: None, "test")
+    for started in (False, True):
+        if started:
+            process.start()
+            children.last.channel.close()
+            children.loop.turn()
+        first, second = os.pipe()
+        process.tell({"for": "nobody"}, [first, second], owned=True)
+        for descriptor in (first, second):
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(descriptor)
+    process.end()
+
+
+def ignore(_record: Record, _descriptors: list[int]) -> None:
+    pass

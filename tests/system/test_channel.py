@@ -338,3 +338,33 @@ def test_a_record_that_cannot_be_sent_is_an_error() -> None:
     ours, theirs = Channel.pair()
     with contextlib.closing(ours), contextlib.closing(theirs), pytest.raises(OSError, match="long"):
         ours.send({"long": "x" * (64 << 20)})
+
+
+def test_owned_descriptors_are_closed_once_they_are_sent(ends: Ends) -> None:
+    """Others stay open. The receiver has copies of its own."""
+    here, there = ends
+    kept, owned = os.pipe()
+    here.send({"a": 1}, [kept])
+    here.send({"b": 1}, [owned], owned=True)
+    os.fstat(kept)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(owned)
+    os.close(kept)
+    received = [descriptors for _, descriptors in there.receive()]
+    os.write(received[1][0], b"x")
+    assert os.read(received[0][0], 1) == b"x"
+    for (descriptor,) in received:
+        os.close(descriptor)
+
+
+def test_owned_descriptors_are_closed_with_the_channel(ends: Ends) -> None:
+    here, _ = ends
+    fill(here)
+    kept, owned = os.pipe()
+    here.send({"a": 1}, [kept])
+    here.send({"b": 1}, [owned], owned=True)
+    os.fstat(owned)
+    here.close()
+    os.close(kept)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(owned)

@@ -1,8 +1,10 @@
 """Tests of listening sockets."""
 
+import contextlib
 import errno
 import re
 import socket
+import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 
 from chatroom.errors import ListenError
 from chatroom.system.endpoint import Endpoint
-from chatroom.system.listening import endpoint, listen, resolve, set_keepalive
+from chatroom.system.listening import endpoint, listen, listen_beside, resolve, set_keepalive
 
 HOSTS = ["127.0.0.1", "::1"]
 
@@ -43,6 +45,37 @@ def test_join_1_and_4_a_client_connects(host: str) -> None:
             accepted, peer = listener.accept()
             with accepted:
                 assert peer[:2] == client.getsockname()[:2]
+
+
+@pytest.mark.parametrize("host", EITHER)
+def test_the_kernel_spreads_connections_over_listeners_at_one_address(host: str) -> None:
+    with (
+        listen(Endpoint(host), LIFE) as first,
+        listen_beside(first) as second,
+        ExitStack() as stack,
+    ):
+        assert first.getsockname() == second.getsockname()
+        where, counts = first.getsockname(), []
+        for _ in range(64):
+            stack.enter_context(closing(socket.create_connection(where[:2], timeout=10)))
+        for listener in (first, second):
+            counts.append(0)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    listener.accept()[0].close()
+                    counts[-1] += 1
+        assert sum(counts) == 64
+        if sys.platform == "linux":
+            assert all(counts)
+
+
+def test_an_address_that_several_listeners_share_is_in_use() -> None:
+    with (
+        listen(Endpoint("127.0.0.1"), LIFE) as first,
+        listen_beside(first),
+        pytest.raises(ListenError, match="Address already in use"),
+    ):
+        listen(endpoint(first), LIFE)
 
 
 @pytest.mark.parametrize("host", EITHER)

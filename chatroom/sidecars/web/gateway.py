@@ -13,6 +13,7 @@ import logging
 import secrets
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
@@ -26,9 +27,17 @@ from websockets.http11 import Request, Response
 
 from chatroom.protocol.address import canonical
 from chatroom.sidecars.web import session
+from chatroom.sidecars.web.claims import Claims, State, make_id
 from chatroom.sidecars.web.closing import GATEWAY_FULL
+from chatroom.sidecars.web.connections import Connections
 from chatroom.sidecars.web.process import Rules
-from chatroom.sidecars.web.request import ForwardedError, client, is_same_origin
+from chatroom.sidecars.web.request import (
+    ForwardedError,
+    client,
+    host_of,
+    is_local,
+    is_same_origin,
+)
 from chatroom.sidecars.web.rooms import Connector, RefusedError, UnreachableError
 from chatroom.sidecars.web.session import ProtocolError
 from chatroom.sidecars.web.site import SECURITY, Answer, Site, text
@@ -36,10 +45,11 @@ from chatroom.sidecars.web.visitor import Visitor
 from chatroom.sidecars.web.websocket import (
     CLOSE_WITHIN,
     WRITE_LIMIT,
-    PendingWebSockets,
+    FrameRate,
     WebSocket,
 )
 from chatroom.system.listening import BACKLOG
+from chatroom.system.networks import within
 
 ROOM = "/room"
 """Path of the WebSocket."""
@@ -55,6 +65,11 @@ MAX_QUEUE = 4
 MAX_AWAY = 64
 """Maximum number of sessions without a WebSocket from one address. If there is one more, the oldest
 one ends. Without this limit, one machine could fill the room with such sessions at little cost."""
+UNKNOWN_HOST = (
+    "The gateway does not know this host name; allow it with --web-origin http://NAME:PORT"
+    " (python3 -m chatroom.web: --origin)."
+)
+"""Answer to a request with a host name that could be an attacker's (421)."""
 STOP_WITHIN = 0.8
 """Timeout (s) for all browsers to close their WebSockets when the gateway stops."""
 
@@ -77,28 +92,45 @@ def on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> N
 class Gateway:
     """The sessions of all browsers, and the WebSocket servers to which the browsers connect."""
 
-    def __init__(self, site: Site, connector: Connector, rules: Rules, capacity: int) -> None:
-        """`capacity`: maximum number of sessions."""
+    def __init__(
+        self,
+        site: Site,
+        connector: Connector,
+        rules: Rules,
+        capacity: int,
+        number: int = 0,
+        claims: Claims | None = None,
+    ) -> None:
+        """`capacity`: maximum number of members, as `connections` counts them. `number`: number of
+        this gateway. `claims`: takes over sessions of other gateways; None if there are no
+        others."""
         self._site = site
+        self._number = number
+        self._claims = claims
         self._connector = connector
         self._rules = rules
-        self._capacity = capacity
+        self._hosts = {rules.host.lower(), *map(host_of, rules.origins)}
+        """Hosts that browsers may use over plain HTTP, in addition to local ones."""
+        self.connections = Connections(capacity)
         self._visitors: dict[str, Visitor] = {}
         """Visitors, by the id of their session. Only the session's browser knows the id."""
         self._away: dict[str, dict[str, Visitor]] = {}
         """Visitors without a WebSocket, by address and id of the session, the oldest first."""
-        self._pending = PendingWebSockets()
+        self._frame_rate = FrameRate()
         self._servers: list[Server] = []
 
     async def listen(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
         """Serve browsers that connect to this listener."""
+        make: Callable[..., Any] = partial(WebSocket, self.connections, self._frame_rate)
+        if tls is not None:
+            make = self.connections.count_handshakes(make)
         self._servers.append(
             await serve(
                 self._serve,
                 sock=listener,
                 ssl=tls,
                 backlog=BACKLOG,
-                create_connection=cast(Any, partial(WebSocket, self._pending)),
+                create_connection=cast(Any, make),
                 process_request=self._on_request,
                 process_response=_secure,
                 compression=None,
@@ -124,13 +156,20 @@ class Gateway:
 
     # --- HTTP ----------------------------------------------------------------
 
-    def _on_request(self, websocket: ServerConnection, request: Request) -> Response | None:
+    def _on_request(
+        self, websocket: ServerConnection, request: Request
+    ) -> Response | Awaitable[None] | None:
         """Return the answer to a request for a file; None lets a WebSocket begin."""
         assert isinstance(websocket, WebSocket)
+        if websocket.protocol.eof_sent:  # the bytes after the request were not a frame
+            return websocket.cut()
         headers = request.headers
         refusal = self._identify(websocket, headers)
         if refusal is not None:
             return _response(refusal)
+        if not self._is_known_host(websocket, headers.get_all("Host")):
+            empty = request.method == "HEAD"
+            return _response(text(HTTPStatus.MISDIRECTED_REQUEST, UNKNOWN_HOST, empty))
         if request.path.partition("?")[0] != ROOM:
             known = headers.get_all("If-None-Match")
             return _response(self._site.answer(request.method, request.path, known))
@@ -153,6 +192,17 @@ class Gateway:
         except (TypeError, ValueError):  # the connection was reset before it was accepted
             return text(HTTPStatus.BAD_REQUEST, "The connection has no address.")
         return None
+
+    def _is_known_host(self, websocket: WebSocket, hosts: list[str]) -> bool:
+        """Return whether a request's hosts can't be names of an attacker (DNS rebinding).
+
+        Over TLS, the browser has checked the name. A trusted proxy has names of its own.
+        """
+        return (
+            websocket.transport.get_extra_info("sslcontext") is not None
+            or within(canonical(websocket.remote_address[0]), self._rules.proxies)
+            or all(is_local(host, self._hosts) for host in hosts)
+        )
 
     def _is_allowed(self, origins: list[str], hosts: list[str]) -> bool:
         """Return whether a page of this origin may connect. A program that is not a browser sends
@@ -191,25 +241,75 @@ class Gateway:
             raise ProtocolError("session must be text or null")
         if websocket.is_lost:  # lost while its first frame waited in the queue
             return None
-        visitor = self._visitors.get(id) if id else None
-        if id is None or visitor is None or not visitor.is_staying:
+        try:
+            visitor = await self._find(id, websocket) if id else None
+        except UnreachableError:
+            websocket.end(CloseCode.TRY_AGAIN_LATER)
+            return None
+        if id is None or visitor is None:
             room = await self._admit(websocket)
             if room is None:
                 return None
-            id, seen = secrets.token_urlsafe(16), 0
-            visitor = self._visitors[id] = Visitor(
-                room,
-                self._rules.keep,
-                partial(self._on_away, id, websocket.client[0]),
-                partial(self._on_end, id, websocket.client[0]),
-            )
+            id, seen = make_id(self._number, secrets.token_urlsafe(16)), 0
+            visitor = self._begin(id, websocket.client[0], room, None)
         visitor.attach(websocket, id, seen)
-        self._pending.discard(websocket)
+        self.connections.discard(websocket)
         return visitor
 
-    def _on_away(self, id: str, address: str, away: bool) -> None:
+    async def _find(self, id: str, websocket: WebSocket) -> Visitor | None:
+        """Return the visitor of a session, which may be in another gateway; None if the session has
+        ended.
+
+        Raises UnreachableError if this can't be found out, or if the WebSocket is lost meanwhile.
+        """
+        visitor = self._visitors.get(id)
+        if visitor is None and self._claims is not None:
+            if self.connections.full:
+                raise UnreachableError("this gateway is full")
+            with self.connections.reserve():
+                moved = await self._claims.claim(id)
+            if moved:
+                visitor = self._visitors.get(id)
+                if visitor is None:  # a third gateway has claimed it meanwhile
+                    raise UnreachableError("the session is in another gateway")
+            if websocket.is_lost:
+                raise UnreachableError("the browser has left")
+        return visitor if visitor is not None and visitor.is_staying else None
+
+    def _begin(self, id: str, address: str, room: socket.socket, state: State | None) -> Visitor:
+        visitor = self._visitors[id] = Visitor(
+            room,
+            address,
+            self._rules.keep,
+            partial(self._on_away, id),
+            partial(self._on_end, id, state is not None),
+            state,
+        )
+        self.connections.add_member()
+        return visitor
+
+    # --- other gateways ------------------------------------------------------
+
+    def state(self, id: str) -> State | None:
+        """Return the state of a session, or None if it can't be resumed here."""
+        visitor = self._visitors.get(id)
+        return visitor.state() if visitor is not None and visitor.is_staying else None
+
+    def move_out(self, id: str) -> socket.socket:
+        """Forget a session; return its connection to the room."""
+        return self._visitors[id].move_out()
+
+    def move_in(self, id: str, room: socket.socket, state: State) -> None:
+        """Continue a session that was in another gateway before."""
+        room.setblocking(False)
+        self._begin(id, state["address"], room, state).await_websocket()
+
+    # --- visitors ------------------------------------------------------------
+
+    def _on_away(self, id: str, away: bool) -> None:
         """Note that a visitor has no WebSocket (`away`), or that it has another one or has
         ended."""
+        address = self._visitors[id].address
         if away:
             waiting = self._away.setdefault(address, {})
             waiting[id] = self._visitors[id]
@@ -221,15 +321,22 @@ class Gateway:
             if not waiting:
                 del self._away[address]
 
-    def _on_end(self, id: str, address: str) -> None:
-        self._on_away(id, address, False)
+    def _on_end(self, id: str, moved_in: bool) -> None:
+        self._on_away(id, False)
         del self._visitors[id]
+        self.connections.remove_member()
+        if moved_in and self._claims is not None:
+            self._claims.forget(id)
 
     async def _admit(self, websocket: WebSocket) -> socket.socket | None:
         """Return the connection of a new member; None if it was refused, or has left meanwhile."""
-        if len(self._visitors) >= self._capacity:
+        if self.connections.full:
             websocket.end(CloseCode.NORMAL_CLOSURE, GATEWAY_FULL)
             return None
+        with self.connections.reserve():
+            return await self._open(websocket)
+
+    async def _open(self, websocket: WebSocket) -> socket.socket | None:
         try:
             room = await self._connector.open(*websocket.client)
         except RefusedError as error:

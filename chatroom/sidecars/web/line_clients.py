@@ -13,9 +13,12 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from functools import partial
 from typing import cast
 
 from chatroom.protocol.address import canonical
+from chatroom.sidecars.web.closing import GATEWAY_FULL
+from chatroom.sidecars.web.connections import Connections
 from chatroom.sidecars.web.rooms import Connector, RefusedError, UnreachableError
 from chatroom.system.listening import BACKLOG
 
@@ -84,12 +87,30 @@ class _Side(asyncio.Protocol):
                     self.other.transport.pause_reading()
 
 
+class _RoomSide(_Side):
+    """The side of the room. The client is a member while this connection is open."""
+
+    def __init__(self, client: "_Client", connections: Connections) -> None:
+        super().__init__()
+        self.other = client
+        self._connections = connections
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._connections.add_member()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connections.remove_member()
+        super().connection_lost(error)
+
+
 class _Client(_Side):
     """The side of a client. Nothing is read from the client before it is a member."""
 
-    def __init__(self, connector: Connector, clients: "_Clients") -> None:
+    def __init__(self, connector: Connector, connections: Connections, clients: "_Clients") -> None:
         super().__init__()
         self._connector = connector
+        self._connections = connections
         self._clients = clients
         self._lost = asyncio.Event()
 
@@ -106,8 +127,16 @@ class _Client(_Side):
         task.add_done_callback(lambda _: self._clients.pop(self))
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._connections.discard(self)
         super().connection_lost(error)
         self._lost.set()
+
+    def finish(self) -> None:
+        if self.transport is not None and self._closing is None:
+            was_member = self.other is not None
+            add = self._connections.add_closing if was_member else self._connections.add_other
+            add(self, self.transport.abort)
+        super().finish()
 
     def leave(self) -> None:
         """Leave the room. The client receives the rest of the room's lines; then its connection is
@@ -120,30 +149,35 @@ class _Client(_Side):
         await self._lost.wait()
 
     async def _join(self, address: str, port: int) -> None:
-        try:
-            room = await self._connector.open(address, port)
-        except RefusedError as error:
-            if self.transport is not None:
-                self.transport.write(f"{error}\n".encode())
-            self.finish()
+        if self._connections.full:
+            self._refuse(GATEWAY_FULL)
             return
-        except UnreachableError:
-            self.finish()
-            return
-        other = _Side()
-        other.other = self
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.create_connection(lambda: other, sock=room)
-        except OSError:
-            room.close()
-            self.finish()
-            return
+        with self._connections.reserve():
+            try:
+                room = await self._connector.open(address, port)
+            except RefusedError as error:
+                self._refuse(str(error))
+                return
+            except UnreachableError:
+                self.finish()
+                return
+            other = _RoomSide(self, self._connections)
+            try:
+                await asyncio.get_running_loop().create_connection(lambda: other, sock=room)
+            except OSError:
+                room.close()
+                self.finish()
+                return
         self.other = other
         if self.transport is None:  # the client has left meanwhile
             other.finish()
         else:
             self.transport.resume_reading()
+
+    def _refuse(self, reason: str) -> None:
+        if self.transport is not None:
+            self.transport.write(f"{reason}\n".encode())
+        self.finish()
 
 
 _Clients = dict[_Client, asyncio.Task[None]]
@@ -153,15 +187,17 @@ _Clients = dict[_Client, asyncio.Task[None]]
 class LineClients:
     """The server for line clients."""
 
-    def __init__(self, connector: Connector) -> None:
+    def __init__(self, connector: Connector, connections: Connections) -> None:
         self._connector = connector
+        self._connections = connections
         self._clients: _Clients = {}
         self._server: asyncio.Server | None = None
 
     async def listen(self, listener: socket.socket, tls: ssl.SSLContext) -> None:
         """Serve clients that connect to this listener."""
+        make = partial(_Client, self._connector, self._connections, self._clients)
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: _Client(self._connector, self._clients),
+            self._connections.count_handshakes(make),
             sock=listener,
             ssl=tls,
             ssl_handshake_timeout=HANDSHAKE_WITHIN,

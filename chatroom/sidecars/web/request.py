@@ -1,4 +1,5 @@
-"""A browser's address behind reverse proxies, and its origin, from the headers of a request. Pure.
+"""A browser's address behind reverse proxies, its origin, and the host name that it uses, from the
+headers of a request. Pure.
 
 A reverse proxy writes the client's address into X-Forwarded-For (a list, to which each proxy
 appends) or into Forwarded (RFC 7239). Anybody can send these headers. So a header counts only if
@@ -7,7 +8,7 @@ appended count.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from chatroom.protocol.address import canonical
 from chatroom.system.networks import Network, within
@@ -15,6 +16,7 @@ from chatroom.system.networks import Network, within
 _FOR = re.compile(
     r'(?:^|;)\s*for\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))\s*(?=;|$)', re.IGNORECASE
 )
+_PORT = re.compile(r":\d*$")
 _NODE = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::(\d{1,5}))?|([0-9.]+)(?::(\d{1,5}))?|([0-9A-Fa-f:.]+)")
 
 
@@ -88,3 +90,29 @@ def is_same_origin(origin: str, host: str) -> bool:
         return False
     port = ":443" if scheme == "https" else ":80"
     return place.lower().removesuffix(port) == host.lower().removesuffix(port)
+
+
+def host_of(origin: str) -> str:
+    """Return the host of an origin, without its port."""
+    return _PORT.sub("", origin.partition("://")[2])
+
+
+def is_local(host: str, known: Collection[str]) -> bool:
+    """Return whether a host is known, or no name server on the internet can answer for it.
+
+    Otherwise, an attacker may have let the name resolve first to a server with the attacker's page,
+    and then to this gateway (DNS rebinding). Name servers on the internet answer neither for an IP
+    address, nor for a name without a dot, nor for a name under .local (RFC 6762).
+
+    `host`: the header Host. `known`: hosts in lower case.
+    """
+    name = _PORT.sub("", host.lower())
+    return name in known or "." not in name or name.endswith(".local") or _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        canonical(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True

@@ -6,12 +6,12 @@ TCPConnector       connects to rooms by TCP; for a gateway that runs by itself
 
 import asyncio
 import socket
-from collections.abc import Sequence
 from typing import Protocol
 
 from chatroom.protocol.proxy_header import compose
-from chatroom.sidecars.web.process import MAX_OPENING
-from chatroom.system.channel import Channel, ChannelClosed, Record
+from chatroom.sidecars.parent import Parent
+from chatroom.sidecars.web.process import MAX_OPENING, Rooms
+from chatroom.system.channel import ChannelClosed, Record
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.error_text import error_text
 
@@ -41,8 +41,8 @@ class Connector(Protocol):
 class ParentConnector:
     """Requests connections from the main process. Call `on_record` with each of its answers."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, parent: Parent) -> None:
+        self._parent = parent
         self._turn = asyncio.Semaphore(MAX_OPENING)
         self._number = 0
         self._asked: dict[int, asyncio.Future[socket.socket]] = {}
@@ -53,12 +53,14 @@ class ParentConnector:
             number = self._number
             answer = self._asked[number] = asyncio.get_running_loop().create_future()
             try:
-                self._send({"open": number, "address": address, "port": port})
+                self._parent.send({"open": number, "address": address, "port": port})
                 async with asyncio.timeout(OPEN_WITHIN):
                     connection: socket.socket = await answer
                     return connection
             except TimeoutError:
                 raise UnreachableError("the room does not answer") from None
+            except ChannelClosed:
+                raise UnreachableError("the room has ended") from None
             finally:
                 del self._asked[number]
 
@@ -67,7 +69,6 @@ class ParentConnector:
         connections = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         match record:
             case {"opened": number}:
-                self._send({"taken": number})
                 answer = self._asked.get(number)
                 if answer is None or answer.done():
                     for connection in connections:  # `open` has given up
@@ -86,41 +87,24 @@ class ParentConnector:
         if answer is not None and not answer.done():
             answer.set_exception(error)
 
-    def _send(self, record: Record) -> None:
-        try:
-            self._channel.send(record)
-        except ChannelClosed:
-            raise UnreachableError("the room has ended") from None
-        self._flush_later()
-
-    def _flush_later(self) -> None:
-        if self._channel.backlog:
-            asyncio.get_running_loop().call_later(0.01, self._flush)
-
-    def _flush(self) -> None:
-        try:
-            self._channel.flush()
-        except ChannelClosed:
-            return  # the event loop notices it
-        self._flush_later()
-
 
 class TCPConnector:
-    """Connects to the first room that answers. The room that answered last is tried first.
+    """Connects to the first room that answers. The room that answered last is tried first."""
 
-    `proxy_header`: True if the rooms expect a PROXY header (version 2) from this gateway.
-    """
-
-    def __init__(self, rooms: Sequence[Endpoint], proxy_header: bool) -> None:
-        self._rooms = list(rooms)
-        self._proxy_header = proxy_header
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = list(rooms.endpoints)
+        self._proxy_header = rooms.proxy_header
 
     async def open(self, address: str, port: int) -> socket.socket:
         connection = await self._connect()
         if self._proxy_header:
-            host, room_port = connection.getpeername()[:2]
-            header = compose(address, port, host, room_port)
-            await asyncio.get_running_loop().sock_sendall(connection, header)
+            try:
+                host, room_port = connection.getpeername()[:2]
+                header = compose(address, port, host, room_port)
+                await asyncio.get_running_loop().sock_sendall(connection, header)
+            except OSError as error:  # the room has ended meanwhile
+                connection.close()
+                raise UnreachableError(f"the room has ended: {error_text(error)}") from None
         return connection
 
     async def probe(self) -> None:

@@ -23,17 +23,18 @@ docs/web.md describes the frames.
 
 import json
 from collections import deque
+from collections.abc import Collection
 from json.encoder import encode_basestring
-from typing import Any
+from sys import getsizeof
+from typing import Any, Self
 
 from chatroom.sidecars.web.stream import LineStream
 
 KEEP_LINES = 2_000
 """Maximum number of lines to keep until the browser has confirmed them with `seen`."""
 KEEP_SIZE = 256 * 1024
-"""Maximum total size of these lines: their characters, plus LINE_COST for each line."""
-LINE_COST = 64
-"""Size that is added for each kept line: about the size of an empty str (bytes)."""
+"""Maximum total size of these lines in memory (bytes). A character takes one to four bytes, and an
+empty str takes about 50."""
 
 
 class ProtocolError(Exception):
@@ -85,6 +86,37 @@ class Session:
         self._pending: deque[int] = deque()
         """Number of bytes that are not sent to the room yet, for each message after `_said`."""
 
+    # --- another process ------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that another process needs to continue this session, for JSON."""
+        return {
+            "rest": self._stream.rest.decode("latin-1"),
+            "lines": [*self._lines],
+            "last_text": self._last_text,
+            "first": self._first,
+            "unfinished": self._unfinished,
+            "accepted": self._accepted,
+            "said": self._said,
+            "pending": [*self._pending],
+        }
+
+    @classmethod
+    def continued(cls, state: dict[str, Any]) -> Self:
+        """Return a session that continues from the state of another one, without a WebSocket."""
+        made = cls()
+        made._stream = LineStream(state["rest"].encode("latin-1"))
+        made._lines.extend(state["lines"])
+        made._last_text = state["last_text"]
+        made._first = state["first"]
+        made._size = _size(made._lines)
+        made._unfinished = state["unfinished"]
+        made._accepted = state["accepted"]
+        made._said = state["said"]
+        made._pending.extend(state["pending"])
+        made._forget()
+        return made
+
     # --- the WebSocket -------------------------------------------------------
 
     def attach(self, seen: int) -> dict[str, int]:
@@ -132,7 +164,7 @@ class Session:
             self._unfinished = ""
             self._last_text = lines[-1]
             self._lines.extend(lines)
-            self._size += sum(map(len, lines)) + LINE_COST * len(lines)
+            self._size += _size(lines)
             self._forget()
 
     def on_silence(self) -> None:
@@ -181,7 +213,7 @@ class Session:
             self._drop_first()
 
     def _drop_first(self) -> None:
-        self._size -= len(self._lines.popleft()) + LINE_COST
+        self._size -= _size((self._lines.popleft(),))
         self._first += 1
 
     # --- the browser's messages ----------------------------------------------
@@ -215,6 +247,10 @@ class Session:
     def said(self) -> int:
         """Number of the last message that has reached the room as a whole."""
         return self._said
+
+
+def _size(lines: Collection[str]) -> int:
+    return sum(map(getsizeof, lines))
 
 
 def _clean(text: str) -> str:

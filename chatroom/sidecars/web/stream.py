@@ -24,23 +24,23 @@ class LineStream:
     Cost: O(n) for n bytes in total, unless a line arrives in very many pieces.
     """
 
-    __slots__ = ("_rest",)
+    __slots__ = ("rest",)
 
-    def __init__(self) -> None:
-        self._rest = b""
+    def __init__(self, rest: bytes = b"") -> None:
+        self.rest = rest
         """Bytes after the last LF."""
 
     def feed(self, data: bytes) -> list[str]:
         """Return the lines that `data` completes, without their ends."""
-        *lines, self._rest = (self._rest + data).split(LF)
-        if len(self._rest) > LONGEST:
-            lines.append(self._rest)
-            self._rest = b""
+        *lines, self.rest = (self.rest + data).split(LF)
+        if len(self.rest) > LONGEST:
+            lines.append(self.rest)
+            self.rest = b""
         return [line.decode(errors="replace").removesuffix(CR) for line in lines]
 
     @property
     def unfinished(self) -> str:
         """The text after the last line, without an incomplete character or a CR at its end."""
-        if not self._rest:
+        if not self.rest:
             return ""
-        return _decoder("replace").decode(self._rest).removesuffix(CR)
+        return _decoder("replace").decode(self.rest).removesuffix(CR)

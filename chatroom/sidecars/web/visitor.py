@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from websockets.frames import CloseCode
 
@@ -33,6 +34,9 @@ LAGGED_WITHIN = 5.0
 """Seconds after a pause in which the gateway did not read from the room. If the connection ends
 during the pause, or within this time, the gateway assumes that the room has disconnected the member
 because it lags: in this case, the room sends no reason."""
+ATTACH_WITHIN = 1.0
+"""Minimum time (s) for which a session that has moved in waits for its WebSocket. With
+`--web-keep 0`, it would otherwise end before the WebSocket is attached."""
 
 
 class Visitor:
@@ -40,23 +44,31 @@ class Visitor:
 
     `keep`: seconds for which the session continues without a WebSocket. `on_away(True)` is called
     when the visitor has lost its WebSocket, and `on_away(False)` when it has another one.
-    `on_end()` is called once, when the connection to the room has ended.
+    `on_end()` is called once, when the connection to the room has ended, or has moved to another
+    gateway. `state`: state of the visitor that had this connection in another gateway; None for a
+    new member.
     """
 
     def __init__(
         self,
         room: socket.socket,
+        address: str,
         keep: float,
         on_away: Callable[[bool], None],
         on_end: Callable[[], None],
+        state: dict[str, Any] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self.address = address
+        """Address with which the room has admitted the browser."""
         self._room = room
         self._keep = keep
         self._on_away = on_away
         self._on_end = on_end
         self._session = Session()
         self._websocket: WebSocket | None = None
+        self._latest: WebSocket | None = None
+        """WebSocket that was attached last, even if it was lost since then."""
         self._expiry: asyncio.TimerHandle | None = None
         """Timer that ends the session; None while it has a WebSocket."""
         self._silence: asyncio.TimerHandle | None = None
@@ -73,13 +85,44 @@ class Visitor:
         self._leaving = False
         """True once the session is over; `_unsent` is still sent to the room."""
         self._ended = False
-        """True once the connection to the room is closed."""
+        """True once the connection to the room is closed, or has moved to another gateway."""
         self._loop.add_reader(room, self._on_readable)
+        if state is not None:
+            self._session = Session.continued(state["session"])
+            self._unsent += state["unsent"].encode("latin-1")
+            if state["lagged"]:
+                self._resumed_at = self._loop.time()
+            self._await_silence()
+            self._write()
 
     @property
     def is_staying(self) -> bool:
         """True while the session can be resumed."""
         return not self._leaving
+
+    # --- another gateway -----------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that a visitor in another gateway needs to continue, for JSON."""
+        return {
+            "address": self.address,
+            "session": self._session.state(),
+            "unsent": self._unsent.decode("latin-1"),
+            "lagged": self._lagged,
+        }
+
+    def move_out(self) -> socket.socket:
+        """Stop, and close the WebSocket. Return the connection to the room, for another gateway."""
+        websocket = self._websocket
+        self._finish()
+        if websocket is not None:
+            self._release(websocket).end(CloseCode.NORMAL_CLOSURE, TAKEN_OVER)
+        return self._room
+
+    def await_websocket(self) -> None:
+        """Start the timer that ends a session that has moved in, unless it gets a WebSocket."""
+        self._expiry = self._loop.call_later(max(self._keep, ATTACH_WITHIN), self._leave)
+        self._on_away(True)
 
     # --- the WebSocket -------------------------------------------------------
 
@@ -95,7 +138,7 @@ class Visitor:
             self._expiry.cancel()
             self._expiry = None
             self._on_away(False)
-        self._websocket = websocket
+        self._websocket = self._latest = websocket
         websocket.on_writable = self._push
         websocket.on_lost = lambda: self._detach(websocket)
         websocket.send_text(
@@ -104,8 +147,8 @@ class Visitor:
         self._push()
 
     def leave(self, websocket: WebSocket | None) -> None:
-        """End the session, unless another WebSocket than this one has taken it over."""
-        if self._websocket in (websocket, None):
+        """End the session, unless another WebSocket was attached after this one. None: always."""
+        if websocket in (self._latest, None):
             self._leave()
 
     def _detach(self, websocket: WebSocket) -> None:
@@ -143,12 +186,15 @@ class Visitor:
             self._end()
             return
         self._session.receive(data)
+        self._await_silence()
+        self._push()
+
+    def _await_silence(self) -> None:
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
         if self._session.is_partial:
             self._silence = self._loop.call_later(SILENCE, self._on_silence)
-        self._push()
 
     def _on_silence(self) -> None:
         self._silence = None
@@ -229,18 +275,9 @@ class Visitor:
         if self._ended:
             return
         self._session.on_silence()
-        websocket, frame = self._websocket, self._session.frame()
-        lagged = not self._reads or self._loop.time() - self._resumed_at < LAGGED_WITHIN
-        self._ended = self._leaving = True
-        self._loop.remove_reader(self._room)
-        self._loop.remove_writer(self._room)
+        websocket, frame, lagged = self._websocket, self._session.frame(), self._lagged
+        self._finish()
         self._room.close()
-        for timer in (self._expiry, self._silence):
-            if timer is not None:
-                timer.cancel()
-        self._unsent.clear()
-        self._takes_more.set()
-        self._on_end()
         if websocket is not None:
             self._release(websocket)
             if frame is not None:
@@ -248,6 +285,22 @@ class Visitor:
             reason = closing_reason(self._session.last, self._session.last_text)
             if reason is None and lagged:
                 reason = TOO_SLOW
-            websocket.end(
-                CloseCode.SERVICE_RESTART if reason is None else CloseCode.NORMAL_CLOSURE, reason
-            )
+            code = CloseCode.SERVICE_RESTART if reason is None else CloseCode.NORMAL_CLOSURE
+            websocket.end(code, reason, was_member=True)
+
+    def _finish(self) -> None:
+        """Stop using the connection to the room."""
+        self._ended = self._leaving = True
+        self._loop.remove_reader(self._room)
+        self._loop.remove_writer(self._room)
+        for timer in (self._expiry, self._silence):
+            if timer is not None:
+                timer.cancel()
+        self._unsent.clear()
+        self._takes_more.set()
+        self._on_end()
+
+    @property
+    def _lagged(self) -> bool:
+        """True if lag is the likely reason when the room closes the connection now."""
+        return not self._reads or self._loop.time() - self._resumed_at < LAGGED_WITHIN

@@ -5,8 +5,9 @@ import base64
 import json
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
@@ -82,7 +83,7 @@ class Client:
     async def request(self, path: str = "/room", method: str = "GET", **headers: str) -> bytes:
         """Send a request for a WebSocket; return the head of the answer."""
         names = {
-            "Host": "room.example",
+            "Host": "room.local",
             "Connection": "Upgrade",
             "Upgrade": "websocket",
             "Sec-WebSocket-Version": "13",
@@ -158,7 +159,24 @@ class Client:
         self.writer.transport.abort()
 
 
-def bound_buffers(sock: socket.socket) -> None:
+def create_listener() -> socket.socket:
+    """Return a listener on a free port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    _bound_buffers(listener)  # the accepted sockets inherit these limits
+    return listener
+
+
+async def connect(port: int, tls: ssl.SSLContext | None = None) -> Client:
+    """Return a client of the gateway that listens on this port; `tls`: it uses TLS."""
+    sock = socket.socket()
+    sock.setblocking(False)
+    _bound_buffers(sock)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    host = None if tls is None else "127.0.0.1"
+    return Client(*await asyncio.open_connection(sock=sock, ssl=tls, server_hostname=host))
+
+
+def _bound_buffers(sock: socket.socket) -> None:
     """Limit the kernel's buffers for the data of a connection. Otherwise, they grow to several MiB,
     and could take everything that a test sends."""
     for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
@@ -167,36 +185,37 @@ def bound_buffers(sock: socket.socket) -> None:
 
 @dataclass
 class Stage:
-    gateway: Gateway
     room: FakeRoom
     port: int
     clients: list[Client] = field(default_factory=list)
 
-    async def connect(self) -> Client:
-        sock = socket.socket()
-        sock.setblocking(False)
-        bound_buffers(sock)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
-        client = Client(*await asyncio.open_connection(sock=sock))
+    async def connect(self, tls: ssl.SSLContext | None = None) -> Client:
+        client = await connect(self.port, tls)
         self.clients.append(client)
         return client
 
+    async def end(self) -> None:
+        for client in self.clients:
+            client.cut()
+            with suppress(OSError, asyncio.IncompleteReadError):
+                await client.writer.wait_closed()
+        for member in self.room.members:
+            member.close()
+
 
 @asynccontextmanager
-async def serving(rules: Rules | None = None, capacity: int = 100) -> AsyncIterator[Stage]:
+async def serving(
+    rules: Rules | None = None, capacity: int = 100, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Stage]:
     """Run a gateway, and yield it with its room and clients."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    bound_buffers(listener)  # the accepted sockets inherit these limits
+    listener = create_listener()
     room = FakeRoom()
     gateway = Gateway(Site(), room, rules or Rules(), capacity)
-    await gateway.listen(listener, None)
-    stage = Stage(gateway, room, listener.getsockname()[1])
+    await gateway.listen(listener, tls)
+    stage = Stage(room, listener.getsockname()[1])
     try:
         yield stage
     finally:
-        for client in stage.clients:
-            client.cut()
-        for member in room.members:
-            member.close()
+        await stage.end()
         await gateway.stop()
         await asyncio.sleep(0)

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from chatroom.sidecars.web import connections, websocket
 from chatroom.sidecars.web import gateway as module
-from chatroom.sidecars.web import websocket
-from chatroom.sidecars.web.closing import TOO_SLOW
+from chatroom.sidecars.web.closing import TAKEN_OVER, TOO_SLOW
 from chatroom.sidecars.web.process import Rules
+from chatroom.sidecars.web.rooms import RefusedError
 from chatroom.system.networks import parse_network
 from tests.sidecars.web.stage import BINARY, CLOSE, PATIENCE, PING, PONG, TEXT, in_loop, serving
 
@@ -135,6 +136,36 @@ async def test_a_bad_request_is_refused(name: str) -> None:
         await client.ended()
 
 
+@in_loop
+async def test_with_dns_rebinding_no_page_can_join() -> None:
+    """The Host is then a name of the attacker. A trusted proxy may pass on any name."""
+    async with serving(Rules(origins=("https://chat.example",))) as stage:
+        for path in ("/", "/room"):
+            client = await stage.connect()
+            head = await client.request(path, Host="evil.example", Origin="http://evil.example")
+            assert head.startswith(b"HTTP/1.1 421 ")
+            assert b"nosniff" in head
+            assert b"--web-origin http://NAME:PORT" in await client.ended()
+        client = await stage.connect()
+        await client.join(Host="chat.example", Origin="http://chat.example")
+    async with serving(Rules(proxies=(parse_network("127.0.0.0/8"),))) as stage:
+        client = await stage.connect()
+        await client.join(Host="room.example", Origin="http://room.example")
+
+
+@pytest.mark.parametrize("next_", [b"GET / HTTP/1.1\r\n\r\n", b"\x88\x80\0\0\0\0"])
+@in_loop
+async def test_bytes_after_a_request_end_the_connection_and_log_nothing(
+    next_: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The bytes are a second request, or a frame that closes a WebSocket before it is open."""
+    async with serving() as stage:
+        client = await stage.connect()
+        client.writer.write(b"GET / HTTP/1.1\r\n\r\n" + next_)
+        assert await client.ended() == b""
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     "request_",
     [
@@ -247,6 +278,24 @@ async def test_one_address_can_not_fill_the_room_with_sessions_without_a_websock
             client = await stage.connect()
             assert (await client.join(session))["session"] != session
         assert len(stage.room.members) == 6
+
+
+@in_loop
+async def test_the_end_of_a_websocket_that_was_taken_over_does_not_end_the_session() -> None:
+    """The client confirms the close, as RFC 6455 demands (5.5.1), while it has no other WebSocket:
+    the newer one was cut."""
+    async with serving() as stage:
+        older, newer = await stage.connect(), await stage.connect()
+        session = (await older.join())["session"]
+        await newer.join(session)
+        assert await older.closed() == (1000, TAKEN_OVER)
+        newer.cut()
+        await (await stage.connect()).request("/")  # the gateway notices the cut before this
+        older.send_frame(CLOSE, (1000).to_bytes(2))
+        await older.ended()
+        older.cut()
+        await (await stage.connect()).request("/")
+        assert (await (await stage.connect()).join(session))["session"] == session
 
 
 @in_loop
@@ -379,6 +428,8 @@ async def test_a_client_that_pings_and_does_not_read_is_disconnected(
 ) -> None:
     """Otherwise the answers to its pings would fill the memory. The session continues."""
     monkeypatch.setattr(websocket, "MAX_BUFFER", 100_000)
+    for rate in ("FRAMES_PER_SECOND", "ALL_FRAMES_PER_SECOND"):
+        monkeypatch.setattr(websocket, rate, 1e9)
     async with serving() as stage:
         client = await stage.connect()
         session = (await client.join())["session"]
@@ -398,11 +449,59 @@ async def test_a_client_that_pings_and_does_not_read_is_disconnected(
 
 
 @in_loop
+async def test_a_flood_of_pings_is_throttled_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Pings cost the room nothing, so the room does not throttle them."""
+    monkeypatch.setattr(websocket, "FRAMES_PER_SECOND", 8_000)
+    count = 1_500
+    least = count * websocket.CONTROL_COST / 8_000 - websocket.HOLD_AFTER
+    async with serving() as stage:
+        client = await stage.connect()
+        await client.join()
+        await client.receive()
+        begin = asyncio.get_running_loop().time()
+        for number in range(count):
+            client.send_frame(PING, b"%d" % number)
+        client.send({"n": 1, "say": "after them"})
+        for number in range(count):
+            assert await client.receive_frame() == (PONG, b"%d" % number)
+        assert asyncio.get_running_loop().time() - begin >= least
+        assert await stage.room.read(11) == b"after them\n"
+
+
+def test_many_flooding_clients_share_one_rate() -> None:
+    rate = websocket.FrameRate()
+    alone = rate.seconds(1_000)
+    assert alone == 1_000 / websocket.FRAMES_PER_SECOND
+    rate.held = 1_000
+    assert rate.seconds(1_000) == 1_000 * 1_000 / websocket.ALL_FRAMES_PER_SECOND > alone
+
+
+@in_loop
+async def test_a_throttled_client_counts_until_it_is_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(websocket, "FRAMES_PER_SECOND", 10)
+    rate = websocket.FrameRate()
+    monkeypatch.setattr(module, "FrameRate", lambda: rate)
+    async with serving() as stage:
+        client = await stage.connect()
+        await client.join()
+        client.send_frame(PING, b"")
+        async with asyncio.timeout(PATIENCE):
+            while rate.held != 1:
+                await asyncio.sleep(0)
+            while rate.held != 0:
+                await asyncio.sleep(0.01)
+
+
+@in_loop
 async def test_connections_without_a_member_are_limited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Beyond the limit, the oldest of them is closed. Connections of members do not count."""
-    monkeypatch.setattr(websocket, "MAX_PENDING", 2)
+    monkeypatch.setattr(connections, "MAX_OTHERS", 2)
     async with serving() as stage:
         member = await stage.connect()
         await member.join()
@@ -413,6 +512,57 @@ async def test_connections_without_a_member_are_limited(
         assert head.startswith(b"HTTP/1.1 200 ")
         member.send({"n": 1, "say": "still here"})
         assert await stage.room.read(11) == b"still here\n"
+
+
+@in_loop
+async def test_a_client_that_leaves_before_the_room_refuses_it_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used = connections.Connections(100)
+    monkeypatch.setattr(module, "Connections", lambda _: used)
+    asked, gone = asyncio.Event(), asyncio.Event()
+
+    async def refuse(*_: object) -> None:
+        asked.set()
+        await gone.wait()
+        raise RefusedError("too late")
+
+    async with serving() as stage:
+        monkeypatch.setattr(stage.room, "open", refuse)
+        client = await stage.connect()
+        await client.request()
+        client.send({"session": None})
+        async with asyncio.timeout(PATIENCE):
+            await asked.wait()
+            client.cut()
+            while used._others:
+                await asyncio.sleep(0)
+        assert used._members == 1
+        gone.set()
+        async with asyncio.timeout(PATIENCE):
+            while used._members:
+                await asyncio.sleep(0)
+        assert not used._others
+
+
+@in_loop
+async def test_all_members_receive_the_last_lines_when_their_room_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their connections are closed together. They are not limited like those of strangers."""
+    monkeypatch.setattr(connections, "MAX_OTHERS", 1)
+    async with serving(capacity=3) as stage:
+        clients = []
+        for _ in range(3):
+            clients.append(await stage.connect())
+            await clients[-1].join()
+            await clients[-1].receive()
+        for member in stage.room.members:
+            member.send(b"The room ends\n")
+            member.close()
+        for client in clients:
+            assert (await client.receive())["lines"][-1][1] == "The room ends"
+            assert (await client.closed())[0] == 1012
 
 
 @in_loop

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from chatroom.sidecars.web.certificate import context
+from chatroom.sidecars.web.connections import Connections
 from chatroom.sidecars.web.line_clients import LineClients
 from chatroom.sidecars.web.process import Certificate
 from chatroom.sidecars.web.rooms import Connector
@@ -30,7 +31,7 @@ TLS = tuple[ssl.SSLContext, ssl.SSLContext]
 async def joined(room: Connector, tls: TLS) -> AsyncIterator[tuple[LineClients, ssl.SSLSocket]]:
     """Yield a server of line clients, and the blocking connection of a client."""
     server, trusting = tls
-    clients = LineClients(room)
+    clients = LineClients(room, Connections(100))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the kernel's minimum
         await clients.listen(listener, server)

@@ -2,7 +2,13 @@
 
 import pytest
 
-from chatroom.sidecars.web.request import ForwardedError, client, is_same_origin
+from chatroom.sidecars.web.request import (
+    ForwardedError,
+    client,
+    host_of,
+    is_local,
+    is_same_origin,
+)
 from chatroom.system.networks import parse_network
 
 TRUSTED = [parse_network("10.0.0.0/8"), parse_network("2001:db8:1::/48")]
@@ -79,3 +85,30 @@ def test_no_header_and_both_headers() -> None:
 )
 def test_same_origin(origin: str, host: str, same: bool) -> None:
     assert is_same_origin(origin, host) is same
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("192.0.2.7", True),
+        ("192.0.2.7:8080", True),
+        ("[2001:db8::7]:8080", True),
+        ("[::ffff:192.0.2.7]", True),
+        ("localhost:8080", True),
+        ("mybox", True),
+        ("MyBox.local:8080", True),
+        ("Room.Example:8080", True),
+        ("chat.example", True),
+        ("2001-db8.example", True),
+        ("evil.example", False),
+        ("evil.example:8080", False),
+        ("room.example.evil.example", False),
+        ("192.0.2.7.evil.example", False),
+        ("evil.example:80:80", False),
+        ("mybox.local.", False),
+        ("local.evil", False),
+    ],
+)
+def test_dns_rebinding_needs_a_host_that_is_not_local(host: str, local: bool) -> None:
+    origins = ("http://chat.example", "https://2001-db8.example:8080")
+    assert is_local(host, {"", "room.example", *map(host_of, origins)}) is local

@@ -3,13 +3,15 @@
 import asyncio
 import os
 import socket
+import struct
 from collections.abc import Iterator
 
 import pytest
 
 from chatroom.protocol.proxy_header import parse
+from chatroom.sidecars.parent import Parent
 from chatroom.sidecars.web import rooms as module
-from chatroom.sidecars.web.process import MAX_OPENING
+from chatroom.sidecars.web.process import MAX_OPENING, Rooms
 from chatroom.sidecars.web.rooms import (
     ParentConnector,
     RefusedError,
@@ -40,7 +42,7 @@ def answer(connector: ParentConnector, channel: Channel) -> None:
 @in_loop
 async def test_the_main_process_answers_in_any_order(ends: tuple[Channel, Channel]) -> None:
     main, gateway = ends
-    connector = ParentConnector(gateway)
+    connector = ParentConnector(Parent(gateway))
     opening = [asyncio.ensure_future(connector.open("192.0.2.7", port)) for port in (1, 2, 3)]
     await asyncio.sleep(0)
     asked = [record for record, _ in main.receive()]
@@ -57,7 +59,6 @@ async def test_the_main_process_answers_in_any_order(ends: tuple[Channel, Channe
         (await opening[1]).close()
         with pytest.raises(RefusedError, match=r"^The room is full$"):
             await opening[2]
-    assert [record for record, _ in main.receive()] == [{"taken": 2}]
 
 
 @in_loop
@@ -66,7 +67,7 @@ async def test_a_connection_that_arrives_too_late_is_closed(
 ) -> None:
     monkeypatch.setattr(module, "OPEN_WITHIN", 0.01)
     main, gateway = ends
-    connector = ParentConnector(gateway)
+    connector = ParentConnector(Parent(gateway))
     with pytest.raises(UnreachableError, match="does not answer"):
         await connector.open("192.0.2.7", 1)
     before = len(os.listdir("/proc/self/fd"))
@@ -86,13 +87,13 @@ async def test_a_main_process_that_has_ended_is_unreachable(
     main, gateway = ends
     main.close()
     with pytest.raises(UnreachableError, match="the room has ended"):
-        await ParentConnector(gateway).open("192.0.2.7", 1)
+        await ParentConnector(Parent(gateway)).open("192.0.2.7", 1)
 
 
 @in_loop
 async def test_requests_beyond_the_limit_wait(ends: tuple[Channel, Channel]) -> None:
     main, gateway = ends
-    connector = ParentConnector(gateway)
+    connector = ParentConnector(Parent(gateway))
     opening = [
         asyncio.ensure_future(connector.open("192.0.2.7", 0)) for _ in range(MAX_OPENING + 5)
     ]
@@ -117,7 +118,7 @@ async def test_requests_beyond_the_limit_wait(ends: tuple[Channel, Channel]) -> 
 async def test_the_room_that_answered_last_is_asked_first() -> None:
     with socket.create_server((HERE, 0)) as first, socket.create_server((HERE, 0)) as second:
         rooms = [Endpoint(*server.getsockname()) for server in (first, second)]
-        connector = TCPConnector(rooms, proxy_header=False)
+        connector = TCPConnector(Rooms(rooms, proxy_header=False))
         (await connector.open("192.0.2.7", 1)).close()
         first.accept()[0].close()
         first.close()
@@ -136,7 +137,7 @@ async def test_the_room_that_answered_last_is_asked_first() -> None:
 @in_loop
 async def test_a_room_that_trusts_the_gateway_gets_a_proxy_header() -> None:
     with socket.create_server((HERE, 0)) as server:
-        connector = TCPConnector([Endpoint(*server.getsockname())], proxy_header=True)
+        connector = TCPConnector(Rooms([Endpoint(*server.getsockname())], proxy_header=True))
         with await connector.open("2001:db8::7", 4711):
             end, _ = server.accept()
             with end:
@@ -154,9 +155,33 @@ async def test_a_room_that_does_not_answer_in_time_is_unreachable(
         server.bind((HERE, 0))
         server.listen(0)
         port = server.getsockname()[1]
-        connector = TCPConnector([Endpoint(HERE, port)], proxy_header=False)
+        connector = TCPConnector(Rooms([Endpoint(HERE, port)], proxy_header=False))
         with (
             socket.create_connection((HERE, port)),  # fills the queue of connections
             pytest.raises(UnreachableError, match="no answer within"),
         ):
+            await connector.open("192.0.2.7", 1)
+
+
+@in_loop
+async def test_a_room_that_ends_before_it_gets_the_header_is_unreachable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server((HERE, 0)) as server:
+        address = server.getsockname()
+
+        async def connect(_room: Endpoint) -> socket.socket:
+            """Return a connection that the room has reset."""
+            connection = socket.create_connection(address)
+            accepted, _ = server.accept()
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            accepted.close()
+            with pytest.raises(ConnectionResetError):
+                connection.recv(1)
+            connection.setblocking(False)
+            return connection
+
+        monkeypatch.setattr(module, "_connect", connect)
+        connector = TCPConnector(Rooms([Endpoint(*address)], proxy_header=True))
+        with pytest.raises(UnreachableError, match="the room has ended"):
             await connector.open("192.0.2.7", 1)

@@ -58,6 +58,15 @@ class Browser:
         self._to_session.clear()
         self.session.detach()
 
+    def move(self) -> None:
+        """Cut the connection, and let another process continue the session."""
+        self.cut()
+        before = self.session
+        state = json.loads(json.dumps(before.state()))
+        self.session = Session.continued(state)
+        assert self.session.state() == state
+        assert self.session.last_text == before.last_text
+
     def wake(self) -> None:
         """Let the session send its news."""
         if frame := self.session.frame():
@@ -124,7 +133,8 @@ def feed(browser: Browser, *lines: str) -> None:
     browser.session.receive("".join(f"{line}\n" for line in lines).encode())
 
 
-def test_a_cut_after_any_step_loses_and_duplicates_nothing() -> None:
+@pytest.mark.parametrize("cut", [Browser.cut, Browser.move])
+def test_a_cut_after_any_step_loses_and_duplicates_nothing(cut: Callable[[Browser], None]) -> None:
     """A conversation is repeated for each of its steps, with a cut after this step."""
     steps: list[Any] = [
         lambda browser: feed(browser, "Welcome"),
@@ -155,7 +165,7 @@ def test_a_cut_after_any_step_loses_and_duplicates_nothing() -> None:
         for at, step in enumerate(steps):
             step(browser)
             if at == cut_after:
-                browser.cut()
+                cut(browser)
                 browser.connect()
         browser.settle()
         assert browser.room == b"hello\nthere\n", cut_after
@@ -186,7 +196,7 @@ MOVES = st.one_of(
     st.tuples(st.just("piece"), st.sampled_from(["a", "bc", "d\n", "\n"])),
     st.tuples(st.just("type"), st.text(st.characters(exclude_characters="\n"), max_size=5)),
     st.tuples(
-        st.sampled_from(["silence", "write", "cut", "away", *ONLINE]),
+        st.sampled_from(["silence", "write", "cut", "away", "move", *ONLINE]),
         st.just(""),
     ),
 )
@@ -199,8 +209,8 @@ def test_random_cuts_lose_and_duplicate_nothing(moves: list[tuple[str, str]]) ->
         if move in ("line", "piece"):
             heard += text + ("\n" if move == "line" else "")
             browser.session.receive((text + ("\n" if move == "line" else "")).encode())
-        elif move in ("cut", "away"):
-            browser.cut()
+        elif move in ("cut", "away", "move"):
+            browser.cut() if move != "move" else browser.move()
             away = move == "away"
             if not away:
                 browser.connect()
@@ -220,18 +230,20 @@ def test_random_cuts_lose_and_duplicate_nothing(moves: list[tuple[str, str]]) ->
     assert browser.missed == 0
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=20))
-def test_missed_lines_are_counted_exactly(moves: list[tuple[int, bool]]) -> None:
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["", "away", "move"])), max_size=20))
+def test_missed_lines_are_counted_exactly(moves: list[tuple[int, str]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "KEEP_LINES", 5)
         browser, total = Browser(), 0
-        for lines, away in moves:
-            if away:
+        for lines, cut in moves:
+            if cut:
                 browser.cut()
             for _ in range(lines):
                 total += 1
                 feed(browser, f"line {total}")
-            if away:
+            if cut == "move":
+                browser.move()
+            if cut:
                 browser.connect()
             browser.wake()
             browser.deliver_to_page()
@@ -240,11 +252,20 @@ def test_missed_lines_are_counted_exactly(moves: list[tuple[int, bool]]) -> None
     assert all(text == f"line {at}" for at, text in browser.lines.items())
 
 
-def test_kept_lines_are_also_limited_by_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("moves", [False, True])
+@pytest.mark.parametrize(("character", "size"), [("x", 1), ("😀", 4)])
+def test_kept_lines_are_also_limited_by_their_size(
+    moves: bool, character: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`size`: number of bytes that the character takes in memory."""
     monkeypatch.setattr(module, "KEEP_SIZE", 1000)
+    line = character * (400 // size)
     browser = Browser()
     browser.cut()
-    feed(browser, *("x" * 400 for _ in range(9)))
+    feed(browser, *(line for _ in range(8)))
+    if moves:
+        browser.move()
+    feed(browser, line)
     browser.settle()
     assert browser.missed == 7
     assert sorted(browser.lines) == [8, 9]

@@ -34,7 +34,8 @@ export function cleanName(typed) {
 		.replace(/[<>:\p{Cc}\p{Cs}\u2028\u2029]/gu, " ")
 		.replace(/^[^\p{L}\p{N}\p{Extended_Pictographic}_@]+/u, "")
 		.split(/\s+/u);
-	return [...words.slice(0, 3).join(" ")].slice(0, 24).join("").trim();
+	const name = [...words.slice(0, 3).join(" ")].slice(0, 24).join("").trim();
+	return name.replace(/^[\p{N}.]+$/u, ""); // no address
 }
 
 /** Return the messages in typed or pasted text: one per line, without empty lines. */
@@ -142,8 +143,8 @@ class Link {
 	own = []; // messages that are not confirmed, {n, wire, state}: "wait" (never sent) or "sent"
 	ready = false;
 	reason = ""; // why the gateway has closed the session
-	again = false; // true after the page's first session
-	away = Date.now(); // time at which the connection was lost
+	again = false; // after the first session
+	away = Date.now(); // when the connection was lost
 	heard = 0; // time of the last frame
 	asked = 0; // time of the oldest frame without an answer
 	tries = 0;
@@ -263,11 +264,11 @@ class Link {
 		if (this.asked <= this.heard) this.asked = Date.now();
 	}
 
-	/** Check that the connection is alive. `slept`: no timer has run for a while. */
-	check(slept) {
+	/** Check that the connection is alive. `jumped`: the clock has jumped, as after sleep. */
+	check(jumped) {
 		const now = Date.now();
 		if (!this.ready) return;
-		if (slept || (this.asked > this.heard && now - this.asked > ANSWER_WITHIN)) this.connect();
+		if (jumped || (this.asked > this.heard && now - this.asked > ANSWER_WITHIN)) this.connect();
 		else if (now - this.heard > ASK_AFTER) {
 			this.send({ seen: this.confirmed }); // confirms nothing new, so the gateway answers
 			this.ask();
@@ -311,7 +312,7 @@ class List {
 	from = 0;
 	to = 0;
 	follow = true; // scroll to each new item
-	below = 0; // number of new items below the window
+	below = 0; // new items below the window
 	mark = null; // first item that is new to the user
 	words = []; // words to search for
 	hits = null; // pattern of these words
@@ -339,7 +340,7 @@ class List {
 		this.to = Math.max(0, this.to - gone.length);
 	}
 
-	/** Draw in the next frame of the screen, once for all new items. */
+	/** Draw all new items in the next frame of the screen. */
 	later() {
 		if (this.waits) return;
 		this.waits = true;
@@ -429,7 +430,7 @@ class List {
 		return row;
 	}
 
-	/** Redraw an item that has changed. */
+	/** Redraw a changed item. */
 	renew(item) {
 		if (this.rows.has(item)) this.rows.get(item).replaceWith(this.row(this.view.indexOf(item, this.from)));
 		this.later();
@@ -534,10 +535,10 @@ class List {
 const $ = (id) => document.getElementById(id);
 const [log, text, words] = ["log", "text", "words"].map($);
 let unread = 0;
-let calls = 0; // number of unread messages with the name
+let calls = 0; // unread messages with the name
 let wasHidden = false;
 let markUntil = 0; // mark the first line if it arrives before this time
-let earlier = 0; // number of earlier messages (HIST-1) that follow
+let earlier = 0; // earlier messages (HIST-1) that follow
 let partial = null; // the item of the unfinished line
 let stateTimer, saveTimer;
 let savedAt = 0;
@@ -866,7 +867,8 @@ window.onpageshow = ({ persisted }) => {
 
 let ticked = Date.now();
 setInterval(() => {
-	link.check(Date.now() - ticked > 90_000); // in a hidden page, timers run once a minute
+	const since = Date.now() - ticked;
+	link.check(since < 0 || since > 90_000); // in a hidden page, timers run once a minute
 	ticked = Date.now();
 }, 5000);
 

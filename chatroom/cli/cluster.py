@@ -1,4 +1,4 @@
-"""The options of chatroom.status and chatroom.admin that choose a cluster; its connection.
+"""The options of chatroom.status and chatroom.admin for a cluster, and the connection to it.
 
 asyncio and nats-py are imported only if a cluster is chosen.
 """

@@ -201,7 +201,7 @@ class ClusterProcess:
             self._was_down = True
             says = "the engine is out of reach: messages wait, and senders are throttled"
             self._warn("down", says, error=state["reason"] or "no answer")
-        elif self._was_down:  # a warning, too: the log shows the end of what it has warned of
+        elif self._was_down:  # a warning, too, so that the log shows the end
             seconds = round(monotonic() - self._engine_since)
             self._warn("up", "the engine is in reach again", seconds=seconds)
         else:

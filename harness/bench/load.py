@@ -112,8 +112,8 @@ class Stage:
     def play(self, seconds: float, rounds: int) -> Report:
         """Play at least `rounds` rounds, for at least `seconds`; return the figures.
 
-        In each round, a different client is the witness, whose data is kept. Check this data at the
-        end.
+        The received data of one client, the witness, is kept in each round, and checked at the end.
+        Each round has another witness.
         """
         received: list[bytearray] = []
         server_before = processor_times(self.server)

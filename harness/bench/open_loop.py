@@ -21,8 +21,7 @@ from harness.bench.payload import ArrivalError, Heads
 from harness.wording import counted
 
 TRUSTED = 0.25
-"""Maximum ratio of the load generator's own delay to a latency that is trusted. Both have the same
-percentile."""
+"""Maximum ratio of the load generator's own delay to a trusted latency, at the same percentile."""
 
 PERCENTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
 

@@ -76,7 +76,7 @@ def clause_id(text: str) -> str:
 
 def writable(text: str) -> Path:
     """Parse the path of a file to write. Reject a folder, and a path in a missing folder, so that
-    this error is not found only after the work."""
+    the error appears before the work begins."""
     path = Path(text)
     if path.is_dir() or not path.resolve().parent.is_dir():
         raise argparse.ArgumentTypeError(f"can't be written: {text!r}")

@@ -13,7 +13,7 @@ they appear as skips.
 
 A test may have a second result, the failure of another clause. This clause is JOIN-1 (for a
 gateway, WS-1) if the test is the first to find that the target accepts no more connections. If
-another test has caused the failure of this test, the clause is the one to blame (see `trial`).
+another test has caused the failure of this test, it is the clause that `trial` finds to be broken.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ fresh servers. These cases are tried in order:
 - The failed test runs after the earlier test. If it always fails, the earlier test's clause is
   broken; if the server always ends when the clients of the earlier test leave, LEAVE-1 is broken.
 - If the failed test had received no message in its first run, the server was probably harmed
-  before. If it had ended, it ended when the clients of the earlier test left, because this test
-  itself had passed: LEAVE-1 is broken. If it was running, it had stopped accepting clients, and
-  JOIN-1 is broken.
+  before. If the server had ended, then LEAVE-1 is broken: the earlier test had passed, so the
+  server ended when the clients of that test left. If the server was running, it had stopped
+  accepting clients, so JOIN-1 is broken.
 - Otherwise, the failure is the test's own, but does not occur every time.
 
 In the second and third case, a failure counts only if something does not arrive. Another failure,

@@ -74,7 +74,7 @@ def prefix_of(deliveries: Sequence[Delivery]) -> tuple[str, str]:
 def share_prefix(deliveries: Sequence[Delivery]) -> bool:
     """Return whether all senders have the same prefix, apart from times.
 
-    Return False if this prefix contains the address of each sender: all senders have one address.
+    Return False if this prefix contains each sender's address: then all senders have one address.
     """
     by_sender: dict[int, set[bytes]] = {}
     for each, text in zip(deliveries, _without_times(deliveries), strict=True):

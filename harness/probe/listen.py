@@ -154,10 +154,10 @@ async def _delivery(
 async def _framing(room: Room, findings: Findings) -> None:
     """Note which of LINE-2, LINE-3, LINE-5 and LINE-6 the server seems to keep.
 
-    LINE-2, LINE-3, and LINE-5 with LINE-6 have a check each. If the server loses a line of a check,
-    the clauses of this check are not noted. In the first two checks, another member sends a line
-    while a line is unfinished: a server that relays each read without a prefix delivers this line
-    in the middle of the unfinished line.
+    There are three checks: of LINE-2, of LINE-3, and of LINE-5 and LINE-6 together. If the server
+    loses a line of a check, the clauses of this check are not noted. In the first two checks,
+    another member sends a line while a line is unfinished: a server that relays each read without a
+    prefix delivers this line in the middle of the unfinished line.
     """
     speaker, other, listener = await room.join(3)
 

@@ -175,8 +175,8 @@ def _last_line(output: bytes) -> bytes:
 
 
 def _ways(seen: bytearray) -> Iterator[Way | None]:
-    """Yield the logins to try, likely ones first. None stands for a check whether the server's
-    messages are not lines.
+    """Yield the logins to try, likely ones first. None: now check whether the server's
+    messages are lines.
 
     seen: everything that clients have received so far, which may name a login command.
     """

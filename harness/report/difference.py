@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.wording import as_text
 
 SHOWN = 96
-"""Number of bytes. If neither text has more bytes, both texts are shown whole."""
+"""Maximum size (bytes) of each text if both are shown whole."""
 AROUND = 24
 """Maximum number of bytes to show before the difference, of the difference, and after it, if the
 texts are not shown whole."""

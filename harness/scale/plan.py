@@ -50,8 +50,8 @@ class Order:
     """The work of the bridges and the engine that gives all lines one order, at some rate of lines.
 
     publications: number per second, of all nodes. bridge, engine: number of cores that a bridge and
-    the engine use. network: bytes per second that the engine sends. limit: name of the resource of
-    which the highest share is in use. possible: False if this share is too high.
+    the engine use. network: bytes per second that the engine sends. limit: name of the resource
+    with the highest share in use. possible: False if this share is too high.
     """
 
     publications: float

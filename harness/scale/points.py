@@ -20,7 +20,7 @@ FITTED = 100
 """Maximum number of members of a point to fit. The points of larger rooms are predictions."""
 
 LEAST = 4
-"""Minimum number of points to fit: of single rooms, and again of clusters."""
+"""Minimum number of points to fit, for single rooms and for clusters each."""
 
 ROUNDS = 4
 """Number of rounds to simulate: more than one, because only the first begins in an idle room."""

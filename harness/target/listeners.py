@@ -71,9 +71,13 @@ def unaccepted(port: int) -> int:
 
 
 def overflowed(port: int, clients: Iterable[int]) -> int:
-    """Return how many clients, given by their ports, are connected to a port as far as they know,
-    while the server's kernel has no such connection: it did not fit into the queue of connections
-    that the server has not accepted. 0 if the system hides the connections."""
+    """Return how many connections to a port exist only at the client.
+
+    The server's kernel has dropped them, because its queue of connections that wait for `accept`
+    was full.
+
+    `clients`: ports of the clients. Return 0 if the system hides the connections.
+    """
     there = [*(_sockets(_CONNECTED) or ())]
     known = {each.peer for each in there if each.port == port}
     connected = {each.port for each in there if each.peer == port}

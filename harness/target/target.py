@@ -43,8 +43,8 @@ OUTSIDE_AFTER = 1.0
 as the server, even if the command has not started it. If an unrelated process had taken the port,
 the command would have failed before this time."""
 STAYS = 0.3
-"""Seconds for which a test connection to a process that the command has not started must stay open.
-A container engine accepts connections before the server does, and closes them."""
+"""Seconds for which a test connection must stay open if the command has not started the process. A
+container engine accepts connections before the server does, and closes them."""
 CLOCK_TICK = 0.1
 """Maximum error (s) of the start time that the kernel gives for a process."""
 KILL_WITHIN = 5.0

@@ -403,7 +403,7 @@ def test_a_node_that_is_cut_off_for_too_long_reports_what_it_misses(tmp_path: Pa
 def test_a_message_that_is_deleted_from_the_stream_is_reported(
     deleted: int, tmp_path: Path
 ) -> None:
-    """A node that was cut off when it was deleted receives all others."""
+    """A node that was cut off during the deletion receives all other messages."""
     logs = f"{ENGINE_DOWN}|event=cluster-missed .*publications=1 "
     with (
         engine(tmp_path) as nats,
@@ -551,7 +551,7 @@ def test_an_engine_that_accepts_only_small_messages_is_a_one_line_error(tmp_path
         here.expect_error(1, nats.url(), "max_payload of nats-server is 400000 bytes")
 
 
-def test_an_engine_without_space_for_the_stream_is_one_line(tmp_path: Path) -> None:
+def test_an_engine_without_space_for_the_stream_is_a_one_line_error(tmp_path: Path) -> None:
     limit = f'jetstream: {{store_dir: "{tmp_path}/small", max_file_store: 100M}}'
     with (
         engine(tmp_path, jetstream=False, settings=limit) as nats,
@@ -567,7 +567,7 @@ def test_an_engine_without_space_for_the_stream_is_one_line(tmp_path: Path) -> N
         (">", "_INBOX.>", 'permissions violation for subscription to "chatroom.room.'),
     ],
 )
-def test_a_missing_permission_is_one_line(
+def test_a_missing_permission_is_a_one_line_error(
     publish: str, subscribe: str, line: str, tmp_path: Path
 ) -> None:
     allowed = f'publish: "{publish}", subscribe: "{subscribe}"'

@@ -400,7 +400,7 @@ def test_pages_of_other_sites_may_not_join() -> None:
 
 
 def test_a_page_with_an_unknown_host_is_not_served() -> None:
-    """The name could be an attacker's. 127.1 is no address in a URL, so it acts as a known name."""
+    """The name could be an attacker's. 127.1 is known, because it is the host of --web."""
     with room("--workers", 1, "--web", "127.1:0", "--web-origin", "http://chat.example") as here:
         url = where(here)
         for host, status in (("evil.example", 421), ("chat.example", 200), ("127.1", 200)):

@@ -293,7 +293,8 @@ def test_a_restarted_child_can_end_before_its_start(children: Children) -> None:
 
 
 def test_owned_descriptors_are_closed_even_if_no_process_runs(children: Children) -> None:
-    """Before its start, and while a process that has closed its channel is not reaped yet."""
+    """No process runs before the start, or after a process has closed its channel but is not reaped
+    yet."""
     process = RestartedChild(children.loop, (print, ()), ignore, lambda _: None, "test")
     for started in (False, True):
         if started:

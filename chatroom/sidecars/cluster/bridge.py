@@ -283,8 +283,8 @@ class Bridge:
     async def _space(self, append: Callable[[], bool]) -> None:
         """Wait for space in the room's log: repeat an append until it succeeds."""
         while not append():
-            # A ring from before the append is old. `_publish` needs no old ring either: it reads
-            # the uplink before it waits.
+            # The rings that this clears came before the append, so they announce nothing new.
+            # `_publish` does not need them either: it reads the uplink before it waits.
             self._bell.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SPACE_WITHIN):

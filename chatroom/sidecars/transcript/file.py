@@ -62,7 +62,7 @@ class TranscriptFile:
 
     @property
     def gone(self) -> bool:
-        """True once the file has lost its last name."""
+        """True once the file was deleted: no name refers to it any more."""
         try:
             return os.fstat(self.fd).st_nlink == 0
         except OSError:

@@ -10,9 +10,9 @@ The last two records have the same descriptors. A gateway that does not have the
 these answers, too.
 
 A record arrives as a whole or not at all. So at any time, a session is either in one gateway or in
-one record. If this gateway dies, or the gateway that would receive the record, the session ends:
-the kernel closes its connection to the room. supervisor/session_moves.py is the main process's
-part.
+one record. The session ends if this gateway dies, or if the gateway dies that should receive the
+record: the kernel closes its connection to the room. supervisor/session_moves.py is the main
+process's part.
 """
 
 import asyncio

@@ -45,7 +45,7 @@ class _Side(asyncio.Protocol):
         self.transport.set_write_buffer_limits(WRITE_LIMIT)
 
     def data_received(self, data: bytes) -> None:
-        # After `leave`, more input is ignored, because the room has been told that it ends.
+        # After `leave`, more input is ignored, because the room knows that the input ends.
         other = self.other
         if other is not None and other.transport is not None and other._closing is None:
             other.transport.write(data)

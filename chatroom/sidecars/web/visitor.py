@@ -31,7 +31,7 @@ MAX_READ = 64 * 1024
 MAX_UNSENT = 64 * 1024
 """Number of bytes waiting for the room at which the gateway stops reading from the WebSocket."""
 LAGGED_WITHIN = 5.0
-"""Seconds after a pause in which the gateway did not read from the room. If the connection ends
+"""Time (s) for which a pause in reading from the room counts after its end. If the connection ends
 during the pause, or within this time, the gateway assumes that the room has disconnected the member
 because it lags: in this case, the room sends no reason."""
 ATTACH_WITHIN = 1.0

@@ -40,7 +40,7 @@ ALL_FRAMES_PER_SECOND = 10_000
 """Number of frames per second that all flooding clients may send together. They take about a
 quarter of the processor time of one core."""
 CONTROL_COST = 4
-"""Number of frames as which a ping, a pong or a close counts. A client needs few of them."""
+"""Cost of a ping, a pong or a close; any other frame costs 1. A client needs few of them."""
 HOLD_AFTER = 0.25
 """Seconds by which a client may be ahead of FRAMES_PER_SECOND. If it is ahead by more, it waits."""
 

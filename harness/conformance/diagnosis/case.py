@@ -134,8 +134,8 @@ class Case:
         """The message that the failure is about; None if the log contains no message.
 
         This is the last message that contains the expected bytes. If there is none, this is the
-        message of which the actual bytes contain the most lines, the last one of several. If there
-        is none either, this is the last message.
+        message with the most lines in the actual bytes; if several have as many, the last of them.
+        If no message has a line there, this is the last message.
         """
         return next(filter(None, (self._expected_message, *reversed(self.messages))), None)
 

@@ -34,7 +34,7 @@ _ENDPOINTS = re.compile(
 _OF_ANOTHER_TEST = re.compile(
     "after (?:this test|other members have left), |when the clients of this test had left, "
 )
-"""Pattern of a detail about another test than the one whose wire log the result contains."""
+"""Pattern of a detail about another test. The wire log in the result is not from that test."""
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,7 @@ async def _guests(room: Room, server: Target, listener: Client, count: int, left
     """Have guests join and leave; `left` guests have left before.
 
     Raise Violation if a guest can't join, and the server uses a processor although all clients are
-    silent: it works for the guests that have left.
+    silent: then guests that have left still cost it processor time.
     """
     for number in range(count):
         try:

@@ -220,7 +220,7 @@ def test_the_reason_is_given_if_there_is_no_answer(
         run(nats, use)
 
 
-def test_a_reply_that_is_not_a_node_s_is_ignored(nats: Engine) -> None:
+def test_a_reply_from_another_client_is_ignored(nats: Engine) -> None:
     strange = [b"x", b"\xff", b"[]", b"{}", b"[" * 100_000]
     strange += [
         json.dumps(wrong).encode()

@@ -8,7 +8,8 @@ from chatroom.sidecars.web.process import MAX_OTHERS
 
 
 def test_the_oldest_of_too_many_connections_without_a_member_is_cut() -> None:
-    """Unless it is a member now, was lost, or was added again."""
+    """A connection that has become a member or was lost is not cut. One that was added again is the
+    newest."""
     connections = Connections(1)
     cut: list[int] = []
     for number in range(MAX_OTHERS):

@@ -69,8 +69,8 @@ async def test_a_client_whose_room_connection_fails_is_disconnected(tls: TLS) ->
 
 @in_loop
 async def test_a_gateway_that_stops_waits_until_all_clients_have_the_last_lines(tls: TLS) -> None:
-    """Otherwise, the end of the event loop would cut their connections. The client reads nothing
-    before."""
+    """Otherwise, the end of the event loop would cut their connections. The client begins to
+    read only after the stop has begun."""
     room, loop = FakeRoom(), asyncio.get_running_loop()
     async with joined(room, tls) as (clients, client):
         assert await asyncio.to_thread(client.recv, len(WELCOME)) == WELCOME

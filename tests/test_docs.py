@@ -421,10 +421,14 @@ def test_every_test_named_on_a_page_exists(page: Path) -> None:
         assert test in names, f"{name}::{test}"
 
 
-def test_the_readme_is_short_and_counts_the_broken_servers() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 200
-    assert f"with {len(REGISTRY)} broken servers, each with one defect" in text
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "docs/harness.md"])
+def test_the_number_of_broken_servers_is_right(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert re.findall(r"(\d+) broken servers", text) == [str(len(REGISTRY))]
 
 
 def test_every_page_is_in_the_index() -> None:

@@ -178,6 +178,7 @@ async def _framing(room: Room, findings: Findings) -> None:
     with contextlib.suppress(Violation):
         first, second, third = room.tokens(3)
         await speaker.say(first + b"\n" + second + b"\n" + third[:1])
+        await listener.comes(second)  # otherwise, the other line could come between these two
         word = await interrupt()
         await speaker.say(third[1:] + b"\n")
         await listener.hears(first)

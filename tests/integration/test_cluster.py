@@ -372,7 +372,8 @@ def test_node_6_the_log_and_the_status_say_why_messages_wait(tmp_path: Path) -> 
         nats.change(max_msg_size=-1)
         bob.receive_until("<127.0.0.2>waits\n")
         bob.receive_until(NOTICES[1])
-        assert f"({reason})" not in Owner(here.run_dir).run("status")[1]
+        owner = Owner(here.run_dir)
+        until(lambda: f"({reason})" not in owner.run("status")[1], "the status is up to date")
 
 
 @pytest.mark.thorough

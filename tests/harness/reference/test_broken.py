@@ -339,6 +339,19 @@ def line_in_pieces(start: Start) -> bool:
         return other.hear_for(QUIET) != "<127.0.0.2>café au lait\n".encode()
 
 
+def character_at(size: int) -> Check:
+    """Return a check with a line in which a character of two bytes contains the byte `size`."""
+
+    def check(start: Start) -> bool:
+        with start() as here:
+            member, other = here.join_all(2)
+            text = b"x" * (size - 1) + b"\xc3\xa9"
+            member.send(text + b"\n")
+            return other.hear_for(QUIET) != b"<127.0.0.2>" + text + b"\n"
+
+    return check
+
+
 def not_utf8(start: Start) -> bool:
     with start() as here:
         member, other = here.join_all(2)
@@ -490,6 +503,19 @@ def slow_reader(megabytes: int, ends: bool) -> Check:
             return failed
 
     return check
+
+
+def join_beside_a_slow_reader(start: Start) -> bool:
+    with start(*ALL_AT_ONCE) as here:
+        member, other = here.join_all(2)
+        slow = here.join("127.0.0.9", buffer=4096)
+        for _ in range(6):  # MiB: more than the kernel keeps for the slow member
+            saying = speak(member, LINES)
+            heard(other, 1024 * (1024 + len(member.prefix)))
+            saying.join()
+        failed = fails(lambda: here.join("127.0.0.10"))
+        slow.close()
+        return failed
 
 
 def flood(start: Start) -> bool:
@@ -671,6 +697,8 @@ CHECKS: dict[str, Check] = {
     "drops-joiners": utf8,
     "normalises": utf8,
     "tears-characters": line_in_pieces,
+    "tears-characters-at-2048": character_at(2048),
+    "tears-characters-at-4096": character_at(4096),
     "dies-of-bad-bytes": not_utf8,
     "kicks-bad-bytes": not_utf8,
     "passes-bad-bytes": not_utf8,
@@ -696,6 +724,7 @@ CHECKS: dict[str, Check] = {
     "closes-late": server_closes_its_side,
     "bans-who-comes-back": rejoin,
     "blocking-sends": slow_reader(12, True),
+    "joins-wait-for-the-slow": join_beside_a_slow_reader,
     "unbounded-queue": slow_reader(12, True),
     "drops-for-the-slow": slow_reader(12, True),
     "kicks-flooders": flood,

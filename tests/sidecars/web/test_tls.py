@@ -10,7 +10,7 @@ import pytest
 
 from chatroom.errors import WebError
 from chatroom.sidecars.web import connections, gateway, line_clients
-from chatroom.sidecars.web.certificate import context, load
+from chatroom.sidecars.web.certificate import check, context, load
 from chatroom.sidecars.web.connections import Connections
 from chatroom.sidecars.web.line_clients import LineClients
 from chatroom.sidecars.web.process import Certificate
@@ -154,3 +154,18 @@ async def test_a_certificate_that_does_not_fit_changes_nothing(tmp_path: Path) -
         load(used, certificate)
     async with serving_lines(used) as stage:
         assert await line(await stage.connect(trusting)) == WELCOME
+
+
+def test_a_file_with_a_damaged_part_after_the_certificate_is_an_error_in_one_line(
+    tmp_path: Path,
+) -> None:
+    """Servers ignore the part, but the client of the check reads the whole file."""
+    chain, key = certificates.make(tmp_path, "good")
+    certificate = Certificate(chain, key)
+    check(certificate)
+    used = certificate.checked
+    with chain.open("a") as file:
+        file.write("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n")
+    with pytest.raises(WebError, match=r"good\.pem can't be used"):
+        check(certificate)
+    assert certificate.checked is used

@@ -157,5 +157,6 @@ class Channel:
             for _, _, rights in ancillary:
                 descriptors.frombytes(rights[: len(rights) - len(rights) % descriptors.itemsize])
             if flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
+                close_all(descriptors)
                 raise RuntimeError(f"a record was truncated: {data[:80]!r}")
             yield json.loads(data), list(descriptors)

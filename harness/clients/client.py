@@ -299,7 +299,9 @@ class Client:
         def came() -> bool:
             nonlocal searched
             place = self.heard.find(token, searched)
-            searched = max(0, len(self.heard) - len(token) + 1)
+            # The unfinished line may be an echo, which is removed: then the token may begin there.
+            end = len(self.heard) if self.echoes is None else self.heard.rfind(b"\n") + 1
+            searched = max(0, end - len(token) + 1)
             return place >= 0
 
         return await self.waits(came, within)

@@ -120,6 +120,18 @@ def test_a_record_beyond_the_limit_raises_an_error(ends: Ends) -> None:
         received(theirs)
 
 
+def test_the_descriptors_of_a_truncated_record_are_closed(ends: Ends) -> None:
+    ours, theirs = ends
+    reading, writing = os.pipe()
+    ours.send({"x": "y" * MAX_RECORD}, [writing])
+    os.close(writing)
+    with pytest.raises(RuntimeError, match="a record was truncated"):
+        received(theirs)
+    os.set_blocking(reading, False)
+    assert os.read(reading, 1) == b""  # no writer is left
+    os.close(reading)
+
+
 # --- descriptors ---------------------------------------------------------------------------------
 
 

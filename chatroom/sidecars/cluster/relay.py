@@ -15,8 +15,8 @@ from chatroom.sidecars.cluster.stream_message import MAX_RUNS, Publication, Run
 from chatroom.system.doorbell import Doorbell
 
 MAX_TEXT = 256 * KIB
-"""Size (bytes of text) at which a publication is full. With its last entry, a publication may
-exceed this size by up to the size of a worker's batch. NATS accepts 1 MB by default."""
+"""Maximum size (bytes of text) of a publication with several entries. A larger entry is published
+alone; settings.py bounds its size. NATS accepts 1 MB by default."""
 
 
 class Relay:

@@ -45,7 +45,6 @@ def check(certificate: Certificate) -> None:
 
     Note the contents in `certificate`. Raises WebError.
 
-
     Only a handshake shows whether the certificate is valid. So this function makes a handshake in
     memory, with a client that trusts the certificate.
     """
@@ -54,8 +53,13 @@ def check(certificate: Certificate) -> None:
     client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client_context.check_hostname = False
     client_context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    with _file(pem.chain) as chain:
-        client_context.load_verify_locations(chain)
+    try:
+        with _file(pem.chain) as chain:
+            client_context.load_verify_locations(chain)
+    except ssl.SSLError as error:  # it also reads other parts of the file, such as a CRL
+        raise WebError(f"{certificate.chain} can't be used: {_words(error)}") from None
+    except OSError as error:
+        raise WebError(f"{certificate.chain} can't be used: {error.strerror}") from None
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = client_context.wrap_bio(to_client, to_server)
     server = server_context.wrap_bio(to_server, to_client, server_side=True)

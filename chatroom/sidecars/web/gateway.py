@@ -30,7 +30,7 @@ from chatroom.sidecars.web import session
 from chatroom.sidecars.web.claims import Claims, State, make_id
 from chatroom.sidecars.web.closing import GATEWAY_FULL
 from chatroom.sidecars.web.connections import Connections
-from chatroom.sidecars.web.process import Rules
+from chatroom.sidecars.web.process import ACCEPTED_PER_TURN, Rules
 from chatroom.sidecars.web.request import (
     ForwardedError,
     client,
@@ -129,7 +129,7 @@ class Gateway:
                 self._serve,
                 sock=listener,
                 ssl=tls,
-                backlog=BACKLOG,
+                backlog=ACCEPTED_PER_TURN,
                 create_connection=cast(Any, make),
                 process_request=self._on_request,
                 process_response=_secure,
@@ -145,6 +145,8 @@ class Gateway:
                 logger=_library_log,
             )
         )
+        # For asyncio, `backlog` is also the number of connections to accept in one turn.
+        listener.listen(BACKLOG)
 
     async def stop(self) -> None:
         """Close all WebSockets; the browsers may connect again."""

@@ -19,6 +19,7 @@ from typing import cast
 from chatroom.protocol.address import canonical
 from chatroom.sidecars.web.closing import GATEWAY_FULL
 from chatroom.sidecars.web.connections import Connections
+from chatroom.sidecars.web.process import ACCEPTED_PER_TURN
 from chatroom.sidecars.web.rooms import Connector, RefusedError, UnreachableError
 from chatroom.system.listening import BACKLOG
 
@@ -202,8 +203,10 @@ class LineClients:
             ssl=tls,
             ssl_handshake_timeout=HANDSHAKE_WITHIN,
             ssl_shutdown_timeout=CLOSE_WITHIN,
-            backlog=BACKLOG,
+            backlog=ACCEPTED_PER_TURN,
         )
+        # For asyncio, `backlog` is also the number of connections to accept in one turn.
+        listener.listen(BACKLOG)
 
     async def stop(self) -> None:
         """Accept no more clients, and let all clients leave, within STOP_WITHIN."""

@@ -20,6 +20,9 @@ MAX_OTHERS = 512
 """Maximum number of a gateway's connections that are not members."""
 RESERVED = 64 + MAX_OTHERS
 """Number of descriptors that the gateway needs, in addition to two for each member."""
+ACCEPTED_PER_TURN = 8
+"""Maximum number of connections to accept from a listener in one turn of the event loop. They
+occupy descriptors for a few turns before the gateway can cut those beyond MAX_OTHERS."""
 MAX_OPENING = 64
 """Maximum number of unanswered requests to the main process for a new member."""
 MAX_CLAIMS = 32

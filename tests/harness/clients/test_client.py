@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import socket
 import struct
 import time
@@ -10,6 +11,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from harness.clients.client import CHUNK, KEPT, MAX_EVENTS, Client, Clock, Log, connect
+from harness.clients.dialect import Echoes
 from harness.errors import Violation
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -97,6 +99,27 @@ def test_hears_returns_the_bytes_up_to_the_token() -> None:
     said, heard = [(event.what, event.data) for event in log.events() if "s" in event.what][1:3]
     assert (said, heard) == (("sends", b"one two three\n"), ("receives", b"one two three\n"))
     assert [event.what for event in log.events()][::3] == ["connects", "closes"]
+
+
+def test_a_token_is_found_after_the_echo_before_it_was_removed() -> None:
+    """The token then begins where the unfinished echo was."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = await reader.readline()
+        writer.write(line[:50])
+        await reader.readline()
+        writer.write(line[50:] + b"token\n")
+        await reader.read()
+
+    async def test(client: Client) -> None:
+        client.echoes = Echoes(re.compile(b""))
+        await client.say(b"x" * 100 + b"\n")
+        found = asyncio.ensure_future(client.comes(b"token"))
+        assert await client.waits(lambda: len(client.heard) == 50)
+        await client.say(b"go on\n")
+        assert await found
+
+    play(serve, test)
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])

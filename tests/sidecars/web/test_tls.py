@@ -1,19 +1,21 @@
 """Tests of connections over TLS: their limits and their certificate."""
 
 import asyncio
+import os
+import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 
 from chatroom.errors import WebError
 from chatroom.sidecars.web import connections, gateway, line_clients
-from chatroom.sidecars.web.certificate import context, load
+from chatroom.sidecars.web.certificate import check, context, load
 from chatroom.sidecars.web.connections import Connections
 from chatroom.sidecars.web.line_clients import LineClients
-from chatroom.sidecars.web.process import Certificate
+from chatroom.sidecars.web.process import MAX_OTHERS, RESERVED, Certificate
 from tests.integration import certificates
 from tests.sidecars.web.stage import (
     PATIENCE,
@@ -74,6 +76,45 @@ async def test_tls_handshakes_are_limited(tls: TLS, monkeypatch: pytest.MonkeyPa
         browser = await browsers.connect(tls[1])
         await browser.join()
         assert await line(await lines.connect(tls[1])) == WELCOME
+
+
+@in_loop
+async def test_many_connections_at_once_take_few_descriptors(
+    tls: TLS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If they took all, the gateway could not receive a member's connection to the room."""
+    monkeypatch.setattr(connections, "MAX_OTHERS", 2)
+    count = 100
+    async with serving() as plain, serving(tls=tls[0]) as browsers, serving_lines(tls[0]) as lines:
+        for stage in (plain, browsers, lines):
+            clients = [socket.create_connection(("127.0.0.1", stage.port)) for _ in range(count)]
+            with watching_descriptors() as numbers:
+                for client in clients[:-2]:
+                    client.setblocking(False)
+                    async with asyncio.timeout(PATIENCE):
+                        assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
+            # A gateway has two listeners, which share the spare descriptors.
+            assert max(numbers) - numbers[0] < (RESERVED - MAX_OTHERS) // 2
+            for client in clients:
+                client.close()
+
+
+@contextmanager
+def watching_descriptors() -> Iterator[list[int]]:
+    """Yield a list that gets the number of open descriptors in each turn of the event loop."""
+    numbers: list[int] = []
+    stopped = asyncio.Event()
+
+    def watch() -> None:
+        if not stopped.is_set():
+            numbers.append(len(os.listdir("/dev/fd")))
+            asyncio.get_running_loop().call_soon(watch)
+
+    watch()
+    try:
+        yield numbers
+    finally:
+        stopped.set()
 
 
 @in_loop
@@ -154,3 +195,18 @@ async def test_a_certificate_that_does_not_fit_changes_nothing(tmp_path: Path) -
         load(used, certificate)
     async with serving_lines(used) as stage:
         assert await line(await stage.connect(trusting)) == WELCOME
+
+
+def test_a_file_with_a_damaged_part_after_the_certificate_is_an_error_in_one_line(
+    tmp_path: Path,
+) -> None:
+    """Servers ignore the part, but the client of the check reads the whole file."""
+    chain, key = certificates.make(tmp_path, "good")
+    certificate = Certificate(chain, key)
+    check(certificate)
+    used = certificate.checked
+    with chain.open("a") as file:
+        file.write("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n")
+    with pytest.raises(WebError, match=r"good\.pem can't be used"):
+        check(certificate)
+    assert certificate.checked is used

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatroom.sidecars.cluster.bridge import DISCONNECTED_NOTICE, RECONNECTED_NOTICE
 from harness import profile
 from harness.clauses import clauses_of_kind
 from harness.clients.stream import lines
@@ -272,3 +273,9 @@ def test_sender_returns_the_name_or_address_in_a_prefix(
 ) -> None:
     made = Profile("x", prefix=re.compile(pattern.encode()))
     assert made.sender(prefix) == sender
+
+
+@pytest.mark.parametrize("text", [DISCONNECTED_NOTICE, RECONNECTED_NOTICE])
+def test_the_profile_of_this_room_knows_the_notices_of_a_cluster(text: str) -> None:
+    line = f"<room>{text}\n".encode()
+    assert any(notice.fullmatch(line) for notice in profile.load("chatroom").notices)

@@ -368,11 +368,11 @@ def test_node_6_the_log_and_the_status_say_why_messages_wait(tmp_path: Path) -> 
         nats.change(max_msg_size=50)
         alice.send("waits\n")
         bob.expect(NOTICES[0])
-        assert f"({reason})" in Owner(here.run_dir).run("status")[1]
+        owner = Owner(here.run_dir)
+        assert f"({reason})" in owner.run("status")[1]
         nats.change(max_msg_size=-1)
         bob.receive_until("<127.0.0.2>waits\n")
         bob.receive_until(NOTICES[1])
-        owner = Owner(here.run_dir)
         until(lambda: f"({reason})" not in owner.run("status")[1], "the status is up to date")
 
 

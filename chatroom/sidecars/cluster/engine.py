@@ -9,8 +9,6 @@ replaces this one and continues with the next sequence number.
 import asyncio
 import contextlib
 import json
-import os
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -32,6 +30,7 @@ from chatroom.sidecars.cluster.stream_message import (
     Publication,
     PublicationError,
 )
+from chatroom.system.error_text import error_text
 
 OLDEST = (2, 9)
 """Oldest version of nats-server that has all features used here."""
@@ -198,14 +197,11 @@ def missing_permission(client: Client) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Return an error as text; "" if there was no answer in time.
-
-    asyncio's text for a refused connection is hard to read.
-    """
-    if isinstance(error, (socket.gaierror, ssl.SSLError)):
+    """Return an error as text; "" if there was no answer in time."""
+    if isinstance(error, ssl.SSLError):
         return error.strerror or str(error)
     if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
+        return error_text(error)
     if isinstance(error, TimeoutError):  # nats-py's, too
         return ""
     if isinstance(error, js_errors.APIError):

@@ -83,6 +83,13 @@ class Hub:
         self._clients.append(client)
         return client
 
+    async def join(self, gateway: int) -> tuple[Client, str]:
+        """Join at a gateway, and receive the welcome; return the client and its session's id."""
+        client = await self.connect(gateway)
+        session: str = (await client.join())["session"]
+        await client.receive()
+        return client, session
+
     async def resume(self, gateway: int, session: str, seen: int) -> tuple[Client, dict[str, Any]]:
         client = await self.connect(gateway)
         return client, await client.join(session, seen)
@@ -183,9 +190,7 @@ async def test_a_session_moves_as_a_whole() -> None:
 @in_loop
 async def test_input_that_has_moved_reaches_the_room_by_itself() -> None:
     async with connected(2) as hub:
-        client = await hub.connect(0)
-        session = (await client.join())["session"]
-        await client.receive()
+        client, session = await hub.join(0)
         for number in range(1, 51):  # more than all buffers take
             client.send({"n": number, "say": f"{number:060000}"})
         with pytest.raises(TimeoutError):
@@ -201,9 +206,7 @@ async def test_input_that_has_moved_reaches_the_room_by_itself() -> None:
 @in_loop
 async def test_unfinished_text_that_was_not_shown_yet_is_shown_after_the_move() -> None:
     async with connected(2) as hub:
-        client = await hub.connect(0)
-        session = (await client.join())["session"]
-        await client.receive()
+        client, session = await hub.join(0)
         hub.room.members[0].send(b"<x>1\n<y>unfin")
         assert await client.receive() == {"lines": [[2, "<x>1"]]}
         client, _ = await hub.resume(1, session, 2)
@@ -214,9 +217,7 @@ async def test_unfinished_text_that_was_not_shown_yet_is_shown_after_the_move() 
 async def test_the_older_websocket_is_closed() -> None:
     """The session moves even if it does not survive without a WebSocket (--web-keep 0)."""
     async with connected(2, keep=0.0) as hub:
-        older = await hub.connect(0)
-        session = (await older.join())["session"]
-        await older.receive()
+        older, session = await hub.join(0)
         newer, answer = await hub.resume(1, session, 1)
         assert answer["session"] == session
         assert await older.closed() == (1000, TAKEN_OVER)
@@ -229,9 +230,7 @@ async def test_gateways_that_claim_a_session_at_once_get_it_one_after_the_other(
     """Two WebSockets at one gateway count as one claim. One WebSocket has the session in the
     end."""
     async with connected(4) as hub:
-        first = await hub.connect(0)
-        session = (await first.join())["session"]
-        await first.receive()
+        first, session = await hub.join(0)
         first.cut()
         hub.handling.clear()
         clients = [await hub.ask(gateway, session) for gateway in (1, 1, 2, 3)]
@@ -252,9 +251,7 @@ async def test_gateways_that_claim_a_session_at_once_get_it_one_after_the_other(
 @in_loop
 async def test_a_browser_that_leaves_while_it_waits_can_still_resume() -> None:
     async with connected(2) as hub:
-        client = await hub.connect(0)
-        session = (await client.join())["session"]
-        await client.receive()
+        client, session = await hub.join(0)
         client.cut()
         hub.handling.clear()
         client = await hub.ask(1, session)
@@ -275,9 +272,7 @@ async def test_the_session_of_a_browser_that_leaves_while_it_waits_ends(
 ) -> None:
     monkeypatch.setattr(visitor, "ATTACH_WITHIN", 0.01)
     async with connected(2, keep=0.01) as hub:
-        client = await hub.connect(0)
-        session = (await client.join())["session"]
-        await client.receive()
+        _, session = await hub.join(0)
         hub.handling.clear()
         other = await hub.ask(1, session)
         await hub.until_seen("claim")
@@ -293,9 +288,7 @@ async def test_a_late_answer_keeps_the_session(monkeypatch: pytest.MonkeyPatch) 
     """The gateway that has the session hangs for a while. The browser is told to connect again."""
     monkeypatch.setattr(module, "CLAIM_WITHIN", 0.05)
     async with connected(2) as hub:
-        client = await hub.connect(0)
-        session = (await client.join())["session"]
-        await client.receive()
+        client, session = await hub.join(0)
         client.cut()
         hub.handling.clear()
         client = await hub.ask(1, session)
@@ -313,9 +306,7 @@ async def test_a_gateway_without_memory_keeps_the_session(monkeypatch: pytest.Mo
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     async with connected(2) as hub:
-        client = await hub.connect(0)
-        session = (await client.join())["session"]
-        await client.receive()
+        client, session = await hub.join(0)
         with monkeypatch.context() as patch:
             patch.setattr(module, "anonymous_file", exhausted)
             other = await hub.ask(1, session)
@@ -348,9 +339,7 @@ async def test_a_session_that_has_moved_still_ends(monkeypatch: pytest.MonkeyPat
     async with connected(2, keep=0.05) as hub:
         for leaves in (False, True):
             hub.seen.clear()
-            client = await hub.connect(0)
-            session = (await client.join())["session"]
-            await client.receive()
+            client, session = await hub.join(0)
             client, answer = await hub.resume(1, session, 1)
             assert answer["session"] == session
             if leaves:
@@ -369,9 +358,7 @@ async def test_a_session_that_has_moved_still_ends(monkeypatch: pytest.MonkeyPat
 @in_loop
 async def test_a_browser_that_lags_is_told_so_after_it_has_moved() -> None:
     async with connected(2) as hub:
-        client = await hub.connect(0)
-        session = (await client.join())["session"]
-        await client.receive()
+        client, session = await hub.join(0)
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         member, pauses = hub.room.members[0], 0
         while pauses < 20:
@@ -393,9 +380,7 @@ async def test_the_limit_of_sessions_without_a_websocket_applies_to_sessions_tha
     monkeypatch.setattr(gateways, "MAX_AWAY", 2)
     async with connected(2) as hub:
         for _ in range(3):
-            client = await hub.connect(0)
-            session = (await client.join())["session"]
-            await client.receive()
+            client, session = await hub.join(0)
             client.cut()
             client, _ = await hub.resume(1, session, 1)
             client.cut()
@@ -407,9 +392,7 @@ async def test_the_limit_of_sessions_without_a_websocket_applies_to_sessions_tha
 @in_loop
 async def test_a_full_gateway_takes_no_session_over(monkeypatch: pytest.MonkeyPatch) -> None:
     async with connected(2) as hub:
-        client = await hub.connect(0)
-        session = (await client.join())["session"]
-        await client.receive()
+        client, session = await hub.join(0)
         monkeypatch.setattr(module.Claims, "claim", None)  # it is not even asked
         for _ in range(100):
             await (await hub.connect(1)).join()

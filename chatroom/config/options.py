@@ -22,6 +22,7 @@ from chatroom.config.sizes import KIB, MIB, format_size, size
 from chatroom.protocol.prefix import FORM, check, longest
 from chatroom.system.endpoint import Endpoint
 from chatroom.system.networks import Network, parse_network
+from chatroom.system.processors import processors
 from chatroom.wording import shown
 
 T = TypeVar("T")
@@ -183,9 +184,7 @@ def option_name(name: str) -> str:
 
 def default_workers() -> int:
     """Return the number of processors that this process may use, up to MAX_WORKERS."""
-    has_affinity = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return min(cores, MAX_WORKERS)
+    return min(processors(), MAX_WORKERS)
 
 
 def _check_welcome(text: str) -> None:

@@ -21,6 +21,8 @@ A turn is `Worker._turn`:
                      of a member that is behind becomes writable, send more to the member
     read             each readable member into the batch; also flush unfinished texts whose
                      timeout is over
+    gather           more messages, if several members send at the same time: read and append for a
+                     short time, so that each member is sent all of them in one call
     append           the batch, under the log's lock, and read the head
     deliver          everything before the head to members that are caught up, and ring other
                      workers

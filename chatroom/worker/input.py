@@ -80,6 +80,13 @@ class Input:
         self._flush_times: dict[Member, float] = {}
         """Time (s, monotonic) at which to flush each unfinished text (LINE-5), the earliest
         first."""
+        self.reads = 0
+        """Number of reads in this turn."""
+        self.round = 0
+        """Number of reads since the previous read from the member that was the first one in this
+        turn. If members send in rounds, it is the number of members that send."""
+        self._all_reads = 0
+        """Number of reads since the worker's start."""
         self.draining = False
         """True once the worker reads nothing more, because the room stops."""
 
@@ -147,7 +154,9 @@ class Input:
         turn = None if self._queue is None else self._queue.due
         return earliest(silence, self._allowance.next_release, turn)
 
-    def _batch_is_full(self) -> bool:
+    @property
+    def batch_is_full(self) -> bool:
+        """True if `read` would not read from any more members."""
         size, entries, max_cost = self._batch_limits
         return (
             self.batch.size >= size
@@ -178,7 +187,7 @@ class Input:
             else:
                 ready, self._readable = self._readable, {}
                 for member in ready:
-                    if self._batch_is_full():
+                    if self.batch_is_full:
                         self._readable[member] = None
                     else:
                         self._read_from(member, self._read_size, now, departures)
@@ -199,6 +208,7 @@ class Input:
         while (spent := self._all_costs) < self._fair_batch and (found := queue.pop(debt + spent)):
             self._watch(found)
             self._read_from(found, turn_size(found.peek(TURN_READ)), now, departures)
+        self.round = 0  # the members that wait for a turn are not expected to send
 
     def _read_from(
         self, member: Member, most: int, now: float, departures: list[Departure]
@@ -216,6 +226,7 @@ class Input:
             self._on_eof(member)
             departures.append((member, reason))
             return
+        self._count_read(member)
         fed = member.framer.fed
         size += self._feed(member, self._slots.input(member.slot, fed, fed + size))
         if self._queue is not None:
@@ -223,6 +234,13 @@ class Input:
         if not self._allowance.spend(member, size, now):
             self.events.unregister(member)
             self._slots.note_spent(member.slot, member.spent_until)
+
+    def _count_read(self, member: Member) -> None:
+        self._all_reads += 1
+        if not self.reads:
+            self.round = self._all_reads - member.read_at
+        self.reads += 1
+        member.read_at = self._all_reads
 
     def _feed(self, member: Member, data: bytes) -> int:
         """Frame input; return the cost of its messages minus their size (bytes)."""
@@ -262,7 +280,7 @@ class Input:
         """Frame the input that an earlier worker read but did not append; then watch the
         sockets."""
         for member, read in list(self._to_reframe.items()):
-            if self._batch_is_full():
+            if self.batch_is_full:
                 break
             self._log.mark_suspect(self._number, member.id)
             del self._to_reframe[member]
@@ -294,7 +312,7 @@ class Input:
         """
         now = monotonic()
         for member, due in list(self._flush_times.items()):
-            if (due > now and not self.draining) or self._batch_is_full():
+            if (due > now and not self.draining) or self.batch_is_full:
                 break
             del self._flush_times[member]
             if not self.draining and (member.has_unread() or not self._may_flush(member, now)):

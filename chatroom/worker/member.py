@@ -26,6 +26,7 @@ class Member:
         "origin",
         "own",
         "prefix",
+        "read_at",
         "recv_into",
         "send",
         "sendmsg",
@@ -66,6 +67,9 @@ class Member:
         self.ended = False
         """True once the member's input counts as ended, because the main process has disconnected
         the member."""
+        self.read_at = 0
+        """Number of reads that the worker had made, of all members, at the last read from this
+        member."""
         self.spent_until = 0.0
         """Time (s, monotonic) at which the member will have its full burst again: see
         allowance.py."""

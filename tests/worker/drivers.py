@@ -128,10 +128,17 @@ class Clock:
         self.now = 1000.0
         self.ticks = 0.0
         """Number of seconds by which each call advances the clock."""
+        self._scheduled: list[tuple[float, Callable[[], object]]] = []
 
     def __call__(self) -> float:
         self.now += self.ticks
+        while self._scheduled and self._scheduled[0][0] <= self.now:
+            self._scheduled.pop(0)[1]()
         return self.now
+
+    def schedule(self, seconds: float, action: Callable[[], object]) -> None:
+        """Call `action` when the clock has advanced by `seconds`. Schedule actions in order."""
+        self._scheduled.append((self.now + seconds, action))
 
     def install(self, monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> None:
         """Replace the clock of the workers' modules, and of the given modules."""
@@ -241,7 +248,9 @@ class Room:
             seat = Seat(
                 number, self.settings.limits, self.log, self.slots, self.room_rate, self.doorbells
             )
-            self.workers.append(Worker(seat, theirs))
+            worker = Worker(seat, theirs)
+            worker.has_spare_processor = False  # it would poll until the clock advances
+            self.workers.append(worker)
 
     def close(self) -> None:
         for worker in self.workers:

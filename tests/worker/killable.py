@@ -203,6 +203,7 @@ class KillableWorker:
             if uplink is None
             else ClusterWorker(seat, self.channel, uplink)
         )
+        self._worker.has_spare_processor = False  # it would poll until the clock advances
         self.channel.send({"ready": True})
         return self._worker
 
@@ -222,6 +223,12 @@ class KillableWorker:
                 for fd in fds:
                     os.close(fd)
         self.channel.close()
+
+    def poll(self, on: bool) -> None:
+        """Let the worker poll before it delivers and before it sleeps, if it is alive. The clock
+        must advance by itself."""
+        if self._worker is not None:
+            self._worker.has_spare_processor = on
 
     @property
     def behind(self) -> bool:

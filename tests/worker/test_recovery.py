@@ -1,6 +1,7 @@
 """Tests of recovery: a worker continues with members of another worker, without losing a byte."""
 
 import contextlib
+import functools
 import random
 import select
 import socket
@@ -218,6 +219,36 @@ def test_load_4_a_death_at_any_line_neither_loses_nor_repeats_a_message(
                 room.check()
                 assert LeaveReason.LAGGED not in room.left.values()
         assert line - step > 100, "the scene has too few lines to prove much"
+
+
+def test_load_4_a_death_while_a_worker_gathers_messages(sample: Sample) -> None:
+    """The worker has appended messages that it has not delivered yet."""
+    stride = 5
+    for sweep in sample(range(SWEEPS), 4):
+        line, survived, appended = stride * (sweep + 1), False, set()
+        while not survived:
+            with killable_room(workers=1) as room:
+                clients = room.join_many(3)
+                (victim,) = room.alive
+                for text in (b"one\n", b"two\nand"):
+                    for client in clients:
+                        client.send(text)
+                    room.settle()
+                before = room.entries()
+                victim.poll(True)
+                room.clock.ticks = 2e-6
+                _, bob, carol = clients
+                for client, seconds in ((bob, 24e-6), (carol, 48e-6)):
+                    room.clock.schedule(seconds, functools.partial(client.send, b" three\nfour"))
+                clients[0].send(b" three\nfour")
+                survived = victim.run(line)
+                victim.poll(False)
+                room.clock.ticks = 0.0
+                appended.add(room.entries() - before)
+                room.finish()
+                room.check()
+            line += stride * SWEEPS
+        assert {1, 2} <= appended, "no death was between two appends of a turn"
 
 
 @pytest.mark.parametrize("sent_before_death", [b"POST / HT", b"POST / HTTP/1.1\r\nHost: x\r\n"])

@@ -16,6 +16,8 @@ plain-nats, the short script harness/bench/pubsub.py in N processes that Redis o
 connects; and Redis and NATS themselves. The clients connect to the nodes in turn. The
 workloads are crowd 100, crowd 900, stream 2, and latency 100 with --pace 200.
 
+If the bench is interrupted, it prints the figures that it has measured.
+
 Exit status: 0 if the first server was measured in all workloads, even if another
 server failed; 1 if the first server failed; 2 for wrong arguments, or if the load
 generator itself failed; 3 if the first server is not installed or did not start.
@@ -153,7 +155,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+def plan_of(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Plan:
+    """Return the measurements to make. Exits with status 2 if they can't be made here."""
     if platform.system() != "Linux":
         parser.error("needs Linux, for its epoll and /proc")
     workloads = [Workload(kind, count) for kind in KINDS for count in getattr(options, kind)]
@@ -168,7 +171,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     names = [recipe.name for recipe in servers]
     if len(set(names)) < len(names):
         parser.error("argument --server: two servers have the same name")
-    plan = Plan(
+    return Plan(
         workloads or (SWEEP if options.plot else default),
         servers,
         options.repeat,
@@ -180,20 +183,33 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         options.patience,
         options.limit,
     )
-    machine = describe_machine(servers)
+
+
+def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    plan = plan_of(options, parser)
+    machine = describe_machine(plan.servers)
+    measured: list[Result] = []
+
+    def note(result: Result) -> None:
+        measured.append(result)
+        _print_result(result)
+
     try:
-        results = run_all(plan, _print_result)
+        results = run_all(plan, note)
     except LoadError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
-    print(report.tables(results))
-    print(f"\n{footnote(machine, options.repeat)}")
+    except KeyboardInterrupt:
+        if measured:
+            _print_tables(measured, f"Interrupted: median of at most {options.repeat}", machine)
+        raise
+    _print_tables(results, f"Median of {options.repeat}", machine)
     if options.plot:
         write(parser, options.plot, plot(results))
     if options.json:
         settings = {name: getattr(options, name) for name in SETTINGS}
         write_json(parser, options.json, report.as_json(results, machine, settings))
-    return exit_status(results, servers[0].name)
+    return exit_status(results, plan.servers[0].name)
 
 
 def exit_status(results: Sequence[Result], reference: str) -> int:
@@ -221,9 +237,9 @@ def _processor(info: Path) -> str:
     return found[1] if found else platform.machine()
 
 
-def footnote(machine: dict[str, Any], repeat: int) -> str:
+def footnote(statistic: str, machine: dict[str, Any]) -> str:
     parts = [
-        f"Median of {repeat}",
+        statistic,
         f"{machine['cores']} cores of {machine['processor']}",
         machine["system"],
         f"Python {machine['python']}",
@@ -238,6 +254,11 @@ def footnote(machine: dict[str, Any], repeat: int) -> str:
             "before the start): these figures are too low, and each by a different factor."
         )
     return note
+
+
+def _print_tables(results: Sequence[Result], statistic: str, machine: dict[str, Any]) -> None:
+    print(report.tables(results))
+    print(f"\n{footnote(statistic, machine)}")
 
 
 def _print_result(result: Result) -> None:

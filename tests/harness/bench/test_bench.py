@@ -110,7 +110,9 @@ def test_a_whole_bench(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_bench_leaves_nothing_behind(number: int, tmp_path: Path) -> None:
+def test_an_interrupted_bench_prints_its_figures_and_leaves_nothing_behind(
+    number: int, tmp_path: Path
+) -> None:
     pipe = tmp_path / "pids"
     os.mkfifo(pipe)
     temporary = tmp_path / "temporary"
@@ -127,11 +129,12 @@ def test_an_interrupted_bench_leaves_nothing_behind(number: int, tmp_path: Path)
     )
     bench = subprocess.Popen(
         [
-            *(sys.executable, "-m", "harness", "bench", "--crowd", "2", "--patience", "50"),
-            *("--server", f"mute={sys.executable} {server}"),
+            *(sys.executable, "-m", "harness", "bench", *QUICK, "--crowd", "2", "--patience", "50"),
+            *("--server", f"good={TINY}", f"mute={sys.executable} {server}"),
         ],
         cwd=ROOT,
         env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -140,8 +143,10 @@ def test_an_interrupted_bench_leaves_nothing_behind(number: int, tmp_path: Path)
     assert pid in children
     assert len(children) == 2  # the other child is the load generator
     bench.send_signal(number)
-    _, complaint = bench.communicate(timeout=20)
-    assert (bench.returncode, complaint) == (130, "interrupted\n")
+    output, progress = bench.communicate(timeout=20)
+    assert (bench.returncode, progress.splitlines()[1:]) == (130, ["interrupted"])
+    assert [row.split()[1:5:3] for row in output.splitlines()[2:3]] == [["crowd", "good"]]
+    assert output.splitlines()[-1].startswith("Interrupted: median of at most 1, ")
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
     assert not list(temporary.iterdir())
 
@@ -262,9 +267,9 @@ def test_the_footnote_names_the_known_versions(tmp_path: Path) -> None:
     note = (
         "Median of 3, 2 cores of Z80, Linux 6, Python 3.11.7, redis 7.0.15, room 0.1.0 (compiled)."
     )
-    assert bench.footnote(machine, 3) == note
+    assert bench.footnote("Median of 3", machine) == note
     machine["load_average"] = 6.44
-    assert "busy with other work (load average 6.4 before" in bench.footnote(machine, 3)
+    assert "busy with other work (load average 6.4 before" in bench.footnote("Median of 3", machine)
     assert bench.describe_machine([RECIPES["chatroom"]])["versions"].keys() == {"chatroom"}
     assert bench._processor(tmp_path / "none")
     (tmp_path / "cpuinfo").write_text("flags\t: x\nmodel name\t: Z80 CPU\n")

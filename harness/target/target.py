@@ -45,8 +45,6 @@ the command would have failed before this time."""
 STAYS = 0.3
 """Seconds for which a test connection must stay open if the command has not started the process. A
 container engine accepts connections before the server does, and closes them."""
-CLOCK_TICK = 0.1
-"""Maximum error (s) of the start time that the kernel gives for a process."""
 KILL_WITHIN = 5.0
 """Seconds within which killed processes must be gone."""
 LAST_OUTPUT_WITHIN = 0.5
@@ -220,6 +218,8 @@ class Command(Target):
         self._mark = ""
         self._sessions: set[int] = set()
         """Ids of the sessions of the server's processes: the command's, and those of daemons."""
+        self._older: set[int] = set()
+        """Ids of the harness's child processes before the server was started."""
         self._foreign: set[int] = set()
         """Inodes of the sockets that listened at the server's ports before it was started."""
         self._outside = False
@@ -276,6 +276,7 @@ class Command(Target):
             command = [part.replace(name, value) for part in command]
         self._mark = uuid.uuid4().hex
         self._outside = False
+        self._older = {child.pid for child in psutil.Process().children()}
         adopt()
         try:
             self._server = Server(command, None, {**os.environ, MARK: self._mark})
@@ -322,11 +323,13 @@ class Command(Target):
         and has left an orphan or a listening socket."""
         if not self._server or self._server.status != 0:
             return False
-        began = time.time() - self._server.age() - CLOCK_TICK
-        for child in psutil.Process().children():
-            with contextlib.suppress(psutil.Error):
-                if child.create_time() >= began and _session(child) not in (0, os.getsid(0)):
-                    return _alive(child)
+        # A daemon's first process forks and ends. If it ends during the first look, only the second
+        # look is certain to find its child.
+        for _ in range(2):
+            for child in psutil.Process().children():
+                is_other = _session(child) not in (0, os.getsid(0))
+                if child.pid not in self._older and is_other and _alive(child):
+                    return True
         return bool(self._listeners() - self._foreign)
 
     def _given_up(self, why: str) -> StartError:

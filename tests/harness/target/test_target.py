@@ -16,7 +16,15 @@ import pytest
 
 from harness.errors import CannotJudge, NotApplicable, StartError, Undecided
 from harness.target import processes, target
-from harness.target.target import SHOWN, Command, Target, Times, parse_address, part_used
+from harness.target.target import (
+    LAST_OUTPUT_WITHIN,
+    SHOWN,
+    Command,
+    Target,
+    Times,
+    parse_address,
+    part_used,
+)
 from tests.integration.waiting import until
 
 PYTHON = shlex.quote(sys.executable)
@@ -233,6 +241,19 @@ def test_a_daemon_that_forks_twice_and_clears_its_environment_is_found_and_stopp
     assert refused(server.address)
     assert not psutil.pid_exists(daemon.pid)
     assert not psutil.pid_exists(orphan.pid)
+
+
+def test_a_daemon_that_listens_late_is_found_although_its_first_process_has_ended() -> None:
+    """The first process is a zombie while the daemon starts. The daemon listens after the harness
+    has given up waiting for the end of the output."""
+    wait = f"time.sleep({3 * LAST_OUTPUT_WITHIN})"
+    late = DETACHES.replace("here = listen()", f"{wait}; here = listen()")
+    server = started(python(late))
+    try:
+        assert len(server.processes()) == 2
+    finally:
+        server.stop()
+    assert refused(server.address)
 
 
 def test_orphans_are_adopted_only_while_a_server_runs() -> None:

@@ -150,8 +150,8 @@ class Worker:
         """Wait for more messages for a short time, if several members send at the same time.
 
         Sending a member ten messages in one call takes hardly longer than sending it one message.
-        So the worker expects each member that has sent since the last message of this turn's first
-        sender to send again, and reads and appends meanwhile.
+        The worker reads and appends until as many members have sent as in the last round
+        (`Input.round`), or the time is over.
 
         Return the number of messages appended, and the numbers of the doorbells to ring.
         """

@@ -1,34 +1,84 @@
 """A WebSocket client that behaves like the page in a browser."""
 
+import asyncio
 import json
 import socket
 import ssl
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Coroutine
+from functools import cache
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
 
 from tests.integration.waiting import PATIENCE
+
+T = TypeVar("T")
+
+
+class WebSocket:
+    """A WebSocket for tests without asyncio.
+
+    It uses the library's client for asyncio in a thread of its own, not the library's client for
+    threads: that client reads and writes a TLS connection in two threads at a time, which fails
+    about once in 600 connections (python/cpython#143756).
+    """
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+
+    @property
+    def close_code(self) -> int | None:
+        return self._connection.close_code
+
+    def send(self, text: str) -> None:
+        _run(self._connection.send(text))
+
+    def recv(self, timeout: float) -> str | bytes:
+        """Return the next message. Raises TimeoutError or ConnectionClosed."""
+        return _run(asyncio.wait_for(self._connection.recv(), timeout))
+
+    def cut(self) -> None:
+        """Lose the connection, and all bytes in transit."""
+        self._connection.transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        _run(self._connection.wait_closed())
+
+    def close(self) -> None:
+        _run(self._connection.close())
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="websockets", daemon=True).start()
+    return loop
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run_coroutine_threadsafe(work, _loop()).result()
 
 
 def open_websocket(
     url: str, tls: ssl.SSLContext | None = None, source: str = "127.0.0.1", **headers: str
-) -> ClientConnection:
+) -> WebSocket:
     """Return a WebSocket to the gateway whose page has this URL, from a local address."""
-    context = connect(
-        f"ws{url.removeprefix('http')}room",
-        additional_headers={name.replace("_", "-"): value for name, value in headers.items()},
-        ssl=tls,
-        proxy=None,
-        source_address=(source, 0),
-        compression=None,
-        open_timeout=PATIENCE,
-        close_timeout=1,
-        max_size=1 << 26,
-    )
-    return context.__enter__()  # its __exit__ does what `close` does
+
+    async def opened() -> ClientConnection:
+        return await connect(
+            f"ws{url.removeprefix('http')}room",
+            additional_headers={name.replace("_", "-"): value for name, value in headers.items()},
+            ssl=tls,
+            proxy=None,
+            local_addr=(source, 0),
+            compression=None,
+            open_timeout=PATIENCE,
+            close_timeout=1,
+            max_size=1 << 26,
+        )
+
+    return WebSocket(_run(opened()))
 
 
 class Browser:
@@ -95,8 +145,7 @@ class Browser:
 
     def cut(self) -> None:
         """Lose the connection, and all bytes in transit."""
-        self.websocket.socket.shutdown(socket.SHUT_RDWR)
-        self.websocket.recv_events_thread.join(PATIENCE)
+        self.websocket.cut()
 
     def send(self, frame: object) -> None:
         self.websocket.send(json.dumps(frame))

@@ -139,15 +139,20 @@ class Room:
         self.console += data
         return bool(data)
 
-    def output_is_full(self) -> bool:
-        """Return True if the pipe for the room's standard output is full."""
+    def unread_output(self) -> int:
+        """Return the number of bytes in the pipe for the room's standard output."""
         assert self.process.stdout is not None
         unread = array("i", [0])
         fcntl.ioctl(self.process.stdout, termios.FIONREAD, unread)
+        return unread[0]
+
+    def output_is_full(self) -> bool:
+        """Return True if the pipe for the room's standard output is full."""
+        assert self.process.stdout is not None
         # A pipe consists of pages, and small writes leave gaps in some of them. So allow for four
         # pages.
         size = fcntl.fcntl(self.process.stdout, fcntl.F_GETPIPE_SZ)
-        return unread[0] + 4 * mmap.PAGESIZE >= size
+        return self.unread_output() + 4 * mmap.PAGESIZE >= size
 
     @property
     def errors(self) -> str:

@@ -136,8 +136,10 @@ def test_an_unread_standard_output_blocks_nothing() -> None:
         client, other = here.join_all(addresses(2))
         text, heard = "0123456789abcde\n" * 1000, "<127.0.0.2>0123456789abcde\n" * 1000
         while not here.output_is_full():
+            before = here.unread_output()
             client.send(text)
             other.expect(heard)
+            until(lambda: here.unread_output() > before, "the console shows this")  # noqa: B023
         for _ in range(100):
             client.send(text)
             other.expect(heard)

@@ -141,6 +141,25 @@ BRIDGE_POINTS = [
 ]
 
 
+def test_node_3_a_bridge_dies_before_it_wakes_the_workers(tmp_path: Path) -> None:
+    """NODE-3: the next bridge wakes them, although nobody says anything more."""
+    with (
+        engine(tmp_path) as nats,
+        faulty_room(
+            tmp_path,
+            "bridge appended",
+            # With this watchdog, the main process does not ring the workers either.
+            *("--workers", 1, "--watchdog", 600, "--cluster", nats.url()),
+            logs=BRIDGE_DIED,
+        ) as (here, rounds),
+    ):
+        anna, ben = here.join("127.0.0.2"), here.join("127.0.0.3")
+        rounds.load(pid=here.bridge().pid)
+        anna.send("hello\n")
+        ben.expect("<127.0.0.2>hello\n")
+        assert not rounds.left
+
+
 @pytest.mark.sample(1)
 @pytest.mark.parametrize(("point", "skip"), BRIDGE_POINTS)
 def test_node_3_a_bridge_dies_while_all_talk(tmp_path: Path, point: str, skip: int) -> None:

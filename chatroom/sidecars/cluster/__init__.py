@@ -5,6 +5,7 @@ the engine.
 
     stream_message.py  a batch of messages, as bytes in the stream; no I/O
     relay.py           reads the uplink, appends to the room's log; no network
+    rounds.py          waits for the messages and publications of a whole round
     engine.py          the connection to NATS: the stream, publishing, the messages in order
     bridge.py          both directions, in an event loop: Bridge.run
     process.py         start and end of the process: main

@@ -28,6 +28,7 @@ from chatroom.sidecars.cluster.engine import (
 from chatroom.sidecars.cluster.process import Node, Position
 from chatroom.sidecars.cluster.relay import Relay
 from chatroom.sidecars.cluster.requests import Responder
+from chatroom.sidecars.cluster.rounds import Ringer, Round, gather
 from chatroom.sidecars.cluster.stream_message import Publication, PublicationError
 from chatroom.sidecars.parent import Parent
 from chatroom.system.channel import PARENT, Channel, ChannelClosed, Record
@@ -120,6 +121,7 @@ class Bridge:
         relay = Relay(
             self._node.number, self._uplink, self._log, self._doorbells, self._after.sequence
         )
+        relay.ring()  # an earlier bridge may have died between an append and the ring
         self._tell({"ready": self._after})
         tasks = [closed, asyncio.ensure_future(self._watch(relay))]
         tasks.append(asyncio.ensure_future(self._serve(engine, relay)))
@@ -188,9 +190,11 @@ class Bridge:
 
     async def _publish(self, engine: Engine, relay: Relay) -> None:
         last, position = await self._resume(engine, relay)
+        members = Round()
         while True:
             self._last = last
             self._bell.clear()
+            await gather(members.size, self._waiting, self._bell, self._drain)
             publication = relay.next_publication(position)
             if publication is None:
                 self._unanswered_at = None
@@ -212,8 +216,14 @@ class Bridge:
             self._reason = ""
             position = publication.position
             relay.note_published(position)
+            members.note(publication.senders, publication)
             self._last = last
             await self._returned(relay, last)
+
+    def _waiting(self) -> int:
+        """Return the number of messages that wait to be published."""
+        messages, _ = self._uplink.unpublished
+        return messages
 
     async def _returned(self, relay: Relay, sequence: int) -> None:
         """Wait until a publication of this node is in the room's log, RETURNS_WITHIN at most.
@@ -263,6 +273,7 @@ class Bridge:
     # --- stream ─► room's log ------------------------------------------------
 
     async def _follow(self, engine: Engine, relay: Relay) -> None:
+        ringer = Ringer(relay.ring)
         async for sequence, _, data in engine.messages(Position(relay.sequence)):
             due = relay.sequence + 1
             if sequence > due:
@@ -277,6 +288,7 @@ class Bridge:
                 continue
             if not relay.append(publication, sequence):
                 await self._space(lambda: relay.append(publication, sequence))  # noqa: B023
+            ringer.note(publication)
             if sequence >= self._awaited:
                 self._has_returned.set()
 

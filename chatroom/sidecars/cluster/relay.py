@@ -75,12 +75,19 @@ class Relay:
     def append(self, publication: Publication, sequence: int) -> bool:
         """Append a whole publication to the room's log; return False if there is no space.
 
-        If there is no space, the bridge's doorbell rings when there may be space again.
+        The workers deliver it after `ring`. If there is no space, the bridge's doorbell rings when
+        there may be space again.
         """
         if publication.runs and not self._append(publication.batch(self._node, sequence)):
             return False
         self.sequence = sequence
         return True
+
+    def ring(self) -> None:
+        """Let the workers deliver what was appended."""
+        with self._log as log:
+            serving = log.serving()
+        self._ring([*serving, *self._readers])
 
     def say(self, text: str) -> bool:
         """Append a message of the room itself, for this node's members; return False if there is no
@@ -89,20 +96,20 @@ class Relay:
         batch = Batch()
         origin = Origin(ROOM, len(prefix)).pack()
         batch.add(ROOM_ID, origin, self.sequence, render(prefix, text.encode() + b"\n"), 1)
-        return self._append(batch)
+        appended = self._append(batch)
+        if appended:
+            self.ring()
+        return appended
 
     def _append(self, batch: Batch) -> bool:
         log, bridge = self._log, self._uplink.bridge
         with log:
             appended = log.append(batch) is not None
-            if appended:
-                wake = log.serving()
-            else:
+            wake = []
+            if not appended:
                 log.wait_for_space(bridge)
                 wake = log.yet_to_deliver()
         self._ring(wake)
-        if appended:
-            self._ring(self._readers)
         return appended
 
     def _ring(self, numbers: Sequence[int]) -> None:

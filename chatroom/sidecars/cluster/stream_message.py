@@ -58,6 +58,11 @@ class Publication(NamedTuple):
     """Number of messages in the node's uplink up to that position."""
     runs: list[Run]
 
+    @property
+    def senders(self) -> set[int]:
+        """Ids of the senders on their node."""
+        return {run.sender for run in self.runs}
+
     def encode(self) -> bytes:
         parts = [_HEAD.pack(FORMAT, len(self.runs), self.node, self.position, self.number)]
         parts += [

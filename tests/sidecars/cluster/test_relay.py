@@ -142,14 +142,19 @@ def test_a_new_bridge_continues_after_the_last_appended_publication(stage: Stage
     assert runs(stage.log, 1, stage.log.head)[-1].text == b"<room>wait\n"
 
 
-def test_an_append_wakes_the_workers_and_the_readers(stage: Stage) -> None:
-    """The append wakes neither the bridge itself nor seats without a worker."""
+def test_the_workers_and_the_readers_are_woken_after_appends(stage: Stage) -> None:
+    """`ring` wakes neither the bridge itself nor seats without a worker. A message of the room
+    itself needs no `ring`."""
     stage.say(Run(1, b"<a>one\n"))
     (publication,) = stage.publications()
     with stage.log:
         stage.log.serve(0, stage.log.head)
     stage.rung()
     assert stage.relay.append(publication, 1)
+    assert stage.rung() == []
+    stage.relay.ring()
+    assert stage.rung() == [0, stage.limits.seats + 1]
+    assert stage.relay.say("wait")
     assert stage.rung() == [0, stage.limits.seats + 1]
 
 

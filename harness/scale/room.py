@@ -6,7 +6,8 @@ work occupies a core of the machine for the time that `Costs` gives. The simulat
 - A worker's turns: the worker reads the lines of its members, appends them to the log, and sends
   each member all lines since the last turn. So in a busy room, a send contains more lines.
 - The bridges: each has one publication under way. The next publication contains all lines that have
-  arrived in the meantime, up to 256 KiB.
+  arrived in the meantime, up to 256 KiB. In a crowd, a bridge waits until all members of the last
+  round have sent, and wakes the workers when the publications of all nodes are there.
 - The engine: it stores one publication after the other, and sends each to all nodes at once.
 - The load generator of `harness bench`, on the same machine; or remote members, whose own work is
   not simulated.
@@ -24,6 +25,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from harness.scale.costs import Costs
 
@@ -39,6 +41,8 @@ process may get the core."""
 READ = 512
 """Maximum number of lines that a worker reads in a turn, and that the load generator sends in a
 piece of work."""
+GATHER, MAX_GATHER, RING_AFTER = 100e-6, 40e-3, 2e-3
+"""Times (s) for which a bridge waits: see chatroom/sidecars/cluster/rounds.py."""
 PACK = 256
 """Number of members of one worker before the next worker gets members (--pack)."""
 
@@ -102,12 +106,19 @@ class Cores:
         self._clock.after(seconds, end)
 
 
+class Member(NamedTuple):
+    """A member. `worker`: number of its worker."""
+
+    worker: int
+    number: int
+
+
 @dataclass(frozen=True)
 class Line:
-    """A line. `due`: time at which it was due; `sender`: number of the sender's worker."""
+    """A line. `due`: time at which it was due; `sender`: the member that sends it."""
 
     due: float
-    sender: int
+    sender: Member
 
 
 class Process:
@@ -177,7 +188,7 @@ class Worker(Process):
                 peer.wake()
         new = self.log[self._position :] if self.listens else []
         self._position = len(self.log)
-        own = sum(line.sender == self.number for line in new)
+        own = sum(line.sender.worker == self.number for line in new)
         # If there is only one new line, its sender receives nothing.
         alone = len(new) == own == 1
         sizes = shares(self.members - alone, CHUNKS) if new else []
@@ -209,11 +220,30 @@ class Worker(Process):
         self._send(sizes, new, own)
 
 
+class Round:
+    """The number of members, or of nodes, that send at the same time. As in the bridge, the size is
+    the number of senders before the first one of them sends again; a line alone halves it."""
+
+    def __init__(self) -> None:
+        self.size = 1
+        self._senders: set[int] = set()
+
+    def note(self, senders: set[int], alone: bool) -> None:
+        if alone:
+            self.size = max(1, self.size // 2)
+        elif self._senders.isdisjoint(senders):
+            self._senders |= senders
+        else:
+            self.size = len(self._senders)
+            self._senders = senders
+
+
 class Bridge(Process):
     """The bridge of a node."""
 
-    def __init__(self, room: Room, workers: list[Worker], log: list[Line]) -> None:
+    def __init__(self, room: Room, number: int, workers: list[Worker], log: list[Line]) -> None:
         super().__init__(room)
+        self.number = number
         self.uplink: list[Line] = []
         self.arrived: deque[tuple[Bridge, list[Line]]] = deque()
         self._workers = workers
@@ -221,6 +251,12 @@ class Bridge(Process):
         self._under_way = False
         self._follow_next = True
         """True if an arrived publication comes before a publication of this node."""
+        self._members, self._nodes = Round(), Round()
+        self._gather_until: float | None = None
+        """Time at which the bridge publishes, even if the round is not complete; None if it does
+        not wait for a round."""
+        self._unrung = 0
+        """Number of publications in the log since the workers were woken."""
 
     def receive(self, publisher: Bridge, lines: list[Line]) -> None:
         """Receive a publication from the engine."""
@@ -233,7 +269,7 @@ class Bridge(Process):
             self.wake()
 
     def _next(self) -> None:
-        can_publish = bool(self.uplink) and not self._under_way
+        can_publish = bool(self.uplink) and not self._under_way and self._has_gathered()
         if self.arrived and (self._follow_next or not can_publish):
             self._follow_next = False
             publisher, lines = self.arrived.popleft()
@@ -241,10 +277,24 @@ class Bridge(Process):
         elif can_publish:
             self._follow_next = True
             self._under_way = True
+            self._gather_until = None
             lines, self.uplink = self.uplink[:PUBLICATION], self.uplink[PUBLICATION:]
+            senders = {line.sender.number for line in lines}
+            self._members.note(senders, len(senders) < 2)
             self._work(lambda: self._publish(lines), publish=1)
         else:
             self._sleep()
+
+    def _has_gathered(self) -> bool:
+        """Return True if a whole round waits in the uplink, or the time to wait for it is over."""
+        clock, size = self._room.clock, self._members.size
+        if len(self.uplink) >= size:
+            return True
+        if self._gather_until is None:
+            within = min(GATHER * size, MAX_GATHER)
+            self._gather_until = clock.now + within
+            clock.after(within, self.wake)
+        return clock.now >= self._gather_until
 
     def _publish(self, lines: list[Line]) -> None:
         self._room.clock.after(
@@ -254,11 +304,21 @@ class Bridge(Process):
 
     def _append(self, publisher: Bridge, lines: list[Line]) -> None:
         self._log += lines
-        for worker in self._workers:
-            worker.wake()
+        self._nodes.note({publisher.number}, len({line.sender.number for line in lines}) < 2)
+        self._unrung += 1
+        if self._unrung >= self._nodes.size:
+            self._ring()
+        elif self._unrung == 1:
+            self._room.clock.after(RING_AFTER, self._ring)
         if publisher is self and self._room.setup.clocked:
             self._under_way = False
         self._next()
+
+    def _ring(self) -> None:
+        if self._unrung:
+            self._unrung = 0
+            for worker in self._workers:
+                worker.wake()
 
 
 class Engine(Process):
@@ -298,8 +358,8 @@ class Load(Process):
 
     def __init__(self, room: Room) -> None:
         super().__init__(room)
-        self._to_send: deque[int] = deque()
-        """Worker of each member that has a line to send."""
+        self._to_send: deque[Member] = deque()
+        """Members that have a line to send."""
         self._received: deque[tuple[int, int, list[Line]]] = deque()
         """Number of reads, number of deliveries, and lines of each piece of data to receive."""
         self.lacking = 0
@@ -308,8 +368,8 @@ class Load(Process):
         """True in a stream, in which a client sends many lines at once."""
         self.on_round: Callable[[], None] = lambda: None
 
-    def say(self, workers: list[int]) -> None:
-        self._to_send += workers
+    def say(self, members: list[Member]) -> None:
+        self._to_send += members
         self.wake()
 
     def receive(self, count: int, deliveries: int, lines: list[Line]) -> None:
@@ -319,9 +379,9 @@ class Load(Process):
     def _next(self) -> None:
         if self._to_send:
             count = min(READ, len(self._to_send))
-            workers = [self._to_send.popleft() for _ in range(count)]
+            members = [self._to_send.popleft() for _ in range(count)]
             # A line is due when the load generator begins to send it.
-            lines = [Line(self._room.clock.now, worker) for worker in workers]
+            lines = [Line(self._room.clock.now, member) for member in members]
             # In a stream, one client sends a block of lines at once. Otherwise, a client sends one
             # line.
             sends = 1 if self.blocks else count
@@ -380,15 +440,16 @@ class Room:
             Worker(self, len(self.workers) + number, share, log)
             for number, share in enumerate(spread(members, self.setup.workers))
         ]
-        bridge = Bridge(self, workers, log) if self.setup.nodes else None
+        bridge = Bridge(self, len(self.bridges), workers, log) if self.setup.nodes else None
         for worker in workers:
             worker.peers, worker.bridge = workers, bridge
         self.workers += workers
         self.bridges += [bridge] if bridge else []
 
     def say(self, line: Line) -> None:
-        self.workers[line.sender].inbox.append(line)
-        self.workers[line.sender].wake()
+        worker = self.workers[line.sender.worker]
+        worker.inbox.append(line)
+        worker.wake()
 
     def deliver(self, count: int, deliveries: int, lines: list[Line]) -> None:
         """Deliver lines to `count` members. `deliveries` leaves out a member's own lines."""
@@ -415,12 +476,13 @@ class Room:
                 return step / 1e5
         return 0.0
 
-    def senders(self) -> list[int]:
-        """Return the number of each member's worker. In this order, the workers take turns."""
+    def senders(self) -> list[Member]:
+        """Return the members. In this order, the workers take turns."""
         each = [[worker.number] * worker.members for worker in self.workers]
-        return [
+        workers = [
             number for row in itertools.zip_longest(*each) for number in row if number is not None
         ]
+        return [Member(worker, number) for number, worker in enumerate(workers)]
 
 
 def shares(total: int, parts: int) -> list[int]:

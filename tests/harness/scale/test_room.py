@@ -32,6 +32,13 @@ def test_the_lines_of_a_crowd_share_turns_and_sends() -> None:
     assert room.counts["send"] < 3 * 400
 
 
+def test_the_nodes_of_a_crowd_publish_and_deliver_once_a_round() -> None:
+    """In the first two rounds, the bridges learn the size of a round."""
+    few, many = (play_rounds(Setup(100, 2), COSTS, 100, 1, 2 + more).counts for more in (0, 10))
+    assert many["publish"] - few["publish"] == 2 * 10
+    assert many["send"] - few["send"] == 100 * 10
+
+
 def test_a_stream_is_published_in_batches() -> None:
     room = play_rounds(Setup(2, 2), COSTS, 1, 16384, 2)
     assert room.counts["publish"] < 100
@@ -52,8 +59,8 @@ def test_a_node_that_waits_for_its_own_publication_cannot_flood_the_others() -> 
     costs = Costs(store=60e-6, push=5e-6, follow=200e-6)
 
     def p99(clocked: bool) -> float:
-        setup = Setup(8000, 8, cores=None, delay=1e-4, clocked=clocked)
-        return play_schedule(setup, costs, 8000, 1, is_bench=False).latency(0.99)
+        setup = Setup(8000, 16, cores=None, delay=1e-4, clocked=clocked)
+        return play_schedule(setup, costs, 8000, 0.5, is_bench=False).latency(0.99)
 
     assert p99(clocked=False) > 10 * p99(clocked=True)
 

@@ -128,6 +128,7 @@ class KillableBridge:
             own = [found for found in map(Publication.decode, self.stream) if found.node == NODE]
             self._position = own[-1].position if own else self._uplink.published
             self._relay.note_published(self._position)
+            self._relay.ring()
         while publication := self._relay.next_publication(self._position):
             self.stream.append(publication.encode())
             self._position = publication.position
@@ -137,6 +138,7 @@ class KillableBridge:
             found = Publication.decode(self.stream[self._relay.sequence])
             if not self._relay.append(found, self._relay.sequence + 1):
                 break
+            self._relay.ring()
             busy = True
         return busy
 

@@ -318,7 +318,9 @@ class Engine:
     async def check_permissions(self) -> None:
         """Raise EngineError if a server has refused a subscription."""
         with contextlib.suppress(*UNREACHABLE):
-            await self._client.flush(int(ANSWER_WITHIN))
+            # The ping of the first flush overtakes the subscriptions, which nats-py writes later.
+            for _ in range(2):
+                await self._client.flush(int(ANSWER_WITHIN))
         if reason := missing_permission(self._client):
             raise EngineError(f"{self._url}: {reason}")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chatroom.config.cluster_url import ClusterURL
-from chatroom.sidecars.cluster.engine import EngineError, connect
+from chatroom.sidecars.cluster.engine import Engine, EngineError, connect
 from chatroom.sidecars.cluster.process import Credentials
 from tests.integration.waiting import PATIENCE
 from tests.programs import program
@@ -71,6 +71,38 @@ def test_a_server_that_can_not_be_reached_is_reported(url: str, reason: str) -> 
     url = url.format(port=free_port())
     with pytest.raises(EngineError, match=f"^can't connect to {url}: ({reason})$"):
         asyncio.run(attempt(url, Credentials()))
+
+
+async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer like a NATS server that refuses each subscription, but as late as it may: right before
+    the answer to the next ping."""
+    writer.write(INFO)
+    errors = b""
+    while line := await reader.readline():
+        if line.startswith(b"SUB"):
+            errors += b"-ERR 'Permissions Violation for Subscription to \"room\"'\r\n"
+        elif line == b"PING\r\n":
+            writer.write(errors + b"PONG\r\n")
+            errors = b""
+    writer.close()
+
+
+def test_a_refused_subscription_is_reported() -> None:
+    """nats-py's first ping overtakes the subscription, so its answer does not tell yet."""
+
+    async def run() -> None:
+        server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+        url = ClusterURL.parse(f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}/room")
+        client = await connect(url, Credentials(), "test", attempts=1)
+        try:
+            await client.subscribe("room")
+            await Engine(client, url, "node").check_permissions()
+        finally:
+            await client.close()
+            server.close()
+
+    with pytest.raises(EngineError, match="permissions violation for subscription"):
+        asyncio.run(asyncio.wait_for(run(), PATIENCE))
 
 
 @contextmanager

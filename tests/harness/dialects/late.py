@@ -1,4 +1,4 @@
-"""A server with threads of unequal speed: short lines of every second client are 50 ms late.
+"""A server with threads of unequal speed: the lines of every second client are 50 ms late.
 
 Usage: python3 late.py HOST PORT
 """
@@ -19,9 +19,11 @@ def serve(connection: socket.socket, name: bytes, delay: float) -> None:
         with lock:
             connection.sendall(b"You are " + name + b"\n")
             members[connection] = name
+        last = 0.0
         for line in connection.makefile("rb"):
-            if len(line) < 100:  # a flood must not take minutes
+            if time.monotonic() > last + delay:  # lines that follow at once wait only once
                 time.sleep(delay)
+            last = time.monotonic()
             with lock:
                 broadcast(connection, name + b": " + line.rstrip(b"\r\n") + b"\n")
     except OSError:

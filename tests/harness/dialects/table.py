@@ -254,7 +254,7 @@ prefix = '(?P<name>guest\d*): '
     ),
     Dialect(
         "late",
-        "delivers short lines of every second client 50 ms late",
+        "delivers lines of every second client 50 ms late",
         r"""
 welcome = 'You are client\d+\n'
 prefix = '(?P<name>client\d+): '

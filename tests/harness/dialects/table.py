@@ -76,7 +76,7 @@ sends = "{name}"
             "another-name": defect("PREFIX-2"),
             "asks-in-accept-loop": defect("JOIN-2"),
             "joins-before-name": defect("WELCOME-1"),
-            "mixes-up-logins": defect("JOIN-1"),
+            "mixes-up-logins": defect("JOIN-1", "JOIN-2"),
             "skips-empty-lines": defect("LINE-4"),
         },
     ),
@@ -92,7 +92,9 @@ sends = "{name}"
         TEXT,
         {
             "loses-one-in-five": defect("CAST-1", "LOAD-3"),
-            "no-line-end": defect("LINE-1 LINE-4", "LINE-3 PREFIX-1 PREFIX-2 CAST-3 LOAD-3"),
+            "no-line-end": defect(
+                "LINE-1 LINE-4", "LINE-3 PREFIX-1 PREFIX-2 CAST-1 CAST-3 JOIN-2 LEAVE-1 LOAD-3"
+            ),
         },
     ),
     Dialect(
@@ -168,7 +170,7 @@ prefix = '(?P<ip>[\d.]+):(?P<port>\d+): '
 """,
         BLOCKING,
         {
-            "another-port": defect("PREFIX-2"),
+            "another-port": defect("PREFIX-2", "PREFIX-3"),
             "shows-mapped-addresses": defect("PREFIX-3"),
             "drops-all-at-a-reset": defect("JOIN-2 LEAVE-1"),
         },

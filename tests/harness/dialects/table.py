@@ -297,8 +297,8 @@ claims = ["LINE-5"]
 """,
         THREADS | {"LINE-2", "LINE-3", "LINE-6"},
         {
-            "small-buffer": defect("LINE-7"),
-            "decodes-each-recv": defect("LINE-7 TEXT-1"),
+            "small-buffer": defect("LINE-7", "CAST-1"),
+            "decodes-each-recv": defect("LINE-7 TEXT-1", "CAST-1"),
         },
     ),
     Dialect(

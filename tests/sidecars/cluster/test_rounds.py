@@ -82,10 +82,15 @@ def test_nothing_is_gathered_if_no_message_or_a_whole_round_waits(number: int, s
     run(test())
 
 
-def test_gathering_ends_with_the_last_message_of_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a bridge gather for as long as the round is not complete."""
     monkeypatch.setattr(rounds, "GATHER", FOREVER)
     monkeypatch.setattr(rounds, "MAX_GATHER", FOREVER)
 
+
+@pytest.mark.usefixtures("no_time_limit")
+def test_gathering_ends_with_the_last_message_of_the_round() -> None:
     async def test() -> None:
         waiting = Waiting(1)
         task = asyncio.create_task(waiting.gather(3))
@@ -99,10 +104,8 @@ def test_gathering_ends_with_the_last_message_of_the_round(monkeypatch: pytest.M
     run(test())
 
 
-def test_gathering_ends_when_the_room_stops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds, "GATHER", FOREVER)
-    monkeypatch.setattr(rounds, "MAX_GATHER", FOREVER)
-
+@pytest.mark.usefixtures("no_time_limit")
+def test_gathering_ends_when_the_room_stops() -> None:
     async def test() -> None:
         waiting = Waiting(1)
         task = asyncio.create_task(waiting.gather(3))
